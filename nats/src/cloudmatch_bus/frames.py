@@ -1,0 +1,62 @@
+"""How a device's frames share one NATS message: payloads concatenated, shapes in the reply address.
+
+The payload of a message is the bytes of the socket frames and nothing else. Kinds and lengths ride in
+the last token of the reply address: ``t4`` is a text of 4 bytes, ``t4-t12-b300`` a batch of three frames.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+BATCH_FRAMES = 64  # frames in one message, at most
+BATCH_BYTES = 64 * 1024  # payload bytes in one message, at most (a single larger frame travels alone)
+
+
+class Frame(NamedTuple):
+    """One payload of a device: `data` is UTF-8 when it is text."""
+
+    text: bool
+    data: bytes
+
+    @property
+    def shape(self) -> str:
+        """Kind and length, as the reply address carries them."""
+        return f"{'t' if self.text else 'b'}{len(self.data)}"
+
+
+def join(frames: Sequence[Frame]) -> tuple[str, bytes]:
+    """Give the shape and the payload of one message that carries these frames."""
+    if len(frames) == 1:
+        return frames[0].shape, frames[0].data
+    return "-".join(f.shape for f in frames), b"".join(f.data for f in frames)
+
+
+def split(shape: str, payload: bytes) -> list[Frame]:
+    """Take a message apart into its frames.
+
+    Raises:
+        ValueError: the shape is malformed, or its lengths do not add up to the payload.
+    """
+    frames = []
+    at = 0
+    for part in shape.split("-"):
+        if part[:1] not in ("t", "b") or not part[1:].isascii() or not part[1:].isdigit():
+            raise ValueError(f"shape {shape!r} has no kind and length at {part!r}")
+        end = at + int(part[1:])
+        frames.append(Frame(part[0] == "t", payload[at:end]))
+        at = end
+    if at != len(payload):
+        raise ValueError(f"shape {shape!r} speaks of {at} bytes, the message has {len(payload)}")
+    return frames
+
+
+def batches(frames: Iterable[Frame]) -> list[list[Frame]]:
+    """Cut frames into batches within `BATCH_FRAMES` and `BATCH_BYTES`, in order."""
+    out: list[list[Frame]] = []
+    size = 0
+    for frame in frames:
+        if not out or len(out[-1]) >= BATCH_FRAMES or size + len(frame.data) > BATCH_BYTES:
+            out.append([])
+            size = 0
+        out[-1].append(frame)
+        size += len(frame.data)
+    return out

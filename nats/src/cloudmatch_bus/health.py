@@ -1,0 +1,35 @@
+"""Whether a process can do its job, and why not."""
+
+from collections.abc import Callable
+
+import msgspec
+from prometheus_client import generate_latest
+
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+LIVENESS, READINESS, METRICS = "/system/liveness", "/system/readiness", "/metrics"
+
+
+class Health:
+    """Named checks; each gives None when all is well, else a reason in a few words."""
+
+    def __init__(self) -> None:
+        self._checks: dict[str, Callable[[], str | None]] = {}
+
+    def check(self, name: str, check: Callable[[], str | None]) -> None:
+        """Add a check. It must be quick: it runs at every probe."""
+        self._checks[name] = check
+
+    def reasons(self) -> dict[str, str]:
+        """Give the reasons why the process is not ready, by check; empty when it is."""
+        return {name: reason for name, check in self._checks.items() if (reason := check())}
+
+    def readiness(self) -> tuple[int, bytes]:
+        """Give HTTP status and JSON body of the readiness probe."""
+        reasons = self.reasons()
+        body = {"ready": not reasons, "reasons": reasons}
+        return (503 if reasons else 200), msgspec.json.encode(body)
+
+
+def metrics() -> bytes:
+    """Give all metrics of this process as Prometheus text."""
+    return generate_latest()

@@ -1,0 +1,100 @@
+"""The HTTP side that every service but the edge shares: probes, metrics, errors, a port of its own."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import uvicorn
+from litestar import Litestar, MediaType, Request, Response, get
+from litestar.exceptions import HTTPException
+from litestar.openapi import OpenAPIConfig
+from litestar.types import ControllerRouterHandler
+
+from cloudmatch_bus.health import LIVENESS, METRICS, METRICS_TYPE, READINESS, Health, metrics
+
+log = logging.getLogger("http")
+
+
+def _error(_: Request[Any, Any, Any], error: Exception) -> Response[dict[str, Any]]:
+    if not isinstance(error, HTTPException):
+        log.error("request failed", exc_info=error)
+        return Response({"error": {"code": "internal", "detail": "see the log"}}, status_code=500)
+    detail = error.detail
+    if isinstance(error.extra, list) and error.extra:  # validation: say which field
+        detail = "; ".join(
+            f"{e.get('key') or 'body'}: {e.get('message')}" if isinstance(e, dict) else str(e)
+            for e in error.extra
+        )
+    code = {400: "bad_request", 404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "error")
+    return Response({"error": {"code": code, "detail": detail}}, status_code=error.status_code)
+
+
+def application(title: str, health: Health, handlers: Sequence[ControllerRouterHandler] = ()) -> Litestar:
+    """Make an HTTP application with the probes, metrics and OpenAPI that every service serves."""
+
+    @get(LIVENESS, media_type=MediaType.TEXT, sync_to_thread=False, include_in_schema=False)
+    def liveness() -> str:
+        return "alive"
+
+    @get(READINESS, sync_to_thread=False, include_in_schema=False)
+    def readiness() -> Response[bytes]:
+        status, body = health.readiness()
+        return Response(body, status_code=status, media_type=MediaType.JSON)
+
+    @get(METRICS, sync_to_thread=False, include_in_schema=False)
+    def scrape() -> Response[bytes]:
+        return Response(metrics(), media_type=METRICS_TYPE)
+
+    return Litestar(
+        [liveness, readiness, scrape, *handlers],
+        exception_handlers={Exception: _error},
+        openapi_config=OpenAPIConfig(title=title, version="1"),
+        logging_config=None,
+    )
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: the service decides when to stop."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Take a TCP port (0: a free one).
+
+    Raises:
+        OSError: the port is taken; the message names it.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+    except OSError as error:
+        sock.close()
+        raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror}") from None
+    sock.listen(512)
+    sock.setblocking(False)
+    return sock
+
+
+async def serve(app: Litestar, service: str, host: str, port: int, stop: asyncio.Event) -> None:
+    """Serve `app` until `stop` is set. Logs one line ``<service> listens at <url>``."""
+    sock = listen(host, port)
+    server = _Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=2))
+    task = asyncio.create_task(server.serve(sockets=[sock]))
+    ready_at(service, sock)
+    await stop.wait()
+    server.should_exit = True
+    await task
+
+
+def ready_at(service: str, sock: socket.socket) -> None:
+    """Log where a service listens, in the one form that tools read."""
+    host, port = sock.getsockname()[:2]
+    log.info("%s listens at http://%s:%d", service, f"[{host}]" if ":" in host else host, port)

@@ -1,0 +1,229 @@
+"""What is said on the bus besides frames: facts, pairing requests and answers, and the records in KV.
+
+All travel as JSON with a ``type``, so that ``nats sub`` shows them readable. Evolution: fields are only
+added, with defaults; none is renamed, none changes its type. Times are milliseconds since 1970, UTC.
+
+A match is named by one number, its epoch: the revision at which the younger of its two devices began
+to wait. Epochs only grow, for each device and over the life of the bus, so a frame of an earlier match
+is known by its number alone.
+"""
+
+from typing import Literal
+
+import msgspec
+
+
+class Fact(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
+    """Something that happened. Published once to the stream EVENTS, on ``ev.<kind>.<device>``."""
+
+    app: str
+    at: int  # ms since 1970
+
+    @property
+    def about(self) -> str:
+        """The device that the fact's subject names."""
+        raise NotImplementedError
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """All devices that took part."""
+        return (self.about,)
+
+    @property
+    def kind(self) -> str:
+        """The ``type`` in JSON and the kind in the subject."""
+        return str(self.__struct_config__.tag)
+
+
+class DeviceConnected(Fact, frozen=True, kw_only=True, tag="connected"):
+    """A device's socket was accepted by an edge."""
+
+    device: str
+    edge: str
+    session: int
+    lat: float
+    lon: float
+    radius: float | None = None  # metres
+    tag: str | None = None
+
+    @property
+    def about(self) -> str:
+        return self.device
+
+
+class DeviceLeft(Fact, frozen=True, kw_only=True, tag="left"):
+    """A device's socket ended."""
+
+    device: str
+    edge: str
+    session: int
+    code: int  # close code
+
+    @property
+    def about(self) -> str:
+        return self.device
+
+
+class MatchMade(Fact, frozen=True, kw_only=True, tag="matched"):
+    """Two devices were paired. `device` began to wait later than `peer`."""
+
+    match: int
+    device: str
+    peer: str
+    distance: float  # metres
+
+    @property
+    def about(self) -> str:
+        return self.device
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        return (self.device, self.peer)
+
+
+class MatchEnded(Fact, frozen=True, kw_only=True, tag="unmatched"):
+    """A match is over. `device` is the one whose going ended it."""
+
+    match: int
+    device: str
+    peer: str
+    reason: str
+
+    @property
+    def about(self) -> str:
+        return self.device
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        return (self.device, self.peer)
+
+
+class PayloadsDelivered(Fact, frozen=True, kw_only=True, tag="delivered"):
+    """Payloads reached the peer, in order, each for the first time. One size for each payload."""
+
+    match: int
+    sender: str
+    receiver: str
+    sizes: list[int]  # bytes
+
+    @property
+    def about(self) -> str:
+        return self.sender
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        return (self.sender, self.receiver)
+
+
+class AmountReported(Fact, frozen=True, kw_only=True, tag="reported"):
+    """A 2019 client reported an amount about a device by REST."""
+
+    device: str
+    event_type: Literal["connectionsOpen", "bytesSent"] = msgspec.field(name="eventType")
+    amount: int
+
+    @property
+    def about(self) -> str:
+        return self.device
+
+
+AnyFact = DeviceConnected | DeviceLeft | MatchMade | MatchEnded | PayloadsDelivered | AmountReported
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
+    """What an edge asks of match-engine, on ``match.<cellpart>.<device>``."""
+
+    app: str
+    device: str
+    edge: str
+    session: int  # µs since 1970 when the socket was accepted; of two with one id, the larger is the newer
+
+
+class SeekPartner(Request, frozen=True, kw_only=True, tag="seek"):
+    """Put the device into the pool, or say again what it is: asked once, or after any doubt."""
+
+    lat: float
+    lon: float
+    radius: float | None = None  # metres; None: the planar rule of 2019
+    tag: str | None = None
+
+
+class LeavePool(Request, frozen=True, kw_only=True, tag="leave"):
+    """Take the device out; its match, if it has one, ends."""
+
+    reason: str = "left"
+
+
+AnyRequest = SeekPartner | LeavePool
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
+    """What match-engine answers, and what it tells an edge unasked on ``ctl.<edge>.<device>``."""
+
+    session: int
+
+
+class DeviceWaiting(Answer, frozen=True, kw_only=True, tag="waiting"):
+    """The device waits, since this revision: any match with a smaller number is over."""
+
+    since: int
+
+
+class DevicePaired(Answer, frozen=True, kw_only=True, tag="paired"):
+    """The device is in this match."""
+
+    match: int
+    peer: str
+    distance: float  # metres
+
+
+class DeviceUnpaired(Answer, frozen=True, kw_only=True, tag="unpaired"):
+    """The device's match is over; it waits again."""
+
+    match: int
+    reason: str
+
+
+class DeviceReplaced(Answer, frozen=True, kw_only=True, tag="replaced"):
+    """A newer connection has taken the device's id."""
+
+
+class DeviceGone(Answer, frozen=True, kw_only=True, tag="gone"):
+    """The device is not in the pool (any more)."""
+
+
+AnyAnswer = DeviceWaiting | DevicePaired | DeviceUnpaired | DeviceReplaced | DeviceGone
+
+
+class DeviceRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A device in the bucket, under ``dev.<app>.<device>``: waiting, or in a match."""
+
+    app: str
+    device: str
+    edge: str
+    session: int
+    lat: float
+    lon: float
+    radius: float | None = None  # metres
+    tag: str | None = None
+    match: int | None = None
+    peer: str | None = None
+    distance: float | None = None  # metres
+
+
+class PairRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A match in the bucket, under ``pair.<app>.<match>``."""
+
+    app: str
+    match: int
+    device: str
+    peer: str
+    at: int  # ms since 1970
+
+
+encode = msgspec.json.Encoder().encode
+decode_fact = msgspec.json.Decoder(AnyFact).decode
+decode_request = msgspec.json.Decoder(AnyRequest).decode
+decode_answer = msgspec.json.Decoder(AnyAnswer).decode
+decode_device = msgspec.json.Decoder(DeviceRecord).decode
+decode_pair = msgspec.json.Decoder(PairRecord).decode

@@ -1,0 +1,60 @@
+"""Run one service: settings, logging, uvloop, signals. Every ``__main__`` is a call of `run`."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
+
+import uvloop
+
+from cloudmatch_bus.settings import CommonSettings, Settings, SettingsError, read, unknown
+
+S = TypeVar("S", bound=Settings)
+log = logging.getLogger("service")
+
+
+class Environment:
+    """All settings of one process, read from the environment and checked."""
+
+    def __init__(self, *groups: type[Settings], environ: Mapping[str, str]) -> None:
+        self._groups = {group: read(group, environ) for group in (CommonSettings, *groups)}
+        self.unknown = unknown(self._groups, environ)
+
+    def __getitem__(self, group: type[S]) -> S:
+        settings = self._groups[group]
+        assert isinstance(settings, group)
+        return settings
+
+
+def prepare(*groups: type[Settings]) -> Environment:
+    """Read the settings and set up logging; end the process with a sentence where a setting is wrong."""
+    try:
+        environment = Environment(*groups, environ=os.environ)
+    except SettingsError as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(2) from None
+    logging.basicConfig(
+        stream=sys.stdout,
+        level=environment[CommonSettings].log_level,
+        format="%(levelname)s %(name)s: %(message)s",
+    )
+    for name in environment.unknown:
+        log.warning("%s is set but is no setting of this process", name)
+    return environment
+
+
+def run(serve: Callable[[Environment, asyncio.Event], Awaitable[None]], *groups: type[Settings]) -> None:
+    """Run `serve(environment, stop)` on uvloop until it returns; SIGTERM and SIGINT set `stop`."""
+    environment = prepare(*groups)
+
+    async def main() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        await serve(environment, stop)
+
+    uvloop.run(main())

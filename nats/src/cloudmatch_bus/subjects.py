@@ -1,0 +1,162 @@
+"""Every subject on the bus. No other module spells one.
+
+Subjects are tokens joined by dots. An id may hold any character, so it is escaped: letters, digits,
+``_`` and ``-`` stand for themselves, every other UTF-8 byte becomes ``=HH``. The device always comes
+last, so that ``nats sub 'cm.v1.demo.*.*.dev42'`` shows all that one device says and hears.
+
+    cm.v1.<app>.up.<part>.<dev>           frames, edge → match-engine (queue group)
+    cm.v1.<app>.up.x.<dev>                the same, fallback: every worker serves it
+    cm.v1.<app>.dn.<edge>.<dev>           frames, match-engine → the edge that holds <dev>
+    cm.v1.<app>.ack.<edge>.<dev>.<epoch>.<seq>.<shape>   reply address of a frame
+    cm.v1.<app>.match.<cellpart>.<dev>    pairing requests (queue group)
+    cm.v1.<app>.ctl.<edge>.<dev>          paired, unpaired, replaced: match-engine → edge
+    cm.v1.<app>.ev.<kind>.<dev>           facts, kept in the stream EVENTS
+    cm.v1.sys.hb.<edge|worker>.<id>       heartbeats
+"""
+
+import re
+from typing import NamedTuple
+
+ROOT = "cm.v1"
+QUEUE = "match-engine"
+PARTITIONS = 128
+FALLBACK = "x"
+EVERYTHING = f"{ROOT}.>"
+
+_PLAIN = re.compile(r"[A-Za-z0-9_-]*")
+_ESCAPE = re.compile(rb"[^A-Za-z0-9_-]")
+_UNESCAPE = re.compile(r"=([0-9A-F]{2})")
+
+
+def token(identifier: str) -> str:
+    """Escape an id into one subject token. `untoken` gives it back."""
+    if _PLAIN.fullmatch(identifier):
+        return identifier
+    return _ESCAPE.sub(lambda m: b"=%02X" % m[0][0], identifier.encode()).decode("ascii")
+
+
+def untoken(escaped: str) -> str:
+    """Give back the id that `token` escaped.
+
+    Raises:
+        ValueError: the token holds bytes that are not UTF-8.
+    """
+    if "=" not in escaped:
+        return escaped
+    return _UNESCAPE.sub(lambda m: chr(int(m[1], 16)), escaped).encode("latin-1").decode()
+
+
+def partition(*parts: str) -> int:
+    """Spread tokens over the fixed number of partitions: FNV-1a, 64 bits, modulo `PARTITIONS`."""
+    h = 0xCBF29CE484222325
+    for byte in ".".join(parts).encode():
+        h = (h ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
+    return h % PARTITIONS
+
+
+def up(app: str, device: str) -> str:
+    """Where an edge sends the frames of a device (ids, not tokens)."""
+    a, d = token(app), token(device)
+    return f"{ROOT}.{a}.up.{partition(a, d)}.{d}"
+
+
+def up_fallback(app: str, device: str) -> str:
+    """Where an edge sends them while nobody serves the device's partition."""
+    return f"{ROOT}.{token(app)}.up.{FALLBACK}.{token(device)}"
+
+
+def dn(app: str, edge: str, device: str) -> str:
+    """Where a worker sends the frames that `device`, held by `edge`, is to hear."""
+    return f"{ROOT}.{token(app)}.dn.{token(edge)}.{token(device)}"
+
+
+def match(app: str, cell: str, device: str) -> str:
+    """Where an edge asks for the pairing of a device in the coarse `cell`."""
+    a = token(app)
+    return f"{ROOT}.{a}.match.{partition(a, cell)}.{token(device)}"
+
+
+def ctl(app: str, edge: str, device: str) -> str:
+    """Where a worker tells an edge what became of a device's pairing."""
+    return f"{ROOT}.{token(app)}.ctl.{token(edge)}.{token(device)}"
+
+
+def ev(app: str, kind: str, device: str) -> str:
+    """Where a fact of this kind about a device is published."""
+    return f"{ROOT}.{token(app)}.ev.{kind}.{token(device)}"
+
+
+def ack_prefix(app: str, edge: str, device: str, epoch: int) -> str:
+    """The reply address of a device's frames up to and without ``<seq>.<shape>``; ends with a dot."""
+    return f"{ROOT}.{token(app)}.ack.{token(edge)}.{token(device)}.{epoch}."
+
+
+class ReplyAddress(NamedTuple):
+    """What a frame's reply address says: who sent it, in which match, which frames it carries."""
+
+    app: str  # token
+    edge: str  # token
+    device: str  # token of the sender
+    epoch: int  # the match
+    seq: int  # number of the first frame, or for an ack: of the next frame expected
+    shape: str  # kinds and lengths, or `ACK`
+
+    @property
+    def prefix(self) -> str:
+        """The address up to and without ``<seq>.<shape>``: what every ack of this match begins with."""
+        return f"{ROOT}.{self.app}.ack.{self.edge}.{self.device}.{self.epoch}."
+
+
+ACK = "a"  # in the place of the shape: this message is a cumulative ack
+
+
+def parse_reply(address: str) -> ReplyAddress | None:
+    """Read a frame's reply address (or an ack's subject); None when it is not one."""
+    parts = address.split(".")
+    if len(parts) != 9 or parts[3] != "ack":
+        return None
+    try:
+        return ReplyAddress(parts[2], parts[4], parts[5], int(parts[6]), int(parts[7]), parts[8])
+    except ValueError:
+        return None
+
+
+def every_up() -> str:
+    """All frames from edges: what a worker subscribes to, in `QUEUE`."""
+    return f"{ROOT}.*.up.>"
+
+
+def every_match() -> str:
+    """All pairing requests: what a worker subscribes to, in `QUEUE`."""
+    return f"{ROOT}.*.match.>"
+
+
+def every_dn(edge: str) -> str:
+    """All frames for devices of one edge."""
+    return f"{ROOT}.*.dn.{token(edge)}.>"
+
+
+def every_ack(edge: str) -> str:
+    """All acks for frames that one edge sent."""
+    return f"{ROOT}.*.ack.{token(edge)}.>"
+
+
+def every_ctl(edge: str) -> str:
+    """All pairing news for devices of one edge."""
+    return f"{ROOT}.*.ctl.{token(edge)}.>"
+
+
+def every_ev() -> str:
+    """All facts: what the stream EVENTS keeps."""
+    return f"{ROOT}.*.ev.>"
+
+
+def of_device(device: str) -> list[str]:
+    """What to subscribe to in order to see all that one device says and hears, its acks included."""
+    d = token(device)
+    return [f"{ROOT}.*.*.*.{d}", f"{ROOT}.*.ack.*.{d}.*.*.*"]
+
+
+def heartbeat(role: str, name: str) -> str:
+    """Where a process of `role` (``edge`` or ``worker``) says that it lives."""
+    return f"{ROOT}.sys.hb.{role}.{token(name)}"
