@@ -20,7 +20,8 @@ class Environment:
     """All settings of one process, read from the environment and checked."""
 
     def __init__(self, *groups: type[Settings], environ: Mapping[str, str]) -> None:
-        self._groups = {group: read(group, environ) for group in (CommonSettings, *groups)}
+        wanted: tuple[type[Settings], ...] = (CommonSettings, *groups)
+        self._groups = {group: read(group, environ) for group in wanted}
         self.unknown = unknown(self._groups, environ)
 
     def __getitem__(self, group: type[S]) -> S:

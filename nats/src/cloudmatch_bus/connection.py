@@ -1,0 +1,192 @@
+"""The connection to NATS: the one place that talks to nats-py's client.
+
+Messages of `subscribe` are handled synchronously, inside the client's parser: `Client.msg_class` is the
+public attribute through which it makes a message, and ours calls the handler instead. There is no queue
+and no task per message, so nothing can be dropped for a slow consumer; a handler must be quick and must
+not raise.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.errors import Error as NatsError
+from nats.js import JetStreamContext
+from prometheus_client import Counter
+
+from cloudmatch_bus.settings import NatsSettings
+
+log = logging.getLogger("bus")
+
+Headers = dict[str, str] | None
+Handler = Callable[[str, str, bytes, Headers], None]  # subject, reply, payload, headers
+
+PENDING_LIMIT = 8 * 1024 * 1024  # bytes that wait for the socket, at most; beyond it publish refuses
+
+_errors = Counter("cloudmatch_bus_errors", "Errors that the NATS client reported", ["kind"])
+_refused = Counter("cloudmatch_bus_refused", "Messages that could not be handed to the NATS client")
+_reconnects = Counter("cloudmatch_bus_reconnects", "Connections made anew after a loss")
+
+
+def no_responders(headers: Headers) -> bool:
+    """Whether this message says that nobody listens where its request went."""
+    return headers is not None and headers.get("Status") == "503"
+
+
+class Bus:
+    """A connection to NATS that comes back by itself. Make one with `connect`."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.on_reconnect: list[Callable[[], Awaitable[None]]] = []
+        self.on_closed: list[Callable[[], None]] = []
+        # sid of a subscription → its handler
+        self._handlers: dict[int, Handler] = {}
+        # strong references: the loop keeps only weak ones
+        self._tasks: set[asyncio.Task[None]] = set()
+        client.msg_class = self._message  # type: ignore[assignment]  # any callable with its signature will do
+
+    def _message(
+        self, subject: str, reply: str, data: bytes, headers: Headers, _client: Client, _sid: int
+    ) -> Msg | None:
+        handler = self._handlers.get(_sid)
+        if handler is None:
+            return Msg(_client=_client, subject=subject, reply=reply, data=data, headers=headers, _sid=_sid)
+        try:
+            handler(subject, reply, data, headers)
+        except Exception:
+            # Raised into the parser it would cost the connection; here it costs one message.
+            log.exception("a handler failed on %s", subject)
+            _errors.labels("handler").inc()
+        return None
+
+    @property
+    def connected(self) -> bool:
+        """Whether the connection stands at this moment."""
+        return bool(self.client.is_connected)
+
+    def health(self) -> str | None:
+        """Give the reason why the bus cannot be used, or None."""
+        return None if self.connected else "not connected to NATS"
+
+    def publish(self, subject: str, payload: bytes, reply: str = "", headers: Headers = None) -> bool:
+        """Hand a message to the client, without waiting; False when it was refused.
+
+        While the connection is away, messages wait in the client up to a limit.
+        """
+        if self.client.pending_data_size > PENDING_LIMIT:
+            _refused.inc()
+            return False
+        # Below the limit the client's publish never suspends, so one step finishes it.
+        step = self.client.publish(subject, payload, reply, headers)
+        try:
+            step.send(None)
+        except StopIteration:
+            return True
+        except NatsError:
+            _refused.inc()
+            return False
+        step.close()
+        _refused.inc()
+        return False
+
+    async def subscribe(self, subject: str, handler: Handler, queue: str = "") -> Subscription:
+        """Call `handler(subject, reply, payload, headers)` for each message, inside the parser."""
+
+        async def never(_: Msg) -> None:
+            raise AssertionError("messages of this subscription are handled in the parser")
+
+        subscription = await self.client.subscribe(subject, queue, cb=never)
+        self._handlers[subscription._id] = handler
+        return subscription
+
+    async def unsubscribe(self, subscription: Subscription) -> None:
+        """End a subscription of `subscribe`."""
+        self._handlers.pop(subscription._id, None)
+        await subscription.unsubscribe()
+
+    async def request(self, subject: str, payload: bytes, timeout: float = 2.0) -> bytes:
+        """Ask and wait for the answer.
+
+        Raises:
+            TimeoutError: nobody listens, nobody answered in `timeout` seconds, or the connection is away.
+        """
+        try:
+            return bytes((await self.client.request(subject, payload, timeout=timeout)).data)
+        except NatsError as error:
+            raise TimeoutError(f"no answer on {subject}: {error!r}") from error
+
+    def jetstream(self) -> JetStreamContext:
+        """A JetStream context of this connection."""
+        return self.client.jetstream(timeout=5, publish_async_max_pending=4096)
+
+    def spawn(self, work: Awaitable[None]) -> None:
+        """Run `work` in a task that is kept until it ends."""
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """Send what waits and close."""
+        self.on_closed.clear()
+        if self.client.is_closed:
+            return
+        with contextlib.suppress(NatsError, TimeoutError):  # away: nothing more can be done
+            await self.client.flush(timeout=1)
+        await self.client.close()
+
+
+async def connect(settings: NatsSettings, name: str) -> Bus:
+    """Connect, however long it takes for a server to be there; log while it is not.
+
+    Args:
+        name: the connection's name, as NATS monitoring shows it; the service's.
+    """
+    client = Client()
+    bus = Bus(client)
+    reported = ""
+
+    async def on_error(error: Exception) -> None:
+        # Runs inside the read loop: count, and say a thing once, no more.
+        nonlocal reported
+        _errors.labels(type(error).__name__).inc()
+        if (text := f"{type(error).__name__}: {error}") != reported:
+            reported = text
+            log.warning("NATS at %s: %s", ", ".join(settings.servers), text)
+
+    async def on_reconnected() -> None:
+        nonlocal reported
+        reported = ""
+        _reconnects.inc()
+        log.info("connected to NATS again")
+        for callback in bus.on_reconnect:
+            bus.spawn(callback())
+
+    async def on_closed() -> None:
+        for callback in bus.on_closed:
+            callback()
+
+    async def on_lame_duck() -> None:
+        await client.force_reconnect()
+
+    await client.connect(
+        settings.servers,
+        name=name,
+        error_cb=on_error,
+        reconnected_cb=on_reconnected,
+        closed_cb=on_closed,
+        lame_duck_mode_cb=on_lame_duck,
+        max_reconnect_attempts=-1,
+        reconnect_time_wait=0.1,  # type: ignore[arg-type]  # annotated int, only ever slept for
+        connect_timeout=2,
+        ping_interval=5,
+        max_outstanding_pings=2,
+        pending_size=PENDING_LIMIT,
+        # Subjects come from `subjects`, whose tokens hold no space, line end or wildcard.
+        skip_subject_validation=True,
+    )
+    return bus

@@ -1,0 +1,66 @@
+"""Make the server's streams and consumers what `streams` says, and compare what it gave."""
+
+import asyncio
+import logging
+import time
+
+from nats.errors import Error as NatsError
+from nats.js import JetStreamContext
+from nats.js.api import StreamConfig
+from nats.js.errors import BadRequestError, NotFoundError
+
+from cloudmatch_bus import streams
+from cloudmatch_bus.connection import Bus
+
+log = logging.getLogger("provision")
+
+
+class ProvisionError(RuntimeError):
+    """The server keeps a stream or consumer that differs from what was asked and cannot be changed."""
+
+
+async def _stream(js: JetStreamContext, asked: StreamConfig) -> None:
+    assert asked.name is not None
+    try:
+        got = (await js.stream_info(asked.name)).config
+    except NotFoundError:
+        # Sequences begin at the clock (µs), so that they grow even over the loss of the whole stream:
+        # matches and journal positions are named by them.
+        asked.first_seq = time.time_ns() // 1000
+        try:
+            got = (await js.add_stream(asked)).config
+        except BadRequestError:  # another process came first
+            got = (await js.stream_info(asked.name)).config
+    if streams.differences(asked, got):
+        try:
+            got = (await js.update_stream(asked)).config
+        except BadRequestError as error:
+            raise ProvisionError(f"stream {asked.name} cannot be changed: {error.description}") from error
+    if wrong := streams.differences(asked, got):
+        raise ProvisionError(f"stream {asked.name} is not as asked: {wrong}")
+
+
+async def provision(bus: Bus, replicas: int = 1) -> None:
+    """Create or update all streams and consumers; safe to call from every service at any time.
+
+    Raises:
+        ProvisionError: the server will not have it so; the message names stream and fields.
+    """
+    js = bus.jetstream()
+    for asked in (streams.events(replicas), streams.bucket(replicas)):
+        await _stream(js, asked)
+    for durable in streams.READERS:
+        want = streams.consumer(durable)
+        got = (await js.add_consumer(streams.EVENTS, want)).config
+        if wrong := streams.differences(want, got):
+            raise ProvisionError(f"consumer {durable} is not as asked: {wrong}")
+
+
+async def provisioned(bus: Bus, replicas: int = 1) -> None:
+    """Like `provision`, again and again until JetStream answers (a cluster may still elect its leader)."""
+    while True:
+        try:
+            return await provision(bus, replicas)
+        except (NatsError, TimeoutError) as error:
+            log.warning("JetStream does not answer yet: %r", error)
+            await asyncio.sleep(0.5)

@@ -1,0 +1,79 @@
+"""What JetStream keeps for CloudMatch, as data. `provision` makes the server agree."""
+
+from typing import Any
+
+from nats.js.api import AckPolicy, ConsumerConfig, DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
+
+from cloudmatch_bus import subjects
+
+EVENTS = "EVENTS"
+BUCKET = "match"  # the bucket of devices and pairs
+TOMBSTONE_TTL = 60  # s; how long a deleted key is remembered
+
+DAY = 24 * 3600.0
+GIB = 1024**3
+
+# Fields of which the server need not give back what was asked.
+NOT_COMPARED = {"first_seq", "num_replicas"}
+
+
+def events(replicas: int) -> StreamConfig:
+    """Every fact, once, in order, on disk."""
+    return StreamConfig(
+        name=EVENTS,
+        description="every fact: connected, matched, delivered, left",
+        subjects=[subjects.every_ev()],
+        retention=RetentionPolicy.LIMITS,
+        storage=StorageType.FILE,
+        num_replicas=replicas,
+        max_age=7 * DAY,
+        max_bytes=4 * GIB,
+        discard=DiscardPolicy.OLD,
+        duplicate_window=120.0,
+        allow_direct=True,
+    )
+
+
+def bucket(replicas: int) -> StreamConfig:
+    """Who waits and who is paired: a key-value bucket in memory. The edges announce their devices anew
+    when it is lost."""
+    return StreamConfig(
+        name=f"KV_{BUCKET}",
+        description="devices and pairs",
+        subjects=[f"$KV.{BUCKET}.>"],
+        storage=StorageType.MEMORY,
+        num_replicas=replicas,
+        max_msgs_per_subject=1,
+        discard=DiscardPolicy.NEW,
+        duplicate_window=120.0,
+        allow_rollup_hdrs=True,
+        allow_direct=True,
+        deny_delete=True,
+        allow_msg_ttl=True,
+        allow_atomic=True,
+    )
+
+
+def consumer(durable: str) -> ConsumerConfig:
+    """A reader of EVENTS that goes on where it stopped; named like its service."""
+    return ConsumerConfig(
+        durable_name=durable,
+        ack_policy=AckPolicy.EXPLICIT,
+        ack_wait=30.0,
+        max_ack_pending=1000,
+    )
+
+
+READERS = ("journal", "bridge-rabbit")
+
+
+def differences(asked: object, got: object) -> dict[str, tuple[Any, Any]]:
+    """Give {field: (asked, got)} for what was asked (not None) and is not so on the server."""
+    return {
+        name: (want, have)
+        for name, want in vars(asked).items()
+        if want is not None
+        and name not in NOT_COMPARED
+        and (have := getattr(got, name, None)) != want
+        and (want or have)  # the server leaves out what is empty or false
+    }
