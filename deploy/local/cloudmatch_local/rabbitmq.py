@@ -1,0 +1,105 @@
+"""Become a private RabbitMQ node: one process, loopback, its own folder, no Erlang port mapper.
+
+``python -m cloudmatch_local.rabbitmq`` listens on CLOUDMATCH_AMQP_PORT and keeps everything under
+``<CLOUDMATCH_RUN_DIR>/rabbitmq``; its log is ``log/node.log`` there. User and password are guest.
+SIGTERM stops it in good order.
+"""
+
+import os
+import random
+import socket
+import sys
+from pathlib import Path
+
+from cloudmatch_bus.settings import AmqpSettings, CommonSettings, SettingsError, read
+
+SCRIPT = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # /usr/sbin's insists on a user of its own
+
+CONFIGURATION = """\
+listeners.tcp.1 = 127.0.0.1:{port}
+log.console = false
+log.file.level = info
+disk_free_limit.absolute = 50MB
+vm_memory_high_watermark.absolute = 512MB
+"""
+
+
+def missing() -> str | None:
+    """Say what lacks when RabbitMQ is not installed, else None."""
+    if SCRIPT.exists():
+        return None
+    return (
+        f"RabbitMQ is not installed ({SCRIPT} is not there): `apt-get install rabbitmq-server`, "
+        "or set CLOUDMATCH_AMQP_URL to one that runs"
+    )
+
+
+def configure(folder: Path, port: int) -> None:
+    """Write the node's configuration into its folder, which is made when it is not there."""
+    (folder / "log").mkdir(parents=True, exist_ok=True)
+    (folder / "rabbitmq.conf").write_text(CONFIGURATION.format(port=port))
+    (folder / "enabled_plugins").write_text("[].\n")
+
+
+def environment(folder: Path, distribution_port: int) -> dict[str, str]:
+    """Give the whole environment of the server script: nothing of the machine's own node is used.
+
+    The distribution port is what the Erlang node listens on for its peers and for ``rabbitmqctl``. It is
+    known beforehand, so nobody needs to be asked for it: no epmd runs.
+    """
+    arguments = [
+        *("-noinput", "-sname", "cloudmatch@localhost", "-start_epmd", "false"),
+        *("-erl_epmd_port", str(distribution_port), "-kernel", "inet_dist_use_interface", "{127,0,0,1}"),
+        *("+S", "1:1", "+A", "4", "+B", "d"),
+    ]
+    return {
+        "PATH": "/usr/lib/erlang/bin:/usr/bin:/bin",
+        "LANG": "C.UTF-8",
+        "HOME": str(folder),  # the cookie
+        "RABBITMQ_ALLOW_INPUT": "1",  # the script then becomes the node, and adds no process of its own
+        "RABBITMQ_CONF_ENV_FILE": str(folder / "none"),
+        "RABBITMQ_NODENAME": "cloudmatch@localhost",
+        "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"),
+        "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "enabled_plugins"),
+        "RABBITMQ_MNESIA_BASE": str(folder),
+        "RABBITMQ_MNESIA_DIR": str(folder / "data"),
+        "RABBITMQ_QUORUM_DIR": str(folder / "quorum"),
+        "RABBITMQ_STREAM_DIR": str(folder / "stream"),
+        "RABBITMQ_FEATURE_FLAGS_FILE": str(folder / "feature_flags"),
+        "RABBITMQ_PLUGINS_EXPAND_DIR": str(folder / "plugins"),
+        "RABBITMQ_GENERATED_CONFIG_DIR": str(folder / "config"),
+        "RABBITMQ_PID_FILE": str(folder / "pid"),
+        "RABBITMQ_LOG_BASE": str(folder / "log"),
+        "RABBITMQ_LOGS": str(folder / "log/node.log"),
+        "RABBITMQ_SERVER_START_ARGS": " ".join(arguments),
+    }
+
+
+def free_port() -> int:
+    """Give a free port of loopback outside the range from which the kernel takes ports for clients."""
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)):
+                return port
+
+
+def main() -> None:
+    """Become the node. Returns never."""
+    try:
+        amqp, common = read(AmqpSettings, os.environ), read(CommonSettings, os.environ)
+    except SettingsError as error:
+        sys.exit(str(error))
+    if reason := missing():
+        sys.exit(reason)
+    folder = Path(common.run_dir, "rabbitmq").resolve()
+    configure(folder, amqp.port)
+    print(f"starts on port {amqp.port}; its log is {folder / 'log/node.log'}", flush=True)
+    with (folder / "log/console.log").open("wb") as console:
+        os.dup2(console.fileno(), 1)
+        os.dup2(console.fileno(), 2)
+    os.execve("/bin/sh", ["sh", str(SCRIPT)], environment(folder, free_port()))
+
+
+if __name__ == "__main__":
+    main()

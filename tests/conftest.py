@@ -1,0 +1,80 @@
+"""Fixtures that every floor shares. What they give is described in `harness`."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+import aio_pika
+import harness
+import pytest
+from cloudmatch_bus import amqp
+
+SERVERS = {"nats_server", "rabbitmq", "amqp_url", "kafka_broker", "start"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what uses a server, so that `-m "not servers"` needs none."""
+    for item in items:
+        if SERVERS & set(getattr(item, "fixturenames", ())):
+            item.add_marker("servers")
+
+
+@pytest.fixture
+def nats_server() -> Iterator[harness.NatsServer]:
+    """A NATS server with JetStream, for this test."""
+    with harness.nats_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rabbitmq() -> Iterator[harness.RabbitMQ]:
+    """A RabbitMQ node, for the whole run. Skips without one on a laptop, fails where CI is set."""
+    with contextlib.ExitStack() as stack:
+        try:
+            server = stack.enter_context(harness.rabbitmq())
+        except harness.ServerMissing as missing:
+            if os.environ.get("CI"):
+                pytest.fail(str(missing))
+            pytest.skip(str(missing))
+        yield server
+
+
+@pytest.fixture
+def amqp_url(rabbitmq: harness.RabbitMQ) -> str:
+    """URL of the RabbitMQ node, on which nothing of CloudMatch is left from another test."""
+
+    async def clean() -> None:
+        async with await aio_pika.connect(rabbitmq.url) as connection:
+            channel = await connection.channel()
+            for queue in (amqp.QUEUE, amqp.DEAD_QUEUE):
+                await channel.queue_delete(queue)
+            for exchange in (amqp.EXCHANGE, amqp.DEAD_EXCHANGE):
+                await channel.exchange_delete(exchange)
+
+    with ThreadPoolExecutor(1) as thread:  # this thread's event loop is the test's
+        thread.submit(asyncio.run, clean()).result(30)
+    return rabbitmq.url
+
+
+@pytest.fixture
+def kafka_broker() -> Iterator[harness.KafkaBroker]:
+    """The Kafka-protocol broker, for this test."""
+    with harness.kafka_broker() as broker:
+        yield broker
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., harness.Service]]:
+    """Start services that end with the test, the last one first: ``start(name, env)``."""
+    with contextlib.ExitStack() as stack:
+        services: list[harness.Service] = []
+
+        def begin(name: str, env: Mapping[str, str] | None = None, **how: object) -> harness.Service:
+            services.append(stack.enter_context(harness.service(name, env, **how)))
+            return services[-1]
+
+        yield begin
+        for each in services:  # pytest shows it with a failure only
+            print(each.process.tail())  # noqa: T201 # the same

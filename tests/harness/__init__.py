@@ -1,0 +1,51 @@
+"""Real servers and services for tests: on free ports, in temporary folders, ended by their pid.
+
+Fixtures (`tests/conftest.py`), for most tests::
+
+    @pytest.mark.servers
+    async def test_a_frame_reaches_the_peer(nats_server, start):
+        edge = start("edge", {"CLOUDMATCH_NATS_URL": nats_server.url})
+        assert edge.get("/system/readiness")[0] == 200
+        await eventually(lambda: edge.metric("cloudmatch_edge_devices") == 2, deadline=5)
+
+    nats_server    a NATS server with JetStream for this test: `.url`, `.monitor`, `.kill()`, `.restart()`
+    rabbitmq       a RabbitMQ node for the whole run (a start takes seconds): `.url`
+    amqp_url       the same node's URL, with the queues and exchanges of CloudMatch removed
+    kafka_broker   the Kafka-protocol broker for this test: `.bootstrap`
+    start          `start(name, env)` runs a console script until its readiness is 200; ended with the test,
+                   which fails if the log holds a traceback or SIGTERM did not end the process
+
+Context managers of the same names (and `service`) serve scopes of your own: ``with nats_server() as bus:``.
+All of them block; in a test whose own sockets must stay alive, ``await asyncio.to_thread(edge.restart)``.
+Environment variables ``CLOUDMATCH_*`` of the shell do not reach what is started here: pass what it needs.
+"""
+
+from harness.processes import Process, environment, free_port
+from harness.servers import (
+    KafkaBroker,
+    NatsServer,
+    RabbitMQ,
+    ServerMissing,
+    kafka_broker,
+    nats_server,
+    rabbitmq,
+)
+from harness.services import Service, service
+from harness.waiting import eventually, eventually_sync
+
+__all__ = [
+    "KafkaBroker",
+    "NatsServer",
+    "Process",
+    "RabbitMQ",
+    "ServerMissing",
+    "Service",
+    "environment",
+    "eventually",
+    "eventually_sync",
+    "free_port",
+    "kafka_broker",
+    "nats_server",
+    "rabbitmq",
+    "service",
+]

@@ -1,0 +1,130 @@
+"""One child process: its log in a file, its end by its own pid."""
+
+import os
+import random
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from harness.waiting import eventually_sync
+
+BIN = Path(sys.executable).parent
+ROOT = Path(__file__).resolve().parents[2]
+_PORTS = random.SystemRandom()
+
+
+def free_port() -> int:
+    """Give a free TCP port on loopback, outside the range from which the kernel takes ports for clients.
+
+    A server that is to come back on its port needs one of these: a client that keeps knocking at a dead
+    port of the kernel's range may be given that very port and connect to itself.
+    """
+    while True:
+        port = _PORTS.randrange(20_000, 32_000)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port
+
+
+def environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """Give this process' environment with `settings` as its only CloudMatch settings."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("CLOUDMATCH")}
+    return {**kept, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT / "deploy/local"), **settings}
+
+
+class Process:
+    """A started program. Everything it prints goes to `log_file`."""
+
+    def __init__(
+        self, name: str, command: Sequence[str | Path], env: Mapping[str, str], folder: Path
+    ) -> None:
+        self.name = name
+        self.log_file = folder / f"{name}.log"
+        with self.log_file.open("ab") as log:
+            # A session of its own: Ctrl-C reaches pytest alone, which then ends its children in order.
+            self._child = subprocess.Popen(
+                list(map(str, command)),
+                env=environment(env),
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """Exit code, negative for a signal; None while the process runs."""
+        return self._child.poll()
+
+    @property
+    def log(self) -> str:
+        """All that the process has printed so far."""
+        return self.log_file.read_text(errors="replace")
+
+    def tail(self, lines: int = 40) -> str:
+        """The end of the log, for messages."""
+        return f"--- {self.name}, pid {self.pid}, exit {self.returncode}\n" + "\n".join(
+            self.log.splitlines()[-lines:]
+        )
+
+    def wait_line(self, pattern: str, deadline: float = 20) -> re.Match[str]:
+        """Give the match of `pattern` in the log as soon as it is there.
+
+        Raises:
+            AssertionError: the process ended, or the deadline passed; carries the end of the log.
+        """
+
+        def found() -> re.Match[str] | None:
+            over = self.returncode is not None
+            match = re.search(pattern, self.log)
+            if match is None and over:
+                raise AssertionError(f"{self.name} ended before it said {pattern!r}\n{self.tail()}")
+            return match
+
+        try:
+            match = eventually_sync(found, deadline, f"{self.name} saying {pattern!r}")
+        except AssertionError as error:
+            error.add_note(self.tail())
+            raise
+        assert match
+        return match
+
+    def wait(self, deadline: float = 10) -> int:
+        """Give the exit code once the process has ended by itself."""
+        try:
+            return self._child.wait(deadline)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{self.name} still runs after {deadline} s\n{self.tail()}") from None
+
+    def signal(self, number: int) -> None:
+        """Send a signal; nothing happens when the process has ended."""
+        self._child.send_signal(number)
+
+    def kill(self) -> None:
+        """End the process as a power cut would (SIGKILL)."""
+        self._child.kill()
+        self._child.wait()
+
+    def terminate(self, deadline: float = 10) -> bool:
+        """End the process by SIGTERM; when that took longer than `deadline`, by SIGKILL. Tell which."""
+        self._child.send_signal(signal.SIGTERM)
+        self._child.send_signal(signal.SIGCONT)
+        try:
+            self._child.wait(deadline)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return False
+        return True

@@ -1,0 +1,203 @@
+"""The servers that CloudMatch stands on, private to a test or a run."""
+
+import contextlib
+import json
+import re
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from cloudmatch_local import rabbitmq as node
+
+from harness.processes import BIN, ROOT, Process, free_port
+from harness.waiting import eventually_sync
+
+ATTEMPTS = 3  # another run may take a port between our look and the server's
+
+
+class ServerMissing(Exception):
+    """A server is not installed; the message says how to get it."""
+
+
+class NatsServer:
+    """A nats-server with JetStream. It keeps its port and its store over `restart`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = 0
+        self.monitor = ""  # URL of the monitoring side; changes at every start
+        self.process: Process
+
+    @property
+    def url(self) -> str:
+        return f"nats://127.0.0.1:{self.port}"
+
+    def start(self, deadline: float = 10) -> None:
+        """Start the server; return once clients can connect."""
+        port = self.port or free_port()
+        self.process = Process(
+            "nats-server",
+            [
+                *(BIN / "nats-server", "-c", ROOT / "nats/server.conf", "-a", "127.0.0.1"),
+                *("-p", str(port), "-m", "-1", "-sd", self.folder / "store", "--ports_file_dir", self.folder),
+            ],
+            {},
+            self.folder,
+        )
+        ports = self.folder / f"nats-server_{self.process.pid}.ports"
+
+        def known() -> bool:
+            assert self.process.returncode is None, f"nats-server ended\n{self.process.tail()}"
+            with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
+                self.monitor = json.loads(ports.read_text())["monitoring"][0]
+                return answers(port)
+            return False
+
+        eventually_sync(known, deadline, "nats-server listening")
+        self.port = port
+
+    def kill(self) -> None:
+        """End the server by SIGKILL."""
+        self.process.kill()
+
+    def terminate(self) -> None:
+        """End the server by SIGTERM."""
+        self.process.terminate()
+
+    def restart(self) -> None:
+        """Start the server again, on its port and its store, after ending it if it still runs."""
+        self.terminate()
+        self.start()
+
+
+class RabbitMQ:
+    """A RabbitMQ node without plugins, user guest."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = 0
+        self.process: Process
+
+    @property
+    def url(self) -> str:
+        return f"amqp://guest:guest@127.0.0.1:{self.port}/"
+
+    def start(self, deadline: float = 60) -> None:
+        """Start the node; return once clients can connect."""
+        port = self.port or free_port()
+        settings = {"CLOUDMATCH_AMQP_PORT": str(port), "CLOUDMATCH_RUN_DIR": str(self.folder)}
+        command = [BIN / "python", "-m", "cloudmatch_local.rabbitmq"]
+        self.process = Process("rabbitmq", command, settings, self.folder)
+
+        def listening() -> bool:
+            assert self.process.returncode is None, f"RabbitMQ ended\n{self.process.tail()}\n{self.log()}"
+            return answers(port)
+
+        try:
+            eventually_sync(listening, deadline, "RabbitMQ listening")
+        except AssertionError as error:
+            error.add_note(self.log())
+            raise
+        self.port = port
+
+    def log(self) -> str:
+        """The end of the node's own log."""
+        files = sorted((self.folder / "rabbitmq/log").glob("*.log"))
+        return "\n".join(f"--- {f.name}\n{f.read_text(errors='replace')[-3000:]}" for f in files)
+
+    def kill(self) -> None:
+        """End the node by SIGKILL."""
+        self.process.kill()
+
+    def terminate(self) -> None:
+        """End the node by SIGTERM."""
+        self.process.terminate(20)
+
+    def restart(self) -> None:
+        """Start the node again, on its port and its data, after ending it if it still runs."""
+        self.terminate()
+        self.start()
+
+
+class KafkaBroker:
+    """The Kafka-protocol broker of local development. It forgets everything when it ends."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.bootstrap = ""  # host:port
+        self.process: Process
+
+    def start(self, deadline: float = 20) -> None:
+        """Start the broker; return once it listens."""
+        settings = {"CLOUDMATCH_KAFKA_PORT": "0", "CLOUDMATCH_RUN_DIR": str(self.folder / "run")}
+        self.process = Process("kafka", [BIN / "analytics-broker"], settings, self.folder)
+        self.bootstrap = self.process.wait_line(r"listens at (?:\w+://)?(\S+:\d+)", deadline)[1]
+
+    def kill(self) -> None:
+        """End the broker by SIGKILL."""
+        self.process.kill()
+
+    def terminate(self) -> None:
+        """End the broker by SIGTERM."""
+        self.process.terminate()
+
+
+def answers(port: int) -> bool:
+    """Tell whether something listens on this port of loopback."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@contextlib.contextmanager
+def nats_server() -> Iterator[NatsServer]:
+    """Run a NATS server with JetStream in a folder of its own."""
+    with _folder("nats") as folder, _running(NatsServer(folder)) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def rabbitmq() -> Iterator[RabbitMQ]:
+    """Run a RabbitMQ node in a folder of its own.
+
+    Raises:
+        ServerMissing: RabbitMQ is not installed.
+    """
+    if reason := node.missing():
+        raise ServerMissing(reason)
+    with _folder("rabbitmq") as folder, _running(RabbitMQ(folder)) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def kafka_broker() -> Iterator[KafkaBroker]:
+    """Run the Kafka-protocol broker."""
+    with _folder("kafka") as folder, _running(KafkaBroker(folder)) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def _folder(name: str) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix=f"cloudmatch-{name}-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+@contextlib.contextmanager
+def _running(server: NatsServer | RabbitMQ | KafkaBroker) -> Iterator:
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            server.start()
+            break
+        except AssertionError as error:
+            server.process.kill()
+            if attempt == ATTEMPTS or not re.search("(?i)address already in use|eaddrinuse", _said(error)):
+                raise
+    try:
+        yield server
+    finally:
+        server.terminate()
+
+
+def _said(error: BaseException) -> str:
+    return "\n".join([str(error), *getattr(error, "__notes__", ())])
