@@ -137,6 +137,8 @@ class Watch:
         self._heard = 0.0
         self._broken = asyncio.Event()
         self.ready = False
+        # set when all keys have come for the first time
+        self.completed = asyncio.Event()
         bus.on_reconnect.append(self._restart)
 
     async def _restart(self) -> None:
@@ -205,6 +207,7 @@ class Watch:
 
     def _complete(self) -> None:
         self.ready = True
+        self.completed.set()
         self._on_ready()
 
     def _heard_one(self, subject: str, reply: str, data: bytes, headers: Headers) -> None:

@@ -42,12 +42,12 @@ class Bus:
 
     def __init__(self, client: Client) -> None:
         self.client = client
-        self.on_reconnect: list[Callable[[], Awaitable[None]]] = []
+        self.on_reconnect: list[Callable[[], Awaitable[object]]] = []
         self.on_closed: list[Callable[[], None]] = []
         # sid of a subscription → its handler
         self._handlers: dict[int, Handler] = {}
         # strong references: the loop keeps only weak ones
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Future[object]] = set()
         client.msg_class = self._message  # type: ignore[assignment]  # any callable with its signature will do
 
     def _message(
@@ -124,11 +124,16 @@ class Bus:
         """A JetStream context of this connection."""
         return self.client.jetstream(timeout=5, publish_async_max_pending=4096)
 
-    def spawn(self, work: Awaitable[None]) -> None:
+    def spawn(self, work: Awaitable[object]) -> None:
         """Run `work` in a task that is kept until it ends."""
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def idle(self, timeout: float = 2.0) -> None:
+        """Wait until the tasks of `spawn` have ended, `timeout` seconds at most."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=timeout)
 
     async def close(self) -> None:
         """Send what waits and close."""

@@ -149,9 +149,10 @@ class SeekPartner(Request, frozen=True, kw_only=True, tag="seek"):
 
 
 class LeavePool(Request, frozen=True, kw_only=True, tag="leave"):
-    """Take the device out; its match, if it has one, ends."""
+    """Take the device out; its match, if it has one, ends. `peer` is whom the edge believes it to be with."""
 
     reason: str = "left"
+    peer: str | None = None
 
 
 AnyRequest = SeekPartner | LeavePool

@@ -1,8 +1,10 @@
 """Make the server's streams and consumers what `streams` says, and compare what it gave."""
 
 import asyncio
+import contextlib
 import logging
 import time
+from collections.abc import AsyncIterator
 
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
@@ -10,7 +12,10 @@ from nats.js.api import StreamConfig
 from nats.js.errors import BadRequestError, NotFoundError
 
 from cloudmatch_bus import streams
-from cloudmatch_bus.connection import Bus
+from cloudmatch_bus.connection import Bus, connect
+from cloudmatch_bus.health import Health
+from cloudmatch_bus.service import unless
+from cloudmatch_bus.settings import NatsSettings
 
 log = logging.getLogger("provision")
 
@@ -40,7 +45,7 @@ async def _stream(js: JetStreamContext, asked: StreamConfig) -> None:
         raise ProvisionError(f"stream {asked.name} is not as asked: {wrong}")
 
 
-async def provision(bus: Bus, replicas: int = 1) -> None:
+async def provision(bus: Bus, replicas: int) -> None:
     """Create or update all streams and consumers; safe to call from every service at any time.
 
     Raises:
@@ -56,11 +61,37 @@ async def provision(bus: Bus, replicas: int = 1) -> None:
             raise ProvisionError(f"consumer {durable} is not as asked: {wrong}")
 
 
-async def provisioned(bus: Bus, replicas: int = 1) -> None:
+async def provisioned(bus: Bus, replicas: int) -> bool:
     """Like `provision`, again and again until JetStream answers (a cluster may still elect its leader)."""
     while True:
         try:
-            return await provision(bus, replicas)
+            await provision(bus, replicas)
         except (NatsError, TimeoutError) as error:
             log.warning("JetStream does not answer yet: %r", error)
             await asyncio.sleep(0.5)
+        else:
+            return True
+
+
+@contextlib.asynccontextmanager
+async def session(
+    settings: NatsSettings, name: str, health: Health, stop: asyncio.Event
+) -> AsyncIterator[Bus | None]:
+    """Connect and provision, however long it takes, and close at the end; None when `stop` came first.
+
+    Sets `stop` if the connection is closed for good, so that the process ends rather than lingers.
+    """
+    health.check("nats", lambda: "not connected to NATS")
+    bus = await unless(stop, connect(settings, name))
+    if bus is None:
+        yield None
+        return
+    bus.on_closed.append(stop.set)
+    health.check("nats", lambda: "JetStream is not provisioned")
+    try:
+        done = await unless(stop, provisioned(bus, settings.replicas))
+        health.check("nats", bus.health)
+        bus.on_reconnect.append(lambda: provisioned(bus, settings.replicas))
+        yield bus if done else None
+    finally:
+        await bus.close()

@@ -5,14 +5,15 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, TypeVar
 
 import uvloop
 
 from cloudmatch_bus.settings import CommonSettings, Settings, SettingsError, read, unknown
 
 S = TypeVar("S", bound=Settings)
+T = TypeVar("T")
 log = logging.getLogger("service")
 
 
@@ -45,6 +46,18 @@ def prepare(*groups: type[Settings]) -> Environment:
     for name in environment.unknown:
         log.warning("%s is set but is no setting of this process", name)
     return environment
+
+
+async def unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
+    """Await `work`, but give it up (and give None) when `stop` is set first."""
+    task = asyncio.ensure_future(work)
+    stopped = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        return await task if task.done() else None
+    finally:
+        task.cancel()
+        stopped.cancel()
 
 
 def run(serve: Callable[[Environment, asyncio.Event], Awaitable[None]], *groups: type[Settings]) -> None:

@@ -45,6 +45,10 @@ class NatsSettings(Settings, frozen=True, kw_only=True):
         ),
     ] = ""
 
+    replicas: Annotated[
+        typing.Literal[1, 3, 5], Meta(description="Copies that JetStream keeps: 3 in production.")
+    ] = 1
+
     @property
     def servers(self) -> list[str]:
         """URLs of the servers, at least one."""

@@ -1,0 +1,38 @@
+"""Keys of the bucket. Ids are escaped as in subjects."""
+
+from typing import NamedTuple
+
+from cloudmatch_bus.subjects import token
+
+DEVICE, PAIR = "dev", "pair"
+
+
+class DeviceId(NamedTuple):
+    """A device, unique within its app. Both as subject tokens."""
+
+    app: str
+    device: str
+
+    @property
+    def key(self) -> str:
+        """Where the bucket keeps the device's record."""
+        return f"{DEVICE}.{self.app}.{self.device}"
+
+
+def device_id(app: str, device: str) -> DeviceId:
+    """Name a device by its plain ids."""
+    return DeviceId(token(app), token(device))
+
+
+def pair_key(app: str, match: int) -> str:
+    """Where the bucket keeps a match."""
+    return f"{PAIR}.{token(app)}.{match}"
+
+
+def parse_device(key: str) -> DeviceId | None:
+    """Name the device of a key; None for keys of other kinds."""
+    kind, _, rest = key.partition(".")
+    if kind != DEVICE:
+        return None
+    app, _, device = rest.partition(".")
+    return DeviceId(app, device)

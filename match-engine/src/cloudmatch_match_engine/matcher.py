@@ -1,0 +1,53 @@
+"""Who may be paired with whom, and who comes first.
+
+Two devices match when app and tag are equal and each is within the other's reach. A device that named a
+radius reaches that many great-circle metres; one that did not keeps the rule of 2019, a planar distance
+in degrees below 1.42. Nearest first, then longest waiting, then id.
+"""
+
+from collections.abc import Iterable
+from math import asin, cos, hypot, radians, sin, sqrt
+
+from cloudmatch_bus.messages import DeviceRecord
+
+EARTH_RADIUS = 6_371_008.8  # metres, mean
+PLANAR_REACH = 1.42  # degrees
+
+
+def distance(a: DeviceRecord, b: DeviceRecord) -> float:
+    """Great-circle distance in metres (haversine: exact enough at the poles and across the date line)."""
+    lat_a, lat_b = radians(a.lat), radians(b.lat)
+    h = sin((lat_b - lat_a) / 2) ** 2 + cos(lat_a) * cos(lat_b) * sin(radians(b.lon - a.lon) / 2) ** 2
+    return 2 * EARTH_RADIUS * asin(min(1.0, sqrt(h)))
+
+
+def reaches(a: DeviceRecord, b: DeviceRecord) -> bool:
+    """Whether `b` is within the reach of `a`."""
+    if a.radius is None:
+        return hypot(a.lat - b.lat, a.lon - b.lon) < PLANAR_REACH
+    return distance(a, b) <= a.radius
+
+
+def suits(a: DeviceRecord, b: DeviceRecord) -> bool:
+    """Whether two devices may be paired, if both wait."""
+    return a.app == b.app and a.device != b.device and a.tag == b.tag and reaches(a, b) and reaches(b, a)
+
+
+def choose(
+    seeker: DeviceRecord, waiting: Iterable[tuple[DeviceRecord, int]], before: int
+) -> tuple[DeviceRecord, int] | None:
+    """Choose a partner among (record, revision) of those that wait.
+
+    Only devices whose revision is below `before`, the seeker's own, come into question: of two that
+    arrive together the younger looks when the older is already there to be seen, so that they cannot
+    miss each other.
+    """
+    found = [
+        (distance(seeker, record), revision, record.device, record)
+        for record, revision in waiting
+        if revision < before and suits(seeker, record)
+    ]
+    if not found:
+        return None
+    _, revision, _, record = min(found, key=lambda f: f[:3])
+    return record, revision

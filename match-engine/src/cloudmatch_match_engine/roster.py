@@ -1,0 +1,114 @@
+"""The mirror of the bucket in a worker: who waits, who is paired, and so where a frame goes.
+
+Fed by the bucket's watch, in the order of revisions. `reached` is the revision up to which it is right.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from cloudmatch_bus import subjects
+from cloudmatch_bus.messages import DeviceRecord
+from cloudmatch_match_engine.keys import DeviceId, device_id
+
+
+class Known(NamedTuple):
+    """A device's record and its revision."""
+
+    record: DeviceRecord
+    revision: int
+
+
+class Route(NamedTuple):
+    """Where the frames of one match go from one device."""
+
+    match: int
+    subject: str
+
+
+class Roster:
+    """All devices, as far as the watch has told."""
+
+    def __init__(self) -> None:
+        self.reached = 0
+        self._devices: dict[DeviceId, Known] = {}
+        # (app, tag) → devices that wait
+        self._waiting: dict[tuple[str, str | None], dict[DeviceId, Known]] = {}
+        self._routes: dict[DeviceId, Route] = {}
+        # devices that the watch has not named again since it began anew
+        self._unseen: set[DeviceId] = set()
+
+    def __len__(self) -> int:
+        return len(self._devices)
+
+    def get(self, device: DeviceId) -> Known | None:
+        """What is known of a device."""
+        return self._devices.get(device)
+
+    def waiting(self, app: str, tag: str | None) -> Iterable[Known]:
+        """Those that wait with this app and tag."""
+        return self._waiting.get((app, tag), {}).values()
+
+    def count_waiting(self) -> int:
+        """How many wait."""
+        return sum(map(len, self._waiting.values()))
+
+    def restart(self) -> None:
+        """The watch begins anew: what it does not name until `complete` is gone."""
+        self._unseen = set(self._devices)
+
+    def complete(self) -> None:
+        """The watch has named all there was."""
+        for device in self._unseen:
+            self._forget(device)
+        self._unseen.clear()
+
+    def put(self, device: DeviceId, record: DeviceRecord | None, revision: int) -> None:
+        """Learn a device's record; None: it is gone."""
+        self._unseen.discard(device)
+        self._forget(device)
+        if record is not None:
+            known = self._devices[device] = Known(record, revision)
+            if record.match is None:
+                self._waiting.setdefault((record.app, record.tag), {})[device] = known
+            self._drop_route_to(device, record)
+        self.advance(revision)
+
+    def advance(self, revision: int) -> None:
+        """Learn that the bucket has reached a revision."""
+        self.reached = max(self.reached, revision)
+
+    def route(self, source: DeviceId) -> Route | None:
+        """Where frames of `source` go; None while it is not, or not known to be, in a match."""
+        route = self._routes.get(source)
+        if route is None:
+            known = self._devices.get(source)
+            if known is None or known.record.match is None or known.record.peer is None:
+                return None
+            record = known.record
+            peer = self._devices.get(device_id(record.app, known.record.peer))
+            if peer is None or peer.record.match != record.match:
+                return None
+            subject = subjects.dn(record.app, peer.record.edge, peer.record.device)
+            route = self._routes[source] = Route(known.record.match, subject)
+        return route
+
+    def devices(self) -> Iterator[Known]:
+        """All that are known."""
+        return iter(self._devices.values())
+
+    def _forget(self, device: DeviceId) -> None:
+        old = self._devices.pop(device, None)
+        if old is None:
+            return
+        self._routes.pop(device, None)
+        self._drop_route_to(device, old.record)
+        group = (old.record.app, old.record.tag)
+        if (pool := self._waiting.get(group)) is not None:
+            pool.pop(device, None)
+            if not pool:
+                del self._waiting[group]
+
+    def _drop_route_to(self, device: DeviceId, record: DeviceRecord) -> None:
+        """A device moved or ended its match: its peer's frames go elsewhere."""
+        if record.peer is not None:
+            self._routes.pop(DeviceId(device.app, subjects.token(record.peer)), None)

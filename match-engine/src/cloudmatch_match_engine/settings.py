@@ -1,0 +1,22 @@
+"""Settings of the match-engine."""
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from cloudmatch_bus.settings import Port, Settings
+
+
+class MatchEngineSettings(Settings, frozen=True, kw_only=True):
+    """One worker."""
+
+    prefix = "CLOUDMATCH_MATCH_ENGINE"
+
+    host: Annotated[str, Meta(min_length=1, description="Address its probes listen on.")] = "127.0.0.1"
+    port: Annotated[Port, Meta(description="Port of worker 0; worker i listens on +10·i.")] = 8082
+    index: Annotated[int, Meta(ge=0, le=999, description="Number of this worker on this machine.")] = 0
+
+    @property
+    def own_port(self) -> int:
+        """The port of this very worker; 0 stays 0: a free one."""
+        return self.port and self.port + 10 * self.index

@@ -1,0 +1,174 @@
+"""A worker: answers pairing requests, routes frames. Any number share the work in one queue group."""
+
+import asyncio
+import logging
+import time
+
+import msgspec
+from prometheus_client import Counter, Gauge
+
+from cloudmatch_bus import subjects
+from cloudmatch_bus.bucket import Bucket, ConflictError, Entry, Watch
+from cloudmatch_bus.connection import Bus, Headers
+from cloudmatch_bus.facts import FactPublisher
+from cloudmatch_bus.health import Health
+from cloudmatch_bus.http import application, serve
+from cloudmatch_bus.messages import (
+    AnyAnswer,
+    AnyFact,
+    AnyRequest,
+    DeviceRecord,
+    SeekPartner,
+    decode_device,
+    decode_request,
+    encode,
+)
+from cloudmatch_bus.provision import session
+from cloudmatch_bus.service import Environment, unless
+from cloudmatch_bus.settings import NatsSettings
+from cloudmatch_match_engine.keys import DeviceId, parse_device
+from cloudmatch_match_engine.pairing import Pairing
+from cloudmatch_match_engine.roster import Roster
+from cloudmatch_match_engine.settings import MatchEngineSettings
+
+log = logging.getLogger("worker")
+
+_routed = Counter("cloudmatch_match_engine_routed", "Messages with frames passed on to the peer's edge")
+_dropped = Counter("cloudmatch_match_engine_dropped", "Messages with frames not passed on", ["reason"])
+_requests = Counter("cloudmatch_match_engine_requests", "Pairing requests answered", ["answer"])
+_waiting = Gauge("cloudmatch_match_engine_waiting", "Devices that wait, as this worker knows")
+_known = Gauge("cloudmatch_match_engine_devices", "Devices connected, as this worker knows")
+
+
+class Worker:
+    """The shell: turns messages into calls of the engine and its decisions into messages."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._roster = Roster()
+        self._facts = FactPublisher(bus)
+        self._pairing = Pairing(Bucket(bus), self._roster, self, lambda: time.time_ns() // 1_000_000)
+        self._watch = Watch(bus, self._on_entry, self._roster.restart, self._on_ready)
+        # devices about which the leader is being asked
+        self._asking: set[DeviceId] = set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop`; finish what was begun."""
+        tasks = [asyncio.create_task(self._watch.run()), asyncio.create_task(self._facts.run())]
+        try:
+            # Requests are not taken before the mirror can answer for the pool.
+            await unless(stop, self._watch.completed.wait())
+            subscriptions = [
+                await self._bus.subscribe(subjects.every_up(), self._on_frames, subjects.QUEUE),
+                await self._bus.subscribe(subjects.every_match(), self._on_request, subjects.QUEUE),
+            ]
+            await stop.wait()
+            for subscription in subscriptions:
+                await self._bus.unsubscribe(subscription)
+            await self._bus.idle()
+            await self._facts.drain()
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    def checks(self, health: Health) -> None:
+        """Add the checks of this worker."""
+        health.check("nats", self._bus.health)
+        health.check("bucket", self._watch.health)
+
+    # -- frames
+
+    def _on_frames(self, subject: str, reply: str, payload: bytes, _: Headers) -> None:
+        parts = subject.split(".")  # cm v1 <app> up <part> <dev>
+        address = subjects.parse_reply(reply)
+        if len(parts) != 6 or address is None:
+            _dropped.labels("no_address").inc()
+            return
+        source = DeviceId(parts[2], parts[5])
+        route = self._roster.route(source)
+        if route is not None and route.match == address.epoch:
+            self._bus.publish(route.subject, payload, reply)
+            _routed.inc()
+        elif source not in self._asking:
+            self._asking.add(source)
+            self._bus.spawn(self._ask(source, address.epoch))
+        # What is not passed on is sent again by its edge.
+
+    async def _ask(self, source: DeviceId, epoch: int) -> None:
+        """The mirror does not know this match of the device: behind, or the device's edge is."""
+        app, device = subjects.untoken(source.app), subjects.untoken(source.device)
+        try:
+            behind = await self._pairing.catch_up(app, device, epoch)
+            if not behind:
+                _dropped.labels("stale_match").inc()
+                await self._pairing.remind(app, device)
+        except TimeoutError as error:
+            log.warning("cannot tell where frames of %s go: %s", device, error)
+        finally:
+            self._asking.discard(source)
+
+    # -- requests
+
+    def _on_request(self, subject: str, reply: str, payload: bytes, _: Headers) -> None:
+        try:
+            request = decode_request(payload)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            log.warning("not a request on %s: %s", subject, error)
+            _dropped.labels("bad_request").inc()
+            return
+        self._bus.spawn(self._answer(request, reply))
+
+    async def _answer(self, request: AnyRequest, reply: str) -> None:
+        try:
+            if isinstance(request, SeekPartner):
+                answer = await self._pairing.seek(request)
+            else:
+                answer = await self._pairing.leave(request)
+        except (TimeoutError, ConflictError) as error:
+            # No answer: the edge asks again.
+            log.warning("request of %s/%s not finished: %s", request.app, request.device, error)
+            _requests.labels("none").inc()
+            return
+        self._bus.publish(reply, encode(answer))
+        _requests.labels(str(answer.__struct_config__.tag)).inc()
+
+    # -- what the engine says
+
+    def edge(self, record: DeviceRecord, answer: AnyAnswer) -> None:
+        """Tell the edge that holds a device."""
+        self._bus.publish(subjects.ctl(record.app, record.edge, record.device), encode(answer))
+
+    def fact(self, fact: AnyFact, key: str) -> None:
+        """Publish a fact once, however many workers say it."""
+        self._facts.publish(fact, key)
+
+    # -- the mirror
+
+    def _on_entry(self, entry: Entry) -> None:
+        device = parse_device(entry.key)
+        if device is None:
+            self._roster.advance(entry.revision)
+        else:
+            record = None if entry.value is None else decode_device(entry.value)
+            self._roster.put(device, record, entry.revision)
+            _known.set(len(self._roster))
+            _waiting.set(self._roster.count_waiting())
+        self._pairing.mirror_moved()
+
+    def _on_ready(self) -> None:
+        self._roster.complete()
+        log.info("knows %d devices, %d of them wait", len(self._roster), self._roster.count_waiting())
+
+
+async def work(environment: Environment, stop: asyncio.Event) -> None:
+    """Serve probes; connect, provision and work, until `stop`."""
+    settings = environment[MatchEngineSettings]
+    health = Health()
+    probes = application("CloudMatch match-engine", health)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(serve(probes, "match-engine", settings.host, settings.own_port, stop))
+        async with session(environment[NatsSettings], "match-engine", health, stop) as bus:
+            if bus is not None:
+                worker = Worker(bus)
+                worker.checks(health)
+                await worker.run(stop)
