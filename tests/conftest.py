@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import aio_pika
-import harness
 import pytest
+
+import harness
 from cloudmatch_bus import amqp
 
 SERVERS = {"nats_server", "rabbitmq", "amqp_url", "kafka_broker", "start"}
@@ -34,7 +35,7 @@ def rabbitmq() -> Iterator[harness.RabbitMQ]:
     with contextlib.ExitStack() as stack:
         try:
             server = stack.enter_context(harness.rabbitmq())
-        except harness.ServerMissing as missing:
+        except harness.ServerMissingError as missing:
             if os.environ.get("CI"):
                 pytest.fail(str(missing))
             pytest.skip(str(missing))

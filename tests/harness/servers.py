@@ -9,14 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cloudmatch_local import rabbitmq as node
-
 from harness.processes import BIN, ROOT, Process, free_port
 from harness.waiting import eventually_sync
 
 ATTEMPTS = 3  # another run may take a port between our look and the server's
 
 
-class ServerMissing(Exception):
+class ServerMissingError(Exception):
     """A server is not installed; the message says how to get it."""
 
 
@@ -162,10 +161,10 @@ def rabbitmq() -> Iterator[RabbitMQ]:
     """Run a RabbitMQ node in a folder of its own.
 
     Raises:
-        ServerMissing: RabbitMQ is not installed.
+        ServerMissingError: RabbitMQ is not installed.
     """
     if reason := node.missing():
-        raise ServerMissing(reason)
+        raise ServerMissingError(reason)
     with _folder("rabbitmq") as folder, _running(RabbitMQ(folder)) as server:
         yield server
 

@@ -71,7 +71,7 @@ class Service:
     def metric(self, name: str) -> float:
         """Give the sum of a metric over all its labels; 0 when it is not there."""
         pattern = rf"^{re.escape(name)}(?:\{{[^}}]*\}})? (\S+)"
-        return sum(map(float, re.findall(pattern, self.get("/metrics")[1], re.M)))
+        return sum(map(float, re.findall(pattern, self.get("/metrics")[1], re.MULTILINE)))
 
     def kill(self) -> None:
         """End the process by SIGKILL."""
