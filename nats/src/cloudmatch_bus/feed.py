@@ -1,35 +1,36 @@
-"""Read facts from EVENTS: read, decide, publish, acknowledge.
+"""Read facts from EVENTS: read, decide, publish, acknowledge. Two kinds of reader:
 
-A durable pull consumer, named like its service, goes on where it stopped. A message is acknowledged
-only after the handler returned, so a crash repeats facts rather than losing them; `Delivery.position`
-tells a repetition.
+`Feed` is a durable consumer, named like its service: several processes share it. What was not
+acknowledged comes again, perhaps later than what follows it: after a crash, 30 s later.
+
+`Follower` keeps its place itself, beside what it writes: one process gets every fact in order, and goes
+on at once where it stopped, whatever happened to it, to the connection or to the server.
 """
 
 import asyncio
 import contextlib
 import logging
-import time
+import secrets
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 import msgspec
-from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
-from nats.errors import TimeoutError as NatsTimeoutError
 from prometheus_client import Counter
 
 from cloudmatch_bus import streams
 from cloudmatch_bus.connection import Bus
 from cloudmatch_bus.messages import AnyFact, decode_fact
+from cloudmatch_bus.pull import Message, Pull
 
 log = logging.getLogger("feed")
 
-BATCH = 500
-WAIT = 1.0  # s for the first message of a batch
 PAUSES = (0.5, 1.0, 2.0, 5.0, 10.0)  # s before the same facts come again, by failures in a row
+SILENCE = 3.0  # s without an answer after which a follower makes its consumer anew
 
 _read = Counter("cloudmatch_feed_facts", "Facts handled and acknowledged")
 _undecodable = Counter("cloudmatch_feed_undecodable", "Messages in EVENTS that are no fact; dropped")
+_resumed = Counter("cloudmatch_feed_resumed", "Times a follower asked anew for what follows its place")
 
 
 class DownstreamError(Exception):
@@ -46,70 +47,159 @@ class Delivery(NamedTuple):
 Handle = Callable[[list[Delivery]], Awaitable[None]]
 
 
-class Feed:
-    """A service's place in the stream of facts."""
+def _decode(message: Message) -> Delivery | None:
+    try:
+        return Delivery(message.position, decode_fact(message.payload))
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        log.error("dropped position %d on %s: %s", message.position, message.subject, error)  # noqa: TRY400  # the message is at fault, not the code
+        _undecodable.inc()
+        return None
 
-    def __init__(self, bus: Bus, durable: str) -> None:
+
+class _Reader:
+    """What both kinds of reader share: the handler's failures and the probe."""
+
+    def __init__(self, bus: Bus) -> None:
         self._bus = bus
-        self._durable = durable
-        self._beat = 0.0  # when the server last answered
+        self._pull: Pull | None = None
         self._failures = 0  # of the handler, in a row
 
     def health(self) -> str | None:
         """Give the reason why facts do not flow, or None."""
         if self._failures:
             return f"downstream failed {self._failures} times in a row"
-        if time.monotonic() - self._beat > 10:
+        if self._pull is None:
+            return "the consumer is not there yet"
+        if self._pull.silent > 2 * SILENCE:
             return "the consumer does not progress"
         return None
 
+    def _failed(self, count: int, error: DownstreamError) -> float:
+        """Count a failure; give the pause after it."""
+        pause = PAUSES[min(self._failures, len(PAUSES) - 1)]
+        self._failures += 1
+        log.warning("will try %d facts again in %.1f s: %s", count, pause, error)
+        return pause
+
+
+async def _wait(stop: asyncio.Event, pause: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), pause)
+
+
+class Feed(_Reader):
+    """A service's place in the stream of facts, kept by the server."""
+
+    def __init__(self, bus: Bus, durable: str) -> None:
+        super().__init__(bus)
+        self._durable = durable
+
     async def run(self, handle: Handle, stop: asyncio.Event) -> None:
-        """Give batches of facts to `handle`, in order, until `stop` is set.
+        """Give batches of facts to `handle` until `stop` is set; acknowledge what it returned from.
 
         Whatever `handle` raises besides `DownstreamError` is a bug and ends the run.
         """
-        subscription = await self._bus.jetstream().pull_subscribe_bind(self._durable, streams.EVENTS)
-        while not stop.is_set():
-            try:
-                messages = await subscription.fetch(BATCH, timeout=WAIT)
-            except NatsTimeoutError:
-                messages = []
-            except NatsError as error:
-                log.warning("cannot read EVENTS: %r", error)
-                await asyncio.sleep(WAIT)
-                continue
-            self._beat = time.monotonic()
-            if messages:
-                await self._batch(messages, handle, stop)
-        await subscription.unsubscribe()
+        self._pull = pull = Pull(self._bus, self._durable)
+        try:
+            while not stop.is_set():
+                await self._batch(await pull.messages(stop), handle, stop)
+        finally:
+            await pull.close()
+            for message in pull.rest():  # for the next process, now rather than in 30 s
+                self._bus.publish(message.reply, b"-NAK")
 
-    async def _batch(self, messages: list[Msg], handle: Handle, stop: asyncio.Event) -> None:
+    async def _batch(self, messages: list[Message], handle: Handle, stop: asyncio.Event) -> None:
         deliveries, good = [], []
         for message in messages:
-            position = message.metadata.sequence.stream
-            try:
-                deliveries.append(Delivery(position, decode_fact(message.data)))
-            except (msgspec.DecodeError, UnicodeDecodeError) as error:
-                log.error("dropped position %d on %s: %s", position, message.subject, error)  # noqa: TRY400  # the message is at fault, not the code
-                _undecodable.inc()
-                await message.term()
-            else:
+            if delivery := _decode(message):
+                deliveries.append(delivery)
                 good.append(message)
+            else:
+                self._bus.publish(message.reply, b"+TERM")
         if not good:
             return
         try:
             await handle(deliveries)
         except DownstreamError as error:
-            pause = PAUSES[min(self._failures, len(PAUSES) - 1)]
-            self._failures += 1
-            log.warning("will try %d facts again in %.1f s: %s", len(good), pause, error)
+            pause = self._failed(len(good), error)
+            again = b"-NAK " + msgspec.json.encode({"delay": int(pause * 1e9)})
             for message in good:
-                await message.nak(delay=pause)
-            # Later facts must not overtake these: read no further before they come again.
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), pause)
+                self._bus.publish(message.reply, again)
+            await _wait(stop, pause)
             return
         self._failures = 0
         for message in good:
-            await message.ack()
+            self._bus.publish(message.reply, b"+ACK")
         _read.inc(len(good))
+
+
+class Follower(_Reader):
+    """A reader's place in the stream of facts, kept by the reader."""
+
+    def __init__(self, bus: Bus, name: str) -> None:
+        super().__init__(bus)
+        self._name = name
+        self._broken = False  # messages on their way may have been lost
+        bus.on_reconnect.append(self._reconnected)
+
+    async def _reconnected(self) -> None:
+        self._broken = True
+
+    async def run(self, handle: Handle, after: int, stop: asyncio.Event) -> None:
+        """Give batches of all facts behind position `after` to `handle`, each once, in order, until `stop`.
+
+        After a `DownstreamError` the same batch comes again. Anything else that `handle` raises is a bug
+        and ends the run.
+        """
+        place = after
+        while not stop.is_set():
+            consumer = f"{self._name}-{secrets.token_hex(4)}"
+            try:
+                await self._bus.jetstream().add_consumer(streams.EVENTS, streams.follower(consumer, place))
+            except (NatsError, TimeoutError) as error:
+                log.warning("cannot read EVENTS: %r", error)
+                await _wait(stop, 1.0)
+                continue
+            self._broken = False
+            self._pull = pull = Pull(self._bus, consumer)
+            try:
+                place = await self._follow(pull, handle, place, stop)
+            finally:
+                await pull.close()
+                with contextlib.suppress(NatsError, TimeoutError):  # else the server forgets it by itself
+                    await asyncio.wait_for(
+                        self._bus.jetstream().delete_consumer(streams.EVENTS, consumer), 0.5
+                    )
+            if not stop.is_set():
+                _resumed.inc()
+
+    async def _follow(self, pull: Pull, handle: Handle, place: int, stop: asyncio.Event) -> int:
+        """Read until `stop`, or until the consumer is lost or has lost a message; give the place then."""
+        order = 0
+        while not (stop.is_set() or self._broken or pull.silent > SILENCE):
+            deliveries = []
+            for message in await pull.messages(stop):
+                order += 1
+                if message.order != order:  # those between were lost on the way
+                    self._broken = True
+                    break
+                place = message.position
+                if delivery := _decode(message):
+                    deliveries.append(delivery)
+            if deliveries and not await self._handled(deliveries, handle, stop):
+                break
+        return place
+
+    async def _handled(self, deliveries: list[Delivery], handle: Handle, stop: asyncio.Event) -> bool:
+        """Give a batch to `handle` until it took it; False when `stop` came first."""
+        while True:
+            try:
+                await handle(deliveries)
+            except DownstreamError as error:
+                await _wait(stop, self._failed(len(deliveries), error))
+                if stop.is_set():
+                    return False
+            else:
+                self._failures = 0
+                _read.inc(len(deliveries))
+                return True

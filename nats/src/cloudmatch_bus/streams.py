@@ -2,7 +2,15 @@
 
 from typing import Any
 
-from nats.js.api import AckPolicy, ConsumerConfig, DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
+from nats.js.api import (
+    AckPolicy,
+    ConsumerConfig,
+    DeliverPolicy,
+    DiscardPolicy,
+    RetentionPolicy,
+    StorageType,
+    StreamConfig,
+)
 
 from cloudmatch_bus import subjects
 
@@ -64,7 +72,21 @@ def consumer(durable: str) -> ConsumerConfig:
     )
 
 
-READERS = ("journal", "bridge-rabbit")
+READERS = ("bridge-rabbit",)
+
+
+def follower(name: str, after: int) -> ConsumerConfig:
+    """A reader of EVENTS that keeps its place itself, beside what it writes: nothing to acknowledge, so
+    nothing comes late or twice. The server forgets it soon after its process."""
+    return ConsumerConfig(
+        name=name,
+        deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
+        opt_start_seq=after + 1,
+        ack_policy=AckPolicy.NONE,
+        inactive_threshold=30.0,
+        mem_storage=True,
+        num_replicas=1,
+    )
 
 
 def differences(asked: object, got: object) -> dict[str, tuple[Any, Any]]:

@@ -1,0 +1,4 @@
+"""The journal: every fact, kept once, in order, and what the facts say of each device and match.
+
+Pure: :mod:`ledger`, :mod:`segments`. Shells: :mod:`store` (TinyDB), :mod:`gateway` (HTTP), :mod:`worker`.
+"""

@@ -1,0 +1,22 @@
+"""The journal's settings."""
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from cloudmatch_bus.settings import Port, PositiveInt, Settings
+
+
+class JournalSettings(Settings, frozen=True, kw_only=True):
+    """Where the journal listens and what it keeps where."""
+
+    prefix = "CLOUDMATCH_JOURNAL"
+
+    host: Annotated[str, Meta(description="Address on which the journal listens.")] = "127.0.0.1"
+    port: Annotated[Port, Meta(description="Port on which the journal listens.")] = 8081
+    folder: Annotated[
+        str, Meta(description="Folder of the segments. Default: `journal` in the run folder.")
+    ] = ""
+    segment_size: Annotated[
+        PositiveInt, Meta(description="Events in a segment; a full one is never written again.")
+    ] = 4096

@@ -1,0 +1,326 @@
+"""Keep the journal on disk: the only module that knows TinyDB.
+
+TinyDB reads and writes a database whole. Here a database is one segment, whose storage writes only what
+was added: one write and one fsync a batch, and the cost of an event depends on the size of a segment,
+never on the age of the journal.
+
+    append   keep a batch (each position once), on disk when it returns
+    read     a page of what was kept, by position
+    load     the saved state of whoever folds the events, or None
+    save     that state, whole or not at all
+"""
+
+import fcntl
+import logging
+import os
+import zlib
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+from tinydb import Storage, TinyDB, where
+from tinydb.queries import QueryLike
+from tinydb.table import Document as Row
+from tinydb.table import Table
+
+from cloudmatch_bus.messages import AnyFact
+from cloudmatch_journal import segments
+from cloudmatch_journal.segments import Document, Seal
+
+log = logging.getLogger("store")
+
+TABLE = "events"
+STATE = "state.json"
+KEPT_OPEN = 4  # sealed segments that stay in memory after they were read
+SCANNED = 8  # segments that one page may look through
+
+Entry = tuple[int, AnyFact]
+
+
+class StoreError(RuntimeError):
+    """The folder cannot be used, or a segment is damaged; the message names it."""
+
+
+class Page(NamedTuple):
+    """A part of the journal."""
+
+    entries: list[Entry]
+    next: int  # where the following page begins: its `after`
+    more: bool  # whether the journal goes on behind `next`
+
+
+class _Rows(Table):
+    default_query_cache_capacity = 0  # a page is rarely asked for twice
+
+
+class _Segments(TinyDB):
+    table_class = _Rows
+
+
+class AppendOnly(Storage):
+    """TinyDB's storage of one segment: what is read is remembered, what is written is only appended."""
+
+    def __init__(self, path: Path, documents: list[Document], size: int) -> None:
+        self._rows: dict[str, Document] = {str(d["position"]): d for d in documents}
+        self._size = size  # bytes that are surely on disk
+        self._file = path.open("ab", buffering=0)
+
+    def read(self) -> dict[str, dict[str, Any]] | None:
+        return {TABLE: self._rows}
+
+    def write(self, data: dict[str, dict[str, Any]]) -> None:
+        """Append the rows that are new.
+
+        Raises:
+            OSError: the disk refuses; nothing was written.
+        """
+        rows = data[TABLE]
+        assert len(rows) >= len(self._rows), "a journal only grows"
+        added = segments.lines(islice(rows.values(), len(self._rows), None))
+        try:
+            rest = memoryview(added)
+            while rest:
+                rest = rest[self._file.write(rest) :]
+            os.fsync(self._file.fileno())
+        except OSError:
+            os.ftruncate(self._file.fileno(), self._size)
+            raise
+        self._size += len(added)
+        self._rows = rows
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Put a file there, whole or not at all."""
+    new = path.with_suffix(".new")
+    with new.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)
+    _sync(path.parent)
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+class Store:
+    """A folder of segments. One process at a time."""
+
+    def __init__(self, folder: Path, segment_size: int) -> None:
+        """Open the folder, making it if need be, and cut off what a crash left half written.
+
+        Raises:
+            StoreError: another process has it open.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._segment_size = segment_size
+        self._lock = (folder / "lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.close()
+            raise StoreError(f"{folder} is in use by another journal") from None
+        self._sealed: list[Seal] = []
+        self._opened: dict[int, _Segments] = {}  # sealed ones, by first position, the last used last
+        # the segment that grows
+        self._current: _Segments | None = None
+        self._first = 0
+        self._count = 0
+        self._devices: set[str] = set()
+        self.position = 0  # of the last event kept; 0: none
+        found = (segments.first_position(path.name) for path in folder.iterdir())
+        for first in sorted(first for first in found if first is not None):
+            self._open(first)
+
+    def close(self) -> None:
+        """Close all files."""
+        for each in (self._current, *self._opened.values()):
+            if each is not None:
+                each.close()
+        self._lock.close()
+
+    def append(self, batch: Sequence[Entry]) -> int:
+        """Keep those of the batch that are not kept yet; give how many. On disk when it returns.
+
+        Positions must ascend.
+
+        Raises:
+            OSError: the disk refuses; nothing of the batch is kept.
+        """
+        new = [segments.document(position, fact) for position, fact in batch if position > self.position]
+        if not new:
+            return 0
+        if self._current is None:
+            self._begin(new[0]["position"])
+        assert self._current is not None
+        self._current.table(TABLE).insert_multiple(Row(d, d["position"]) for d in new)
+        self._count += len(new)
+        self.position = new[-1]["position"]
+        for each in new:
+            self._devices |= segments.names(each)
+        if self._count >= self._segment_size:
+            self._seal()
+        return len(new)
+
+    def read(
+        self,
+        after: int,
+        limit: int,
+        *,
+        kind: str | None = None,
+        device: tuple[str, str] | None = None,
+    ) -> Page:
+        """Give events behind position `after`, oldest first, `limit` at most.
+
+        A page of a kind of fact or of a device (app, id) may hold fewer than there are, for one call looks
+        through a bounded part of the journal.
+
+        Raises:
+            StoreError: a segment is damaged.
+        """
+        wanted = _condition(after, kind, device)
+        seen = segments.name(*device) if device else None
+        entries: list[Entry] = []
+        place = after
+        start = bisect_right(self._sealed, after, key=lambda seal: seal.last)
+        for scanned, sealed in enumerate(self._sealed[start:]):
+            if scanned == SCANNED:
+                return Page(entries, place, True)
+            if seen is None or seen in sealed.devices:
+                entries += self._search(self._segment(sealed), wanted, limit - len(entries))
+            if len(entries) == limit:
+                return self._page(entries)
+            place = sealed.last
+        if self._current is not None and (seen is None or seen in self._devices):
+            entries += self._search(self._current, wanted, limit - len(entries))
+            if len(entries) == limit:
+                return self._page(entries)
+        return Page(entries, max(after, self.position), False)
+
+    def replay(self, after: int) -> Iterator[Entry]:
+        """Give all events behind position `after`, oldest first.
+
+        Raises:
+            StoreError: a segment is damaged.
+        """
+        more = True
+        while more:
+            entries, after, more = self.read(after, self._segment_size)
+            yield from entries
+
+    def load(self) -> bytes | None:
+        """Give the state that was saved last; None when there is none or it is damaged."""
+        try:
+            check, _, state = (self._folder / STATE).read_bytes().partition(b"\n")
+        except FileNotFoundError:
+            return None
+        if check != b"%08x" % zlib.crc32(state):
+            log.warning("%s is damaged: the state is made anew", self._folder / STATE)
+            return None
+        return state
+
+    def save(self, state: bytes) -> None:
+        """Save a state, whole or not at all."""
+        _write(self._folder / STATE, b"%08x\n%b" % (zlib.crc32(state), state))
+
+    def _page(self, entries: list[Entry]) -> Page:
+        place = entries[-1][0]
+        return Page(entries, place, place < self.position)
+
+    def _path(self, first: int) -> Path:
+        return self._folder / segments.segment_name(first)
+
+    def _open(self, first: int) -> None:
+        """Take in a segment that is there: by its seal, or else as the one that grows."""
+        if self._current is not None:  # it was full, and the crash came before its seal
+            self._seal()
+        try:
+            seal = msgspec.json.decode((self._folder / segments.seal_name(first)).read_bytes(), type=Seal)
+        except (FileNotFoundError, msgspec.DecodeError):
+            pass
+        else:
+            self._sealed.append(seal)
+            self.position = seal.last
+            return
+        path = self._path(first)
+        data = path.read_bytes()
+        documents, good = segments.whole(data)
+        if good < len(data):
+            log.warning("%s: cut off %d bytes that a crash left half written", path, len(data) - good)
+            os.truncate(path, good)
+        if not documents:
+            path.unlink()
+            return
+        self._current = _Segments(path, documents, good, storage=AppendOnly)
+        self._first, self._count = first, len(documents)
+        self._devices = {each for d in documents for each in segments.names(d)}
+        self.position = documents[-1]["position"]
+        if self._count >= self._segment_size:
+            self._seal()
+
+    def _begin(self, first: int) -> None:
+        self._current = _Segments(self._path(first), [], 0, storage=AppendOnly)
+        self._first, self._count, self._devices = first, 0, set()
+        _sync(self._folder)
+
+    def _seal(self) -> None:
+        assert self._current is not None
+        data = self._path(self._first).read_bytes()
+        seal = segments.seal([dict(row) for row in self._current.table(TABLE)], data)
+        _write(self._folder / segments.seal_name(self._first), msgspec.json.encode(seal))
+        self._sealed.append(seal)
+        self._keep_open(self._first, self._current)
+        self._current = None
+
+    def _segment(self, seal: Seal) -> _Segments:
+        database = self._opened.pop(seal.first, None)
+        if database is None:
+            path = self._path(seal.first)
+            try:
+                data = path.read_bytes()
+            except FileNotFoundError:
+                raise StoreError(f"{path} is missing") from None
+            if not segments.intact(data, seal):
+                raise StoreError(f"{path} is damaged: it is not what its seal says")
+            database = _Segments(path, segments.whole(data)[0], len(data), storage=AppendOnly)
+        self._keep_open(seal.first, database)
+        return database
+
+    def _keep_open(self, first: int, database: _Segments) -> None:
+        self._opened[first] = database
+        if len(self._opened) > KEPT_OPEN:
+            self._opened.pop(next(iter(self._opened))).close()
+
+    @staticmethod
+    def _search(database: _Segments, wanted: QueryLike, limit: int) -> Iterable[Entry]:
+        found = database.table(TABLE).search(wanted)
+        return [(row["position"], segments.fact(row)) for row in found[:limit]]
+
+
+def _condition(after: int, kind: str | None, device: tuple[str, str] | None) -> QueryLike:
+    """The query for events behind `after`, perhaps of one kind, perhaps that name one device."""
+    query = where("position") > after
+    if kind is not None:
+        query &= where("type") == kind
+    if device is not None:
+        app, name = device
+        query &= where("app") == app
+        query &= (
+            (where("device") == name)
+            | (where("peer") == name)
+            | (where("sender") == name)
+            | (where("receiver") == name)
+        )
+    return query
