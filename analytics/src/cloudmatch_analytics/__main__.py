@@ -1,0 +1,19 @@
+"""Run analytics: ``analytics`` or ``python -m cloudmatch_analytics``."""
+
+import logging
+
+from cloudmatch_analytics.settings import AnalyticsSettings
+from cloudmatch_analytics.worker import Worker
+from cloudmatch_bus.service import prepare
+from cloudmatch_bus.settings import AmqpSettings, KafkaSettings
+
+
+def main() -> None:
+    """Run until SIGTERM or SIGINT."""
+    environment = prepare(AnalyticsSettings, AmqpSettings, KafkaSettings)
+    logging.getLogger("quixstreams").setLevel(logging.WARNING)
+    Worker(environment).run()
+
+
+if __name__ == "__main__":
+    main()
