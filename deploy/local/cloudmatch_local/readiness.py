@@ -13,7 +13,7 @@ from rich.table import Table
 
 from cloudmatch_local.plan import Listener, Plan, waits_for
 
-PATIENCE = 5.0  # s before it is said what is waited for, and between two such lines
+PATIENCE = 8.0  # s before it is said what is waited for, and between two such lines
 
 
 def watch(what: Plan) -> None:
@@ -32,7 +32,7 @@ def watch(what: Plan) -> None:
         if (now := time.monotonic()) - said > PATIENCE:
             said = now
             print(f"waits for {waits_for(waiting, reasons)}", flush=True)
-        time.sleep(0.1)
+        time.sleep(0.2)
     print_table(what, time.monotonic() - began)
 
 

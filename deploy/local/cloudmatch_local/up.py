@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,10 +20,11 @@ from cloudmatch_bus.settings import CommonSettings, NatsSettings, SettingsError
 from cloudmatch_local import plan, rabbitmq
 from cloudmatch_local.plan import Plan
 from cloudmatch_local.readiness import watch
-from cloudmatch_local.settings import Everything, LocalSettings, groups
+from cloudmatch_local.settings import SERVICES, Everything, LocalSettings, groups
 
 ROOT = Path(__file__).resolve().parents[3]
 MOST = 50  # edges or workers
+DRAIN = 3.0  # s that services have to end before their servers do
 
 
 class UnusableError(Exception):
@@ -41,7 +43,7 @@ class Screen(Printer):  # type: ignore[misc]  # honcho is untyped
         self._started: Callable[[], None] | None = started
         # "edge.1 (exit 1)": the process that ended before anybody asked it to
         self.culprit = ""
-        self.stopping = False
+        self.asked = False
 
     def write(self, message: Message) -> None:
         """Show a line of a process; take note of a line of honcho's."""
@@ -53,11 +55,33 @@ class Screen(Printer):  # type: ignore[misc]  # honcho is untyped
             return
         text = str(message.data).strip()
         if text.endswith("received"):  # SIGINT, SIGTERM
-            self.stopping = True
+            self.asked = True
             super().write(message._replace(data="stops"))
-        elif " stopped (rc=" in text and not self.stopping:
-            self.stopping = True
+        elif " stopped (rc=" in text and not self.asked and not self.culprit:
             self.culprit = text.replace(" stopped (rc=", " (exit ")
+
+
+class Everyone(Manager):  # type: ignore[misc]  # honcho is untyped
+    """All processes. The services end first, so that what they still have to say finds its server."""
+
+    ending: threading.Thread | None = None
+
+    def terminate(self) -> None:
+        """End everything. Returns at once."""
+        if not self.ending:
+            self.ending = threading.Thread(target=self._terminate_in_order, daemon=True)
+            self.ending.start()
+
+    def _terminate_in_order(self) -> None:
+        services = [p for name, p in self._processes.items() if name.partition(".")[0] in SERVICES]
+        for process in services:
+            if "pid" in process and "returncode" not in process:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process["pid"], signal.SIGTERM)
+        deadline = time.monotonic() + DRAIN
+        while time.monotonic() < deadline and not all("returncode" in p for p in services):
+            time.sleep(0.02)
+        super().terminate()
 
 
 def main() -> None:
@@ -160,7 +184,7 @@ def start(what: Plan, folder: Path, environ: dict[str, str]) -> int:
     """Run the processes of the Procfile that the plan names, until one ends or we are told to stop."""
     (folder / "nats").mkdir(exist_ok=True)
     screen = Screen(started=threading.Thread(target=watch, args=(what,), daemon=True).start)
-    manager = Manager(screen)
+    manager = Everyone(screen)
     procfile = parse_procfile((ROOT / "Procfile").read_text()).processes
     chosen = {name: line for name, line in procfile.items() if name in what.counts}
     for process in expand_processes(chosen, concurrency=what.counts):
