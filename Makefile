@@ -1,0 +1,50 @@
+# CloudMatch on one machine. Settings are environment variables CLOUDMATCH_…; a wrong one is named at start.
+
+EDGES ?= 1
+WORKERS ?= 1
+APP ?= default
+ARGS ?=
+
+BIN := .venv/bin
+ROOMS := nats edge match-engine journal bridge-rabbit analytics
+SOURCES := $(ROOMS:%=%/src) deploy/local
+LOCAL := PYTHONPATH=deploy/local $(BIN)/python -m
+
+.DEFAULT_GOAL := help
+.PHONY: help setup up test check format trace clean pristine
+
+help: ## Show this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## Install all that is needed; quick when nothing changed
+	@sh deploy/local/setup.sh
+
+up: setup ## Run everything here until Ctrl-C [EDGES=1] [WORKERS=1]
+	@$(LOCAL) cloudmatch_local.up --edges '$(EDGES)' --workers '$(WORKERS)'
+
+test: setup ## Run all tests, with real servers [ARGS='-k device -x']
+	@$(BIN)/pytest $(ARGS)
+
+check: setup ## Run linters, type checks and the tests that need no server
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy $(SOURCES)
+	PYTHONPATH=deploy/local $(BIN)/lint-imports
+	$(BIN)/codespell
+	$(BIN)/pytest -q tests/pure
+
+format: setup ## Put all Python files into their form
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+trace: setup ## Show all that a device says and hears: DEVICE=a [APP=default]
+	@$(if $(DEVICE),,$(error say which device: make trace DEVICE=a))
+	@$(BIN)/cloudmatch-trace --app '$(APP)' '$(DEVICE)'
+
+clean: ## Remove the data of `make up` and all caches
+	@! [ -e .run/lock ] || flock -n .run/lock true || { echo "make up is running: stop it first" >&2; exit 1; }
+	rm -rf .run .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+pristine: clean ## Remove the virtual environment, too
+	rm -rf .venv

@@ -1,0 +1,97 @@
+#!/bin/sh
+# Install all that CloudMatch needs on this machine: a virtual environment in .venv, and RabbitMQ.
+# Needs python3 (3.11 or newer). As root on Debian it installs what else lacks; otherwise it says what to
+# install. Quick, silent and without a network when nothing has changed since the last time.
+set -eu
+cd "$(dirname "$0")/../.."
+
+PYTHON=${PYTHON:-python3}
+ROOMS="nats edge match-engine journal bridge-rabbit analytics"
+STAMP=.venv/installed # checksums of what .venv was made from
+RABBITMQ=/usr/lib/rabbitmq/bin/rabbitmq-server
+POLICY=/usr/sbin/policy-rc.d
+
+say() { printf 'setup: %s\n' "$*"; }
+fail() { say "$*" >&2; exit 1; }
+
+# Run a command; show what it printed only when it fails.
+quietly() {
+    if ! "$@" >"$LOG" 2>&1; then
+        cat "$LOG" >&2
+        fail "this failed: $*"
+    fi
+}
+
+can_install() { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }
+
+# Install Debian packages. None of them may start a service, now or at the next boot.
+debian() {
+    quietly apt-get -o DPkg::Lock::Timeout=300 update
+    if ! [ -e "$POLICY" ]; then
+        printf '#!/bin/sh\nexit 101\n' >"$POLICY"
+        chmod +x "$POLICY"
+        OUR_POLICY=$POLICY
+    fi
+    quietly env DEBIAN_FRONTEND=noninteractive \
+        apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends "$@"
+    remove_policy
+}
+
+remove_policy() {
+    [ -z "$OUR_POLICY" ] || rm -f "$OUR_POLICY"
+    OUR_POLICY=
+}
+
+checksums() {
+    # shellcheck disable=SC2086 # a list
+    for file in requirements.txt $(printf '%s/pyproject.toml ' $ROOMS); do cksum "$file"; done
+}
+
+make_environment() {
+    "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
+        fail "python3 3.11 or newer is needed (PYTHON=$PYTHON)"
+    if ! "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null; then
+        can_install || fail "python3-venv is missing: apt-get install python3-venv"
+        say "installs python3-venv"
+        debian python3-venv
+    fi
+    if ! .venv/bin/python -c 'import pip' 2>/dev/null; then
+        say "makes .venv"
+        quietly "$PYTHON" -m venv --clear .venv
+    fi
+    say "installs the libraries of requirements.txt"
+    rm -f "$STAMP"
+    quietly .venv/bin/python -m pip install --disable-pip-version-check -r requirements.txt
+    say "installs our own packages: $ROOMS"
+    # shellcheck disable=SC2046,SC2086 # a list
+    quietly .venv/bin/python -m pip install --disable-pip-version-check --no-build-isolation --no-deps \
+        $(printf -- '-e ./%s ' $ROOMS)
+    checksums >"$STAMP"
+}
+
+install_rabbitmq() {
+    if ! can_install; then
+        say "RabbitMQ is missing: apt-get install rabbitmq-server, or set CLOUDMATCH_AMQP_URL to one that runs"
+        return
+    fi
+    say "installs RabbitMQ"
+    had_erlang=$(dpkg -s erlang-base 2>/dev/null || true)
+    debian rabbitmq-server
+    if [ -d /run/systemd/system ]; then # what came with it must not start at the next boot, either
+        quietly systemctl disable --now rabbitmq-server
+        [ -n "$had_erlang" ] || systemctl disable --now epmd.socket epmd.service >/dev/null 2>&1 || true
+    fi
+}
+
+LOG=$(mktemp)
+OUR_POLICY=
+trap 'rm -f "$LOG"; remove_policy' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+if [ "$(checksums)" != "$(cat "$STAMP" 2>/dev/null)" ]; then
+    make_environment
+fi
+if [ -z "${CLOUDMATCH_AMQP_URL:-}" ] && ! [ -e "$RABBITMQ" ]; then
+    install_rabbitmq
+fi
