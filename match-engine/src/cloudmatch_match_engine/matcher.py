@@ -2,7 +2,7 @@
 
 Two devices match when app and tag are equal and each is within the other's reach. A device that named a
 radius reaches that many great-circle metres; one that did not keeps the rule of 2019, a planar distance
-in degrees below 1.42. Nearest first, then longest waiting, then id.
+in degrees below 1.42 (a setting). Nearest first, then longest waiting, then id.
 """
 
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from math import asin, cos, hypot, radians, sin, sqrt
 from cloudmatch_bus.messages import DeviceRecord
 
 EARTH_RADIUS = 6_371_008.8  # metres, mean
-PLANAR_REACH = 1.42  # degrees
+PLANAR_REACH = 1.42  # degrees: the rule of 2019
 
 
 def distance(a: DeviceRecord, b: DeviceRecord) -> float:
@@ -21,20 +21,29 @@ def distance(a: DeviceRecord, b: DeviceRecord) -> float:
     return 2 * EARTH_RADIUS * asin(min(1.0, sqrt(h)))
 
 
-def reaches(a: DeviceRecord, b: DeviceRecord) -> bool:
-    """Whether `b` is within the reach of `a`."""
+def reaches(a: DeviceRecord, b: DeviceRecord, planar: float = PLANAR_REACH) -> bool:
+    """Whether `b` is within the reach of `a`; `planar` in degrees, for devices that named no radius."""
     if a.radius is None:
-        return hypot(a.lat - b.lat, a.lon - b.lon) < PLANAR_REACH
+        return hypot(a.lat - b.lat, a.lon - b.lon) < planar
     return distance(a, b) <= a.radius
 
 
-def suits(a: DeviceRecord, b: DeviceRecord) -> bool:
+def suits(a: DeviceRecord, b: DeviceRecord, planar: float = PLANAR_REACH) -> bool:
     """Whether two devices may be paired, if both wait."""
-    return a.app == b.app and a.device != b.device and a.tag == b.tag and reaches(a, b) and reaches(b, a)
+    return (
+        a.app == b.app
+        and a.device != b.device
+        and a.tag == b.tag
+        and reaches(a, b, planar)
+        and reaches(b, a, planar)
+    )
 
 
 def choose(
-    seeker: DeviceRecord, waiting: Iterable[tuple[DeviceRecord, int]], before: int
+    seeker: DeviceRecord,
+    waiting: Iterable[tuple[DeviceRecord, int]],
+    before: int,
+    planar: float = PLANAR_REACH,
 ) -> tuple[DeviceRecord, int] | None:
     """Choose a partner among (record, revision) of those that wait.
 
@@ -45,7 +54,7 @@ def choose(
     found = [
         (distance(seeker, record), revision, record.device, record)
         for record, revision in waiting
-        if revision < before and suits(seeker, record)
+        if revision < before and suits(seeker, record, planar)
     ]
     if not found:
         return None

@@ -96,13 +96,16 @@ def newer(record: DeviceRecord, request: Request) -> bool:
 
 
 class Pairing:
-    """The engine. `clock` gives ms since 1970."""
+    """The engine. `clock` gives ms since 1970; `reach` is in degrees, for devices that name no radius."""
 
-    def __init__(self, bucket: Bucket, roster: Roster, tell: Tell, clock: Callable[[], int]) -> None:
+    def __init__(
+        self, bucket: Bucket, roster: Roster, tell: Tell, clock: Callable[[], int], reach: float
+    ) -> None:
         self._bucket = bucket
         self._roster = roster
         self._tell = tell
         self._clock = clock
+        self._reach = reach
         # (revision, future) of those that wait for the mirror
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
 
@@ -231,7 +234,8 @@ class Pairing:
         """Look for a partner of a device that waits since `revision`; say where it then stands."""
         for _ in range(ATTEMPTS):
             await self._mirror_reached(revision)
-            found = matcher.choose(record, self._roster.waiting(record.app, record.tag), before=revision)
+            pool = self._roster.waiting(record.app, record.tag)
+            found = matcher.choose(record, pool, revision, self._reach)
             if found is None:
                 return standing(record, revision)
             try:

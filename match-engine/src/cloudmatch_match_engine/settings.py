@@ -5,6 +5,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from cloudmatch_bus.settings import Port, Settings
+from cloudmatch_match_engine.matcher import PLANAR_REACH
 
 
 class MatchEngineSettings(Settings, frozen=True, kw_only=True):
@@ -15,6 +16,14 @@ class MatchEngineSettings(Settings, frozen=True, kw_only=True):
     host: Annotated[str, Meta(min_length=1, description="Address its probes listen on.")] = "127.0.0.1"
     port: Annotated[Port, Meta(description="Port of worker 0; worker i listens on +10·i.")] = 8082
     index: Annotated[int, Meta(ge=0, le=999, description="Number of this worker on this machine.")] = 0
+
+    reach: Annotated[
+        float,
+        Meta(
+            gt=0,
+            description="How far a device that names no radius reaches, as a planar distance in degrees.",
+        ),
+    ] = PLANAR_REACH
 
     @property
     def own_port(self) -> int:

@@ -43,11 +43,13 @@ _known = Gauge("cloudmatch_match_engine_devices", "Devices connected, as this wo
 class Worker:
     """The shell: turns messages into calls of the engine and its decisions into messages."""
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, reach: float) -> None:
         self._bus = bus
         self._roster = Roster()
         self._facts = FactPublisher(bus)
-        self._pairing = Pairing(Bucket(bus), self._roster, self, lambda: time.time_ns() // 1_000_000)
+        self._pairing = Pairing(
+            Bucket(bus), self._roster, self, clock=lambda: time.time_ns() // 1_000_000, reach=reach
+        )
         self._watch = Watch(bus, self._on_entry, self._roster.restart, self._on_ready)
         # devices about which the leader is being asked
         self._asking: set[DeviceId] = set()
@@ -169,6 +171,6 @@ async def work(environment: Environment, stop: asyncio.Event) -> None:
         group.create_task(serve(probes, "match-engine", settings.host, settings.own_port, stop))
         async with session(environment[NatsSettings], "match-engine", health, stop) as bus:
             if bus is not None:
-                worker = Worker(bus)
+                worker = Worker(bus, settings.reach)
                 worker.checks(health)
                 await worker.run(stop)

@@ -2,5 +2,5 @@
 
 Pure: :mod:`subjects`, :mod:`frames`, :mod:`messages`, :mod:`streams`.
 Shells: :mod:`connection`, :mod:`bucket`, :mod:`provision`, :mod:`facts`, :mod:`feed`.
-What every process needs besides: :mod:`settings`, :mod:`service`, :mod:`health`, :mod:`http`.
+What every process needs: :mod:`settings`, :mod:`service`, :mod:`health`, :mod:`listening`, :mod:`http`.
 """

@@ -4,6 +4,7 @@ Every payload exchanged is one message: its body is the size in bytes as ASCII d
 Published to the topic exchange `EXCHANGE` with routing key ``<app>.<device>`` (both escaped as subject
 tokens), persistent, with ``message_id`` ``<position in EVENTS>.<index in the batch>`` (the same at every
 resend) and the headers ``app``, ``from``, ``to``, ``match`` and ``at`` (ms since 1970, when delivered).
+What a 2019 client reported by REST went to nobody in no match: ``to`` is empty and ``match`` 0.
 A message that cannot be read is rejected and lands in `DEAD_QUEUE`, as it was.
 """
 

@@ -99,10 +99,10 @@ class Feed(_Reader):
 
         Whatever `handle` raises besides `DownstreamError` is a bug and ends the run.
         """
-        self._pull = pull = Pull(self._bus, self._durable)
+        self._pull = pull = Pull(self._bus, self._durable, stop)
         try:
             while not stop.is_set():
-                await self._batch(await pull.messages(stop), handle, stop)
+                await self._batch(await pull.messages(), handle, stop)
         finally:
             await pull.close()
             for message in pull.rest():  # for the next process, now rather than in 30 s
@@ -161,7 +161,7 @@ class Follower(_Reader):
                 await _wait(stop, 1.0)
                 continue
             self._broken = False
-            self._pull = pull = Pull(self._bus, consumer)
+            self._pull = pull = Pull(self._bus, consumer, stop)
             try:
                 place = await self._follow(pull, handle, place, stop)
             finally:
@@ -178,7 +178,7 @@ class Follower(_Reader):
         order = 0
         while not (stop.is_set() or self._broken or pull.silent > SILENCE):
             deliveries = []
-            for message in await pull.messages(stop):
+            for message in await pull.messages():
                 order += 1
                 if message.order != order:  # those between were lost on the way
                     self._broken = True

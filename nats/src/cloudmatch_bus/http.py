@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import socket
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from litestar.openapi import OpenAPIConfig
 from litestar.types import ControllerRouterHandler
 
 from cloudmatch_bus.health import LIVENESS, METRICS, METRICS_TYPE, READINESS, Health, metrics
+from cloudmatch_bus.listening import listen, ready_at
 
 log = logging.getLogger("http")
 
@@ -64,25 +64,6 @@ class _Server(uvicorn.Server):
         yield
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Take a TCP port (0: a free one).
-
-    Raises:
-        OSError: the port is taken; the message names it.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        sock.bind((host, port))
-    except OSError as error:
-        sock.close()
-        raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror}") from None
-    sock.listen(512)
-    sock.setblocking(False)
-    return sock
-
-
 async def serve(app: Litestar, service: str, host: str, port: int, stop: asyncio.Event) -> None:
     """Serve `app` until `stop` is set. Logs one line ``<service> listens at <url>``."""
     sock = listen(host, port)
@@ -92,9 +73,3 @@ async def serve(app: Litestar, service: str, host: str, port: int, stop: asyncio
     await stop.wait()
     server.should_exit = True
     await task
-
-
-def ready_at(service: str, sock: socket.socket) -> None:
-    """Log where a service listens, in the one form that tools read."""
-    host, port = sock.getsockname()[:2]
-    log.info("%s listens at http://%s:%d", service, f"[{host}]" if ":" in host else host, port)

@@ -8,6 +8,7 @@ to wait. Epochs only grow, for each device and over the life of the bus, so a fr
 is known by its number alone.
 """
 
+from collections.abc import Callable
 from typing import Literal
 
 import msgspec
@@ -222,9 +223,9 @@ class PairRecord(msgspec.Struct, frozen=True, kw_only=True):
     at: int  # ms since 1970
 
 
-encode = msgspec.json.Encoder().encode
-decode_fact = msgspec.json.Decoder(AnyFact).decode
-decode_request = msgspec.json.Decoder(AnyRequest).decode
-decode_answer = msgspec.json.Decoder(AnyAnswer).decode
-decode_device = msgspec.json.Decoder(DeviceRecord).decode
-decode_pair = msgspec.json.Decoder(PairRecord).decode
+encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
+decode_fact: Callable[[bytes], AnyFact] = msgspec.json.Decoder(AnyFact).decode
+decode_request: Callable[[bytes], AnyRequest] = msgspec.json.Decoder(AnyRequest).decode
+decode_answer: Callable[[bytes], AnyAnswer] = msgspec.json.Decoder(AnyAnswer).decode
+decode_device: Callable[[bytes], DeviceRecord] = msgspec.json.Decoder(DeviceRecord).decode
+decode_pair: Callable[[bytes], PairRecord] = msgspec.json.Decoder(PairRecord).decode

@@ -38,14 +38,17 @@ def _message(subject: str, reply: str, payload: bytes) -> Message:
 class Pull:
     """A standing request for the messages of one consumer of EVENTS."""
 
-    def __init__(self, bus: Bus, consumer: str) -> None:
+    def __init__(self, bus: Bus, consumer: str, stop: asyncio.Event) -> None:
         self._bus = bus
+        self._stop = stop
         self._next = f"$JS.API.CONSUMER.MSG.NEXT.{streams.EVENTS}.{consumer}"
         self._request = msgspec.json.encode({"batch": BATCH, "expires": int(EXPIRES * 1e9)})
         self._inbox = bus.client.new_inbox()
         self._subscription: Subscription | None = None
         self._waiting: deque[Message] = deque()
         self._some = asyncio.Event()
+        self._stopping = asyncio.create_task(stop.wait())
+        self._stopping.add_done_callback(lambda _: self._some.set())
         self._open = 0  # messages the server may still send for the last request
         self._asked = 0.0  # when the last request was made
         self.heard = time.monotonic()  # when the server last answered
@@ -69,11 +72,11 @@ class Pull:
             self._waiting.append(_message(subject, reply, payload))
         self._some.set()
 
-    async def messages(self, stop: asyncio.Event) -> list[Message]:
-        """Give what has come, as soon as there is any; nothing when a request ended without or at `stop`."""
+    async def messages(self) -> list[Message]:
+        """Give what has come, as soon as there is any; nothing at `stop` or when a request ended so."""
         if self._subscription is None:
             self._subscription = await self._bus.subscribe(self._inbox, self._arrived)
-        if not self._waiting and not stop.is_set():
+        if not self._waiting and not self._stop.is_set():
             if self._refused:
                 self._refused = False
                 await asyncio.sleep(PAUSE)
@@ -94,6 +97,7 @@ class Pull:
 
     async def close(self) -> None:
         """End the subscription."""
+        self._stopping.cancel()
         if self._subscription is not None:
             with contextlib.suppress(NatsError):
                 await self._bus.unsubscribe(self._subscription)

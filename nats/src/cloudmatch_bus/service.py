@@ -43,6 +43,8 @@ def prepare(*groups: type[Settings]) -> Environment:
         level=environment[CommonSettings].log_level,
         format="%(levelname)s %(name)s: %(message)s",
     )
+    for name in ("uvicorn", "websockets"):  # one line for every probe is too many
+        logging.getLogger(name).setLevel(logging.WARNING)
     for name in environment.unknown:
         log.warning("%s is set but is no setting of this process", name)
     return environment

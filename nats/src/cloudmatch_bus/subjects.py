@@ -81,6 +81,19 @@ def ctl(app: str, edge: str, device: str) -> str:
     return f"{ROOT}.{token(app)}.ctl.{token(edge)}.{token(device)}"
 
 
+def dn_of_ctl(subject: str) -> str:
+    """Where the device that a `ctl` subject names hears its frames."""
+    parts = subject.split(".")
+    parts[3] = "dn"
+    return ".".join(parts)
+
+
+def app_and_device(subject: str) -> tuple[str, str]:
+    """The plain ids of app and device in a subject that ends with the device."""
+    parts = subject.split(".")
+    return untoken(parts[2]), untoken(parts[-1])
+
+
 def ev(app: str, kind: str, device: str) -> str:
     """Where a fact of this kind about a device is published."""
     return f"{ROOT}.{token(app)}.ev.{kind}.{token(device)}"

@@ -1,0 +1,96 @@
+"""What a device says of itself when it connects: the query of ``/device/connect``, checked."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+from urllib.parse import parse_qs
+
+
+class BadParameterError(ValueError):
+    """A parameter is missing or cannot be used."""
+
+    def __init__(self, parameter: str, detail: str) -> None:
+        super().__init__(f"{parameter}: {detail}")
+        self.parameter = parameter
+        self.detail = detail
+
+
+class Parameters(NamedTuple):
+    """Who a device is, where, and whom it wants."""
+
+    id: str
+    lat: float  # degrees
+    lon: float  # degrees
+    app: str = "default"
+    radius: float | None = None  # metres; None: the server's rule
+    tag: str | None = None
+
+
+def parse(query: str) -> Parameters:
+    """Read the query of a connection.
+
+    Raises:
+        BadParameterError: names the first parameter that is missing or wrong.
+    """
+    try:
+        given = parse_qs(query, keep_blank_values=True, errors="strict", max_num_fields=50)
+    except UnicodeDecodeError:
+        raise BadParameterError("query", "is not UTF-8") from None
+    except ValueError:
+        raise BadParameterError("query", "has more than 50 fields") from None
+    return Parameters(
+        id=_text(given, "id"),
+        lat=_degrees(given, "lat", 90),
+        lon=_degrees(given, "lon", 180),
+        app=_text(given, "app") if "app" in given else "default",
+        radius=_radius(given) if "radius" in given else None,
+        tag=_tag(given) if "tag" in given else None,
+    )
+
+
+def _one(given: Mapping[str, Sequence[str]], name: str) -> str:
+    values = given.get(name)
+    if not values:
+        raise BadParameterError(name, "is required")
+    if len(values) > 1:
+        raise BadParameterError(name, "is given more than once")
+    return values[0]
+
+
+def _text(given: Mapping[str, Sequence[str]], name: str) -> str:
+    value = _one(given, name)
+    if not 1 <= len(value) <= 64:
+        raise BadParameterError(name, f"must have 1 to 64 characters, has {len(value)}")
+    return value
+
+
+def _tag(given: Mapping[str, Sequence[str]]) -> str:
+    value = _one(given, "tag")
+    if len(value) > 64:
+        raise BadParameterError("tag", f"must have at most 64 characters, has {len(value)}")
+    return value
+
+
+def _number(given: Mapping[str, Sequence[str]], name: str) -> float:
+    value = _one(given, name)
+    try:
+        number = float(value)
+    except ValueError:
+        raise BadParameterError(name, f"must be a number, is {value!r}") from None
+    if not math.isfinite(number):
+        raise BadParameterError(name, f"must be finite, is {value!r}")
+    return number
+
+
+def _degrees(given: Mapping[str, Sequence[str]], name: str, limit: int) -> float:
+    number = _number(given, name)
+    if not -limit <= number <= limit:
+        raise BadParameterError(name, f"must be from -{limit} to {limit} degrees, is {number:g}")
+    return number
+
+
+def _radius(given: Mapping[str, Sequence[str]]) -> float:
+    number = _number(given, "radius")
+    if number <= 0:
+        raise BadParameterError("radius", f"must be more than 0 metres, is {number:g}")
+    return number
