@@ -2,10 +2,11 @@
 
 import time
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
+from urllib.parse import unquote
 
 import msgspec
-from litestar import MediaType, get, post
+from litestar import MediaType, Request, get, post
 from litestar.exceptions import NotFoundException, ServiceUnavailableException
 from litestar.params import Parameter
 from litestar.types import ControllerRouterHandler
@@ -90,6 +91,12 @@ class Match(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     ways: list[Way]
 
 
+def _device_id(request: Request[Any, Any, Any]) -> str:
+    """The id in the path, as it was sent: it may hold a slash."""
+    raw: bytes = request.scope["raw_path"]
+    return unquote(raw.split(b"/", 3)[3])
+
+
 def _page(page: Page) -> Events:
     events = [Event(position=position, fact=fact) for position, fact in page.entries]
     return Events(events=events, next=page.next, more=page.more)
@@ -130,9 +137,10 @@ def handlers(
             raise ServiceUnavailableException("the bus takes no reports now")
         return "Thanks!"
 
-    @get("/device/state/{device_id:str}", sync_to_thread=False)
-    def device_state(device_id: str, app: App = "default") -> Device:
+    @get("/device/state/{device_id:path}", sync_to_thread=False)
+    def device_state(request: Request[Any, Any, Any], app: App = "default") -> Device:
         """Say what is known of a device."""
+        device_id = _device_id(request)
         state = ledger.device(app, device_id)
         if state is None:
             raise NotFoundException(f"no event names device {device_id!r} of app {app!r}")
@@ -147,15 +155,17 @@ def handlers(
             last_seen=state.last_seen,
         )
 
-    @get("/device/events/{device_id:str}", sync_to_thread=False)
-    def device_events(device_id: str, app: App = "default", after: After = 0, limit: Limit = 100) -> Events:
+    @get("/device/events/{device_id:path}", sync_to_thread=False)
+    def device_events(
+        request: Request[Any, Any, Any], app: App = "default", after: After = 0, limit: Limit = 100
+    ) -> Events:
         """Page through the events that name a device."""
-        return _page(store.read(after, limit, device=(app, device_id)))
+        return _page(store.read(after, limit, device=(app, _device_id(request))))
 
     @get("/events", sync_to_thread=False)
-    def events(after: After = 0, limit: Limit = 100, kind: Type = None) -> Events:
+    def events(after: After = 0, limit: Limit = 100, type: Type = None) -> Events:  # noqa: A002 # its public name
         """Page through the whole journal."""
-        return _page(store.read(after, limit, kind=kind))
+        return _page(store.read(after, limit, kind=type))
 
     @get("/match/{match_id:int}", sync_to_thread=False)
     def match(match_id: int) -> Match:
