@@ -9,7 +9,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from honcho.environ import expand_processes, parse_procfile
@@ -73,15 +73,24 @@ class Everyone(Manager):  # type: ignore[misc]  # honcho is untyped
             self.ending.start()
 
     def _terminate_in_order(self) -> None:
-        services = [p for name, p in self._processes.items() if name.partition(".")[0] in SERVICES]
-        for process in services:
-            if "pid" in process and "returncode" not in process:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process["pid"], signal.SIGTERM)
+        services = {name for name in self._processes if name.partition(".")[0] in SERVICES}
+        self._signal(services)
         deadline = time.monotonic() + DRAIN
-        while time.monotonic() < deadline and not all("returncode" in p for p in services):
+        while self._running(services) and time.monotonic() < deadline:
             time.sleep(0.02)
-        super().terminate()
+        everyone = set(self._processes)
+        while self._running(everyone):  # honcho's SIGKILL ends this at last
+            self._signal(everyone)
+            time.sleep(0.5)  # a signal in RabbitMQ's first moments is lost: say it again
+
+    def _running(self, names: Iterable[str]) -> list[int]:
+        processes = [self._processes[name] for name in names]
+        return [p["pid"] for p in processes if "pid" in p and "returncode" not in p]
+
+    def _signal(self, names: Iterable[str]) -> None:
+        for pid in self._running(names):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGTERM)
 
 
 def main() -> None:
