@@ -8,7 +8,7 @@ from urllib.parse import unquote
 import msgspec
 from litestar import MediaType, Request, get, post
 from litestar.exceptions import NotFoundException, ServiceUnavailableException
-from litestar.params import Parameter
+from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.types import ControllerRouterHandler
 from msgspec import Meta
 
@@ -21,10 +21,10 @@ Id = Annotated[str, Meta(min_length=1, max_length=64)]
 Amount = Annotated[int, Meta(gt=-(10**15), lt=10**15)]
 Kind = Literal["connected", "left", "matched", "unmatched", "delivered", "reported"]
 
-App = Annotated[str, Parameter(query="app", description="The device's app.")]
-After = Annotated[int, Parameter(query="after", ge=0, description="Only events behind this position.")]
-Limit = Annotated[int, Parameter(query="limit", ge=1, le=1000, description="Events in a page, at most.")]
-Type = Annotated[Kind | None, Parameter(query="type", description="Only events of this type.")]
+App = Annotated[str, QueryParameter(name="app", description="The device's app.")]
+After = Annotated[int, QueryParameter(name="after", ge=0, description="Only events behind this position.")]
+Limit = Annotated[int, QueryParameter(name="limit", ge=1, le=1000, description="Events in a page, at most.")]
+Type = Annotated[Kind | None, QueryParameter(name="type", description="Only events of this type.")]
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -94,7 +94,7 @@ class Match(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 def _device_id(request: Request[Any, Any, Any]) -> str:
     """The id in the path, as it was sent: it may hold a slash."""
     raw: bytes = request.scope["raw_path"]
-    return unquote(raw.split(b"/", 3)[3])
+    return unquote(raw.partition(b"?")[0].split(b"/", 3)[3])
 
 
 def _page(page: Page) -> Events:
@@ -124,7 +124,7 @@ def handlers(
     """Make the handlers that answer from `store` and `ledger` and hand reports to `publish`."""
 
     @post("/device/event", status_code=200, media_type=MediaType.TEXT, sync_to_thread=False)
-    def report(data: Report) -> str:
+    def report(data: JSONBody[Report]) -> str:
         """Report an amount about a device. It goes through the bus like any other event."""
         fact = AmountReported(
             app=data.app,
@@ -168,7 +168,7 @@ def handlers(
         return _page(store.read(after, limit, kind=type))
 
     @get("/match/{match_id:int}", sync_to_thread=False)
-    def match(match_id: int) -> Match:
+    def match(match_id: FromPath[int]) -> Match:
         """Say what is known of a match."""
         state = ledger.match(match_id)
         if state is None:
