@@ -1,0 +1,164 @@
+"""The story of 2019, told by the whole system on real servers.
+
+Devices a (1,1), b (1,3) and c (1,2) on two edges. The default reach is the rule of 2019, a planar
+distance below 1.42 degrees: c is in reach of both, a and b are 2 degrees apart and out of each other's.
+Where the three name a radius of 250 km, all are in reach of each other.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, NamedTuple
+
+import aio_pika
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+
+import harness
+from cloudmatch_bus import amqp
+from harness import Service, eventually
+
+PLACES = {"a": (1, 1), "b": (1, 3), "c": (1, 2)}
+
+
+class System(NamedTuple):
+    """All services, running."""
+
+    edges: list[Service]
+    journal: Service
+    bridge: Service
+    analytics: Service
+    amqp_url: str
+
+
+@pytest.fixture
+def system(
+    nats_server: harness.NatsServer,
+    amqp_url: str,
+    kafka_broker: harness.KafkaBroker,
+    start: Callable[..., Service],
+) -> Iterator[System]:
+    env = {
+        "CLOUDMATCH_NATS_URL": nats_server.url,
+        "CLOUDMATCH_AMQP_URL": amqp_url,
+        "CLOUDMATCH_KAFKA_PORT": kafka_broker.bootstrap.rpartition(":")[2],
+    }
+    for _ in range(3):
+        start("match-engine", env)
+    return System(
+        edges=[start("edge", {**env, "CLOUDMATCH_EDGE_NAME": f"edge-{i}"}) for i in range(2)],
+        journal=start("journal", env),
+        bridge=start("bridge-rabbit", env),
+        analytics=start("analytics", env, deadline=40),
+        amqp_url=amqp_url,
+    )
+
+
+@contextlib.asynccontextmanager
+async def device(edge: Service, name: str, extra: str = "") -> AsyncIterator[ClientConnection]:
+    lat, lon = PLACES[name]
+    url = edge.url.replace("http", "ws") + f"/device/connect?id={name}&lat={lat}&lon={lon}{extra}"
+    async with connect(url) as socket:
+        assert (await hears(socket)).startswith("Connected and handled by edge-")
+        yield socket
+
+
+async def hears(socket: ClientConnection) -> str:
+    message = await asyncio.wait_for(socket.recv(), 10)
+    assert isinstance(message, str)
+    return message
+
+
+@contextlib.asynccontextmanager
+async def listener(url: str) -> AsyncIterator[asyncio.Queue[aio_pika.abc.AbstractIncomingMessage]]:
+    """A queue of our own on the exchange, beside that of analytics."""
+    async with await aio_pika.connect(url) as connection:
+        channel = await connection.channel()
+        queue = await channel.declare_queue(exclusive=True)
+        await queue.bind(amqp.EXCHANGE, "#")
+        messages: asyncio.Queue[aio_pika.abc.AbstractIncomingMessage] = asyncio.Queue()
+        await queue.consume(messages.put, no_ack=True)
+        yield messages
+
+
+def windows(system: System, query: str) -> list[dict[str, Any]]:
+    """Closed windows with traffic in them."""
+    found = system.analytics.get_json(f"/windows?{query}")
+    rows = found["windows"] if isinstance(found, dict) else found
+    return [row for row in rows if row["messages"]]
+
+
+async def test_the_story(system: System) -> None:
+    # All three in reach of each other.
+    reach = "&radius=250000"
+    async with (
+        listener(system.amqp_url) as sizes,
+        device(system.edges[0], "a", reach) as a,
+        device(system.edges[1], "c", reach) as c,
+    ):
+        assert await hears(a) == "I matched with device 'c'!"
+        assert await hears(c) == "I matched with device 'a'!"
+        async with device(system.edges[1], "b", reach) as b:
+            # b waits and steals nobody: the next that anyone hears is the payload.
+            sent = time.time()
+            await a.send("ciao")
+            assert await hears(c) == "device a says: ciao"
+
+            size = await asyncio.wait_for(sizes.get(), 10)
+            assert size.body == b"4"
+            assert (size.headers["from"], size.headers["to"]) == ("a", "c")
+
+            def state() -> dict[str, Any]:
+                status, _ = system.journal.get("/device/state/a")
+                return system.journal.get_json("/device/state/a") if status == 200 else {}
+
+            await eventually(lambda: state().get("bytesSent") == 4, what="the journal's 4 bytes")
+            assert state()["connectionsOpen"] == 1
+            assert system.journal.get_json("/device/state/c")["bytesReceived"] == 4
+
+            # The window closes on time though nothing follows.
+            (window,) = await eventually(
+                lambda: windows(system, "size=10s"), deadline=30, what="the 10 s window"
+            )
+            closed = time.time()
+            assert (window["bytes"], window["messages"]) == (4, 1)
+            assert window["start"] <= sent * 1000 + 10_000
+            assert window["end"] - window["start"] == 10_000
+            assert closed * 1000 >= window["end"]
+            (of_a,) = windows(system, "size=10s&device=a")
+            assert (of_a["bytes"], of_a["messages"]) == (4, 1)
+            assert "bytes exchanged in the previous 10 seconds: 4" in system.analytics.logs()
+
+            # ciào is 5 bytes everywhere.
+            await a.send("ciào")
+            assert await hears(c) == "device a says: ciào"
+            assert (await asyncio.wait_for(sizes.get(), 10)).body == b"5"
+            await eventually(lambda: state()["bytesSent"] == 9, what="the journal's 9 bytes")
+
+            await c.close()
+            assert await hears(b) == "I matched with device 'a'!"
+            assert await hears(a) == "I matched with device 'b'!"
+            match = system.journal.get_json("/device/state/b")["matches"]
+            await eventually(
+                lambda: system.journal.get_json("/device/state/b")["matches"] == 1, what=f"{match}"
+            )
+        total = await eventually(
+            lambda: (found := windows(system, "size=10s")) and sum(w["bytes"] for w in found) == 9 and found,
+            deadline=30,
+            what="9 bytes in closed windows",
+        )
+        assert sum(w["messages"] for w in total) == 2
+
+
+async def test_by_the_rule_of_2019_a_and_b_are_too_far_apart(system: System) -> None:
+    async with device(system.edges[0], "a") as a, device(system.edges[1], "c") as c:
+        assert await hears(a) == "I matched with device 'c'!"
+        assert await hears(c) == "I matched with device 'a'!"
+        async with device(system.edges[1], "b") as b:
+            await c.close()
+            # a and b both wait now, 2 degrees apart; when c returns, the one that waits longer gets it.
+            async with device(system.edges[0], "c") as again:
+                partner = await hears(again)
+                first = {"I matched with device 'a'!": a, "I matched with device 'b'!": b}[partner]
+                assert await hears(first) == "I matched with device 'c'!"
