@@ -149,16 +149,3 @@ async def test_the_story(system: System) -> None:
             what="9 bytes in closed windows",
         )
         assert sum(w["messages"] for w in total) == 2
-
-
-async def test_by_the_rule_of_2019_a_and_b_are_too_far_apart(system: System) -> None:
-    async with device(system.edges[0], "a") as a, device(system.edges[1], "c") as c:
-        assert await hears(a) == "I matched with device 'c'!"
-        assert await hears(c) == "I matched with device 'a'!"
-        async with device(system.edges[1], "b") as b:
-            await c.close()
-            # a and b both wait now, 2 degrees apart; when c returns, the one that waits longer gets it.
-            async with device(system.edges[0], "c") as again:
-                partner = await hears(again)
-                first = {"I matched with device 'a'!": a, "I matched with device 'b'!": b}[partner]
-                assert await hears(first) == "I matched with device 'c'!"

@@ -28,6 +28,7 @@ from cloudmatch_bus.service import Environment, unless
 from cloudmatch_bus.settings import NatsSettings
 from cloudmatch_match_engine.keys import DeviceId, parse_device
 from cloudmatch_match_engine.pairing import Pairing
+from cloudmatch_match_engine.partitions import Partitions, unique_name
 from cloudmatch_match_engine.roster import Roster
 from cloudmatch_match_engine.settings import MatchEngineSettings
 
@@ -60,13 +61,9 @@ class Worker:
         try:
             # Requests are not taken before the mirror can answer for the pool.
             await unless(stop, self._watch.completed.wait())
-            subscriptions = [
-                await self._bus.subscribe(subjects.every_up(), self._on_frames, subjects.QUEUE),
-                await self._bus.subscribe(subjects.every_match(), self._on_request, subjects.QUEUE),
-            ]
-            await stop.wait()
-            for subscription in subscriptions:
-                await self._bus.unsubscribe(subscription)
+            requests = await self._bus.subscribe(subjects.every_match(), self._on_request, subjects.QUEUE)
+            await Partitions(self._bus, self._on_frames, unique_name()).run(stop)
+            await self._bus.unsubscribe(requests)
             await self._bus.idle()
             await self._facts.drain()
         finally:

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
+from nats.aio.subscription import Subscription as Subscription
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from prometheus_client import Counter
@@ -142,7 +142,8 @@ class Bus:
             return
         with contextlib.suppress(NatsError, TimeoutError):  # away: nothing more can be done
             await self.client.flush(timeout=1)
-        await self.client.close()
+        with contextlib.suppress(RuntimeError):  # uvloop's, when something waits for a socket that is gone
+            await self.client.close()
 
 
 async def connect(settings: NatsSettings, name: str) -> Bus:

@@ -223,9 +223,18 @@ class PairRecord(msgspec.Struct, frozen=True, kw_only=True):
     at: int  # ms since 1970
 
 
+class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
+    """A process lives, or is about to leave."""
+
+    role: str  # edge or worker
+    name: str  # of this process; no other has or had it
+    leaving: bool = False
+
+
 encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
 decode_fact: Callable[[bytes], AnyFact] = msgspec.json.Decoder(AnyFact).decode
 decode_request: Callable[[bytes], AnyRequest] = msgspec.json.Decoder(AnyRequest).decode
 decode_answer: Callable[[bytes], AnyAnswer] = msgspec.json.Decoder(AnyAnswer).decode
 decode_device: Callable[[bytes], DeviceRecord] = msgspec.json.Decoder(DeviceRecord).decode
 decode_pair: Callable[[bytes], PairRecord] = msgspec.json.Decoder(PairRecord).decode
+decode_heartbeat: Callable[[bytes], Heartbeat] = msgspec.json.Decoder(Heartbeat).decode

@@ -134,9 +134,14 @@ def parse_reply(address: str) -> ReplyAddress | None:
         return None
 
 
-def every_up() -> str:
-    """All frames from edges: what a worker subscribes to, in `QUEUE`."""
-    return f"{ROOT}.*.up.>"
+def every_up_of(partition: int) -> str:
+    """Frames of one partition's devices: what its owner subscribes to, in `QUEUE`."""
+    return f"{ROOT}.*.up.{partition}.*"
+
+
+def every_up_fallback() -> str:
+    """Frames by the fallback: what every worker subscribes to, in `QUEUE`."""
+    return f"{ROOT}.*.up.{FALLBACK}.*"
 
 
 def every_match() -> str:
@@ -168,6 +173,11 @@ def of_device(device: str) -> list[str]:
     """What to subscribe to in order to see all that one device says and hears, its acks included."""
     d = token(device)
     return [f"{ROOT}.*.*.*.{d}", f"{ROOT}.*.ack.*.{d}.*.*.*"]
+
+
+def every_heartbeat(role: str) -> str:
+    """The heartbeats of all processes of a role."""
+    return f"{ROOT}.sys.hb.{role}.*"
 
 
 def heartbeat(role: str, name: str) -> str:

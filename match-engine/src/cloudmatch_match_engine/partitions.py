@@ -1,0 +1,114 @@
+"""Subscribe to the partitions that fall to this worker, as workers come and go."""
+
+import asyncio
+import logging
+import os
+import socket
+import time
+
+import msgspec
+from prometheus_client import Counter, Gauge
+
+from cloudmatch_bus import subjects
+from cloudmatch_bus.connection import Bus, Handler, Headers, Subscription
+from cloudmatch_bus.messages import Heartbeat, decode_heartbeat, encode
+from cloudmatch_match_engine.ownership import BEAT, Roll
+
+log = logging.getLogger("partitions")
+
+ROLE = "worker"
+OVERLAP = 0.3  # s for which a partition is still served after it fell to another, who may not serve it yet
+SETTLE = 1.2  # s a new worker listens for others before it takes partitions
+
+_owned = Gauge("cloudmatch_match_engine_partitions", "Partitions that this worker serves")
+_workers = Gauge("cloudmatch_match_engine_workers", "Workers that this worker believes alive")
+_rebalances = Counter("cloudmatch_match_engine_rebalances", "Changes of the partitions of this worker")
+
+
+def unique_name() -> str:
+    """Name this process as no other is or was named."""
+    return f"{socket.gethostname()}-{os.getpid()}-{time.time_ns() // 1000 % 10**9}"
+
+
+class Partitions:
+    """The partitions of one worker. `handler` hears their frames, and those of the fallback."""
+
+    def __init__(self, bus: Bus, handler: Handler, name: str) -> None:
+        self._bus = bus
+        self._handler = handler
+        self._clock = asyncio.get_running_loop().time
+        self._roll = Roll(name, self._clock())
+        self._name = name
+        self._serving: dict[int, Subscription] = {}
+        # set when the workers believed alive have changed
+        self._changed = asyncio.Event()
+        self._workers: frozenset[str] = frozenset()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until `stop`; then say so, and serve on until the others have taken over."""
+        fallback = await self._bus.subscribe(subjects.every_up_fallback(), self._handler, subjects.QUEUE)
+        beats = await self._bus.subscribe(subjects.every_heartbeat(ROLE), self._on_heartbeat)
+        beating = asyncio.create_task(self._beat())
+        balancing = asyncio.create_task(self._balance())
+        try:
+            await stop.wait()
+        finally:
+            beating.cancel()
+            balancing.cancel()
+        await self._bus.unsubscribe(beats)
+        self._say(leaving=True)
+        await asyncio.sleep(OVERLAP)
+        for subscription in (fallback, *self._serving.values()):
+            await self._bus.unsubscribe(subscription)
+
+    def _say(self, *, leaving: bool) -> None:
+        beat = Heartbeat(role=ROLE, name=self._name, leaving=leaving)
+        self._bus.publish(subjects.heartbeat(ROLE, self._name), encode(beat))
+
+    def _on_heartbeat(self, _: str, __: str, payload: bytes, ___: Headers) -> None:
+        try:
+            beat = decode_heartbeat(payload)
+        except msgspec.DecodeError:
+            return
+        if beat.leaving:
+            self._roll.gone(beat.name)
+        else:
+            self._roll.heard(beat.name, self._clock())
+        self._compare()
+
+    def _compare(self) -> None:
+        if self._roll.workers != self._workers:
+            self._workers = self._roll.workers
+            _workers.set(len(self._workers))
+            self._changed.set()
+
+    async def _beat(self) -> None:
+        while True:
+            self._roll.beat(self._clock(), self._bus.connected)
+            self._say(leaving=False)
+            self._compare()
+            await asyncio.sleep(BEAT)
+
+    async def _balance(self) -> None:
+        await asyncio.sleep(SETTLE)  # until then the fallback serves
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            mine = self._roll.owned(subjects.PARTITIONS)
+            for partition in mine - self._serving.keys():
+                self._serving[partition] = await self._bus.subscribe(
+                    subjects.every_up_of(partition), self._handler, subjects.QUEUE
+                )
+            lost = self._serving.keys() - mine
+            if lost:
+                await asyncio.sleep(OVERLAP)
+                for partition in lost - self._roll.owned(subjects.PARTITIONS):
+                    await self._bus.unsubscribe(self._serving.pop(partition))
+            _owned.set(len(self._serving))
+            _rebalances.inc()
+            log.info(
+                "serves %d of %d partitions, %d workers",
+                len(self._serving),
+                subjects.PARTITIONS,
+                len(self._workers),
+            )
