@@ -12,7 +12,7 @@ import pytest
 import harness
 from cloudmatch_bus import amqp
 
-SERVERS = {"nats_server", "rabbitmq", "amqp_url", "kafka_broker", "start"}
+SERVERS = {"nats_server", "rabbitmq", "own_rabbitmq", "amqp_url", "kafka_broker", "start"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -29,9 +29,8 @@ def nats_server() -> Iterator[harness.NatsServer]:
         yield server
 
 
-@pytest.fixture(scope="session")
-def rabbitmq() -> Iterator[harness.RabbitMQ]:
-    """A RabbitMQ node, for the whole run. Skips without one on a laptop, fails where CI is set."""
+@contextlib.contextmanager
+def _rabbitmq() -> Iterator[harness.RabbitMQ]:
     with contextlib.ExitStack() as stack:
         try:
             server = stack.enter_context(harness.rabbitmq())
@@ -39,6 +38,20 @@ def rabbitmq() -> Iterator[harness.RabbitMQ]:
             if os.environ.get("CI"):
                 pytest.fail(str(missing))
             pytest.skip(str(missing))
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rabbitmq() -> Iterator[harness.RabbitMQ]:
+    """A RabbitMQ node, for the whole run. Skips without one on a laptop, fails where CI is set."""
+    with _rabbitmq() as server:
+        yield server
+
+
+@pytest.fixture
+def own_rabbitmq() -> Iterator[harness.RabbitMQ]:
+    """A RabbitMQ node for this test alone, which may kill it."""
+    with _rabbitmq() as server:
         yield server
 
 

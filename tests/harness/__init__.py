@@ -11,6 +11,7 @@ Fixtures (`tests/conftest.py`), for most tests::
     nats_server    a NATS server with JetStream for this test: `.url`, `.monitor`, `.kill()`, `.restart()`
     rabbitmq       a RabbitMQ node for the whole run (a start takes seconds): `.url`
     amqp_url       the same node's URL, with the queues and exchanges of CloudMatch removed
+    own_rabbitmq   a node for this test alone, to be killed: `.kill()`, `.restart()`
     kafka_broker   the Kafka-protocol broker for this test: `.bootstrap`
     start          `start(name, env)` runs a console script until its readiness is 200; ended with the test,
                    which fails if the log holds a traceback or SIGTERM did not end the process
@@ -20,7 +21,7 @@ All of them block; in a test whose own sockets must stay alive, ``await asyncio.
 Environment variables ``CLOUDMATCH_*`` of the shell do not reach what is started here: pass what it needs.
 """
 
-from harness.processes import Process, environment, free_port
+from harness.processes import Process, alive, environment, free_port
 from harness.servers import (
     KafkaBroker,
     NatsServer,
@@ -40,6 +41,7 @@ __all__ = [
     "RabbitMQ",
     "ServerMissingError",
     "Service",
+    "alive",
     "environment",
     "eventually",
     "eventually_sync",

@@ -40,6 +40,19 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
     return {**kept, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT / "deploy/local"), **settings}
 
 
+def alive(folder: Path) -> dict[int, str]:
+    """Give pid and command line of every process that was started with `folder` in its environment."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                if str(folder).encode() in (entry / "environ").read_bytes():
+                    found[int(entry.name)] = (entry / "cmdline").read_text().replace("\0", " ")
+            except OSError:  # it has ended, or is another user's
+                continue
+    return found
+
+
 class Process:
     """A started program. Everything it prints goes to `log_file`."""
 

@@ -1,0 +1,48 @@
+"""Facts on a real bus, for tests of those who read them."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from cloudmatch_bus.connection import Bus, connect
+from cloudmatch_bus.facts import FactPublisher
+from cloudmatch_bus.messages import PayloadsDelivered
+from cloudmatch_bus.provision import provision
+from cloudmatch_bus.settings import NatsSettings
+
+
+class Facts:
+    """Who publishes facts, and by what way: `publisher` as services do, `bus` for anything else."""
+
+    def __init__(self, bus: Bus, publisher: FactPublisher) -> None:
+        self.bus = bus
+        self.publisher = publisher
+        self.count = 0
+
+    def payloads(self, *sizes: int) -> None:
+        """Publish that payloads of these sizes went from a to b; `at` numbers such facts from 1."""
+        self.count += 1
+        fact = PayloadsDelivered(
+            app="default", at=self.count, match=7, sender="a", receiver="b", sizes=list(sizes)
+        )
+        assert self.publisher.publish(fact)
+
+    async def kept(self, deadline: float = 20) -> None:
+        """Return once JetStream keeps all that was published."""
+        assert await self.publisher.drain(deadline) == 0
+
+
+@contextlib.asynccontextmanager
+async def facts(url: str) -> AsyncIterator[Facts]:
+    """Connect to the NATS server at `url`, make streams and consumers, and publish until the end."""
+    bus = await connect(NatsSettings(url=url), "test")
+    await provision(bus, 1)
+    publisher = FactPublisher(bus)
+    sending = asyncio.create_task(publisher.run())
+    try:
+        yield Facts(bus, publisher)
+    finally:
+        sending.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await sending
+        await bus.close()

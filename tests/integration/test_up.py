@@ -1,0 +1,109 @@
+"""`make up`: everything starts, is shown, and ends together."""
+
+import os
+import re
+import signal
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from harness import Process, alive, eventually_sync, free_port, nats_server
+
+pytestmark = pytest.mark.servers
+
+NAMES = (
+    *("CLOUDMATCH_EDGE_PORT", "CLOUDMATCH_JOURNAL_PORT", "CLOUDMATCH_MATCH_ENGINE_PORT"),
+    *("CLOUDMATCH_BRIDGE_RABBIT_PORT", "CLOUDMATCH_ANALYTICS_PORT", "CLOUDMATCH_NATS_PORT"),
+    *("CLOUDMATCH_AMQP_PORT", "CLOUDMATCH_KAFKA_PORT", "CLOUDMATCH_LOCAL_NATS_MONITORING_PORT"),
+)
+
+
+@pytest.fixture
+def up(tmp_path):
+    """Start `up` with arguments and settings, on free ports; nothing of it outlives the test."""
+    processes = []
+
+    def begin(*arguments: str, **settings: str) -> Process:
+        environ = {name: str(free_port()) for name in NAMES}
+        environ |= {"CLOUDMATCH_RUN_DIR": str(tmp_path / "run")} | settings
+        command = [sys.executable, "-m", "cloudmatch_local.up", *arguments]
+        processes.append(Process("up", command, environ, tmp_path))
+        return processes[-1]
+
+    yield begin
+    for process in processes:
+        process.terminate()
+    for pid in alive(tmp_path / "run"):
+        os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.usefixtures("rabbitmq")  # to skip, or fail, where it is not installed
+def test_all_is_ready_at_the_places_shown_and_ctrl_c_ends_all_within_six_seconds(up, tmp_path):
+    process = up("--edges", "2", "--workers", "2")
+    process.wait_line("is ready after", 60)
+    eventually_sync(lambda: "└" in process.log, 5, "the table")
+    pages = re.findall(r"│ (http://\S+) ", process.log)
+    assert len(pages) == 2 + 2 + 1 + 1 + 1 + 2  # edges, workers, journal, bridge, NATS, analytics
+    for page in pages:
+        with urllib.request.urlopen(page, timeout=5) as answer:  # noqa: S310 # http, on loopback
+            assert answer.status == 200
+    assert len(re.findall(r"│ ws://\S+/device/connect\?", process.log)) == 2
+
+    began = time.monotonic()
+    process.signal(signal.SIGINT)
+    assert process.wait(10) == 0, process.tail()
+    assert time.monotonic() - began < 6
+    eventually_sync(lambda: not alive(tmp_path / "run"), 1, "the end of every process")
+    assert "Traceback" not in process.log
+
+
+def test_when_a_service_dies_it_is_named_and_all_ends(up, amqp_url, tmp_path):
+    with nats_server() as bus:
+        process = up("--edges", "2", CLOUDMATCH_NATS_URL=bus.url, CLOUDMATCH_AMQP_URL=amqp_url)
+        process.wait_line("is ready after", 60)
+        assert "rabbitmq.1" not in process.log
+        (edge,) = (pid for pid in alive(tmp_path / "run") if honcho_name(pid) == "edge.2")
+        os.kill(edge, signal.SIGKILL)
+        assert process.wait(10) == 1
+        assert "edge.2 (exit -9) ended by itself, so everything was stopped" in process.log
+        eventually_sync(lambda: not alive(tmp_path / "run"), 1, "the end of every process")
+
+
+@pytest.mark.parametrize("moment", [0.3, 0.8, 1.5])
+@pytest.mark.usefixtures("rabbitmq")
+def test_sigterm_ends_all_even_while_it_starts(up, moment, tmp_path):
+    process = up()
+    process.wait_line("starts 8 processes")
+    time.sleep(moment)  # a point in the start that nothing shows
+    process.signal(signal.SIGTERM)
+    assert process.wait(10) == 0
+    eventually_sync(lambda: not alive(tmp_path / "run"), 1, "the end of every process")
+
+
+def test_a_wrong_setting_is_refused_in_a_sentence_before_anything_starts(up, tmp_path):
+    process = up(CLOUDMATCH_JOURNAL_PORT="high")
+    assert process.wait() == 2
+    assert process.log == "CLOUDMATCH_JOURNAL_PORT='high' cannot be used: Expected `int`, got `str`\n"
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_number_of_edges_that_makes_no_sense_is_refused(up):
+    process = up("--edges", "-1")
+    assert process.wait() == 2
+    assert process.log == "EDGES=-1 cannot be used: expected a number from 1 to 50\n"
+
+
+def test_a_port_that_is_taken_is_named_with_its_setting(up):
+    with nats_server() as other:
+        process = up(CLOUDMATCH_KAFKA_PORT=str(other.port))
+        assert process.wait() == 2
+    assert f"kafka.1 cannot listen on 127.0.0.1:{other.port}" in process.log
+    assert "CLOUDMATCH_KAFKA_PORT" in process.log
+
+
+def honcho_name(pid: int) -> str:
+    found = re.search(rb"HONCHO_PROCESS_NAME=([^\0]*)", Path(f"/proc/{pid}/environ").read_bytes())
+    return found[1].decode() if found else ""
