@@ -8,7 +8,7 @@ ARGS ?=
 BIN := .venv/bin
 ROOMS := nats edge match-engine journal bridge-rabbit analytics
 SOURCES := $(ROOMS:%=%/src) deploy/local
-LOCAL := PYTHONPATH=deploy/local $(BIN)/python -m
+LOCAL := exec env PYTHONPATH=deploy/local $(BIN)/python -m
 
 .DEFAULT_GOAL := help
 .PHONY: help setup up test check format trace clean pristine
