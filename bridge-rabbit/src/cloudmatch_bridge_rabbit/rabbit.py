@@ -17,6 +17,8 @@ from cloudmatch_bus.feed import DownstreamError
 from cloudmatch_bus.settings import AmqpSettings
 
 log = logging.getLogger("rabbit")
+# The driver tells every loss with a traceback; here it is told in a sentence.
+logging.getLogger("aiormq").setLevel(logging.CRITICAL)
 
 IN_FLIGHT = 1000  # messages that wait for their confirm, at most
 PATIENCE = 10.0  # s for the confirms of so many

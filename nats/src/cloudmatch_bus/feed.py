@@ -25,7 +25,7 @@ from cloudmatch_bus.pull import Message, Pull
 
 log = logging.getLogger("feed")
 
-PAUSES = (0.5, 1.0, 2.0, 5.0, 10.0)  # s before the same facts come again, by failures in a row
+PAUSES = (0.5, 1.0, 2.0, 5.0)  # s before the same facts come again, by failures in a row
 SILENCE = 3.0  # s without an answer after which a follower makes its consumer anew
 
 _read = Counter("cloudmatch_feed_facts", "Facts handled and acknowledged")

@@ -1,0 +1,188 @@
+"""The bridge between a real bus and a real RabbitMQ."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aio_pika
+import pytest
+from aio_pika.abc import AbstractIncomingMessage
+
+import harness
+from cloudmatch_bus import amqp, subjects
+from cloudmatch_bus.messages import AmountReported
+from harness import NatsServer, Service, eventually
+from harness.facts import facts
+
+pytestmark = pytest.mark.servers
+
+Start = Callable[..., Service]
+
+
+def bridge(start: Start, nats: NatsServer, amqp_url: str, **how: Any) -> Service:
+    return start("bridge-rabbit", {"CLOUDMATCH_NATS_URL": nats.url, "CLOUDMATCH_AMQP_URL": amqp_url}, **how)
+
+
+@asynccontextmanager
+async def arriving(amqp_url: str) -> AsyncIterator[list[AbstractIncomingMessage]]:
+    """Consume the queue; what came is in the list."""
+    messages: list[AbstractIncomingMessage] = []
+
+    async def take(message: AbstractIncomingMessage) -> None:
+        messages.append(message)
+        await message.ack()
+
+    async with await aio_pika.connect(amqp_url) as connection:
+        channel = await connection.channel()
+        queue = await channel.get_queue(amqp.QUEUE)
+        await queue.consume(take)
+        yield messages
+
+
+async def test_every_size_comes_out_as_it_went_in(
+    nats_server: NatsServer, amqp_url: str, start: Start
+) -> None:
+    bridge(start, nats_server, amqp_url)
+    async with facts(nats_server.url) as bus, arriving(amqp_url) as messages:
+        bus.payloads(4, 0, 65536)
+        bus.publisher.publish(
+            AmountReported(app="default", at=1700000000123, device="é.", event_type="bytesSent", amount=12)
+        )
+        await eventually(lambda: len(messages) == 4)
+    first, *_, last = messages
+    assert [message.body for message in messages] == [b"4", b"0", b"65536", b"12"]
+    assert (first.routing_key, last.routing_key) == ("default.a", "default.=C3=A9=2E")
+    assert first.headers == {"app": "default", "from": "a", "to": "b", "match": 7, "at": 1}
+    assert last.headers == {"app": "default", "from": "é.", "to": "", "match": 0, "at": 1700000000123}
+    assert last.timestamp is not None
+    assert int(last.timestamp.timestamp()) == 1700000000
+    position = int(str(first.message_id).partition(".")[0])
+    assert [message.message_id for message in messages] == [
+        f"{position}.0",
+        f"{position}.1",
+        f"{position}.2",
+        f"{position + 1}.0",
+    ]
+    assert {message.delivery_mode for message in messages} == {aio_pika.DeliveryMode.PERSISTENT}
+
+
+async def test_two_bridges_share_the_work(nats_server: NatsServer, amqp_url: str, start: Start) -> None:
+    bridges = [bridge(start, nats_server, amqp_url) for _ in range(2)]
+    async with facts(nats_server.url) as bus, arriving(amqp_url) as messages:
+        for number in range(2000):
+            bus.payloads(number)
+            await asyncio.sleep(0)
+        await eventually(lambda: len(messages) >= 2000, 20)
+        await bus.kept()
+    assert sorted(int(message.body) for message in messages) == list(range(2000))
+    assert len({message.message_id for message in messages}) == 2000
+    shares = [each.metric("cloudmatch_bridge_rabbit_confirmed_total") for each in bridges]
+    assert sum(shares) == 2000
+    assert min(shares) > 0
+
+
+async def test_rabbitmq_killed_and_started_again_loses_no_size(nats_server: NatsServer, start: Start) -> None:
+    with harness.rabbitmq() as node:
+        service = bridge(start, nats_server, node.url)
+        async with facts(nats_server.url) as bus:
+            stop = asyncio.Event()
+
+            async def load() -> None:
+                while not stop.is_set():
+                    for _ in range(20):
+                        bus.payloads(bus.count, bus.count)
+                    await bus.kept()
+                    await asyncio.sleep(0.05)  # a steady load, not all that the machine can
+
+            loading = asyncio.create_task(load())
+            confirmed = "cloudmatch_bridge_rabbit_confirmed_total"
+            await eventually(lambda: service.metric(confirmed) > 500, 20)
+            await asyncio.to_thread(node.kill)
+            await eventually(lambda: "rabbitmq" in service.get("/system/readiness")[1])
+            await asyncio.to_thread(node.restart)
+            await asyncio.to_thread(service.wait_ready, 30)
+            before = service.metric(confirmed)
+            await eventually(lambda: service.metric(confirmed) > before + 500, 20)
+            stop.set()
+            await loading
+            async with arriving(node.url) as messages:
+
+                def sizes() -> dict[str | None, int]:
+                    return {message.message_id: int(message.body) for message in messages}
+
+                await eventually(lambda: len(sizes()) >= 2 * bus.count, 30)
+    # one body for each id, however often it came; two ids for each number
+    assert all(sizes()[message.message_id] == int(message.body) for message in messages)
+    assert sorted(sizes().values()) == sorted([*range(bus.count), *range(bus.count)])
+
+
+async def test_a_queue_taken_away_is_declared_anew_and_loses_nothing(
+    nats_server: NatsServer, amqp_url: str, start: Start
+) -> None:
+    bridge(start, nats_server, amqp_url)
+    async with await aio_pika.connect(amqp_url) as connection:
+        channel = await connection.channel()
+        await channel.queue_delete(amqp.QUEUE)
+    async with facts(nats_server.url) as bus:
+        bus.payloads(4)
+
+        async def declared() -> bool:
+            async with await aio_pika.connect(amqp_url) as connection:
+                channel = await connection.channel()
+                try:
+                    queue = await channel.declare_queue(amqp.QUEUE, passive=True)
+                except aio_pika.exceptions.ChannelNotFoundEntity:
+                    return False
+                return bool(queue.declaration_result.message_count)
+
+        await eventually(declared, 15)
+
+
+async def test_what_is_no_fact_is_dropped_and_disturbs_nothing(
+    nats_server: NatsServer, amqp_url: str, start: Start
+) -> None:
+    service = bridge(start, nats_server, amqp_url)
+    async with facts(nats_server.url) as bus, arriving(amqp_url) as messages:
+        bus.payloads(1)
+        await bus.kept()
+        subject = subjects.ev("default", "delivered", "a")
+        for rubbish in (b"", b"nonsense", b"\xff\xfe", b"{}", b'{"type":"unheard-of"}'):
+            await bus.bus.jetstream().publish(subject, rubbish)
+        bus.payloads(2)
+        await eventually(lambda: len(messages) == 2)
+        info = await bus.bus.jetstream().consumer_info("EVENTS", "bridge-rabbit")
+        assert (info.num_ack_pending, info.num_pending) == (0, 0)
+    assert [message.body for message in messages] == [b"1", b"2"]
+    assert service.metric("cloudmatch_feed_undecodable_total") == 5
+    assert service.logs().count("dropped position") == 5
+
+
+async def test_a_restart_goes_on_where_it_stopped(
+    nats_server: NatsServer, amqp_url: str, start: Start
+) -> None:
+    service = bridge(start, nats_server, amqp_url)
+    async with facts(nats_server.url) as bus, arriving(amqp_url) as messages:
+        for number in range(1000):
+            bus.payloads(number)
+        await eventually(lambda: messages)
+        begin = time.monotonic()
+        await asyncio.to_thread(service.terminate)
+        assert time.monotonic() - begin < 3
+        await asyncio.to_thread(service.restart)
+        await eventually(lambda: len(messages) >= 1000)
+    assert [int(message.body) for message in messages] == list(range(1000))
+
+
+async def test_readiness_says_who_is_away(nats_server: NatsServer, start: Start) -> None:
+    nats_server.terminate()
+    away = f"amqp://guest:guest@127.0.0.1:{harness.free_port()}/"
+    service = bridge(start, nats_server, away, ready=False)
+    status, text = service.get("/system/readiness")
+    assert (status, "NATS" in text, "RabbitMQ" in text) == (503, True, True)
+    assert service.get("/system/liveness")[0] == 200
+    begin = time.monotonic()
+    service.terminate()
+    assert time.monotonic() - begin < 3
+    assert service.process.returncode == 0

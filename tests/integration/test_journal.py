@@ -1,0 +1,177 @@
+"""The journal on a real bus."""
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from cloudmatch_bus import subjects
+from cloudmatch_bus.messages import DeviceConnected, DeviceLeft, MatchEnded, MatchMade, PayloadsDelivered
+from harness import NatsServer, Service, eventually
+from harness.facts import facts
+
+pytestmark = pytest.mark.servers
+
+Start = Callable[..., Service]
+
+
+def journal(start: Start, nats: NatsServer, **how: Any) -> Service:
+    return start(
+        "journal", {"CLOUDMATCH_NATS_URL": nats.url, "CLOUDMATCH_JOURNAL_SEGMENT_SIZE": "300"}, **how
+    )
+
+
+def pages(service: Service, path: str) -> list[dict[str, Any]]:
+    """Read all pages; every position must be larger than the one before."""
+    events: list[dict[str, Any]] = []
+    after, more = 0, True
+    while more:
+        page = service.get_json(f"{path}?after={after}&limit=1000")
+        events += page["events"]
+        after, more = page["next"], page["more"]
+    positions = [event["position"] for event in events]
+    assert positions == sorted(set(positions))
+    return events
+
+
+def numbers(service: Service) -> list[int]:
+    return [event["fact"]["at"] for event in pages(service, "/events")]
+
+
+async def test_the_story_of_a_match_is_told(nats_server: NatsServer, start: Start) -> None:
+    service = journal(start, nats_server)
+    async with facts(nats_server.url) as bus:
+        for fact in (
+            DeviceConnected(app="default", at=1, device="a", edge="e", session=1, lat=1, lon=1),
+            DeviceConnected(app="default", at=2, device="c", edge="f", session=1, lat=1, lon=2),
+            MatchMade(app="default", at=3, match=9, device="c", peer="a", distance=111.2),
+            PayloadsDelivered(app="default", at=4, match=9, sender="a", receiver="c", sizes=[4]),
+            MatchEnded(app="default", at=5, match=9, device="c", peer="a", reason="left"),
+            DeviceLeft(app="default", at=6, device="c", edge="f", session=1, code=1001),
+        ):
+            bus.publisher.publish(fact)
+        await eventually(lambda: service.metric("cloudmatch_journal_events_total") == 6)
+    a, c = service.get_json("/device/state/a"), service.get_json("/device/state/c")
+    assert (a["connectionsOpen"], a["bytesSent"], a["messagesSent"], a["matches"]) == (1, 4, 1, 1)
+    assert (c["connectionsOpen"], c["bytesReceived"], c["messagesReceived"], c["matches"]) == (0, 4, 1, 1)
+    match = service.get_json("/match/9")
+    assert (match["madeAt"], match["endedAt"], match["endedBy"], match["reason"]) == (3, 5, "c", "left")
+    assert {"sender": "a", "receiver": "c", "payloads": 1, "bytes": 4} in match["ways"]
+    assert [event["fact"]["type"] for event in pages(service, "/device/events/a")] == [
+        "connected",
+        "matched",
+        "delivered",
+        "unmatched",
+    ]
+
+
+async def test_a_report_goes_through_the_bus_and_a_bad_one_nowhere(
+    nats_server: NatsServer, start: Start
+) -> None:
+    service = journal(start, nats_server)
+    bad = {"deviceId": "a", "eventType": "nonsense", "amount": 1}
+    assert service.get("/device/event", json.dumps(bad).encode())[0] == 400
+    good = {"deviceId": "a", "eventType": "bytesSent", "amount": 5}
+    assert service.get("/device/event", json.dumps(good).encode()) == (200, "Thanks!")
+    await eventually(lambda: service.get("/device/state/a")[0] == 200)
+    assert service.get_json("/device/state/a")["bytesSent"] == 5
+    assert [event["fact"]["type"] for event in pages(service, "/events")] == ["reported"]
+
+
+async def test_kills_under_load_lose_nothing_and_repeat_nothing(
+    nats_server: NatsServer, start: Start
+) -> None:
+    service = journal(start, nats_server)
+    async with facts(nats_server.url) as bus:
+
+        async def load() -> None:
+            for _ in range(60):
+                for _ in range(100):
+                    bus.payloads(1)
+                await bus.kept()
+
+        loading = asyncio.create_task(load())
+        for _ in range(4):
+            # at any moment: a pause that differs, not a wait for anything
+            await asyncio.sleep(random.uniform(0.0, 0.5))  # noqa: S311 # no secret
+            service.kill()
+            await asyncio.to_thread(service.restart)
+        await loading
+        await eventually(lambda: service.get_json("/device/state/b")["messagesReceived"] == bus.count)
+    assert numbers(service) == list(range(1, 6001))
+    assert service.get_json("/device/state/a")["bytesSent"] == 6000
+
+
+async def test_a_bus_that_dies_and_returns_costs_nothing(nats_server: NatsServer, start: Start) -> None:
+    service = journal(start, nats_server)
+    async with facts(nats_server.url) as bus:
+        for round_ in range(3):
+            for _ in range(200):
+                bus.payloads(1)
+            await bus.kept()
+            if round_ < 2:
+                await asyncio.to_thread(nats_server.kill)
+                await asyncio.to_thread(nats_server.restart)
+        await eventually(lambda: numbers(service) == list(range(1, 601)), 20)
+    await asyncio.to_thread(service.wait_ready)
+
+
+async def test_what_is_no_fact_is_dropped_and_disturbs_nothing(nats_server: NatsServer, start: Start) -> None:
+    service = journal(start, nats_server)
+    async with facts(nats_server.url) as bus:
+        bus.payloads(1)
+        await bus.kept()
+        subject = subjects.ev("default", "delivered", "a")
+        for rubbish in (
+            b"",
+            b"nonsense",
+            b"\xff\xfe",
+            b"{}",
+            b'{"type":"unheard-of"}',
+            b'{"type":"left","app":1}',
+        ):
+            await bus.bus.jetstream().publish(subject, rubbish)
+        bus.payloads(2)
+        await eventually(lambda: service.metric("cloudmatch_journal_events_total") == 2)
+    assert numbers(service) == [1, 2]
+    assert service.metric("cloudmatch_feed_undecodable_total") == 6
+    assert service.logs().count("dropped position") == 6
+    service.wait_ready()
+
+
+async def test_readiness_says_that_the_bus_is_away(nats_server: NatsServer, start: Start) -> None:
+    nats_server.terminate()
+    service = journal(start, nats_server, ready=False)
+    assert service.get("/system/readiness")[0] == 503
+    assert "NATS" in service.get("/system/readiness")[1]
+    assert service.get("/system/liveness")[0] == 200
+    report = json.dumps({"deviceId": "a", "eventType": "bytesSent", "amount": 5}).encode()
+    assert service.get("/device/event", report)[0] == 503
+    nats_server.restart()
+    service.wait_ready()
+    nats_server.kill()
+    await eventually(lambda: service.get("/system/readiness")[0] == 503)
+
+
+@pytest.mark.parametrize("away", [False, True], ids=["bus there", "bus away"])
+async def test_sigterm_ends_it_cleanly_and_quickly(nats_server: NatsServer, start: Start, away: bool) -> None:
+    service = journal(start, nats_server)
+    if away:
+        nats_server.kill()
+        await eventually(lambda: service.get("/system/readiness")[0] == 503)
+    begin = time.monotonic()
+    service.terminate()
+    assert time.monotonic() - begin < 3
+    assert service.process.returncode == 0
+
+
+async def test_a_folder_in_use_is_refused_with_a_sentence(nats_server: NatsServer, start: Start) -> None:
+    service = journal(start, nats_server)
+    env = {"CLOUDMATCH_RUN_DIR": service.env["CLOUDMATCH_RUN_DIR"], "CLOUDMATCH_NATS_URL": nats_server.url}
+    with pytest.raises(AssertionError, match="is in use by another journal") as failure:
+        start("journal", env)
+    assert "Traceback" not in str(failure.value)
