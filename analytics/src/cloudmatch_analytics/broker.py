@@ -13,7 +13,7 @@ import socket
 
 from confluent_kafka import Producer  # type: ignore[import-untyped] # has no types
 
-from cloudmatch_bus.http import listen
+from cloudmatch_bus.listening import listen
 from cloudmatch_bus.service import Environment, run
 from cloudmatch_bus.settings import KafkaSettings
 

@@ -1,18 +1,21 @@
 """Kafka → windows: the stream of sizes, each counted once, summed per sender in windows of event time.
 
-A record's time is the payload's. A window of a partition closes when the partition has seen a record that
-is `lag` later than the window's end; ticks of the source see to it that this happens without payloads.
+A record's time is the payload's. Quix gives a sender's sums when its partition has seen a later time than
+the window's end; ticks of the source see to it that this happens without payloads. What comes after that
+is added to the sums in the ledger, which waits `lag` longer before it calls the window closed. (Quix'
+own grace is not used: with windows that close by partition it opens the last one anew and never gives it.)
 """
 
-import logging
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from prometheus_client import Counter
 from quixstreams import Application, State, message_context
 from quixstreams.dataframe import StreamingDataFrame
 from quixstreams.dataframe.windows import Sum
+from quixstreams.kafka.exceptions import BaseKafkaException, KafkaBrokerUnavailableError
 from quixstreams.sinks.base import BatchingSink, SinkBatch
 
 from cloudmatch_analytics import topics
@@ -22,7 +25,11 @@ from cloudmatch_analytics.windows import Row, Window
 REMEMBERED = timedelta(hours=1)  # event time for which a message id is known again
 COMMIT = 0.25  # s between two commits; a window shows at the commit after it closed
 
-log = logging.getLogger("pipeline")
+COUNTED = Counter("cloudmatch_analytics_counted", "Sizes counted in windows.")
+DUPLICATES = Counter("cloudmatch_analytics_duplicates", "Sizes that came again and were left out.")
+LATE = Counter("cloudmatch_analytics_late", "Sizes added to a window that was closed; one a window.")
+
+LOST = (BaseKafkaException, KafkaBrokerUnavailableError)  # what the loss of the broker raises
 
 Changed = Callable[[list[Row], list[Kept], list[Window]], None]
 
@@ -49,6 +56,7 @@ class WindowSink(BatchingSink):
         super().flush()  # type: ignore[no-untyped-call] # Quix leaves it bare
         final, self._final = self._final, []
         late, self._late = self._late, []
+        LATE.inc(sum(row.start + row.size <= self._ledger.closed_until(row.size) for row in late))
         rows = self._ledger.close(final, late)
         closed = self._ledger.settle()
         self._changed(rows, self._ledger.kept(), closed)
@@ -74,17 +82,20 @@ class WindowSink(BatchingSink):
 
 
 def first_time(value: dict[str, Any], state: State[str, int]) -> bool:
-    """Tell whether a record counts: it has no id, or one not seen before from this sender."""
-    identity = value["id"]
-    if identity is None:
+    """Tell whether a record is for the windows: a tick, or a size not seen before from this sender."""
+    if not value["n"]:
         return True
-    if state.exists(identity):
-        return False
-    state.set(identity, 1, ttl=REMEMBERED)
+    identity = value["id"]
+    if identity is not None:
+        if state.exists(identity):
+            DUPLICATES.inc()
+            return False
+        state.set(identity, 1, ttl=REMEMBERED)
+    COUNTED.inc()
     return True
 
 
-def compose(records: StreamingDataFrame, ledger: Ledger, sink: WindowSink, lag: int) -> None:
+def compose(records: StreamingDataFrame, ledger: Ledger, sink: WindowSink) -> None:
     """Lead a stream of sizes through windows of all the ledger's sizes into the sink."""
 
     def pass_time(_: Any, __: Any, at: int, ___: Any) -> None:
@@ -93,7 +104,7 @@ def compose(records: StreamingDataFrame, ledger: Ledger, sink: WindowSink, lag: 
     records = records.update(pass_time, metadata=True).filter(first_time, stateful=True)
     for name, size in ledger.sizes.items():
         windows = records.tumbling_window(
-            size, grace_ms=lag, name=name, on_late=sink.late, after_update=_running(ledger, size)
+            size, name=name, on_late=sink.late, after_update=_running(ledger, size)
         )
         sums = windows.agg(bytes=Sum("bytes"), n=Sum("n")).final(closing_strategy="partition")
         sums.filter(lambda window: window["n"] > 0).sink(sink)
@@ -111,12 +122,23 @@ def _running(ledger: Ledger, size: int) -> Callable[[Any, Any, Any, int, Any], b
     return observe
 
 
-def application(bootstrap: str, group: str, state: Path, *, embedded: bool) -> Application:
-    """Make the Quix application. Blocks until a broker answers, 30 s at most.
+class Pipeline(Application):
+    """A Quix application that knows whether it was asked to stop."""
+
+    asked = False
+
+    def stop(self, fail: bool = False) -> None:
+        """Stop; `fail` is Quix' own word for a failure."""
+        self.asked = self.asked or not fail
+        super().stop(fail)
+
+
+def pipeline(bootstrap: str, group: str, state: Path, *, embedded: bool) -> Pipeline:
+    """Make the application. A broker must answer.
 
     The embedded broker has no use for changelogs: what they would bring back goes with it.
     """
-    return Application(
+    return Pipeline(
         broker_address=bootstrap,
         consumer_group=group,
         auto_offset_reset="earliest",
@@ -125,8 +147,13 @@ def application(bootstrap: str, group: str, state: Path, *, embedded: bool) -> A
         consumer_poll_timeout=0.1,
         use_changelog_topics=not embedded,
         topic_manager=topics.manager(bootstrap, group, embedded),
-        broker_availability_timeout=30,
-        consumer_extra_config={"session.timeout.ms": 6000, "heartbeat.interval.ms": 1000, "log_level": 3},
+        broker_availability_timeout=0,  # librdkafka comes back by itself; the probe would block the stop
+        consumer_extra_config={
+            "session.timeout.ms": 6000,
+            "heartbeat.interval.ms": 1000,
+            "coordinator.query.interval.ms": 1000,
+            "log_level": 3,
+        },
         producer_extra_config={"linger.ms": 5, "log_level": 3},
         loglevel=None,
     )

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import NamedTuple
 
-from cloudmatch_bus.subjects import token, untoken
+from cloudmatch_bus.subjects import token
 
 DEFAULT_APP = "default"
 MAX_DIGITS = 15  # 10^15 bytes in one payload is no size, and sums must stay within 64 bits
@@ -22,7 +22,7 @@ class UnreadableError(ValueError):
 class Size(NamedTuple):
     """The size of one payload."""
 
-    id: str | None  # the same at every redelivery
+    id: str | None  # the same at every redelivery, of no other payload
     app: str
     device: str  # who sent the payload; empty: unknown
     bytes: int
@@ -39,14 +39,8 @@ def key(app: str, device: str) -> str:
     return f"{token(app)}.{token(device)}"
 
 
-def unkey(text: str) -> tuple[str, str]:
-    """Give back the app and the device of a `key`."""
-    app, _, device = text.partition(".")
-    return untoken(app), untoken(device)
-
-
-def _text(headers: Mapping[str, object], name: str, default: str) -> str:
-    value = headers.get(name, default)
+def _text(headers: Mapping[str, object], name: str) -> str:
+    value = headers.get(name, "")
     if not isinstance(value, str):
         raise UnreadableError(f"header {name!r} is {type(value).__name__}, not text")
     return value
@@ -71,8 +65,11 @@ def read(
         raise UnreadableError("the body is no ASCII decimal")
     if len(body) > MAX_DIGITS:
         raise UnreadableError(f"the body has more than {MAX_DIGITS} digits")
-    at = headers.get("at", int(timestamp.timestamp() * 1000) if timestamp else arrival)
-    if not isinstance(at, int) or isinstance(at, bool) or at < 0:
+    said = headers.get("at", int(timestamp.timestamp() * 1000) if timestamp else None)
+    if said is not None and (not isinstance(said, int) or isinstance(said, bool) or said < 0):
         raise UnreadableError("header 'at' is no time in ms since 1970")
-    app = _text(headers, "app", "") or DEFAULT_APP
-    return Size(message_id or None, app, _text(headers, "from", ""), int(body), min(at, arrival))
+    # ids begin again with a new EVENTS stream, times do not
+    identity = f"{message_id}/{said}" if message_id else None
+    app = _text(headers, "app") or DEFAULT_APP
+    at = arrival if said is None else min(said, arrival)
+    return Size(identity, app, _text(headers, "from"), int(body), at)

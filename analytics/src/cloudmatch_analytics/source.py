@@ -29,7 +29,7 @@ LINGER = 0.05  # s a batch waits for more
 TICK = 0.25  # s between two ticks
 FLUSH = 0.5  # s that one attempt to flush may take
 RETRY = 0.2, 1.0  # s between two attempts to connect, first and last
-TICK_KEY = b"tick"  # no key of a device: it has no dot
+TICK_KEY = "tick"  # no key of a device: it has no dot
 
 log = logging.getLogger("source")
 
@@ -69,7 +69,9 @@ class AmqpSource(Source):
     def run(self) -> None:
         """Consume until the service says stop, or dies."""
         prepare(AmqpSettings)
-        logging.getLogger("quixstreams").setLevel(logging.WARNING)
+        logging.getLogger("quixstreams").handlers.clear()  # its own form of a line
+        logging.getLogger("quixstreams").propagate = True
+        logging.getLogger("aiormq").setLevel(logging.CRITICAL)  # `_sessions` says what happened
         asyncio.run(self._sessions())
 
     async def _sessions(self) -> None:
@@ -147,7 +149,7 @@ class AmqpSource(Source):
         at = ticker.tick(now())
         if at is not None:
             for partition in range(PARTITIONS):
-                self._produce(TICK_KEY.decode(), {"id": None, "bytes": 0, "n": 0}, at, partition)
+                self._produce(TICK_KEY, {"id": None, "bytes": 0, "n": 0}, at, partition)
 
     def _produce(self, key: str, value: Mapping[str, object], at: int, partition: int | None = None) -> None:
         record = self.serialize(key=key, value=value, timestamp_ms=at)

@@ -1,18 +1,18 @@
 """The one topic between source and pipeline, and how it comes to be on each kind of broker."""
 
-import logging
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Iterable
 from typing import Any
 
 from confluent_kafka import KafkaException, Producer  # type: ignore[import-untyped] # has no types
-from quixstreams.models import Topic, TopicConfig, TopicManager
-from quixstreams.models.topics.admin import TopicAdmin
+
+with warnings.catch_warnings(record=True):  # Quix' registry client, unused here, warns of what it stands on
+    from quixstreams.models import Topic, TopicConfig, TopicManager
+    from quixstreams.models.topics.admin import TopicAdmin
 
 SIZES = "cloudmatch.bytes"  # one record a payload, keyed by sender
 PARTITIONS = 4  # what the embedded broker gives every topic
 RETENTION_MS = 3_600_000
-
-log = logging.getLogger("topics")
 
 
 def config(replication: int) -> TopicConfig:
@@ -68,9 +68,10 @@ class EmbeddedTopicAdmin(TopicAdmin):
     def _describe(metadata: Any) -> TopicConfig | None:
         if metadata is None or not metadata.partitions:
             return None
-        settings: Mapping[str, str] = {"retention.ms": "-1", "retention.bytes": "-1"}
         return TopicConfig(
-            num_partitions=len(metadata.partitions), replication_factor=1, extra_config=dict(settings)
+            num_partitions=len(metadata.partitions),
+            replication_factor=1,
+            extra_config={"retention.ms": "-1", "retention.bytes": "-1"},
         )
 
 

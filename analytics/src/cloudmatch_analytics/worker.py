@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import signal
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from prometheus_client.registry import Collector
 from cloudmatch_analytics import gateway, topics, windows
 from cloudmatch_analytics.archive import Archive
 from cloudmatch_analytics.ledger import Kept, Ledger, announcement
-from cloudmatch_analytics.pipeline import WindowSink, application, compose
+from cloudmatch_analytics.pipeline import LOST, Pipeline, WindowSink, compose, pipeline
 from cloudmatch_analytics.pulse import SILENCE, Pulse
 from cloudmatch_analytics.settings import AnalyticsSettings
 from cloudmatch_analytics.source import AmqpSource
@@ -31,7 +32,7 @@ log = logging.getLogger("worker")
 
 
 class StoppedError(Exception):
-    """A signal came before there was anything to stop."""
+    """It is time to stop, and there is no pipeline yet."""
 
 
 class Worker(Collector):
@@ -73,30 +74,44 @@ class Worker(Collector):
         )
 
     def _process(self, http: "Http") -> None:
+        """Run pipelines, one after the other, until one is asked to stop: a lost broker ends one."""
         kafka = self._environment[KafkaSettings]
-        try:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, _stopped)
-            while not topics.reachable(kafka.bootstrap, 1):
-                if http.failed:
-                    return
-            app = application(
-                kafka.bootstrap, self._group(kafka.embedded), self._folder, embedded=kafka.embedded
-            )
-        except StoppedError:
-            return
-        http.when_failed(app.stop)
-        topic = app.topic(
+        while True:
+            try:
+                pipeline = self._pipeline(kafka, http)
+            except StoppedError:
+                return
+            try:
+                pipeline.run()
+            except LOST as error:
+                log.warning("Kafka is away: %s", error)
+                self._waiting = "Kafka is away"
+            if pipeline.asked:
+                return
+
+    def _pipeline(self, kafka: KafkaSettings, http: "Http") -> Pipeline:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _stopped)
+        while not topics.reachable(kafka.bootstrap, 1):
+            if http.failed:
+                raise StoppedError
+        group = self._group(kafka.embedded)
+        made = pipeline(kafka.bootstrap, group, self._folder, embedded=kafka.embedded)
+        topic = made.topic(
             topics.SIZES,
             key_serializer="str",
             key_deserializer="str",
             config=topics.config(self._settings.replication),
         )
+        partitions = topic.broker_config.num_partitions
+        if partitions != topics.PARTITIONS:
+            sys.exit(f"topic {topics.SIZES} has {partitions} partitions and must have {topics.PARTITIONS}")
         source = AmqpSource(self._environment[AmqpSettings], self._pulse)
         sink = WindowSink(self._ledger, self._changed)
-        compose(app.dataframe(topic=topic, source=source), self._ledger, sink, self._settings.lag_ms)
+        compose(made.dataframe(topic=topic, source=source), self._ledger, sink)
         self._waiting = "the pipeline has not passed a record yet"
-        app.run()
+        http.when_failed(made.stop)
+        return made
 
     def _group(self, embedded: bool) -> str:
         """Name the consumer group. State and offsets belong together: with a lost folder, both start anew.
@@ -121,10 +136,10 @@ class Worker(Collector):
     def _health(self) -> Health:
         health = Health()
         health.check("source", lambda: self._pulse.trouble)
-        health.check("pipeline", self._pipeline)
+        health.check("pipeline", self._trouble)
         return health
 
-    def _pipeline(self) -> str | None:
+    def _trouble(self) -> str | None:
         if self._waiting or self._pulse.trouble:  # without ticks of the source there is nothing to commit
             return self._waiting
         silent = time.monotonic() - self._committed
