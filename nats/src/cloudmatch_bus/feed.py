@@ -103,10 +103,10 @@ class Feed(_Reader):
         try:
             while not stop.is_set():
                 await self._batch(await pull.messages(), handle, stop)
+            for message in await pull.finish():  # for the next process, now rather than in 30 s
+                self._bus.publish(message.reply, b"-NAK")
         finally:
             await pull.close()
-            for message in pull.rest():  # for the next process, now rather than in 30 s
-                self._bus.publish(message.reply, b"-NAK")
 
     async def _batch(self, messages: list[Message], handle: Handle, stop: asyncio.Event) -> None:
         deliveries, good = [], []
