@@ -11,7 +11,7 @@ SOURCES := $(ROOMS:%=%/src) deploy/local
 LOCAL := exec env PYTHONPATH=deploy/local $(BIN)/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up test check format trace clean pristine
+.PHONY: help setup up test check format trace queues clean pristine
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ format: setup ## Put all Python files into their form
 trace: setup ## Show all that a device says and hears: DEVICE=a [APP=default]
 	@$(if $(DEVICE),,$(error say which device: make trace DEVICE=a))
 	@$(BIN)/cloudmatch-trace --app '$(APP)' '$(DEVICE)'
+
+queues: setup ## Show the queues of the local RabbitMQ, their messages and consumers
+	@$(LOCAL) cloudmatch_local.rabbitmq list_queues name messages consumers
 
 clean: ## Remove the data of `make up` and all caches
 	@! [ -e .run/lock ] || flock -n .run/lock true || { echo "make up is running: stop it first" >&2; exit 1; }

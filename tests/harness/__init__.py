@@ -21,7 +21,7 @@ All of them block; in a test whose own sockets must stay alive, ``await asyncio.
 Environment variables ``CLOUDMATCH_*`` of the shell do not reach what is started here: pass what it needs.
 """
 
-from harness.processes import Process, alive, environment, free_port
+from harness.processes import BIN, Process, alive, environment, free_port
 from harness.servers import (
     KafkaBroker,
     NatsServer,
@@ -35,6 +35,7 @@ from harness.services import Service, service
 from harness.waiting import eventually, eventually_sync
 
 __all__ = [
+    "BIN",
     "KafkaBroker",
     "NatsServer",
     "Process",

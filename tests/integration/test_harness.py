@@ -9,7 +9,7 @@ from aio_pika.exceptions import ChannelNotFoundEntity
 from confluent_kafka.admin import AdminClient
 
 from cloudmatch_bus import amqp
-from harness import alive, eventually_sync, service
+from harness import BIN, Process, alive, eventually_sync, service
 
 pytestmark = pytest.mark.servers
 
@@ -51,6 +51,13 @@ def test_a_rabbitmq_node_starts_no_port_mapper_and_leaves_nothing_behind(own_rab
     assert own_rabbitmq.process.returncode == 0
     assert time.monotonic() - began < 5
     eventually_sync(lambda: not alive(own_rabbitmq.folder), 2, "the end of its helpers")
+
+
+def test_rabbitmqs_own_tool_reaches_a_node_without_port_mapper(rabbitmq, tmp_path):
+    command = [BIN / "python", "-m", "cloudmatch_local.rabbitmq", "list_vhosts"]
+    tool = Process("tool", command, {"CLOUDMATCH_RUN_DIR": str(rabbitmq.folder)}, tmp_path)
+    assert tool.wait(30) == 0, tool.tail()
+    assert tool.log.split() == ["name", "/"]
 
 
 @pytest.mark.parametrize("_", ["first", "second"])

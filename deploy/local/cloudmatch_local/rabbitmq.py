@@ -2,7 +2,8 @@
 
 ``python -m cloudmatch_local.rabbitmq`` listens on CLOUDMATCH_AMQP_PORT and keeps everything under
 ``<CLOUDMATCH_RUN_DIR>/rabbitmq``; its log is ``log/node.log`` there. User and password are guest.
-SIGTERM stops it in good order.
+SIGTERM stops it in good order. With arguments it is ``rabbitmqctl`` for that node instead:
+``python -m cloudmatch_local.rabbitmq list_queues name messages``.
 """
 
 import os
@@ -14,6 +15,9 @@ from pathlib import Path
 from cloudmatch_bus.settings import AmqpSettings, CommonSettings, SettingsError, read
 
 SCRIPT = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # /usr/sbin's insists on a user of its own
+
+CONTROL = SCRIPT.with_name("rabbitmqctl")
+NODE = "cloudmatch@localhost"
 
 CONFIGURATION = """\
 listeners.tcp.1 = 127.0.0.1:{port}
@@ -48,7 +52,7 @@ def environment(folder: Path, distribution_port: int) -> dict[str, str]:
     known beforehand, so nobody needs to be asked for it: no epmd runs.
     """
     arguments = [
-        *("-noinput", "-sname", "cloudmatch@localhost", "-start_epmd", "false"),
+        *("-noinput", "-sname", NODE, "-start_epmd", "false"),
         *("-erl_epmd_port", str(distribution_port), "-kernel", "inet_dist_use_interface", "{127,0,0,1}"),
         *("+S", "1:1", "+A", "4", "+B", "d"),
     ]
@@ -58,7 +62,7 @@ def environment(folder: Path, distribution_port: int) -> dict[str, str]:
         "HOME": str(folder),  # the cookie
         "RABBITMQ_ALLOW_INPUT": "1",  # the script then becomes the node, and adds no process of its own
         "RABBITMQ_CONF_ENV_FILE": str(folder / "none"),
-        "RABBITMQ_NODENAME": "cloudmatch@localhost",
+        "RABBITMQ_NODENAME": NODE,
         "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"),
         "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "enabled_plugins"),
         "RABBITMQ_MNESIA_BASE": str(folder),
@@ -72,6 +76,7 @@ def environment(folder: Path, distribution_port: int) -> dict[str, str]:
         "RABBITMQ_LOG_BASE": str(folder / "log"),
         "RABBITMQ_LOGS": str(folder / "log/node.log"),
         "RABBITMQ_SERVER_START_ARGS": " ".join(arguments),
+        "RABBITMQ_CTL_ERL_ARGS": f"-start_epmd false -dist_listen false -erl_epmd_port {distribution_port}",
     }
 
 
@@ -85,7 +90,7 @@ def free_port() -> int:
 
 
 def main() -> None:
-    """Become the node. Returns never."""
+    """Become the node, or with arguments a tool that asks it. Returns never."""
     try:
         amqp, common = read(AmqpSettings, os.environ), read(CommonSettings, os.environ)
     except SettingsError as error:
@@ -93,12 +98,20 @@ def main() -> None:
     if reason := missing():
         sys.exit(reason)
     folder = Path(common.run_dir, "rabbitmq").resolve()
+    port_file = folder / "distribution_port"
+    if arguments := sys.argv[1:]:
+        if not port_file.exists():
+            sys.exit(f"no node has run in {folder}")
+        tool = ["sh", str(CONTROL), "--quiet", *arguments]
+        os.execve("/bin/sh", tool, environment(folder, int(port_file.read_text())))
     configure(folder, amqp.port)
+    distribution_port = free_port()
+    port_file.write_text(str(distribution_port))
     print(f"starts on port {amqp.port}; its log is {folder / 'log/node.log'}", flush=True)
     with (folder / "log/console.log").open("wb") as console:
         os.dup2(console.fileno(), 1)
         os.dup2(console.fileno(), 2)
-    os.execve("/bin/sh", ["sh", str(SCRIPT)], environment(folder, free_port()))
+    os.execve("/bin/sh", ["sh", str(SCRIPT)], environment(folder, distribution_port))
 
 
 if __name__ == "__main__":
