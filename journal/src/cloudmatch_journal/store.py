@@ -14,7 +14,8 @@ import fcntl
 import logging
 import os
 import zlib
-from bisect import bisect_right
+from array import array
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -134,11 +135,12 @@ class Store:
             raise StoreError(f"{folder} is in use by another journal") from None
         self._sealed: list[Seal] = []
         self._opened: dict[int, _Segments] = {}  # sealed ones, by first position, the last used last
+        # device → in which segments it is named: indexes of `_sealed`, its length for the one that grows
+        self._where: dict[str, array[int]] = {}
         # the segment that grows
         self._current: _Segments | None = None
         self._first = 0
         self._count = 0
-        self._devices: set[str] = set()
         self.position = 0  # of the last event kept; 0: none
         found = (segments.first_position(path.name) for path in folder.iterdir())
         for first in sorted(first for first in found if first is not None):
@@ -168,8 +170,7 @@ class Store:
         self._current.table(TABLE).insert_multiple(Row(d, d["position"]) for d in new)
         self._count += len(new)
         self.position = new[-1]["position"]
-        for each in new:
-            self._devices |= segments.names(each)
+        self._index(each for document in new for each in segments.names(document))
         if self._count >= self._segment_size:
             self._seal()
         return len(new)
@@ -191,22 +192,19 @@ class Store:
             StoreError: a segment is damaged.
         """
         wanted = _condition(after, kind, device)
-        seen = segments.name(*device) if device else None
         entries: list[Entry] = []
-        place = after
-        start = bisect_right(self._sealed, after, key=lambda seal: seal.last)
-        for scanned, sealed in enumerate(self._sealed[start:]):
+        first = bisect_right(self._sealed, after, key=lambda seal: seal.last)
+        places: Sequence[int] = range(first, len(self._sealed) + (self._current is not None))
+        if device is not None:
+            named = self._where.get(segments.name(*device), array("L"))
+            places = named[bisect_left(named, first) :]
+        for scanned, place in enumerate(places):
             if scanned == SCANNED:
-                return Page(entries, place, True)
-            if seen is None or seen in sealed.devices:
-                entries += self._search(self._segment(sealed), wanted, limit - len(entries))
+                return Page(entries, self._sealed[place - 1].last, True)
+            entries += self._search(self._segment(place), wanted, limit - len(entries))
             if len(entries) == limit:
-                return self._page(entries)
-            place = sealed.last
-        if self._current is not None and (seen is None or seen in self._devices):
-            entries += self._search(self._current, wanted, limit - len(entries))
-            if len(entries) == limit:
-                return self._page(entries)
+                last = entries[-1][0]
+                return Page(entries, last, last < self.position)
         return Page(entries, max(after, self.position), False)
 
     def replay(self, after: int) -> Iterator[Entry]:
@@ -235,9 +233,13 @@ class Store:
         """Save a state, whole or not at all."""
         _write(self._folder / STATE, b"%08x\n%b" % (zlib.crc32(state), state))
 
-    def _page(self, entries: list[Entry]) -> Page:
-        place = entries[-1][0]
-        return Page(entries, place, place < self.position)
+    def _index(self, names: Iterable[str]) -> None:
+        """Note that the segment behind the sealed ones names these devices."""
+        place = len(self._sealed)
+        for each in names:
+            places = self._where.setdefault(each, array("L"))
+            if not places or places[-1] != place:
+                places.append(place)
 
     def _path(self, first: int) -> Path:
         return self._folder / segments.segment_name(first)
@@ -251,7 +253,8 @@ class Store:
         except (FileNotFoundError, msgspec.DecodeError):
             pass
         else:
-            self._sealed.append(seal)
+            self._index(seal.devices)
+            self._remember(seal)
             self.position = seal.last
             return
         path = self._path(first)
@@ -265,14 +268,14 @@ class Store:
             return
         self._current = _Segments(path, documents, good, storage=AppendOnly)
         self._first, self._count = first, len(documents)
-        self._devices = {each for d in documents for each in segments.names(d)}
+        self._index(each for d in documents for each in segments.names(d))
         self.position = documents[-1]["position"]
         if self._count >= self._segment_size:
             self._seal()
 
     def _begin(self, first: int) -> None:
         self._current = _Segments(self._path(first), [], 0, storage=AppendOnly)
-        self._first, self._count, self._devices = first, 0, set()
+        self._first, self._count = first, 0
         _sync(self._folder)
 
     def _seal(self) -> None:
@@ -280,11 +283,18 @@ class Store:
         data = self._path(self._first).read_bytes()
         seal = segments.seal([dict(row) for row in self._current.table(TABLE)], data)
         _write(self._folder / segments.seal_name(self._first), msgspec.json.encode(seal))
-        self._sealed.append(seal)
+        self._remember(seal)
         self._keep_open(self._first, self._current)
         self._current = None
 
-    def _segment(self, seal: Seal) -> _Segments:
+    def _remember(self, seal: Seal) -> None:
+        self._sealed.append(msgspec.structs.replace(seal, devices=frozenset()))  # they are in the index
+
+    def _segment(self, place: int) -> _Segments:
+        if place == len(self._sealed):
+            assert self._current is not None
+            return self._current
+        seal = self._sealed[place]
         database = self._opened.pop(seal.first, None)
         if database is None:
             path = self._path(seal.first)
