@@ -120,6 +120,20 @@ async def test_a_bus_that_dies_and_returns_costs_nothing(nats_server: NatsServer
     await asyncio.to_thread(service.wait_ready)
 
 
+async def test_a_consumer_that_is_gone_is_made_anew(nats_server: NatsServer, start: Start) -> None:
+    service = journal(start, nats_server)
+    async with facts(nats_server.url) as bus:
+        bus.payloads(1)
+        await eventually(lambda: service.metric("cloudmatch_journal_events_total") == 1)
+        stream = bus.bus.jetstream()
+        for consumer in await stream.consumers_info("EVENTS"):
+            if consumer.name.startswith("journal-"):
+                await stream.delete_consumer("EVENTS", consumer.name)
+        bus.payloads(1)
+        await eventually(lambda: numbers(service) == [1, 2])
+    assert service.metric("cloudmatch_feed_resumed_total") == 1
+
+
 async def test_what_is_no_fact_is_dropped_and_disturbs_nothing(nats_server: NatsServer, start: Start) -> None:
     service = journal(start, nats_server)
     async with facts(nats_server.url) as bus:
