@@ -2,7 +2,8 @@
 
 EDGES ?= 1
 WORKERS ?= 1
-APP ?= default
+APP ?=
+DEVICE ?=
 ARGS ?=
 
 BIN := .venv/bin
@@ -37,9 +38,8 @@ format: setup ## Put all Python files into their form
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-trace: setup ## Show all that a device says and hears: DEVICE=a [APP=default]
-	@$(if $(DEVICE),,$(error say which device: make trace DEVICE=a))
-	@$(BIN)/cloudmatch-trace --app '$(APP)' '$(DEVICE)'
+trace: setup ## Show what is said on the bus [DEVICE=a] [APP=demo]
+	@exec $(BIN)/cloudmatch-trace $(if $(APP),--app '$(APP)') $(DEVICE)
 
 queues: setup ## Show the queues of the local RabbitMQ, their messages and consumers
 	@$(LOCAL) cloudmatch_local.rabbitmq list_queues name messages consumers
