@@ -1,0 +1,184 @@
+"""``edge/dev-client/rest.http`` keeps its promises: every request in it, every path of the services."""
+
+import asyncio
+import itertools
+import json
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import pytest
+from litestar import Litestar
+from litestar.testing import TestClient
+from websockets.sync.client import connect
+
+from cloudmatch_analytics.gateway import gateway
+from cloudmatch_analytics.ledger import Ledger as WindowLedger
+from cloudmatch_analytics.settings import AnalyticsSettings
+from cloudmatch_analytics.windows import SIZES
+from cloudmatch_bridge_rabbit.settings import BridgeSettings
+from cloudmatch_bus.health import LIVENESS, METRICS, READINESS, Health
+from cloudmatch_bus.http import application
+from cloudmatch_bus.messages import AmountReported, MatchMade
+from cloudmatch_edge import pages
+from cloudmatch_edge.parameters import BadParameterError, parse
+from cloudmatch_edge.settings import EdgeSettings
+from cloudmatch_journal.gateway import handlers
+from cloudmatch_journal.ledger import Ledger
+from cloudmatch_journal.settings import JournalSettings
+from cloudmatch_journal.store import Store
+from cloudmatch_match_engine.settings import MatchEngineSettings
+from harness import NatsServer, Service
+from harness.processes import ROOT
+
+CONNECT = "/device/connect"
+TEXT = (ROOT / "edge/dev-client/rest.http").read_text()
+VARIABLES = dict(re.findall(r"^@(\S+) = (.+)$", TEXT, re.MULTILINE))
+
+
+class Request(NamedTuple):
+    """One request of the file."""
+
+    status: int  # that its title promises
+    method: str
+    service: str  # the variable that stands for host and port
+    target: str  # path and query
+    headers: dict[str, str]
+    body: str
+
+    @property
+    def path(self) -> str:
+        return urlsplit(self.target).path
+
+
+def requests() -> Iterator[Request]:
+    for block in re.split(r"^### ", TEXT, flags=re.MULTILINE)[1:]:
+        title, _, rest = block.partition("\n")
+        if title.startswith("----"):
+            continue
+        head, _, body = rest.strip().partition("\n\n")
+        line, *headers = head.splitlines()
+        found = re.fullmatch(r"(GET|POST|WEBSOCKET) (?:http|ws)://\{\{(\w+)\}\}(/.*)", line)
+        assert found, f"{line!r} under {title!r} is no request"
+        assert found[2] in VARIABLES
+        target = re.sub(r"\{\{(\w+)\}\}", lambda m: VARIABLES[m[1]], found[3])
+        status = re.match(r"(\d{3}): \S", title)
+        assert status, f"{title!r} does not begin with a status"
+        yield Request(
+            int(status[1]), found[1], found[2], target, dict(h.split(": ") for h in headers), body.strip()
+        )
+
+
+REQUESTS = list(requests())
+
+
+def of(service: str) -> list[Request]:
+    return [r for r in REQUESTS if r.service == service]
+
+
+def test_the_ports_are_those_on_which_the_services_listen_by_default() -> None:
+    ports = {
+        "edge": EdgeSettings().port,
+        "journal": JournalSettings().port,
+        "engine": MatchEngineSettings().port,
+        "bridge": BridgeSettings().port,
+        "analytics": AnalyticsSettings().port,
+    }
+    assert {name: VARIABLES[name] for name in ports} == {n: f"127.0.0.1:{p}" for n, p in ports.items()}
+
+
+@pytest.fixture
+def services(tmp_path: Path) -> Iterator[dict[str, Litestar]]:
+    """The HTTP applications of the services, without their servers; the journal knows match 1."""
+    store, ledger = Store(tmp_path, 100), Ledger()
+    positions = itertools.count(1)
+
+    def publish(fact: AmountReported | MatchMade) -> bool:
+        position = next(positions)
+        store.append([(position, fact)])
+        return ledger.fold(position, fact)
+
+    publish(MatchMade(app="default", at=1, match=1, device="c", peer="a", distance=111_000))
+    over = asyncio.Event()
+    over.set()  # streams end after what they have
+    windows = WindowLedger(SIZES, 1, 1000)
+    yield {
+        "journal": application("journal", Health(), handlers(store, ledger, publish)),
+        "engine": application("match-engine", Health()),
+        "bridge": application("bridge-rabbit", Health()),
+        "analytics": gateway(Health(), windows, over),
+    }
+    store.close()
+
+
+@pytest.mark.parametrize("service", ["journal", "engine", "bridge", "analytics"])
+def test_every_request_is_answered_as_its_title_says(services: dict[str, Litestar], service: str) -> None:
+    with TestClient(services[service], raise_server_exceptions=False) as client:
+        for request in of(service):
+            answer = client.request(
+                request.method, request.target, headers=request.headers, content=request.body
+            )
+            assert answer.status_code == request.status, (request, answer.text)
+            if answer.status_code >= 400:
+                assert answer.json()["error"]["detail"], request
+
+
+@pytest.mark.parametrize("service", ["journal", "engine", "bridge", "analytics"])
+def test_every_path_of_a_service_is_in_the_file(services: dict[str, Litestar], service: str) -> None:
+    for route in services[service].routes:
+        if route.path.startswith("/schema"):
+            continue
+        pattern = re.sub(r"\\\{\w+:(int|path)\\\}", ".+", re.escape(route.path))
+        assert any(re.fullmatch(pattern, r.path) for r in of(service)), route.path
+
+
+def test_the_edge_decides_as_the_titles_say() -> None:
+    for request in of("edge"):
+        query = urlsplit(request.target).query
+        if request.path != CONNECT:
+            assert pages.answer(request.path, Health(), b"").status == request.status, request
+        elif "Sec-WebSocket-Protocol" not in request.headers:  # that is the gateway's to judge
+            assert request.status in verdicts(query), request
+
+
+def verdicts(query: str) -> tuple[int, ...]:
+    """What the edge may answer to a device with these parameters."""
+    try:
+        parse(query)
+    except BadParameterError as bad:
+        return (pages.bad_parameter(bad).status,)
+    return (101, 426)  # with and without an upgrade
+
+
+def test_every_path_of_the_edge_is_in_the_file() -> None:
+    assert {"/", LIVENESS, READINESS, METRICS, CONNECT} <= {r.path for r in of("edge")}
+
+
+@pytest.mark.servers
+def test_a_running_edge_answers_as_the_titles_say(
+    nats_server: NatsServer, start: Callable[..., Service]
+) -> None:
+    edge = start("edge", {"CLOUDMATCH_NATS_URL": nats_server.url})
+    for request in of("edge"):
+        if request.method == "WEBSOCKET":
+            with connect(edge.url.replace("http", "ws") + request.target) as socket:
+                assert str(socket.recv(10)) == "Connected and handled by edge-0"
+            continue
+        status, text = ask(edge.url + request.target, request.headers)
+        assert status == request.status, (request, text)
+        if status in (400, 404):
+            assert json.loads(text)["error"]["detail"], request
+
+
+def ask(url: str, headers: dict[str, str]) -> tuple[int, str]:
+    """Give status and text of a GET."""
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=10) as answer:  # noqa: S310 # always http, on loopback
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
