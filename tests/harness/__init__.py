@@ -16,7 +16,8 @@ Fixtures (`tests/conftest.py`), for most tests::
     start          `start(name, env)` runs a console script until its readiness is 200; ended with the test,
                    which fails if the log holds a traceback or SIGTERM did not end the process
 
-Context managers of the same names (and `service`) serve scopes of your own: ``with nats_server() as bus:``.
+Context managers of the same names (and `service`) serve scopes of your own: ``with nats_server() as bus:``;
+`nats_cluster` gives three NATS servers that keep their streams together.
 All of them block; in a test whose own sockets must stay alive, ``await asyncio.to_thread(edge.restart)``.
 Environment variables ``CLOUDMATCH_*`` of the shell do not reach what is started here: pass what it needs.
 """
@@ -24,10 +25,12 @@ Environment variables ``CLOUDMATCH_*`` of the shell do not reach what is started
 from harness.processes import BIN, Process, alive, environment, free_port
 from harness.servers import (
     KafkaBroker,
+    NatsCluster,
     NatsServer,
     RabbitMQ,
     ServerMissingError,
     kafka_broker,
+    nats_cluster,
     nats_server,
     rabbitmq,
 )
@@ -37,6 +40,7 @@ from harness.waiting import eventually, eventually_sync
 __all__ = [
     "BIN",
     "KafkaBroker",
+    "NatsCluster",
     "NatsServer",
     "Process",
     "RabbitMQ",
@@ -48,6 +52,7 @@ __all__ = [
     "eventually_sync",
     "free_port",
     "kafka_broker",
+    "nats_cluster",
     "nats_server",
     "rabbitmq",
     "service",

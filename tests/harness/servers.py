@@ -1,17 +1,21 @@
 """The servers that CloudMatch stands on, private to a test or a run."""
 
 import contextlib
+import http.client
 import json
 import re
 import socket
 import tempfile
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from cloudmatch_local import rabbitmq as node
 from harness.processes import BIN, ROOT, Process, free_port
 from harness.waiting import eventually_sync
 
+OK = {"status": "ok"}  # of a healthy NATS server
 ATTEMPTS = 3  # another run may take a port between our look and the server's
 
 
@@ -22,8 +26,10 @@ class ServerMissingError(Exception):
 class NatsServer:
     """A nats-server with JetStream. It keeps its port and its store over `restart`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, name: str = "", more: Sequence[str] = ()) -> None:
         self.folder = folder
+        self.name = name  # in the cluster; empty: the server chooses one
+        self.more = [*(("-n", name) if name else ()), *more]  # options
         self.port = 0
         self.monitor = ""  # URL of the monitoring side; changes at every start
         self.process: Process
@@ -40,6 +46,7 @@ class NatsServer:
             [
                 *(BIN / "nats-server", "-c", ROOT / "nats/server.conf", "-a", "127.0.0.1"),
                 *("-p", str(port), "-m", "-1", "-sd", self.folder / "store", "--ports_file_dir", self.folder),
+                *self.more,
             ],
             {},
             self.folder,
@@ -56,6 +63,14 @@ class NatsServer:
         eventually_sync(known, deadline, "nats-server listening")
         self.port = port
 
+    def ask(self, path: str) -> Any:
+        """Give what the monitoring side answers, as JSON; None when it does not, or with an error."""
+        try:
+            with urllib.request.urlopen(self.monitor + path, timeout=2) as answer:  # noqa: S310 # on loopback
+                return json.load(answer)
+        except (OSError, http.client.HTTPException, json.JSONDecodeError):
+            return None
+
     def kill(self) -> None:
         """End the server by SIGKILL."""
         self.process.kill()
@@ -68,6 +83,36 @@ class NatsServer:
         """Start the server again, on its port and its store, after ending it if it still runs."""
         self.terminate()
         self.start()
+
+
+class NatsCluster:
+    """NATS servers that keep JetStream's streams together; any minority of them may die."""
+
+    def __init__(self, servers: list[NatsServer]) -> None:
+        self.servers = servers
+
+    @property
+    def url(self) -> str:
+        return ",".join(server.url for server in self.servers)
+
+    def leader(self, stream: str) -> NatsServer | None:
+        """Give the server that leads a stream; None while there is none, or no such stream."""
+        for server in self.servers:
+            answer = server.ask("/jsz?streams=1") if server.process.returncode is None else None
+            for account in (answer or {}).get("account_details", ()):
+                for detail in account.get("stream_detail", ()):
+                    if detail["name"] == stream:
+                        name = detail.get("cluster", {}).get("leader")
+                        return next((s for s in self.servers if s.name == name), None)
+        return None
+
+    def healthy(self) -> bool:
+        """Tell whether all servers run and have all that JetStream keeps."""
+        return all(s.process.returncode is None and s.ask("/healthz") == OK for s in self.servers)
+
+    def wait_healthy(self, deadline: float = 30) -> None:
+        """Return once the cluster can lose a server again."""
+        eventually_sync(self.healthy, deadline, "health of all NATS servers")
 
 
 class RabbitMQ:
@@ -154,6 +199,30 @@ def nats_server() -> Iterator[NatsServer]:
     """Run a NATS server with JetStream in a folder of its own."""
     with _folder("nats") as folder, _running(NatsServer(folder)) as server:
         yield server
+
+
+@contextlib.contextmanager
+def nats_cluster(size: int = 3) -> Iterator[NatsCluster]:
+    """Run a cluster of NATS servers with JetStream, each in a folder of its own."""
+    with contextlib.ExitStack() as stack:
+        ports = [free_port() for _ in range(size)]
+        routes = ",".join(f"nats://127.0.0.1:{port}" for port in ports)
+        servers = [
+            NatsServer(
+                stack.enter_context(_folder("nats")),
+                f"nats-{i}",
+                [
+                    *("--cluster_name", "test", "--cluster", f"nats://127.0.0.1:{port}", "--routes", routes),
+                    "--no_advertise=true",  # clients come by the addresses they were given, and no other
+                ],
+            )
+            for i, port in enumerate(ports)
+        ]
+        for server in servers:
+            stack.enter_context(_running(server))
+        cluster = NatsCluster(servers)
+        cluster.wait_healthy()
+        yield cluster
 
 
 @contextlib.contextmanager

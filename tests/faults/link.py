@@ -1,0 +1,110 @@
+"""A link between a process and NATS that can be cut: then nothing passes, as when a cable is pulled."""
+
+import asyncio
+from collections.abc import Coroutine
+from types import TracebackType
+
+
+class _End(asyncio.Protocol):
+    """One end of one connection through the link; what it hears goes to the other end."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, link: "Link", other: "_End | None" = None) -> None:
+        self._link = link
+        self.other = other
+        # what came before the other end was there
+        self._early: list[bytes] = []
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]  # of a stream it is a Transport
+        self._link.ends.add(self)
+        if self._link.is_cut:
+            self.transport.pause_reading()
+        if self.other is None:
+            self._link.spawn(self._reach())
+
+    async def _reach(self) -> None:
+        await self._link.whole.wait()
+        try:
+            _, other = await asyncio.get_running_loop().create_connection(
+                lambda: _End(self._link, self), "127.0.0.1", self._link.target
+            )
+        except OSError:
+            self.transport.abort()
+            return
+        self.other = other
+        if self.transport.is_closing():
+            other.transport.close()
+        for data in self._early:
+            other.transport.write(data)
+
+    def data_received(self, data: bytes) -> None:
+        if self.other is None:
+            self._early.append(data)
+        elif not self.other.transport.is_closing():
+            self.other.transport.write(data)
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self._link.ends.discard(self)
+        if self.other is not None and not self.other.transport.is_closing():
+            self.other.transport.close()
+
+    def pause_writing(self) -> None:
+        if self.other is not None:
+            self.other.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self.other is not None and not self._link.is_cut:
+            self.other.transport.resume_reading()
+
+
+class Link:
+    """A link to a port of loopback."""
+
+    def __init__(self, target: int) -> None:
+        self.target = target
+        self.port = 0
+        self.ends: set[_End] = set()
+        # set while it is not cut
+        self.whole = asyncio.Event()
+        self.whole.set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether nothing passes."""
+        return not self.whole.is_set()
+
+    async def __aenter__(self) -> "Link":
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: _End(self), "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        for end in list(self.ends):
+            end.transport.abort()
+
+    def cut(self) -> None:
+        """Let nothing pass. What is sent meanwhile waits in the senders' sockets."""
+        self.whole.clear()
+        for end in self.ends:
+            end.transport.pause_reading()
+
+    def heal(self) -> None:
+        """Let everything pass again."""
+        self.whole.set()
+        for end in self.ends:
+            end.transport.resume_reading()
+
+    def spawn(self, work: Coroutine[object, object, None]) -> None:
+        """Keep a task until it ends."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
