@@ -12,10 +12,11 @@ UNSUPPORTED = 1003  # close code
 class RefusedError(Exception):
     """The device sent what its dialect does not have; the connection is to be closed."""
 
-    def __init__(self, code: int, reason: str) -> None:
+    def __init__(self, code: int, reason: str, before: list[Frame]) -> None:
         super().__init__(reason)
         self.code = code
         self.reason = reason
+        self.before = before
 
 
 def connected(edge: str) -> Frame:
@@ -35,15 +36,16 @@ def heard(peer: str, payload: Frame) -> Frame:
     return Frame(True, f"device {peer} says: ".encode() + payload.data)
 
 
-def payload(message: str | bytes) -> Frame:
-    """Take what the device sent as payload for its match.
+def payloads(frames: list[Frame]) -> list[Frame]:
+    """Take what the device sent as payloads for its match.
 
     Raises:
-        RefusedError: it is binary.
+        RefusedError: one is binary; its `before` are those that came before it.
     """
-    if isinstance(message, bytes):
-        raise RefusedError(UNSUPPORTED, "this dialect knows text only")
-    return Frame(True, message.encode())
+    for at, frame in enumerate(frames):
+        if not frame.text:
+            raise RefusedError(UNSUPPORTED, "this dialect knows text only", frames[:at])
+    return frames
 
 
 def _sentence(text: str) -> Frame:

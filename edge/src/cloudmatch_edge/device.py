@@ -1,13 +1,12 @@
 """One connected device: its match, its payloads both ways, and what it hears."""
 
-import asyncio
 import logging
 from typing import Protocol
 
 from prometheus_client import Counter
 
 from cloudmatch_bus import subjects
-from cloudmatch_bus.frames import BATCH_BYTES, BATCH_FRAMES, Frame, split
+from cloudmatch_bus.frames import Frame, split
 from cloudmatch_bus.messages import (
     AnyAnswer,
     DevicePaired,
@@ -35,11 +34,17 @@ _resent = Counter("cloudmatch_edge_batches_resent", "Batches sent again")
 _dropped = Counter("cloudmatch_edge_messages_dropped", "Messages from the bus not used", ["reason"])
 
 
+UNBOUNDED = (1 << 30, 1 << 30)  # frames and bytes: without a match nothing is kept
+
+
 class Socket(Protocol):
     """What a device needs of its connection. Nothing here waits."""
 
     def send(self, frame: Frame) -> None:
-        """Write a frame, or do nothing when the connection is closing."""
+        """Write a frame by the end of this turn, or do nothing when the connection is closing."""
+
+    def go_on(self) -> None:
+        """Take payloads again: `Device.room` has grown."""
 
     def end(self, code: int, reason: str) -> None:
         """Begin to close."""
@@ -110,7 +115,7 @@ class Match:
         """Learn that the peer's edge has all before `upto`."""
         for batch in self.sender.acked(upto, self.device.wire.now()):
             self._resend(batch)
-        self.device.made_room()
+        self.device.socket.go_on()
 
     def refused(self, seq: int) -> None:
         """Learn that nobody listened where a batch went."""
@@ -204,10 +209,6 @@ class Device:
         self.subject = subjects.dn(who.app, wire.name, who.id)
         # the highest number heard from match-engine: of a match, or since when it waits
         self._heard = 0
-        # payloads read in this turn of the event loop, and their bytes
-        self._turn: list[Frame] = []
-        self._turn_bytes = 0
-        self._room = asyncio.Event()
         # batches of a match that match-engine has not told us of yet
         self._early: list[tuple[subjects.ReplyAddress, bytes]] = []
 
@@ -218,40 +219,18 @@ class Device:
 
     # -- from the socket
 
-    def take(self, payload: Frame) -> bool:
-        """Take a payload. True: it is the first of this turn, so `flush` must be called at its end."""
-        if self.match is None:
-            _undelivered.labels("no_match").inc()
-            return False
-        _sent.inc()
-        self._turn.append(payload)
-        self._turn_bytes += len(payload.data)
-        if len(self._turn) >= BATCH_FRAMES or self._turn_bytes >= BATCH_BYTES:
-            self.flush()
-            return False
-        return len(self._turn) == 1
+    @property
+    def room(self) -> tuple[int, int]:
+        """How many more payloads and bytes the device may send; none while one of the two is not above 0."""
+        return UNBOUNDED if self.match is None else self.match.sender.room
 
-    def flush(self) -> None:
-        """Send what this turn brought."""
-        frames, self._turn = self._turn, []
-        self._turn_bytes = 0
-        if not frames:
-            return
+    def take(self, payloads: list[Frame]) -> None:
+        """Take what one turn of the event loop brought."""
         if self.match is None:
-            _undelivered.labels("no_match").inc(len(frames))
+            _undelivered.labels("no_match").inc(len(payloads))
         else:
-            self.match.push(frames)
-
-    async def room(self) -> None:
-        """Wait until the window to the peer has room for one more payload."""
-        while self.match is not None and not self.match.sender.room(len(self._turn), self._turn_bytes):
-            self.flush()
-            self._room.clear()
-            await self._room.wait()
-
-    def made_room(self) -> None:
-        """Let `room` look again."""
-        self._room.set()
+            _sent.inc(len(payloads))
+            self.match.push(payloads)
 
     def clog(self) -> None:
         """The socket is full: do not acknowledge what it has not taken."""
@@ -305,7 +284,6 @@ class Device:
     def end_match(self) -> None:
         """The match is over; the device waits."""
         if self.match is not None:
-            self.flush()
             over, self.match = self.match, None
             over.end()
-            self._room.set()
+            self.socket.go_on()

@@ -1,16 +1,20 @@
-"""The edge's sockets: handshake, frames in, frames out. The only module that knows websockets."""
+"""The edge's sockets: handshake, bytes in, bytes out, deadlines.
+
+One `Connection` per socket, an asyncio protocol over the websockets library's sans-I/O one. It answers
+plain HTTP too. Payloads go by `stream`.
+"""
 
 import asyncio
+import contextlib
 import http
 import logging
-import socket
-from typing import Any
-from urllib.parse import urlsplit
+from typing import cast
 
-from websockets.asyncio.server import Server, ServerConnection, broadcast, serve
+from prometheus_client import Counter
 from websockets.datastructures import Headers
-from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
+from websockets.protocol import CLOSED, OPEN
+from websockets.server import ServerProtocol
 from websockets.typing import Origin
 
 from cloudmatch_bus.facts import FactPublisher
@@ -25,119 +29,284 @@ from cloudmatch_edge.device import Device
 from cloudmatch_edge.parameters import BadParameterError, Parameters, parse
 from cloudmatch_edge.relay import Relay
 from cloudmatch_edge.settings import EdgeSettings
+from cloudmatch_edge.stream import Stream, head
 
 log = logging.getLogger("gateway")
 
 CONNECT = "/device/connect"
-GOING_AWAY = 1001
+GOING_AWAY, ABNORMAL, SILENT = 1001, 1006, 4008  # close codes
 HIGH_WATER = 64 * 1024  # bytes in a socket's write buffer before its peer is slowed down
-CLOSE_TIMEOUT = 1.0  # s for a device to answer a close
+REQUEST_SIZE = 16 * 1024  # bytes of a request's head, at most
+OPEN_TIMEOUT = 10.0  # s for a request to be complete
+CLOSE_TIMEOUT = 2.0  # s for the other side to close after we did
+HEARTBEAT = 20.0  # s between pings; a device silent for one whole interval is gone
 DRAIN = 1.5  # s for match-engine to hear of all who left
 
+_connections = Counter("cloudmatch_edge_connections", "Connections of devices, by how they ended", ["code"])
 
-class Connection(ServerConnection):
-    """A socket that tells its device when the write buffer fills and when it drains."""
 
-    who: Parameters
-    device: Device | None = None
+class Connection(asyncio.Protocol):
+    """One socket: first a request, then a device's WebSocket."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, gateway: "Gateway") -> None:
+        self._gateway = gateway
+        self._protocol = ServerProtocol(origins=gateway.origins, max_size=gateway.max_size, logger=_quiet)
+        self._head = b""  # of the request, as far as it came
+        self._who: Parameters | None = None
+        self._stream: Stream | None = None
+        self._device: Device | None = None
+        # frames to write at the end of this turn
+        self._out: list[bytes] = []
+        self._reading = True
+        self._deadline: asyncio.TimerHandle | None = None
+        self.heard = True  # since the last heartbeat
+
+    # -- asyncio's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is one, but does not say so
+        self.transport.set_write_buffer_limits(HIGH_WATER)
+        self._end_within(OPEN_TIMEOUT)
+        self._gateway.made(self)
+
+    def data_received(self, data: bytes) -> None:
+        self.heard = True
+        if self._stream is None:
+            self._request(data)
+        else:
+            self._stream.receive(data)
+            self.go_on()
+
+    def eof_received(self) -> None:
+        self._protocol.receive_eof()
+        self._ship()
+
+    def connection_lost(self, _: Exception | None) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._protocol.receive_eof()
+        if self._device is not None:
+            code = self._protocol.close_code or ABNORMAL
+            _connections.labels(str(code)).inc()
+            self._gateway.left(self._device, code)
+        self._gateway.lost(self)
 
     def pause_writing(self) -> None:
-        """The write buffer is over `HIGH_WATER`."""
-        super().pause_writing()
-        if self.device is not None:
-            self.device.clog()
+        if self._device is not None:
+            self._device.clog()
 
     def resume_writing(self) -> None:
-        """The write buffer has drained."""
-        super().resume_writing()
-        if self.device is not None:
-            self.device.unclog()
+        if self._device is not None:
+            self._device.unclog()
 
+    # -- the request
 
-class DeviceSocket:
-    """What a device sees of its connection."""
+    def _request(self, data: bytes) -> None:
+        self._head += data
+        end = self._head.find(b"\r\n\r\n") + 4
+        if end < 4 and len(self._head) < REQUEST_SIZE:
+            return
+        request_head, rest = (self._head[:end], self._head[end:]) if end >= 4 else (self._head, b"")
+        self._head = b""
+        if not request_head.startswith(b"GET "):
+            self._refuse(NOT_A_GET)
+            return
+        self._protocol.receive_data(request_head)
+        events = self._protocol.events_received()
+        if not events:
+            self._refuse(NOT_A_REQUEST)
+            return
+        assert isinstance(events[0], Request)
+        self._protocol.send_response(self._answer(events[0]))
+        self._ship()
+        if self._protocol.state is OPEN:
+            self._opened(rest)
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._closing: asyncio.Task[None] | None = None
+    def _refuse(self, answer: bytes) -> None:
+        self.transport.write(answer)
+        self.transport.close()
+
+    def _answer(self, request: Request) -> Response:
+        """Answer plain HTTP, or accept a device whose parameters are good."""
+        page = self._gateway.page(request)
+        if isinstance(page, Parameters):
+            self._who = page
+            return self._protocol.accept(request)
+        return _response(page)
+
+    def _opened(self, rest: bytes) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        assert self._who is not None
+        self._stream = Stream(self._protocol, self._gateway.max_size)
+        self._device = self._gateway.joined(self._who, self)
+        if rest:
+            self.data_received(rest)
+
+    # -- the device's side
 
     def send(self, frame: Frame) -> None:
-        """Write a frame; nothing happens once the connection closes."""
-        broadcast((self._connection,), frame.data, text=frame.text)
+        """Write a frame by the end of this turn; nothing happens once the connection closes."""
+        if not self._out:
+            self._gateway.soon(self._flush)
+        self._out += (head(frame.text, len(frame.data)), frame.data)
+
+    def _flush(self) -> None:
+        if self._out and self._protocol.state is OPEN and not self.transport.is_closing():
+            self.transport.write(b"".join(self._out))
+        self._out.clear()
+
+    def go_on(self) -> None:
+        """Take payloads as far as the device has room; read no more from the socket when it has none."""
+        stream, device = self._stream, self._device
+        if stream is None or device is None:
+            return
+        while True:
+            frames, size = device.room
+            if frames <= 0 or size <= 0:
+                break
+            payloads = stream.take(frames, size)
+            if not payloads:
+                break
+            try:
+                device.take(classic.payloads(payloads))
+            except classic.RefusedError as refused:
+                device.take(refused.before)
+                self.end(refused.code, refused.reason)
+        self._read(not stream.pending or not stream.open)
+        self._ship()
 
     def end(self, code: int, reason: str) -> None:
-        """Begin to close, once."""
-        if self._closing is None:
-            self._closing = asyncio.ensure_future(self._connection.close(code, reason))
+        """Begin to close."""
+        if self._protocol.state is OPEN:
+            self._flush()
+            self._protocol.send_close(code, reason)
+            self._ship()
+
+    def heartbeat(self) -> None:
+        """Ping; end a connection that has been silent since the last one."""
+        if self._protocol.state is not OPEN or not self._reading:
+            return
+        if not self.heard:
+            self.end(SILENT, "no sign of life")
+            return
+        self.heard = False
+        self._protocol.send_ping(b"")
+        self._ship()
+
+    # -- both
+
+    def _read(self, wanted: bool) -> None:
+        if wanted != self._reading and not self.transport.is_closing():
+            self._reading = wanted
+            if wanted:
+                self.heard = True  # it could not be heard until now
+                self.transport.resume_reading()
+            else:
+                self.transport.pause_reading()
+
+    def _ship(self) -> None:
+        """Send what the protocol wants sent, after what was written before."""
+        writes = self._protocol.data_to_send()
+        if not writes:
+            return
+        if self._out:
+            self._out, before = [], b"".join(self._out)
+            self.transport.write(before)
+        for data in writes:
+            if self.transport.is_closing():
+                return
+            if data:
+                self.transport.write(data)
+            elif self.transport.can_write_eof():
+                self.transport.write_eof()
+            else:
+                self.transport.close()
+        if self._protocol.close_expected():
+            self._read(True)  # for the answer to our close
+            self._end_within(CLOSE_TIMEOUT)
+
+    def _end_within(self, seconds: float) -> None:
+        if self._deadline is None and self._protocol.state is not CLOSED:
+            self._deadline = asyncio.get_running_loop().call_later(seconds, self.transport.abort)
 
 
 class Gateway:
     """All sockets of one edge."""
 
     def __init__(self, settings: EdgeSettings, health: Health) -> None:
-        self._settings = settings
+        self.max_size = settings.max_payload
+        self.origins = [Origin(o) for o in settings.origins.split(",") if o] or None
+        self._connections: set[Connection] = set()
+        self.soon = asyncio.get_running_loop().call_soon
+        self._name = settings.own_name
         self._health = health
         self._client_page = pages.dev_client()
         self._relay: Relay | None = None
+        self._closing = False
+        # set when the last connection has gone after `close`
+        self._empty = asyncio.Event()
 
     def open(self, relay: Relay) -> None:
         """Let devices in."""
         self._relay = relay
 
-    async def listen(self, sock: socket.socket) -> Server:
-        """Serve HTTP and WebSocket on a listening socket."""
-        origins = [Origin(o) for o in self._settings.origins.split(",") if o]
-        return await serve(
-            self._connected,
-            sock=sock,
-            origins=origins or None,
-            process_request=self._request,
-            create_connection=Connection,
-            compression=None,  # costs more CPU and memory than payloads of a match gain
-            max_size=self._settings.max_payload,
-            max_queue=(1024, 256),
-            write_limit=HIGH_WATER,
-            close_timeout=CLOSE_TIMEOUT,
-            server_header="cloudmatch",
-        )
-
-    def _request(self, connection: ServerConnection, request: Request) -> Response | None:
-        """Answer plain HTTP, or let a device with good parameters through to the upgrade."""
-        url = urlsplit(request.path)
-        if url.path != CONNECT:
-            return _response(pages.answer(url.path, self._health, self._client_page))
+    def page(self, request: Request) -> pages.Page | Parameters:
+        """Give the answer to a request, or the parameters of a device that is to be let in."""
+        path, _, query = request.path.partition("?")
+        if path != CONNECT:
+            return pages.answer(path, self._health, self._client_page)
         if "Sec-WebSocket-Protocol" in request.headers:
-            offered = request.headers["Sec-WebSocket-Protocol"]
-            return _response(pages.error(400, "unknown_subprotocol", f"none of {offered!r} is spoken here"))
-        if self._relay is None:
-            return _response(pages.error(503, "not_ready", "the edge is not connected to the bus"))
+            offered = ", ".join(request.headers.get_all("Sec-WebSocket-Protocol"))
+            return pages.error(400, "unknown_subprotocol", f"none of {offered!r} is spoken here")
         try:
-            assert isinstance(connection, Connection)
-            connection.who = parse(url.query)
+            who = parse(query)
         except BadParameterError as bad:
-            return _response(pages.bad_parameter(bad))
-        return None
+            return pages.bad_parameter(bad)
+        if self._relay is None or self._closing:
+            return pages.error(503, "not_ready", "the edge is not connected to the bus, or going away")
+        return who
 
-    async def _connected(self, connection: ServerConnection) -> None:
-        assert isinstance(connection, Connection)
-        relay = self._relay
-        assert relay is not None
-        sock = DeviceSocket(connection)
-        sock.send(classic.connected(self._settings.own_name))
-        device = connection.device = relay.join(connection.who, sock)
-        soon = asyncio.get_running_loop().call_soon
-        try:
-            while True:
-                payload = classic.payload(await connection.recv())
-                if device.take(payload):
-                    soon(device.flush)
-                await device.room()
-        except ConnectionClosed:
-            pass
-        except classic.RefusedError as refused:
-            await connection.close(refused.code, refused.reason)
-        finally:
-            relay.leave(device, connection.close_code or 1006)
+    def joined(self, who: Parameters, connection: Connection) -> Device:
+        """Take a device in and greet it."""
+        assert self._relay is not None
+        connection.send(classic.connected(self._name))
+        return self._relay.join(who, connection)
+
+    def left(self, device: Device, code: int) -> None:
+        """Let a device go."""
+        assert self._relay is not None
+        self._relay.leave(device, code)
+
+    def made(self, connection: Connection) -> None:
+        """Know a connection."""
+        self._connections.add(connection)
+
+    def lost(self, connection: Connection) -> None:
+        """Know it no more."""
+        self._connections.discard(connection)
+        if self._closing and not self._connections:
+            self._empty.set()
+
+    async def heartbeats(self) -> None:
+        """Ping every device, all in one sweep, until cancelled."""
+        while True:
+            await asyncio.sleep(HEARTBEAT)
+            for connection in list(self._connections):
+                connection.heartbeat()
+
+    async def close(self) -> None:
+        """Say goodbye to all and wait until they are gone."""
+        self._closing = True
+        if not self._connections:
+            return
+        for connection in list(self._connections):
+            connection.end(GOING_AWAY, "this edge is going away")
+        with contextlib.suppress(TimeoutError):  # those that do not answer are aborted meanwhile
+            await asyncio.wait_for(self._empty.wait(), CLOSE_TIMEOUT + 1)
 
 
 def _response(page: pages.Page) -> Response:
@@ -152,28 +321,32 @@ def _response(page: pages.Page) -> Response:
     return Response(page.status, http.HTTPStatus(page.status).phrase, headers, page.body)
 
 
+_quiet = logging.getLogger("websockets")
+NOT_A_GET = _response(pages.error(405, "method_not_allowed", "only GET is answered here")).serialize()
+NOT_A_REQUEST = _response(pages.error(400, "bad_request", "this is no HTTP request")).serialize()
+
+
 async def serve_devices(environment: Environment, stop: asyncio.Event) -> None:
     """Serve probes; connect to the bus and let devices in, until `stop`."""
     settings = environment[EdgeSettings]
     health = Health()
     gateway = Gateway(settings, health)
     sock = listen(settings.host, settings.own_port)
-    server = await gateway.listen(sock)
+    server = await asyncio.get_running_loop().create_server(lambda: Connection(gateway), sock=sock)
     ready_at("edge", sock)
-    tasks: set[asyncio.Task[Any]] = set()
     async with session(environment[NatsSettings], "edge", health, stop) as bus:
         if bus is not None:
             facts = FactPublisher(bus)
-            tasks.add(asyncio.create_task(facts.run()))
+            tasks = [asyncio.create_task(facts.run()), asyncio.create_task(gateway.heartbeats())]
             relay = Relay(bus, settings.own_name, facts)
             await relay.start()
             gateway.open(relay)
             await stop.wait()
             health.check("stopping", lambda: "going away")
-            server.close(code=GOING_AWAY)
-            await server.wait_closed()
+            server.close()
+            await gateway.close()
             await relay.drain(DRAIN)
             await facts.drain(DRAIN)
-        for task in tasks:
-            task.cancel()
+            for task in tasks:
+                task.cancel()
     server.close()

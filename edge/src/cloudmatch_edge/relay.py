@@ -105,7 +105,6 @@ class Relay:
 
     def leave(self, device: Device, code: int) -> None:
         """Let a device go whose socket has ended with `code`."""
-        device.flush()
         if self._devices.get(device.subject) is device:
             del self._devices[device.subject]
         _devices.set(len(self._devices))

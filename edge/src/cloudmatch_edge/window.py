@@ -61,9 +61,10 @@ class Sender:
         """Frames sent and not acknowledged."""
         return self._frames
 
-    def room(self, frames: int = 0, size: int = 0) -> bool:
-        """Whether one more frame may come, beside so many frames and bytes that wait to be pushed."""
-        return self._frames + frames < WINDOW_FRAMES and self._bytes + size < WINDOW_BYTES
+    @property
+    def room(self) -> tuple[int, int]:
+        """How many more frames and bytes may come; none while one of the two is not above 0."""
+        return WINDOW_FRAMES - self._frames, WINDOW_BYTES - self._bytes
 
     def push(self, frames: Iterable[Frame], now: float) -> list[Batch]:
         """Number frames and give the batches to send."""

@@ -15,16 +15,17 @@ def test_the_three_sentences() -> None:
     )
 
 
-def test_text_of_any_utf8_is_payload_as_it_is() -> None:
-    assert classic.payload("ciào 😀") == Frame(True, "ciào 😀".encode())
-    assert len(classic.payload("ciào").data) == 5
-
-
 def test_binary_payloads_of_other_dialects_are_passed_on_untouched() -> None:
     assert classic.heard("a", Frame(False, b"\xff\x00")) == Frame(False, b"\xff\x00")
 
 
-def test_binary_from_a_classic_device_is_refused_with_1003() -> None:
+def test_texts_are_payloads_as_they_are() -> None:
+    frames = [Frame(True, "ciào 😀".encode()), Frame(True, b"")]
+    assert classic.payloads(frames) == frames
+
+
+def test_binary_from_a_classic_device_is_refused_with_1003_after_the_texts_before_it() -> None:
     with pytest.raises(classic.RefusedError) as refused:
-        classic.payload(b"\x00")
+        classic.payloads([Frame(True, b"before"), Frame(False, b"\x00"), Frame(True, b"after")])
     assert refused.value.code == 1003
+    assert refused.value.before == [Frame(True, b"before")]
