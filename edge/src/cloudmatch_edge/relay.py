@@ -157,7 +157,6 @@ class Relay:
             # What it sent before it left may still arrive.
             while match is not None and not match.sender.idle and self.now() < deadline:  # noqa: ASYNC110  # acks are looked at once a tick anyway
                 await asyncio.sleep(TICK)
-            peer = match.peer if match is not None else None
             device.end_match()
             who = device.who
             request = LeavePool(
@@ -166,7 +165,8 @@ class Relay:
                 edge=self.name,
                 session=device.session,
                 reason=reason,
-                peer=peer,
+                match=match.number if match is not None else None,
+                peer=match.peer if match is not None else None,
             )
             await self._ask(device, request, lambda: True)
         finally:

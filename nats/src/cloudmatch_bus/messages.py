@@ -150,9 +150,13 @@ class SeekPartner(Request, frozen=True, kw_only=True, tag="seek"):
 
 
 class LeavePool(Request, frozen=True, kw_only=True, tag="leave"):
-    """Take the device out; its match, if it has one, ends. `peer` is whom the edge believes it to be with."""
+    """Take the device out; its match, if it has one, ends.
+
+    `match` and `peer` are what the edge believes it to be in: asked again, it tells what is left to do.
+    """
 
     reason: str = "left"
+    match: int | None = None
     peer: str | None = None
 
 

@@ -1,0 +1,55 @@
+"""What the READMEs promise is so."""
+
+import re
+from pathlib import Path
+
+from cloudmatch_bus import subjects
+from cloudmatch_bus.settings import describe
+from cloudmatch_local.settings import groups
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_subjects_in_the_bus_readme_are_those_of_the_code() -> None:
+    table = re.findall(r"^\| `(cm\.v1[^`]*)` \|", (ROOT / "nats/README.md").read_text(), re.MULTILINE)
+    words = {
+        "<app>": "app",
+        "<dev>": "dev",
+        "<edge>": "edge",
+        "<part>": str(subjects.partition("app", "dev")),
+        "<cellpart>": str(subjects.partition("app", "cell")),
+        "<epoch>": "7",
+        "<seq>": "3",
+        "<shape>": "t4",
+        "<kind>": "left",
+        "<role>": "worker",
+        "<name>": "w1",
+    }
+    documented = {re.sub(r"<[a-z]+>", lambda m: words[m[0]], subject) for subject in table}
+    assert documented == {
+        subjects.up("app", "dev"),
+        subjects.up_fallback("app", "dev"),
+        subjects.dn("app", "edge", "dev"),
+        subjects.ack_prefix("app", "edge", "dev", 7) + "3.t4",
+        subjects.match("app", "cell", "dev"),
+        subjects.ctl("app", "edge", "dev"),
+        subjects.ev("app", "left", "dev"),
+        subjects.heartbeat("worker", "w1"),
+    }
+
+
+def test_no_subject_is_spelled_outside_the_module_of_subjects() -> None:
+    for source in ROOT.glob("*/src/*/*.py"):
+        if source.name in {"subjects.py", "trace_lines.py"}:
+            continue
+        code = re.sub(r'""".*?"""|#.*', "", source.read_text(encoding="utf-8"), flags=re.DOTALL)
+        assert "cm.v1" not in code, source
+
+
+def test_every_setting_is_in_the_readme_with_its_default() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for of_service in groups().values():
+        for group in of_service:
+            for name, default, _ in describe(group):
+                shown = f"`{default}`" if default != "" else ""
+                assert f"| `{name}` | {shown} |" in readme, name

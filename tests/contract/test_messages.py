@@ -1,0 +1,61 @@
+"""Every message that was ever written can be read, for ever."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from cloudmatch_bus import messages
+from cloudmatch_bus.messages import (
+    AnyAnswer,
+    AnyFact,
+    AnyRequest,
+    DeviceRecord,
+    Heartbeat,
+    PairRecord,
+    encode,
+)
+
+GOLDEN: dict[str, list[dict[str, Any]]] = json.loads(
+    (Path(__file__).parent / "messages.json").read_text(encoding="utf-8")
+)
+DECODERS = {
+    "facts": messages.decode_fact,
+    "requests": messages.decode_request,
+    "answers": messages.decode_answer,
+    "devices": messages.decode_device,
+    "pairs": messages.decode_pair,
+    "heartbeats": messages.decode_heartbeat,
+}
+SAMPLES = [(kind, sample) for kind, samples in GOLDEN.items() for sample in samples]
+
+
+@pytest.mark.parametrize(("kind", "sample"), SAMPLES)
+def test_a_golden_sample_is_read_and_written_again_as_it_is(kind: str, sample: dict[str, Any]) -> None:
+    message = DECODERS[kind](json.dumps(sample).encode())
+    assert json.loads(encode(message)) == sample
+
+
+@pytest.mark.parametrize(("kind", "sample"), SAMPLES)
+def test_fields_of_the_future_are_ignored(kind: str, sample: dict[str, Any]) -> None:
+    decode = DECODERS[kind]
+    assert decode(json.dumps({**sample, "future": [1]}).encode()) == decode(json.dumps(sample).encode())
+
+
+@pytest.mark.parametrize(
+    ("kind", "union"), [("facts", AnyFact), ("requests", AnyRequest), ("answers", AnyAnswer)]
+)
+def test_every_type_has_a_golden_sample_with_all_its_fields(kind: str, union: Any) -> None:
+    for struct in union.__args__:
+        info = msgspec.structs.fields(struct)
+        tag = struct.__struct_config__.tag
+        sample = next((s for s in GOLDEN[kind] if s["type"] == tag), None)
+        assert sample is not None, tag
+        assert set(sample) == {"type", *(f.encode_name for f in info)}
+
+
+def test_records_have_golden_samples_with_all_their_fields() -> None:
+    for kind, struct in {"devices": DeviceRecord, "pairs": PairRecord, "heartbeats": Heartbeat}.items():
+        assert {f.encode_name for f in msgspec.structs.fields(struct)} in [set(s) for s in GOLDEN[kind]]

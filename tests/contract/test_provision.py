@@ -1,0 +1,70 @@
+"""A real server keeps what `streams` asks for, or says what differs."""
+
+import asyncio
+
+import pytest
+
+from cloudmatch_bus import streams
+from cloudmatch_bus.bucket import Bucket, ConflictError, Write
+from cloudmatch_bus.connection import Bus, connect
+from cloudmatch_bus.provision import ProvisionError, provision
+from cloudmatch_bus.settings import NatsSettings
+from harness import NatsServer
+
+
+async def bus_of(server: NatsServer) -> Bus:
+    return await connect(NatsSettings(url=server.url), "test")
+
+
+async def test_provisioning_twice_and_by_two_at_once_changes_nothing(nats_server: NatsServer) -> None:
+    one, other = await bus_of(nats_server), await bus_of(nats_server)
+    await asyncio.gather(provision(one, 1), provision(other, 1))
+    before = await one.jetstream().stream_info(streams.EVENTS)
+    await provision(other, 1)
+    after = await one.jetstream().stream_info(streams.EVENTS)
+    assert before.config == after.config
+    await one.close()
+    await other.close()
+
+
+async def test_what_may_change_is_changed_and_what_may_not_is_named(nats_server: NatsServer) -> None:
+    bus = await bus_of(nats_server)
+    js = bus.jetstream()
+    asked = streams.events(1)
+    asked.max_age = 3600.0
+    await js.add_stream(asked)
+    await provision(bus, 1)
+    assert (await js.stream_info(streams.EVENTS)).config.max_age == streams.events(1).max_age
+    await js.delete_stream(f"KV_{streams.BUCKET}")
+    other = streams.bucket(1)
+    other.storage = streams.events(1).storage
+    await js.add_stream(other)
+    with pytest.raises(ProvisionError, match="KV_match"):
+        await provision(bus, 1)
+    await bus.close()
+
+
+async def test_sequences_grow_even_over_the_loss_of_a_stream(nats_server: NatsServer) -> None:
+    bus = await bus_of(nats_server)
+    await provision(bus, 1)
+    first = await Bucket(bus).commit([Write("dev.x.a", b"1", 0)])
+    await bus.jetstream().delete_stream(f"KV_{streams.BUCKET}")
+    await provision(bus, 1)
+    assert await Bucket(bus).commit([Write("dev.x.a", b"1", 0)]) > first
+    await bus.close()
+
+
+async def test_a_batch_is_written_whole_or_not_at_all(nats_server: NatsServer) -> None:
+    bus = await bus_of(nats_server)
+    await provision(bus, 1)
+    bucket = Bucket(bus)
+    first = await bucket.commit([Write("dev.x.a", b"1", 0)])
+    with pytest.raises(ConflictError):
+        await bucket.commit([Write("dev.x.b", b"2", 0), Write("dev.x.a", b"2", first - 1)])
+    assert (await bucket.get("dev.x.b")).value is None
+    last = await bucket.commit([Write("dev.x.b", b"3", 0), Write("dev.x.a", b"3", first)])
+    assert [await bucket.get(key) for key in ("dev.x.b", "dev.x.a")] == [
+        ("dev.x.b", b"3", last - 1),
+        ("dev.x.a", b"3", last),
+    ]
+    await bus.close()
