@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from nats.js.api import StreamConfig
-from nats.js.errors import BadRequestError, NotFoundError
+from nats.js.errors import APIError, BadRequestError, NotFoundError
 
 from cloudmatch_bus import streams
 from cloudmatch_bus.connection import Bus, connect
@@ -39,7 +39,7 @@ async def _stream(js: JetStreamContext, asked: StreamConfig) -> None:
     if streams.differences(asked, got):
         try:
             got = (await js.update_stream(asked)).config
-        except BadRequestError as error:
+        except APIError as error:
             raise ProvisionError(f"stream {asked.name} cannot be changed: {error.description}") from error
     if wrong := streams.differences(asked, got):
         raise ProvisionError(f"stream {asked.name} is not as asked: {wrong}")
