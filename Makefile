@@ -12,7 +12,7 @@ SOURCES := $(ROOMS:%=%/src) deploy/local
 LOCAL := exec env PYTHONPATH=deploy/local $(BIN)/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up test check format trace queues clean pristine
+.PHONY: help setup up test check format bench-relay trace queues clean pristine
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ check: setup ## Run linters, type checks and the tests that need no server
 format: setup ## Put all Python files into their form
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
+
+bench-relay: setup ## Measure the relay; needs a C compiler [ARGS='--quick']
+	@PYTHONPATH=tests:deploy/local $(BIN)/python -m bench.relay $(ARGS)
 
 trace: setup ## Show what is said on the bus [DEVICE=a] [APP=demo]
 	@exec $(BIN)/cloudmatch-trace $(if $(APP),--app '$(APP)') $(DEVICE)

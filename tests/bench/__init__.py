@@ -1,0 +1,1 @@
+"""How fast the relay is, and what it costs: see README.md."""

@@ -1,0 +1,76 @@
+"""Build and run the load generator."""
+
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from bench.report import Run, decode_run
+
+SOURCES = Path(__file__).parent
+FLAGS = ("-std=c11", "-O2", "-Wall", "-Wextra", "-Werror")
+PATIENCE = 120  # s on top of measuring: connecting, draining
+
+
+class GeneratorError(Exception):
+    """The generator cannot be built, or could not do its work."""
+
+
+class CompilerMissingError(GeneratorError):
+    """No C compiler is installed; the message says how to get one."""
+
+
+def build(folder: Path) -> Path:
+    """Compile the generator into `folder`.
+
+    Raises:
+        CompilerMissingError: there is no compiler.
+        GeneratorError: it does not compile.
+    """
+    compiler = shutil.which("cc")
+    if compiler is None:
+        raise CompilerMissingError(
+            "The load generator is C: install a compiler (on Debian: apt install gcc libc6-dev)."
+        )
+    program = folder / "load"
+    folder.mkdir(parents=True, exist_ok=True)
+    done = subprocess.run(
+        [compiler, *FLAGS, "-o", program, SOURCES / "load.c"], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise GeneratorError(f"the load generator does not compile:\n{done.stderr}")
+    return program
+
+
+def run(
+    program: Path,
+    ports: tuple[int, int],
+    pids: Mapping[str, int],
+    options: Sequence[str],
+    *,
+    app: str,
+    warmup: float,
+    seconds: float,
+) -> Run:
+    """Load two edges once, and give what was measured, valid or not.
+
+    Raises:
+        GeneratorError: it could not connect, or a connection ended; says so in its words.
+    """
+    command = [
+        *(str(program), "--ports", f"{ports[0]},{ports[1]}", "--app", app),
+        *("--warmup", str(warmup), "--seconds", str(seconds)),
+        *("--pids", ",".join(f"{name}={pid}" for name, pid in pids.items())),
+        *options,
+    ]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=PATIENCE + warmup + seconds
+        )
+    except subprocess.TimeoutExpired:
+        raise GeneratorError(f"the load generator did not end: {' '.join(command)}") from None
+    try:
+        return decode_run(done.stdout.encode())
+    except ValueError:
+        said = done.stderr.strip() or f"exit code {done.returncode}"
+        raise GeneratorError(f"the load generator failed: {said}") from None

