@@ -1,0 +1,190 @@
+"""Devices that are matched, rematched and die, under a network that loses, repeats, delays and reorders.
+
+Three devices on three edges. Whoever is in a match sends numbered payloads that name it; old messages stay in
+the network for ever and may come at any time. Nobody ever hears a payload of a match other than its own.
+"""
+
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from cloudmatch_bus import subjects
+from cloudmatch_bus.frames import Frame
+from cloudmatch_bus.messages import DevicePaired, DeviceUnpaired, DeviceWaiting
+from cloudmatch_edge.device import Device, Match
+from cloudmatch_edge.parameters import Parameters
+from cloudmatch_edge.window import RTO
+
+NAMES = "abc"
+
+
+class Wire:
+    """An edge with one device: what it publishes goes into the network."""
+
+    def __init__(self, world: "World", name: str) -> None:
+        self.name = f"edge-{name}"
+        self.facts: list[Any] = []
+        self.matches: dict[str, Match] = {}
+        self._world = world
+        self.doubts = 0
+
+    def now(self) -> float:
+        return self._world.now
+
+    def clock(self) -> int:
+        return 0
+
+    def publish(self, subject: str, payload: bytes, reply: str = "") -> bool:
+        self._world.network.append((subject, payload, reply))
+        return True
+
+    def fact(self, fact: Any) -> None:
+        self.facts.append(fact)
+
+    def began(self, match: Match) -> None:
+        self.matches[match.prefix] = match
+
+    def ended(self, match: Match) -> None:
+        self.matches.pop(match.prefix, None)
+
+    def busy(self, match: Match) -> None: ...
+
+    def soon(self, match: Match) -> None: ...
+
+    def doubt(self, device: Device) -> None:
+        self.doubts += 1
+
+
+class Ear:
+    """A device's socket: what it hears."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def send(self, frame: Frame) -> None:
+        self.heard.append(frame.data.decode())
+
+    def go_on(self) -> None: ...
+
+    def end(self, code: int, reason: str) -> None: ...
+
+
+class World(RuleBasedStateMachine):
+    @initialize()
+    def begin(self) -> None:
+        self.now = 0.0
+        self.number = 0
+        self.network: list[tuple[str, bytes, str]] = []
+        self.devices: dict[str, Device] = {}
+        self.pair: tuple[str, str] | None = None
+        self.sent: dict[tuple[int, str], int] = {}
+        for name in NAMES:
+            self.live(name)
+
+    def live(self, name: str) -> None:
+        """A fresh connection, on a fresh edge: nothing of the former is left."""
+        self.devices[name] = Device(Parameters(name, 0, 0, "app"), 1, Ear(), Wire(self, name))
+
+    @rule(names=st.permutations(NAMES), told=st.sampled_from(["both", "first", "second"]))
+    def rematch(self, names: list[str], told: str) -> None:
+        """match-engine pairs two; the news of the end, and the news to one of them, may be late or lost."""
+        one, other, third = names
+        self.number += 1
+        self.pair = one, other
+        if told != "second":
+            self.tell(one)
+        if told != "first":
+            self.tell(other)
+        self.devices[third].hear_answer(DeviceWaiting(session=1, since=self.number))
+
+    @precondition(lambda self: self.pair)
+    @rule(which=st.integers(0, 1))
+    def tell_late(self, which: int) -> None:
+        assert self.pair is not None
+        self.tell(self.pair[which])
+
+    def tell(self, name: str) -> None:
+        assert self.pair is not None
+        one, other = self.pair
+        peer = other if name == one else one
+        self.devices[name].hear_answer(DevicePaired(session=1, match=self.number, peer=peer, distance=0))
+
+    @rule(name=st.sampled_from(NAMES), ago=st.integers(0, 3))
+    def old_news(self, name: str, ago: int) -> None:
+        self.devices[name].hear_answer(
+            DeviceUnpaired(session=1, match=max(0, self.number - 1 - ago), reason="left")
+        )
+
+    @rule(name=st.sampled_from(NAMES))
+    def die(self, name: str) -> None:
+        """The connection and its edge are gone at once; the device is back, in no match."""
+        self.live(name)
+        self.number += 1
+        for device in self.devices.values():
+            device.hear_answer(DeviceWaiting(session=1, since=self.number))
+        self.pair = None
+
+    @rule(name=st.sampled_from(NAMES), count=st.integers(1, 5))
+    def send(self, name: str, count: int) -> None:
+        device = self.devices[name]
+        if device.match is None or min(device.room) <= 0:
+            return
+        key = device.match.number, name
+        first = self.sent.get(key, 0)
+        self.sent[key] = first + count
+        device.take([Frame(True, f"{device.match.number}:{first + i}".encode()) for i in range(count)])
+
+    @precondition(lambda self: self.network)
+    @rule(data=st.data(), keep=st.booleans())
+    def carry(self, data: st.DataObject, keep: bool) -> None:
+        """Carry a message: frames to the peer's edge, acks to the sender's. Any, old ones too."""
+        at = data.draw(st.integers(max(0, len(self.network) - 12), len(self.network) - 1))
+        subject, payload, reply = self.network[at] if keep else self.network.pop(at)
+        ack = subjects.parse_reply(subject)
+        if ack is not None:
+            match = self.devices[ack.device].wire.matches.get(ack.prefix)  # type: ignore[attr-defined]  # it is ours
+            if match is not None:
+                match.acked(ack.seq)
+            return
+        address = subjects.parse_reply(reply)
+        assert address is not None
+        # The worst router: it sends the frames of any match to whom the sender is paired with now, or to all.
+        for name, device in self.devices.items():
+            if name != address.device:
+                device.hear_frames(address, payload)
+
+    @rule(seconds=st.sampled_from([0.0, RTO, 1.0]))
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+        for device in self.devices.values():
+            if device.match is not None:
+                device.match.tick(self.now)
+                device.match.settle()
+
+    @invariant()
+    def nobody_hears_what_was_not_meant_for_its_present_match(self) -> None:
+        if not hasattr(self, "devices"):
+            return
+        for device in self.devices.values():
+            number, expected = None, 0
+            partners: list[str] = []
+            for line in device.socket.heard:  # type: ignore[attr-defined]  # it is ours
+                if line.startswith("I matched with"):
+                    partners.append(line.split("'")[1])
+                    number, expected = None, 0
+                    continue
+                who, _, rest = line.removeprefix("device ").partition(" says: ")
+                match, _, count = rest.partition(":")
+                assert who == partners[-1]
+                assert number in (None, match), "payloads of two matches under one partner"
+                number = match
+                assert int(count) == expected, "out of order, lost or twice"
+                expected += 1
+
+
+TestWorld = World.TestCase
+TestWorld.settings = settings(
+    max_examples=120, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
+)
