@@ -188,3 +188,70 @@ TestWorld = World.TestCase
 TestWorld.settings = settings(
     max_examples=120, stateful_step_count=60, deadline=None, suppress_health_check=list(HealthCheck)
 )
+
+
+def lone() -> Device:
+    """A device outside of any network."""
+    world = World()
+    world.begin()
+    return world.devices["a"]
+
+
+def frame_of(match: int, seq: int, text: str) -> tuple[subjects.ReplyAddress, bytes]:
+    address = subjects.parse_reply(f"{subjects.ack_prefix('app', 'edge-b', 'b', match)}{seq}.t{len(text)}")
+    assert address is not None
+    return address, text.encode()
+
+
+def test_frames_of_a_former_match_are_dropped() -> None:
+    device = lone()
+    device.hear_answer(DevicePaired(session=1, match=5, peer="b", distance=0))
+    device.hear_frames(*frame_of(4, 0, "old"))
+    device.hear_frames(*frame_of(5, 0, "new"))
+    assert device.socket.heard == ["I matched with device 'b'!", "device b says: new"]  # type: ignore[attr-defined]  # ours
+
+
+def test_frames_that_come_before_the_news_of_their_match_wait_for_it() -> None:
+    device = lone()
+    device.hear_frames(*frame_of(6, 1, "second"))
+    device.hear_frames(*frame_of(6, 0, "first"))
+    assert device.puzzled
+    assert device.wire.doubts == 2  # type: ignore[attr-defined]  # ours
+    device.hear_answer(DevicePaired(session=1, match=6, peer="b", distance=0))
+    assert device.socket.heard == [  # type: ignore[attr-defined]  # ours
+        "I matched with device 'b'!",
+        "device b says: first",
+        "device b says: second",
+    ]
+    assert not device.puzzled
+
+
+def test_frames_that_waited_for_another_match_than_came_are_dropped() -> None:
+    device = lone()
+    device.hear_frames(*frame_of(6, 0, "six"))
+    device.hear_answer(DevicePaired(session=1, match=7, peer="c", distance=0))
+    assert device.socket.heard == ["I matched with device 'c'!"]  # type: ignore[attr-defined]  # ours
+    assert not device.puzzled
+
+
+def test_sizes_are_told_once_for_each_payload_and_never_for_a_repeat() -> None:
+    device = lone()
+    device.hear_answer(DevicePaired(session=1, match=5, peer="b", distance=0))
+    for _ in range(3):
+        device.hear_frames(*frame_of(5, 0, "ciao"))
+        assert device.match is not None
+        device.match.settle()
+    assert [fact.sizes for fact in device.wire.facts] == [[4]]  # type: ignore[attr-defined]  # ours
+
+
+def test_a_full_socket_is_not_acknowledged_until_it_has_drained() -> None:
+    device = lone()
+    device.hear_answer(DevicePaired(session=1, match=5, peer="b", distance=0))
+    network = device.wire._world.network  # type: ignore[attr-defined]  # ours
+    device.clog()
+    device.hear_frames(*frame_of(5, 0, "ciao"))
+    assert device.match is not None
+    device.match.settle()
+    assert network == []
+    device.unclog()
+    assert [subject.rsplit(".", 2)[1:] for subject, _, _ in network] == [["1", "a"]]
