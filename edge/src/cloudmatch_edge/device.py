@@ -23,7 +23,6 @@ log = logging.getLogger("device")
 
 REPLACED = 4001  # close code: a newer connection has the same id
 STUCK = 1013  # close code: the peer made no progress
-PATIENCE = 30.0  # s without progress before a device is told so
 SIZES = 50  # payloads whose sizes travel in one fact, at most
 
 _sent = Counter("cloudmatch_edge_payloads_sent", "Payloads taken from devices for their match")
@@ -122,11 +121,11 @@ class Match:
         if batch := self.sender.refused(seq, self.device.wire.now()):
             self._resend(batch)
 
-    def tick(self, now: float) -> None:
-        """Look whether acks are overdue."""
+    def tick(self, now: float, patience: float) -> None:
+        """Look whether acks are overdue; close the device where none has come for `patience` seconds."""
         if batch := self.sender.due(now):
             self._resend(batch)
-        if not self.sender.idle and now - self.sender.progress > PATIENCE:
+        if not self.sender.idle and now - self.sender.progress > patience:
             self.device.socket.end(STUCK, "the peer made no progress")
 
     def _send(self, batch: Batch) -> None:

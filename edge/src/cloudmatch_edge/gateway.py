@@ -340,7 +340,7 @@ async def serve_devices(environment: Environment, stop: asyncio.Event) -> None:
         if bus is not None:
             facts = FactPublisher(bus)
             tasks = [asyncio.create_task(facts.run()), asyncio.create_task(gateway.heartbeats())]
-            relay = Relay(bus, settings.own_name, facts)
+            relay = Relay(bus, settings.own_name, facts, settings.patience)
             await relay.start()
             gateway.open(relay)
             await stop.wait()

@@ -45,8 +45,10 @@ _repeated = Counter("cloudmatch_edge_requests_repeated", "Requests to match-engi
 class Relay:
     """All devices of one edge."""
 
-    def __init__(self, bus: Bus, name: str, facts: FactPublisher) -> None:
+    def __init__(self, bus: Bus, name: str, facts: FactPublisher, patience: float) -> None:
+        """Make a relay whose devices wait `patience` seconds for their peers to make progress."""
         self.name = name
+        self._patience = patience
         self._bus = bus
         self._facts = facts
         self._loop = asyncio.get_running_loop()
@@ -283,7 +285,7 @@ class Relay:
     def _tick(self) -> None:
         now = self.now()
         for match in list(self._busy):
-            match.tick(now)
+            match.tick(now, self._patience)
             if match.sender.idle:
                 self._busy.pop(match, None)
         self._loop.call_later(TICK, self._tick)

@@ -22,6 +22,10 @@ class EdgeSettings(Settings, frozen=True, kw_only=True):
     max_payload: Annotated[
         int, Meta(ge=1, le=512 * 1024, description="Largest payload in bytes; larger ones close with 1009.")
     ] = 64 * 1024
+    patience: Annotated[
+        float,
+        Meta(gt=0, description="Seconds without progress of its peer after which a device is closed with 1013."),
+    ] = 30.0
     origins: Annotated[
         str, Meta(description="Origins that browsers may come from, comma-separated. Default: any.")
     ] = ""

@@ -160,7 +160,7 @@ class World(RuleBasedStateMachine):
         self.now += seconds
         for device in self.devices.values():
             if device.match is not None:
-                device.match.tick(self.now)
+                device.match.tick(self.now, 30.0)
                 device.match.settle()
 
     @invariant()
