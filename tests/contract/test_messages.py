@@ -12,6 +12,7 @@ from cloudmatch_bus.messages import (
     AnyAnswer,
     AnyFact,
     AnyRequest,
+    Departure,
     DeviceRecord,
     Heartbeat,
     PairRecord,
@@ -26,6 +27,7 @@ DECODERS = {
     "requests": messages.decode_request,
     "answers": messages.decode_answer,
     "devices": messages.decode_device,
+    "departures": messages.decode_departure,
     "pairs": messages.decode_pair,
     "heartbeats": messages.decode_heartbeat,
 }
@@ -57,5 +59,11 @@ def test_every_type_has_a_golden_sample_with_all_its_fields(kind: str, union: An
 
 
 def test_records_have_golden_samples_with_all_their_fields() -> None:
-    for kind, struct in {"devices": DeviceRecord, "pairs": PairRecord, "heartbeats": Heartbeat}.items():
+    structs = {
+        "devices": DeviceRecord,
+        "departures": Departure,
+        "pairs": PairRecord,
+        "heartbeats": Heartbeat,
+    }
+    for kind, struct in structs.items():
         assert {f.encode_name for f in msgspec.structs.fields(struct)} in [set(s) for s in GOLDEN[kind]]

@@ -206,8 +206,9 @@ class Device:
         self.clogged = False  # the socket's write buffer is over its high-water mark
         self.replaced = False  # a newer connection has the id
         self.subject = subjects.dn(who.app, wire.name, who.id)
-        # the highest number heard from match-engine: of a match, or since when it waits
-        self._heard = 0
+        # the highest number heard from match-engine, and whether of a match: it waits since the number that
+        # the match gets which it then makes
+        self._heard = (0, False)
         # batches of a match that match-engine has not told us of yet
         self._early: list[tuple[subjects.ReplyAddress, bytes]] = []
 
@@ -247,7 +248,7 @@ class Device:
         """Take a message with frames of the peer."""
         if self.match is not None and address.epoch == self.match.number:
             self.match.hear(address, payload)
-        elif address.epoch <= self._heard:
+        elif (address.epoch, True) <= self._heard:
             _dropped.labels("stale_match").inc()
         elif len(self._early) < WINDOW_FRAMES:
             # The peer knows of a match that we do not: its news is on the way, or was lost.
@@ -257,11 +258,11 @@ class Device:
     def hear_answer(self, answer: AnyAnswer) -> None:
         """Take what match-engine says of this device. News may come twice, and late: numbers order it."""
         match answer:
-            case DevicePaired() if answer.match > self._heard:
-                self._heard = answer.match
+            case DevicePaired() if (answer.match, True) > self._heard:
+                self._heard = (answer.match, True)
                 self._begin(answer)
-            case DeviceWaiting() if answer.since > self._heard:
-                self._heard = answer.since
+            case DeviceWaiting() if (answer.since, False) > self._heard:
+                self._heard = (answer.since, False)
                 self.end_match()
             case DeviceUnpaired() if self.match is not None and answer.match == self.match.number:
                 self.end_match()

@@ -1,7 +1,9 @@
 """Pair devices and take them apart: read, decide, write atomically, tell, answer.
 
 Every request may come twice: its edge repeats it until it is answered, and a worker answers only after
-all that follows from it is done and told. So a worker may die between any two steps.
+all that follows from it is done and told. So a worker may die between any two steps: whoever is asked next
+does again what may not have been done. For this a device that leaves leaves word of whom it left. And late:
+a worker that was frozen may find a request of a connection that is long gone, so that word names it.
 
 Write, then look: a device is first written as waiting, at revision r; then those that began to wait
 before r are looked at in the mirror, once that has reached r. The younger claims the older, with one
@@ -16,10 +18,11 @@ from typing import NamedTuple, Protocol
 
 from msgspec.structs import replace
 
-from cloudmatch_bus.bucket import Bucket, ConflictError, Write
+from cloudmatch_bus.bucket import Bucket, ConflictError, Entry, Write
 from cloudmatch_bus.messages import (
     AnyAnswer,
     AnyFact,
+    Departure,
     DeviceGone,
     DevicePaired,
     DeviceRecord,
@@ -32,7 +35,9 @@ from cloudmatch_bus.messages import (
     PairRecord,
     Request,
     SeekPartner,
+    decode_departure,
     decode_device,
+    decode_pair,
     encode,
 )
 from cloudmatch_match_engine import matcher
@@ -43,12 +48,13 @@ log = logging.getLogger("pairing")
 
 BACK_OFF = 0.004  # s; conflicts wait a random part of it
 ATTEMPTS = 200
+YOUNG = 60_000  # ms; less than JetStream remembers message ids, so that a fact published again counts once
 
 
 class Tell(Protocol):
     """How the pairing speaks to edges and to the stream of facts."""
 
-    def edge(self, record: DeviceRecord, answer: AnyAnswer) -> None:
+    def edge(self, record: DeviceRecord | Departure, answer: AnyAnswer) -> None:
         """Tell the edge that holds a device what became of it."""
 
     def fact(self, fact: AnyFact, key: str) -> None:
@@ -56,10 +62,11 @@ class Tell(Protocol):
 
 
 class Seen(NamedTuple):
-    """A device's record as the leader has it; None: absent."""
+    """A device as the leader has it: its record, or none and perhaps word of who left last."""
 
     record: DeviceRecord | None
     revision: int
+    gone: Departure | None = None
 
 
 def waiting(request: SeekPartner) -> DeviceRecord:
@@ -90,9 +97,22 @@ def standing(record: DeviceRecord, revision: int) -> AnyAnswer:
     )
 
 
-def newer(record: DeviceRecord, request: Request) -> bool:
-    """Whether a record belongs to a later connection than the one that asks."""
-    return (record.session, record.edge) > (request.session, request.edge)
+def departure(connection: DeviceRecord | LeavePool, reason: str) -> Departure:
+    """Say that a connection leaves, and with it the match that it is in."""
+    return Departure(
+        app=connection.app,
+        device=connection.device,
+        edge=connection.edge,
+        session=connection.session,
+        match=connection.match,
+        peer=connection.peer,
+        reason=reason,
+    )
+
+
+def age(connection: DeviceRecord | Departure | Request) -> tuple[int, str]:
+    """Order connections of one id: the larger is the newer; equal are the same."""
+    return connection.session, connection.edge
 
 
 class Pairing:
@@ -119,49 +139,63 @@ class Pairing:
         """
         key = device_id(request.app, request.device).key
         for _ in range(ATTEMPTS):
-            old, revision = await self._read(request.app, request.device)
+            old, revision, gone = await self._read(request.app, request.device)
+            last = old or gone
+            if last is not None and age(last) > age(request):
+                return DeviceReplaced(session=request.session)
             try:
                 if old is None:
-                    return await self._enter(waiting(request), key, revision)
-                if (old.session, old.edge) == (request.session, request.edge):
+                    if gone is not None and age(gone) == age(request):
+                        return DeviceGone(session=request.session)
+                    await self._finish(gone)
+                elif age(old) == age(request):
                     return await self._settle(old, revision)
-                if newer(old, request):
-                    return DeviceReplaced(session=request.session)
-                return await self._replace(old, revision, waiting(request), key)
+                else:
+                    revision = await self._end(old, revision, departure(old, "replaced"))
+                return await self._enter(waiting(request), key, revision)
             except ConflictError:
                 await self._pause()
         raise TimeoutError(f"{request.app}/{request.device} could not be written")
 
     async def leave(self, request: LeavePool) -> AnyAnswer:
-        """Take a device out and end its match; its peer waits again, and may find another at once."""
-        gone = DeviceGone(session=request.session)
+        """Take a device out and end its match; its peer waits again, and may find another at once.
+
+        Raises:
+            TimeoutError: as `seek`.
+        """
+        gone_for_good = DeviceGone(session=request.session)
         for _ in range(ATTEMPTS):
-            old, revision = await self._read(request.app, request.device)
-            if old is None or (old.session, old.edge) != (request.session, request.edge):
-                if request.peer is not None:  # asked again: was all of it done the first time?
-                    await self._look_after(request.app, request.peer)
-                return gone
-            key = device_id(request.app, request.device).key
+            old, revision, gone = await self._read(request.app, request.device)
+            last = old or gone
+            if last is not None and age(last) > age(request):  # whoever came later has seen to it
+                return gone_for_good
             try:
-                if old.match is None:
-                    await self._bucket.commit([Write(key, None, revision)])
+                if old is None:
+                    await self._finish(gone)
+                    if gone is not None and age(gone) == age(request):
+                        return gone_for_good
+                elif age(old) == age(request):
+                    await self._end(old, revision, departure(old, request.reason))
+                    return gone_for_good
                 else:
-                    await self._end(old, Write(key, None, revision), request.reason)
+                    revision = await self._end(old, revision, departure(old, "replaced"))
+                # Its request to enter may still come.
+                await self._end(None, revision, departure(request, request.reason))
             except ConflictError:
                 await self._pause()
-                continue
-            return gone
+            else:
+                return gone_for_good
         raise TimeoutError(f"{request.app}/{request.device} could not be taken out")
 
     async def remind(self, app: str, device: str) -> None:
         """Tell a device's edge where it stands: it spoke as if it did not know."""
-        record, revision = await self._read(app, device)
+        record, revision, _ = await self._read(app, device)
         if record is not None:
             self._tell.edge(record, standing(record, revision))
 
     async def catch_up(self, app: str, device: str, match: int) -> bool:
         """Whether the leader has the device in this match; if so, the mirror knows it now."""
-        record, revision = await self._read(app, device)
+        record, revision, _ = await self._read(app, device)
         if record is None or record.match != match:
             return False
         await self._mirror_reached(revision)
@@ -178,55 +212,73 @@ class Pairing:
         if record.match is None:
             return await self._find(record, revision)
         if record.peer is not None:
+            await self._tell_made(record)
             await self.remind(record.app, record.peer)
         return standing(record, revision)
 
-    async def _replace(self, old: DeviceRecord, revision: int, new: DeviceRecord, key: str) -> AnyAnswer:
-        """A newer connection takes the id over. The old one's match ends."""
-        write = Write(key, encode(new), revision)
-        if old.match is None:
-            written = await self._bucket.commit([write])
-        else:
-            written = await self._end(old, write, "replaced")
-        self._tell.edge(old, DeviceReplaced(session=old.session))
-        return await self._find(new, written)
+    async def _end(self, leaver: DeviceRecord | None, revision: int, left: Departure) -> int:
+        """Delete a device's key with this word, let its peer wait, drop the pair; all or nothing.
 
-    async def _end(self, leaver: DeviceRecord, write: Write, reason: str) -> int:
-        """End a match: write the leaver's key, let the peer wait, drop the pair; all or nothing.
-
-        Gives the revision of the leaver's key. The peer has been told, and looked for another partner.
+        Gives the new revision of the device's key. Then the peer knows and has looked for another partner.
         """
-        assert leaver.match is not None
-        assert leaver.peer is not None
-        peer_key = device_id(leaver.app, leaver.peer).key
-        peer, peer_revision = await self._read(leaver.app, leaver.peer)
-        pair = await self._bucket.get(pair_key(leaver.app, leaver.match))
-        writes = [write, Write(pair.key, None, pair.revision)]
-        released = None
-        if peer is not None and peer.match == leaver.match:
-            released = again(peer)
-            writes.append(Write(peer_key, encode(released), peer_revision))
+        writes = [Write(device_id(left.app, left.device).key, None, revision, encode(left))]
+        if leaver is not None and leaver.match is not None and leaver.peer is not None:
+            pair = await self._tell_made(leaver)
+            writes.append(Write(pair.key, None, pair.revision))
+            peer, peer_revision, _ = await self._read(leaver.app, leaver.peer)
+            if peer is not None and peer.match == leaver.match:
+                key = device_id(peer.app, peer.device).key
+                writes.append(Write(key, encode(again(peer)), peer_revision))
         last = await self._bucket.commit(writes)
-        self._tell.fact(
-            MatchEnded(
-                app=leaver.app,
-                at=self._clock(),
-                match=leaver.match,
-                device=leaver.device,
-                peer=leaver.peer,
-                reason=reason,
-            ),
-            f"unmatched-{leaver.app}-{leaver.match}",
-        )
-        if released is not None:
-            self._tell.edge(
-                released, DeviceUnpaired(session=released.session, match=leaver.match, reason=reason)
-            )
-            await self._find(released, last)
+        await self._finish(left)
         return last - len(writes) + 1
 
+    async def _finish(self, left: Departure | None) -> None:
+        """Do, or do again, what follows when a device has left."""
+        if left is None:
+            return
+        if left.reason == "replaced":
+            self._tell.edge(left, DeviceReplaced(session=left.session))
+        if left.match is None or left.peer is None:
+            return
+        fact = MatchEnded(
+            app=left.app,
+            at=self._clock(),
+            match=left.match,
+            device=left.device,
+            peer=left.peer,
+            reason=left.reason,
+        )
+        self._tell.fact(fact, f"unmatched-{left.app}-{left.match}")
+        record, _, _ = await self._read(left.app, left.peer)
+        if record is not None:
+            unpaired = DeviceUnpaired(session=record.session, match=left.match, reason=left.reason)
+            self._tell.edge(record, unpaired)
+        await self._look_after(left.app, left.peer)
+
+    async def _tell_made(self, record: DeviceRecord) -> Entry:
+        """Publish again that a young match was made: who made it may have died. Give the pair's entry."""
+        assert record.match is not None
+        entry = await self._bucket.get(pair_key(record.app, record.match))
+        if entry.value is not None:
+            pair = decode_pair(entry.value)
+            if self._clock() - pair.at < YOUNG:
+                self._made(pair, record.distance or 0.0)
+        return entry
+
+    def _made(self, pair: PairRecord, metres: float) -> None:
+        fact = MatchMade(
+            app=pair.app,
+            at=pair.at,
+            match=pair.match,
+            device=pair.device,
+            peer=pair.peer,
+            distance=metres,
+        )
+        self._tell.fact(fact, f"matched-{pair.app}-{pair.match}")
+
     async def _look_after(self, app: str, device: str) -> None:
-        record, revision = await self._read(app, device)
+        record, revision, _ = await self._read(app, device)
         if record is not None:
             self._tell.edge(record, await self._settle(record, revision))
 
@@ -242,13 +294,13 @@ class Pairing:
                 return await self._claim(record, revision, *found)
             except ConflictError:
                 await self._pause()
-            now, now_revision = await self._read(record.app, record.device)
-            if now is None or now.session != record.session or now.edge != record.edge:
+            now, now_revision, _ = await self._read(record.app, record.device)
+            if now is None or age(now) != age(record):
                 return DeviceGone(session=record.session)
             if now_revision != revision:  # a younger one was faster
                 return standing(now, now_revision)
             # The candidate is what moved: look again once the mirror knows how.
-            _, moved = await self._read(found[0].app, found[0].device)
+            _, moved, _ = await self._read(found[0].app, found[0].device)
             await self._mirror_reached(moved)
         raise TimeoutError(f"{record.app}/{record.device} was never fast enough")
 
@@ -267,17 +319,7 @@ class Pairing:
                 Write(pair_key(record.app, revision), encode(pair), 0),
             ]
         )
-        self._tell.fact(
-            MatchMade(
-                app=record.app,
-                at=now,
-                match=revision,
-                device=record.device,
-                peer=other.device,
-                distance=metres,
-            ),
-            f"matched-{record.app}-{revision}",
-        )
+        self._made(pair, metres)
         self._tell.edge(theirs, standing(theirs, revision))
         self._tell.edge(mine, answer := standing(mine, revision))
         return answer
@@ -286,7 +328,9 @@ class Pairing:
 
     async def _read(self, app: str, device: str) -> Seen:
         entry = await self._bucket.get(device_id(app, device).key)
-        return Seen(None if entry.value is None else decode_device(entry.value), entry.revision)
+        if entry.value is not None:
+            return Seen(decode_device(entry.value), entry.revision)
+        return Seen(None, entry.revision, decode_departure(entry.epitaph) if entry.epitaph else None)
 
     async def _pause(self) -> None:
         await asyncio.sleep(random.uniform(0, BACK_OFF))  # noqa: S311  # jitter, no secret

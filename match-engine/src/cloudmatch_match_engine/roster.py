@@ -54,6 +54,7 @@ class Roster:
 
     def restart(self) -> None:
         """The watch begins anew: what it does not name until `complete` is gone."""
+        self.reached = 0  # it may read from a server that is behind the one it read from before
         self._unseen = set(self._devices)
 
     def complete(self) -> None:

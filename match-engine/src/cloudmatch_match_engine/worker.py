@@ -17,6 +17,7 @@ from cloudmatch_bus.messages import (
     AnyAnswer,
     AnyFact,
     AnyRequest,
+    Departure,
     DeviceRecord,
     SeekPartner,
     decode_device,
@@ -133,7 +134,7 @@ class Worker:
 
     # -- what the engine says
 
-    def edge(self, record: DeviceRecord, answer: AnyAnswer) -> None:
+    def edge(self, record: DeviceRecord | Departure, answer: AnyAnswer) -> None:
         """Tell the edge that holds a device."""
         self._bus.publish(subjects.ctl(record.app, record.edge, record.device), encode(answer))
 

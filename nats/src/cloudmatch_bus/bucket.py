@@ -36,6 +36,7 @@ class Write(NamedTuple):
     key: str
     value: bytes | None  # None deletes
     expected: int
+    epitaph: bytes = b""  # of a key that is deleted: what `get` finds there for `streams.TOMBSTONE_TTL`
 
 
 class Entry(NamedTuple):
@@ -44,6 +45,7 @@ class Entry(NamedTuple):
     key: str
     value: bytes | None
     revision: int
+    epitaph: bytes = b""  # what a deleted key was deleted with
 
 
 class ConflictError(Exception):
@@ -68,8 +70,10 @@ class Bucket:
             raise TimeoutError(f"cannot read {key}: {error}")
         message = answer["message"]
         headers = base64.b64decode(message.get("hdrs", "")).decode()
-        value = None if "KV-Operation" in headers else base64.b64decode(message.get("data", ""))
-        return Entry(key, value, int(message["seq"]))
+        data, revision = base64.b64decode(message.get("data", "")), int(message["seq"])
+        if "KV-Operation" in headers:
+            return Entry(key, None, revision, data)
+        return Entry(key, data, revision)
 
     async def commit(self, writes: Sequence[Write]) -> int:
         """Write all of these or none; give the revision of the last (the others are just before it).
@@ -89,8 +93,12 @@ class Bucket:
             if number == len(writes):
                 headers["Nats-Batch-Commit"] = "1"
                 return await self._last(write, headers)
-            self._bus.publish(PREFIX + write.key, write.value or b"", headers=headers)
+            self._bus.publish(PREFIX + write.key, self._payload(write), headers=headers)
         raise ValueError("nothing to write")
+
+    @staticmethod
+    def _payload(write: Write) -> bytes:
+        return write.epitaph if write.value is None else write.value
 
     def _headers(self, write: Write) -> dict[str, str]:
         headers = {Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value: str(write.expected)}
@@ -102,7 +110,7 @@ class Bucket:
     async def _last(self, write: Write, headers: dict[str, str]) -> int:
         try:
             message = await self._bus.client.request(
-                PREFIX + write.key, write.value or b"", timeout=2, headers=headers
+                PREFIX + write.key, self._payload(write), timeout=2, headers=headers
             )
         except NatsError as error:
             raise TimeoutError(f"cannot write {write.key}: {error!r}") from error

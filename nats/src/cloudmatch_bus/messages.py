@@ -217,6 +217,18 @@ class DeviceRecord(msgspec.Struct, frozen=True, kw_only=True):
     distance: float | None = None  # metres
 
 
+class Departure(msgspec.Struct, frozen=True, kw_only=True):
+    """What is left for a while where a device's record was: which connection has gone, and what it left."""
+
+    app: str
+    device: str
+    edge: str
+    session: int
+    match: int | None = None  # which ended with it
+    peer: str | None = None
+    reason: str = "left"
+
+
 class PairRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A match in the bucket, under ``pair.<app>.<match>``."""
 
@@ -240,5 +252,6 @@ decode_fact: Callable[[bytes], AnyFact] = msgspec.json.Decoder(AnyFact).decode
 decode_request: Callable[[bytes], AnyRequest] = msgspec.json.Decoder(AnyRequest).decode
 decode_answer: Callable[[bytes], AnyAnswer] = msgspec.json.Decoder(AnyAnswer).decode
 decode_device: Callable[[bytes], DeviceRecord] = msgspec.json.Decoder(DeviceRecord).decode
+decode_departure: Callable[[bytes], Departure] = msgspec.json.Decoder(Departure).decode
 decode_pair: Callable[[bytes], PairRecord] = msgspec.json.Decoder(PairRecord).decode
 decode_heartbeat: Callable[[bytes], Heartbeat] = msgspec.json.Decoder(Heartbeat).decode

@@ -226,6 +226,18 @@ def test_frames_that_come_before_the_news_of_their_match_wait_for_it() -> None:
     assert not device.puzzled
 
 
+def test_a_match_may_have_the_number_since_which_the_device_waits() -> None:
+    device = lone()
+    device.hear_answer(DeviceWaiting(session=1, since=5))
+    device.hear_answer(DevicePaired(session=1, match=5, peer="b", distance=0))
+    assert device.match is not None
+    device.hear_answer(DeviceWaiting(session=1, since=5))
+    assert device.match is not None
+    device.hear_answer(DeviceUnpaired(session=1, match=5, reason="left"))
+    device.hear_answer(DevicePaired(session=1, match=5, peer="b", distance=0))
+    assert device.match is None
+
+
 def test_frames_that_waited_for_another_match_than_came_are_dropped() -> None:
     device = lone()
     device.hear_frames(*frame_of(6, 0, "six"))

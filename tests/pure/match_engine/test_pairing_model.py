@@ -1,0 +1,30 @@
+"""Nothing that workers, edges, the bucket and their deaths can do in any order leads to a wrong pairing.
+
+The real `Pairing` and `Roster` run on a bucket in memory (`pairing_model`), and a seeded scheduler decides at
+every await who goes on. Bucket calls are carried out and answered apart, or fail with an unknown outcome;
+mirrors lag and begin anew; workers die between any two awaits, and their last words with them; edges lose
+patience and repeat what is not answered; frozen workers find requests of connections long gone. Then all
+failures end, everything comes to rest, and the world must be in order.
+
+One thing is taken for granted here: a fact handed to the publisher is kept.
+"""
+
+import pytest
+
+from cloudmatch_match_engine import pairing
+from pairing_model.steps import Asyncio
+from pairing_model.world import World
+
+
+@pytest.fixture(autouse=True)
+def _no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pairing, "asyncio", Asyncio)
+
+
+@pytest.mark.parametrize("seed", range(500))
+def test_whatever_happens_in_whatever_order_the_world_ends_in_order(seed: int) -> None:
+    world = World(seed)
+    for _ in range(400):
+        world.do()
+    world.settle()
+    world.check()
