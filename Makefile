@@ -12,7 +12,7 @@ SOURCES := $(ROOMS:%=%/src) deploy/local
 LOCAL := exec env PYTHONPATH=deploy/local $(BIN)/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up test check format bench-relay trace queues clean pristine
+.PHONY: help setup up test test-faults check format bench-relay trace queues clean pristine
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,10 @@ up: setup ## Run everything here until Ctrl-C [EDGES=1] [WORKERS=1]
 
 test: setup ## Run all tests, with real servers [ARGS='-k device -x']
 	@$(BIN)/pytest $(ARGS)
+
+test-faults: setup ## Break a whole stack while devices talk [SEED=…] [FAULTS=100] [PAIRS=20] [RATE=3000]
+	@exec env PYTHONPATH=tests:deploy/local $(BIN)/python -m faults --faults '$(FAULTS)' --pairs '$(PAIRS)' \
+	  --rate '$(RATE)' $(if $(SEED),--seed '$(SEED)') $(ARGS)
 
 check: setup ## Run linters, type checks and the tests that need no server
 	$(BIN)/ruff check .

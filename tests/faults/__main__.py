@@ -17,6 +17,7 @@ from faults.plan import Kind, plan
 from faults.run import Options, Progress, Result, run
 from faults.traffic import Traffic
 
+WIDTH = 130  # characters that the table takes
 console = Console(stderr=True, highlight=False)
 
 
@@ -93,7 +94,7 @@ def break_things(
         return
     console.print(f"seed {seed}")
     result = uvloop.run(_run(options))
-    out = Console(highlight=False, soft_wrap=True)
+    out = Console(highlight=False, soft_wrap=True, width=max(WIDTH, console.width))
     out.print(report.markdown(result) if markdown else report.table(result))
     out.print(report.summary(result))
     if not result.kept:

@@ -5,6 +5,7 @@ that pings knows what its edge took before it said what.
 """
 
 import asyncio
+import socket
 from collections.abc import Callable
 from urllib.parse import urlencode
 
@@ -126,16 +127,30 @@ def _nothing(_: bytes) -> None:
 
 
 async def connect(
-    edge: str, hear: Callable[[str], None], pong: Callable[[bytes], None] = _nothing, **parameters: object
+    edge: str,
+    hear: Callable[[str], None],
+    pong: Callable[[bytes], None] = _nothing,
+    *,
+    buffer: int | None = None,
+    **parameters: object,
 ) -> Client:
     """Connect a device to the edge at this URL (http://host:port).
+
+    Args:
+        buffer: bytes of its socket's buffers; the kernel's choice, if absent.
 
     Raises:
         ConnectionError: it was refused.
     """
     url = f"{edge.replace('http', 'ws', 1)}/device/connect?{urlencode(parameters)}"
-    loop = asyncio.get_running_loop()
     target = parse_uri(url)
-    _, client = await loop.create_connection(lambda: Client(url, hear, pong), target.host, target.port)
+    sock = socket.socket()
+    sock.setblocking(False)
+    if buffer is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(sock, (target.host, target.port))
+    _, client = await loop.create_connection(lambda: Client(url, hear, pong), sock=sock)
     await asyncio.wait_for(client.opened, 10)
     return client

@@ -119,7 +119,9 @@ class _Planner:
         return found or ([Kind.START_WORKER] if alone and len(self._running) < SLOTS else [])
 
     def _fault(self, kinds: list[Kind], untouched: set[int]) -> Fault:
-        weights = [WEIGHTS[k] * (3 if k is Kind.START_WORKER and len(self._running) < 3 else 1) for k in kinds]
+        weights = [
+            WEIGHTS[k] * (3 if k is Kind.START_WORKER and len(self._running) < 3 else 1) for k in kinds
+        ]
         kind = self._random.choices(kinds, weights)[0]
         pick = self._random.choice
         match kind:

@@ -9,7 +9,6 @@ from cloudmatch_bus.connection import connect
 from cloudmatch_bus.feed import Delivery, Follower
 from cloudmatch_bus.messages import PayloadsDelivered
 from cloudmatch_bus.settings import NatsSettings
-
 from faults.plan import Kind, Step, plan
 from faults.stack import Stack, stack
 from faults.tally import Count, by_name
@@ -131,7 +130,7 @@ async def _facts(broken: Stack, result: Result) -> None:
 
     bus = await connect(NatsSettings(url=broken.cluster.url, replicas=3), "reckoning")
     reading = asyncio.create_task(Follower(bus, "reckoning").run(add, 0, done))
-    while result.bytes_told != result.bytes_heard and time.monotonic() - last < FACTS_PATIENCE:
+    while result.bytes_told != result.bytes_heard and time.monotonic() - last < FACTS_PATIENCE:  # noqa: ASYNC110  # also when nothing comes
         await asyncio.sleep(0.1)
     await asyncio.sleep(1)  # for what should not come
     done.set()

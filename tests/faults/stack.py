@@ -2,14 +2,13 @@
 
 import asyncio
 import contextlib
-import json
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 from faults.link import Link
-from faults.plan import FIRST, SLOTS, WIRED, Fault, Kind
-from harness import NatsCluster, NatsServer, Service, free_port, nats_cluster, service
+from faults.plan import FIRST, WIRED, Fault, Kind
+from harness import NatsCluster, NatsServer, Service, nats_cluster, service
 
 EDGES = 3
 PAIRING, EVENTS = "KV_match", "EVENTS"

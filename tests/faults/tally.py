@@ -95,7 +95,11 @@ class Direction:
         try:
             sender, number, at, span, digest, content = parts
             n, count = int(number), self._tally.spans[int(span)]
-            good = sender == self.sender and n < self.sent and digest == _hash(payload[: -len(content) - 18], content)
+            good = (
+                sender == self.sender
+                and n < self.sent
+                and digest == _hash(payload[: -len(content) - 18], content)
+            )
         except (ValueError, IndexError):
             good = False
         if not good:

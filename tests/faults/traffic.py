@@ -96,9 +96,9 @@ class Traffic:
         """Connect all, the two of a pair to different edges, and wait until each has its peer."""
         columns = 340 // SPACING
         for i, talker in enumerate(self.talkers):
-            pair = i // 2
+            pair, side = divmod(i, 2)
             lat, lon = SPACING * (pair // columns) - 60, SPACING * (pair % columns) - 170
-            await talker.connect(edges[(pair + i) % len(edges)], lat, lon)
+            await talker.connect(edges[(pair + side) % len(edges)], lat, lon)
         for talker in self.talkers:
             await asyncio.wait_for(talker.matched.wait(), 20)
 

@@ -176,6 +176,8 @@ class Connection(asyncio.Protocol):
             except classic.RefusedError as refused:
                 device.take(refused.before)
                 self.end(refused.code, refused.reason)
+        if not stream.open:
+            stream.take(0, 0)  # the other side's answer to a close needs no room
         self._read(not stream.pending or not stream.open)
         self._ship()
 

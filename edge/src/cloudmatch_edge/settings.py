@@ -24,7 +24,9 @@ class EdgeSettings(Settings, frozen=True, kw_only=True):
     ] = 64 * 1024
     patience: Annotated[
         float,
-        Meta(gt=0, description="Seconds without progress of its peer after which a device is closed with 1013."),
+        Meta(
+            gt=0, description="Seconds without progress of its peer after which a device is closed with 1013."
+        ),
     ] = 30.0
     origins: Annotated[
         str, Meta(description="Origins that browsers may come from, comma-separated. Default: any.")

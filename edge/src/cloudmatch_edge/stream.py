@@ -13,7 +13,7 @@ What has arrived is cut only as far as the caller has room for payloads; the res
 from websockets import frames as library
 from websockets.frames import BINARY, CONT, PONG, TEXT, CloseCode
 from websockets.frames import Frame as JudgedFrame
-from websockets.protocol import OPEN
+from websockets.protocol import CLOSED, OPEN
 from websockets.server import ServerProtocol
 
 from cloudmatch_bus.frames import Frame
@@ -74,11 +74,17 @@ class Stream:
         return self._protocol.data_to_send()
 
     def take(self, frames: int, size: int) -> list[Frame]:
-        """Cut up to `frames` payloads (and up to `size` bytes, exceeded by the last one only)."""
+        """Cut up to `frames` payloads (and up to `size` bytes, exceeded by the last one only).
+
+        Once the connection is closing, all goes to the judge, whatever the room.
+        """
         out: list[Frame] = []
         data = self._buffer
         have = len(data)
-        if have < self._need:
+        if self._protocol.state is CLOSED:  # after the end of the stream the judge hears nothing more
+            self._buffer = b""
+            return out
+        if have < self._need and self.open:
             return out
         at = 0
         self._need = 2

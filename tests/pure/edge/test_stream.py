@@ -219,6 +219,29 @@ def test_what_there_is_no_room_for_stays_and_is_not_lost() -> None:
     assert not stream.pending
 
 
+def test_when_the_connection_is_lost_what_there_was_no_room_for_is_gone() -> None:
+    protocol = judge()
+    stream = Stream(protocol, MAX_SIZE)
+    stream.receive(frame(1, b"a") + frame(1, b"b"))
+    assert len(stream.take(1, PLENTY)) == 1
+    protocol.receive_eof()
+    assert stream.take(PLENTY, PLENTY) == []
+    assert not stream.pending
+
+
+def test_the_answer_to_a_close_is_heard_behind_payloads_for_which_there_is_no_room() -> None:
+    protocol = judge()
+    stream = Stream(protocol, MAX_SIZE)
+    stream.receive(frame(1, b"too much") + frame(8, b"")[:3])
+    assert stream.take(0, 0) == []
+    protocol.send_close(1013, "")
+    stream.take(0, 0)
+    assert protocol.close_expected()
+    stream.receive(frame(8, b"")[3:])
+    stream.take(0, 0)
+    assert protocol.data_to_send()[-1] == b"", "it ends the connection"
+
+
 def test_a_half_frame_is_not_pending() -> None:
     stream = Stream(judge(), MAX_SIZE)
     whole = frame(1, b"x" * 1000)
