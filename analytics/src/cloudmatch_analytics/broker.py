@@ -3,13 +3,15 @@
 It is the mock cluster inside librdkafka: correct offsets, groups and watermarks; everything in memory; the
 oldest records of a partition go when it holds many (about 85,000); no admin API, no transactions. The
 cluster picks its own port and cannot be told one, so a forwarder listens on the configured port: clients
-bootstrap through it and then follow the address that the cluster advertises.
+bootstrap through it and then follow the address that the cluster advertises. An empty topic with a name
+that no other broker has tells a client whether offsets that it knows are of this broker.
 """
 
 import asyncio
 import contextlib
 import logging
 import socket
+import uuid
 
 from confluent_kafka import Producer  # type: ignore[import-untyped] # has no types
 
@@ -18,13 +20,15 @@ from cloudmatch_bus.service import Environment, run
 from cloudmatch_bus.settings import KafkaSettings
 
 NAME = "analytics-broker"
+MARK = "cloudmatch.broker."  # what the marking topic's name begins with
 log = logging.getLogger("broker")
 
 
 def start_cluster() -> tuple[Producer, str, int]:
     """Start the cluster; it lives as long as the producer that is returned with its host and port."""
     producer = Producer({"bootstrap.servers": "mock", "test.mock.num.brokers": 1, "log_level": 3})
-    broker = next(iter(producer.list_topics(timeout=10).brokers.values()))
+    mark = f"{MARK}{uuid.uuid4().hex}"
+    broker = next(iter(producer.list_topics(topic=mark, timeout=10).brokers.values()))
     return producer, broker.host, broker.port
 
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.resources import files
 from typing import Annotated
 
@@ -16,9 +17,10 @@ from cloudmatch_analytics.ledger import Ledger
 from cloudmatch_analytics.sizes import DEFAULT_APP, key
 from cloudmatch_analytics.windows import ALL, KEPT
 from cloudmatch_bus.health import Health
-from cloudmatch_bus.http import application
+from cloudmatch_bus.http import application, serve
 from cloudmatch_bus.subjects import token
 
+NAME = "analytics"
 LOOK = 0.25  # s between two looks for windows that closed
 RUNNING = 4  # the running window is told at every fourth look
 
@@ -86,3 +88,34 @@ def gateway(health: Health, ledger: Ledger, stop: asyncio.Event) -> Litestar:
 
 def _event(name: str, window: ByteWindow) -> ServerSentEventMessage:
     return ServerSentEventMessage(event=name, data=msgspec.json.encode(window).decode())
+
+
+class Http:
+    """The HTTP side in a thread with an event loop of its own."""
+
+    def __init__(self, host: str, port: int, ledger: Ledger, health: Health) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._stop = asyncio.Event()
+        app = gateway(health, ledger, self._stop)
+        serving = serve(app, NAME, host, port, self._stop)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="http")
+        self._future: Future[None] = self._thread.submit(self._loop.run_until_complete, serving)
+
+    @property
+    def failed(self) -> bool:
+        """Whether it has ended by itself."""
+        return self._future.done()
+
+    def when_failed(self, do: Callable[[], object]) -> None:
+        """Do something when it ends, or at once when it has."""
+        self._future.add_done_callback(lambda _: do())
+
+    def stop(self) -> None:
+        """End it."""
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.shutdown()
+
+    def result(self) -> None:
+        """Raise what ended it, if that was an error."""
+        self._loop.close()
+        self._future.result()

@@ -6,6 +6,7 @@ is added to the sums in the ledger, which waits `lag` longer before it calls the
 own grace is not used: with windows that close by partition it opens the last one anew and never gives it.)
 """
 
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -29,16 +30,30 @@ COUNTED = Counter("cloudmatch_analytics_counted", "Sizes counted in windows.")
 DUPLICATES = Counter("cloudmatch_analytics_duplicates", "Sizes that came again and were left out.")
 LATE = Counter("cloudmatch_analytics_late", "Sizes added to a window that was closed; one a window.")
 
-LOST = (BaseKafkaException, KafkaBrokerUnavailableError)  # what the loss of the broker raises
+Pipeline = Application
 
 Changed = Callable[[list[Row], list[Kept], list[Window]], None]
 
 
-class WindowSink(BatchingSink):
-    """Writes sums of closed windows to the ledger when Quix commits, then tells `changed`."""
+class BrokerLostError(Exception):
+    """The broker is known to have ended: what is not committed cannot be."""
 
-    def __init__(self, ledger: Ledger, changed: Changed) -> None:
-        super().__init__(on_client_connect_success=lambda: None)
+
+LOST = (BrokerLostError, BaseKafkaException, KafkaBrokerUnavailableError)  # what its loss raises
+
+
+class WindowSink(BatchingSink):
+    """Writes sums of closed windows to the ledger when Quix commits, then tells `changed`.
+
+    `begun` is called once the pipeline runs. Once `lost` is set it refuses, which keeps Quix from waiting
+    for a commit to a broker that has ended.
+    """
+
+    def __init__(
+        self, ledger: Ledger, changed: Changed, begun: Callable[[], None], lost: threading.Event
+    ) -> None:
+        super().__init__(on_client_connect_success=begun)
+        self._lost = lost
         self._ledger = ledger
         self._changed = changed
         self._final: list[Row] = []
@@ -53,6 +68,8 @@ class WindowSink(BatchingSink):
 
     def flush(self) -> None:
         """Bring everything collected to the ledger, and close what event time has left."""
+        if self._lost.is_set():
+            raise BrokerLostError("the Kafka-protocol broker has ended")
         super().flush()  # type: ignore[no-untyped-call] # Quix leaves it bare
         final, self._final = self._final, []
         late, self._late = self._late, []
@@ -120,17 +137,6 @@ def _running(ledger: Ledger, size: int) -> Callable[[Any, Any, Any, int, Any], b
         return False
 
     return observe
-
-
-class Pipeline(Application):
-    """A Quix application that knows whether it was asked to stop."""
-
-    asked = False
-
-    def stop(self, fail: bool = False) -> None:
-        """Stop; `fail` is Quix' own word for a failure."""
-        self.asked = self.asked or not fail
-        super().stop(fail)
 
 
 def pipeline(bootstrap: str, group: str, state: Path, *, embedded: bool) -> Pipeline:

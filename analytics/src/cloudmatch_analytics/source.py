@@ -102,20 +102,20 @@ class AmqpSource(Source):
             if channel.is_closed:
                 raise ConnectionError("the channel was closed")
             batch = await _collect(arrived)
-            last = await self._take(batch, ticker)
+            taken = await self._take(batch, ticker)
             if (turn := time.monotonic()) >= next_tick:
                 next_tick = turn + TICK
                 self._tick(ticker)
-            if last is not None and await self._flushed():
-                await last.ack(multiple=True)
+            if taken and await self._flushed():
+                await taken[-1].ack(multiple=True)
+                self._pulse.count(taken=len(taken))
             self._pulse.beats()
 
     async def _take(
         self, batch: list[AbstractIncomingMessage], ticker: Ticker
-    ) -> AbstractIncomingMessage | None:
-        """Produce a batch to Kafka; give its last message that is to be acknowledged."""
-        last = None
-        taken = 0
+    ) -> list[AbstractIncomingMessage]:
+        """Produce a batch to Kafka; give what is to be acknowledged once Kafka has it."""
+        taken = []
         for message in batch:
             try:
                 size = _read(message)
@@ -126,10 +126,8 @@ class AmqpSource(Source):
                 continue
             ticker.heard(size.at, now())
             self._produce(size.key, {"id": size.id, "bytes": size.bytes, "n": 1}, size.at)
-            last = message
-            taken += 1
-        self._pulse.count(taken=taken)
-        return last
+            taken.append(message)
+        return taken
 
     async def _flushed(self) -> bool:
         """Wait until Kafka has everything; False when the service stops before."""

@@ -1,14 +1,19 @@
 """The one topic between source and pipeline, and how it comes to be on each kind of broker."""
 
+import contextlib
+import socket
+import threading
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from confluent_kafka import KafkaException, Producer  # type: ignore[import-untyped] # has no types
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition  # type: ignore[import-untyped] # has no types
 
 with warnings.catch_warnings(record=True):  # Quix' registry client, unused here, warns of what it stands on
     from quixstreams.models import Topic, TopicConfig, TopicManager
     from quixstreams.models.topics.admin import TopicAdmin
+
+from cloudmatch_analytics.broker import MARK
 
 SIZES = "cloudmatch.bytes"  # one record a payload, keyed by sender
 PARTITIONS = 4  # what the embedded broker gives every topic
@@ -31,6 +36,35 @@ def reachable(bootstrap: str, timeout: float) -> bool:
     except KafkaException:
         return False
     return True
+
+
+def mark(bootstrap: str) -> str:
+    """Give the name of the topic that marks this embedded broker among all others."""
+    topics = EmbeddedTopicAdmin(bootstrap).list_topics(10)
+    return next((name for name in topics if name.startswith(MARK)), "")
+
+
+def rewind(bootstrap: str, group: str) -> None:
+    """Let a group that has no members begin with the first record of `SIZES`."""
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": group, "log_level": 0})
+    starts = [TopicPartition(SIZES, partition, 0) for partition in range(PARTITIONS)]
+    consumer.commit(offsets=starts, asynchronous=False)
+    consumer.close()
+
+
+class Leash:
+    """Notices at once when a broker's process ends, by a connection on which nothing is said."""
+
+    def __init__(self, bootstrap: str, broken: Callable[[], object]) -> None:
+        self._bootstrap = bootstrap
+        self._broken = broken
+        threading.Thread(target=self._hold, name="leash", daemon=True).start()
+
+    def _hold(self) -> None:
+        host, _, port = self._bootstrap.rpartition(":")
+        with contextlib.suppress(OSError), socket.create_connection((host, int(port))) as held:
+            held.recv(1)
+        self._broken()
 
 
 class EmbeddedTopicAdmin(TopicAdmin):

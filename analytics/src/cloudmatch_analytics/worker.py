@@ -1,32 +1,29 @@
 """One process of analytics: Quix in the main thread, HTTP in a thread beside it, the source in a child."""
 
-import asyncio
 import logging
 import signal
 import sys
+import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
 
 from prometheus_client import REGISTRY
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
-from cloudmatch_analytics import gateway, topics, windows
+from cloudmatch_analytics import topics, windows
 from cloudmatch_analytics.archive import Archive
+from cloudmatch_analytics.gateway import NAME, Http
 from cloudmatch_analytics.ledger import Kept, Ledger, announcement
 from cloudmatch_analytics.pipeline import LOST, Pipeline, WindowSink, compose, pipeline
 from cloudmatch_analytics.pulse import SILENCE, Pulse
 from cloudmatch_analytics.settings import AnalyticsSettings
 from cloudmatch_analytics.source import AmqpSource
 from cloudmatch_bus.health import Health
-from cloudmatch_bus.http import serve
 from cloudmatch_bus.service import Environment
 from cloudmatch_bus.settings import AmqpSettings, CommonSettings, KafkaSettings
-
-NAME = "analytics"
 
 log = logging.getLogger("worker")
 
@@ -47,6 +44,10 @@ class Worker(Collector):
         self._folder = folder.resolve()
         self._folder.mkdir(parents=True, exist_ok=True)
         self._archive = Archive(self._folder / "windows.sqlite")
+        # the pipeline, while there is one
+        self._app: Pipeline | None = None
+        # whether a signal came
+        self._stopping = False
         # monotonic time of the last commit, s
         self._committed = 0.0
         # why the pipeline does not run, None when it does
@@ -56,7 +57,7 @@ class Worker(Collector):
         """Run until a signal, or a failure."""
         REGISTRY.register(self)
         self._ledger.restore(*self._archive.load())
-        http = Http(self._settings, self._ledger, self._health())
+        http = Http(self._settings.host, self._settings.port, self._ledger, self._health())
         try:
             self._process(http)
         finally:
@@ -73,31 +74,56 @@ class Worker(Collector):
             "cloudmatch_analytics_rejected", "Messages nobody can read.", value=self._pulse.rejected
         )
 
-    def _process(self, http: "Http") -> None:
-        """Run pipelines, one after the other, until one is asked to stop: a lost broker ends one."""
+    def _process(self, http: Http) -> None:
+        """Run one pipeline after the other until it is time to stop: a lost broker ends one."""
         kafka = self._environment[KafkaSettings]
-        while True:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._signalled)
+        while not self._stopping:
+            lost = threading.Event()
             try:
-                pipeline = self._pipeline(kafka, http)
+                self._build(kafka, http, lost)
             except StoppedError:
                 return
+            assert self._app
             try:
-                pipeline.run()
+                self._app.run()
             except LOST as error:
-                log.warning("Kafka is away: %s", error)
-                self._waiting = "Kafka is away"
-            if pipeline.asked:
+                if not lost.is_set():
+                    log.warning("Kafka is away: %s", error)
+                lost.set()
+            if not lost.is_set():
                 return
+            self._app = None
+            self._waiting = "the Kafka-protocol broker is away"
 
-    def _pipeline(self, kafka: KafkaSettings, http: "Http") -> Pipeline:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, _stopped)
+    def _signalled(self, *_: object) -> None:
+        self._stopping = True
+        if self._app is None:
+            raise StoppedError
+        self._app.stop()
+
+    def _build(self, kafka: KafkaSettings, http: Http, lost: threading.Event) -> None:
+        """Make a pipeline as soon as there is a broker; `lost` is set when that broker ends."""
         while not topics.reachable(kafka.bootstrap, 1):
             if http.failed:
                 raise StoppedError
+
+        def broken() -> None:
+            if not self._stopping:
+                log.warning("the Kafka-protocol broker has ended")
+            lost.set()
+            app.stop()
+
+        def begun() -> None:  # Quix has just put its own handlers in the place of ours
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, self._signalled)
+            if self._stopping or lost.is_set() or http.failed:
+                app.stop()
+
         group = self._group(kafka.embedded)
-        made = pipeline(kafka.bootstrap, group, self._folder, embedded=kafka.embedded)
-        topic = made.topic(
+        app = pipeline(kafka.bootstrap, group, self._folder, embedded=kafka.embedded)
+        topic = app.topic(
             topics.SIZES,
             key_serializer="str",
             key_deserializer="str",
@@ -106,12 +132,25 @@ class Worker(Collector):
         partitions = topic.broker_config.num_partitions
         if partitions != topics.PARTITIONS:
             sys.exit(f"topic {topics.SIZES} has {partitions} partitions and must have {topics.PARTITIONS}")
+        if kafka.embedded:
+            topics.Leash(kafka.bootstrap, broken)
+            self._know(kafka.bootstrap, group)
         source = AmqpSource(self._environment[AmqpSettings], self._pulse)
-        sink = WindowSink(self._ledger, self._changed)
-        compose(made.dataframe(topic=topic, source=source), self._ledger, sink)
+        sink = WindowSink(self._ledger, self._changed, begun, lost)
+        compose(app.dataframe(topic=topic, source=source), self._ledger, sink)
+        http.when_failed(app.stop)
         self._waiting = "the pipeline has not passed a record yet"
-        http.when_failed(made.stop)
-        return made
+        self._app = app
+
+    def _know(self, bootstrap: str, group: str) -> None:
+        """See to it that a broker other than the last one is read from its beginning."""
+        file = self._folder / "broker"
+        mark = topics.mark(bootstrap)
+        if not file.exists() or file.read_text() != mark:
+            if file.exists():
+                log.info("another broker than before: reads it from the beginning")
+            topics.rewind(bootstrap, group)
+            file.write_text(mark)
 
     def _group(self, embedded: bool) -> str:
         """Name the consumer group. State and offsets belong together: with a lost folder, both start anew.
@@ -144,38 +183,3 @@ class Worker(Collector):
             return self._waiting
         silent = time.monotonic() - self._committed
         return f"no commit for {silent:.0f} s" if silent > SILENCE else None
-
-
-class Http:
-    """The HTTP side in a thread with an event loop of its own."""
-
-    def __init__(self, settings: AnalyticsSettings, ledger: Ledger, health: Health) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._stop = asyncio.Event()
-        app = gateway.gateway(health, ledger, self._stop)
-        serving = serve(app, NAME, settings.host, settings.port, self._stop)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="http")
-        self._future: Future[None] = self._thread.submit(self._loop.run_until_complete, serving)
-
-    @property
-    def failed(self) -> bool:
-        """Whether it has ended by itself."""
-        return self._future.done()
-
-    def when_failed(self, do: Callable[[], object]) -> None:
-        """Do something when it ends, or at once when it has."""
-        self._future.add_done_callback(lambda _: do())
-
-    def stop(self) -> None:
-        """End it."""
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.shutdown()
-
-    def result(self) -> None:
-        """Raise what ended it, if that was an error."""
-        self._loop.close()
-        self._future.result()
-
-
-def _stopped(*_: object) -> None:
-    raise StoppedError
