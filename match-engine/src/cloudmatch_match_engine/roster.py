@@ -71,7 +71,6 @@ class Roster:
             known = self._devices[device] = Known(record, revision)
             if record.match is None:
                 self._waiting.setdefault((record.app, record.tag), {})[device] = known
-            self._drop_route_to(device, record)
         self.advance(revision)
 
     def advance(self, revision: int) -> None:
@@ -102,14 +101,10 @@ class Roster:
         if old is None:
             return
         self._routes.pop(device, None)
-        self._drop_route_to(device, old.record)
+        if old.record.peer is not None:  # whose frames go elsewhere now
+            self._routes.pop(DeviceId(device.app, subjects.token(old.record.peer)), None)
         group = (old.record.app, old.record.tag)
         if (pool := self._waiting.get(group)) is not None:
             pool.pop(device, None)
             if not pool:
                 del self._waiting[group]
-
-    def _drop_route_to(self, device: DeviceId, record: DeviceRecord) -> None:
-        """A device moved or ended its match: its peer's frames go elsewhere."""
-        if record.peer is not None:
-            self._routes.pop(DeviceId(device.app, subjects.token(record.peer)), None)
