@@ -17,6 +17,7 @@ from cloudmatch_bus.messages import (
 )
 from cloudmatch_edge import classic
 from cloudmatch_edge.parameters import Parameters
+from cloudmatch_edge.paths import DETOURS, FALLBACK, MAIN
 from cloudmatch_edge.window import WINDOW_FRAMES, Batch, Receiver, Sender
 
 log = logging.getLogger("device")
@@ -94,8 +95,11 @@ class Match:
         who = device.who
         # reply address of our frames, up to the number
         self.prefix = subjects.ack_prefix(who.app, device.wire.name, who.id, number)
-        self._up = subjects.up(who.app, who.id)
-        self._up_fallback = subjects.up_fallback(who.app, who.id)
+        self._up = {
+            MAIN: subjects.up(who.app, who.id),
+            FALLBACK: subjects.up_fallback(who.app, who.id),
+            **{detour: subjects.up(who.app, who.id, detour) for detour in DETOURS},
+        }
         # reply address of the peer's frames; known with the first of them
         self._peer_prefix = ""
         # sizes of payloads delivered and not yet told
@@ -129,8 +133,9 @@ class Match:
             self.device.socket.end(STUCK, "the peer made no progress")
 
     def _send(self, batch: Batch) -> None:
-        subject = self._up_fallback if batch.fallback else self._up
-        self.device.wire.publish(subject, batch.payload, f"{self.prefix}{batch.seq}.{batch.shape}")
+        self.device.wire.publish(
+            self._up[batch.path], batch.payload, f"{self.prefix}{batch.seq}.{batch.shape}"
+        )
 
     def _resend(self, batch: Batch) -> None:
         _resent.inc()

@@ -15,12 +15,12 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 
 from cloudmatch_bus.frames import Frame, batches, join
+from cloudmatch_edge.paths import AROUND, Paths
 
 WINDOW_FRAMES = 256  # frames sent and not acknowledged, at most
 WINDOW_BYTES = 256 * 1024  # their bytes, at most (one larger frame is let through alone)
 RTO = 0.25  # s until the first probe
 RTO_MAX = 1.0  # s between probes, at most
-FALLBACK = 0.5  # s for which the fallback path is taken after a refusal or a timeout
 ACK_EVERY = 16  # frames after which an ack does not wait
 ACK_DELAY = 0.02  # s that an ack may wait
 
@@ -28,14 +28,14 @@ ACK_DELAY = 0.02  # s that an ack may wait
 class Batch:
     """Frames that travel together, as numbered by the sender."""
 
-    __slots__ = ("end", "fallback", "payload", "sent", "seq", "shape")
+    __slots__ = ("end", "path", "payload", "sent", "seq", "shape")
 
-    def __init__(self, seq: int, frames: Sequence[Frame], now: float, fallback: bool) -> None:
+    def __init__(self, seq: int, frames: Sequence[Frame], now: float, path: int) -> None:
         self.seq = seq  # number of the first frame
         self.end = seq + len(frames)  # number after the last
         self.shape, self.payload = join(frames)
         self.sent = now  # when last sent
-        self.fallback = fallback  # whether it was last sent by the fallback path
+        self.path = path  # by which it was last sent
 
 
 class Sender:
@@ -48,8 +48,9 @@ class Sender:
         self._frames = 0  # in _unacked
         self._bytes = 0
         self._rto = RTO
+        self._probes = 0  # since an ack last moved the window
         self._recover = 0  # after a probe: batches before this number are sent again once it is acked
-        self._fallback_until = float("-inf")
+        self._paths = Paths()
 
     @property
     def idle(self) -> bool:
@@ -72,7 +73,7 @@ class Sender:
         if self.idle:
             self.progress = now
         for group in batches(frames):
-            batch = Batch(self.seq, group, now, now < self._fallback_until)
+            batch = Batch(self.seq, group, now, self._paths.at(now))
             self.seq = batch.end
             self._unacked.append(batch)
             self._frames += len(group)
@@ -90,8 +91,10 @@ class Sender:
             moved = True
         if not moved:
             return []
+        self._paths.worked(batch.path)
         self.progress = now
         self._rto = RTO
+        self._probes = 0
         if not self._unacked or self._unacked[0].seq >= self._recover:
             return []
         self._recover = 0
@@ -101,31 +104,31 @@ class Sender:
         """Learn that nobody listened where batch `seq` went; give it to be sent by the fallback."""
         for batch in self._unacked:
             if batch.seq == seq:
-                if batch.fallback:
-                    self._rto = RTO  # nobody serves the fallback either: absent, not slow, so no backing off
-                    return None
-                self._fallback_until = now + FALLBACK
-                return self._again(batch, now)
+                if self._paths.refused(batch.path, now):
+                    return self._again(batch, now)
+                self._rto = RTO  # nobody serves the fallback either: absent, not slow, so no backing off
+                return None
         return None
 
     def due(self, now: float) -> Batch | None:
         """Give the oldest batch if its acknowledgement is overdue, to be sent again as a probe.
 
-        An owner that is gone while another subscriber listens is never reported as a refusal, so the
-        probe takes the other path than the batch did.
+        A worker that is frozen, or gone while another subscriber listens, is never reported as a refusal,
+        so a probe takes another path than the batch did. Backing off begins when all paths were tried.
         """
         if not self._unacked or now - self._unacked[0].sent < self._rto:
             return None
         batch = self._unacked[0]
-        self._rto = min(2 * self._rto, RTO_MAX)
+        self._probes += 1
+        if self._probes >= len(AROUND):
+            self._rto = min(2 * self._rto, RTO_MAX)
         self._recover = self.seq
-        if not batch.fallback:
-            self._fallback_until = now + FALLBACK
+        self._paths.silent(batch.path, now)
         return self._again(batch, now)
 
     def _again(self, batch: Batch, now: float) -> Batch:
         batch.sent = now
-        batch.fallback = now < self._fallback_until
+        batch.path = self._paths.at(now)
         return batch
 
 

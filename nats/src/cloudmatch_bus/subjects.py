@@ -20,6 +20,7 @@ from typing import NamedTuple
 ROOT = "cm.v1"
 QUEUE = "match-engine"
 PARTITIONS = 128
+DETOUR = 37  # partitions between two detours
 FALLBACK = "x"
 EVERYTHING = f"{ROOT}.>"
 
@@ -54,10 +55,10 @@ def partition(*parts: str) -> int:
     return h % PARTITIONS
 
 
-def up(app: str, device: str) -> str:
-    """Where an edge sends the frames of a device (ids, not tokens)."""
+def up(app: str, device: str, detour: int = 0) -> str:
+    """Where an edge sends the frames of a device (ids, not tokens); each detour is another partition."""
     a, d = token(app), token(device)
-    return f"{ROOT}.{a}.up.{partition(a, d)}.{d}"
+    return f"{ROOT}.{a}.up.{(partition(a, d) + detour * DETOUR) % PARTITIONS}.{d}"
 
 
 def up_fallback(app: str, device: str) -> str:

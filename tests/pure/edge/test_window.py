@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from cloudmatch_bus.frames import BATCH_FRAMES, Frame, split
+from cloudmatch_edge.paths import AROUND, FALLBACK, MAIN
 from cloudmatch_edge.window import ACK_EVERY, RTO, WINDOW_BYTES, WINDOW_FRAMES, Batch, Receiver, Sender
 
 frames = st.builds(
@@ -140,14 +141,24 @@ def test_the_window_closes_at_its_frames_and_at_its_bytes_and_opens_with_acks() 
     assert large.room == (WINDOW_FRAMES, WINDOW_BYTES)
 
 
-def test_a_timeout_probes_with_the_oldest_batch_only_and_by_the_other_path() -> None:
+def test_a_timeout_probes_with_the_oldest_batch_only_and_by_another_path() -> None:
     sender = Sender()
     first, second = sender.push(some(BATCH_FRAMES), 0)[0], sender.push(some(1), 0)[0]
     assert sender.due(RTO / 2) is None
     assert sender.due(RTO) is first
-    assert first.fallback
-    assert not second.fallback
+    assert first.path != MAIN
+    assert second.path == MAIN
     assert sender.due(RTO) is None, "the probe was just sent"
+
+
+def test_probes_try_all_paths_before_they_back_off() -> None:
+    sender = Sender()
+    batch = sender.push(some(1), 0)[0]
+    paths = []
+    for i in range(1, 1 + len(AROUND)):
+        assert sender.due(i * RTO) is batch
+        paths.append(batch.path)
+    assert sorted(paths) == sorted(AROUND)
 
 
 def test_once_the_probe_is_acked_all_that_is_overdue_goes_at_once() -> None:
@@ -164,12 +175,12 @@ def test_probes_back_off_to_one_second_and_an_ack_resets_them() -> None:
     sender = Sender()
     sender.push(some(2), 0)
     now, gaps = 0.0, []
-    for _ in range(5):
+    for _ in range(7):
         start = now
         while sender.due(now) is None:
             now += 0.125
         gaps.append(round(now - start, 2))
-    assert gaps == [0.25, 0.5, 1.0, 1.0, 1.0]
+    assert gaps == [0.25, 0.25, 0.25, 0.25, 0.5, 1.0, 1.0]
     sender.acked(2, now)
     sender.push(some(1), now)
     assert sender.due(now + RTO) is not None
@@ -179,9 +190,9 @@ def test_a_refusal_takes_the_fallback_at_once_and_for_half_a_second() -> None:
     sender = Sender()
     batch = sender.push(some(1), 0)[0]
     assert sender.refused(batch.seq, 0.01) is batch
-    assert batch.fallback
-    assert sender.push(some(1), 0.4)[0].fallback
-    assert not sender.push(some(1), 0.6)[0].fallback
+    assert batch.path == FALLBACK
+    assert sender.push(some(1), 0.4)[0].path == FALLBACK
+    assert sender.push(some(1), 0.6)[0].path == MAIN
     assert sender.refused(batch.seq, 0.02) is None, "refused there too: wait for the timer"
     assert sender.refused(99, 0.02) is None, "acked meanwhile"
 
