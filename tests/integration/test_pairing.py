@@ -1,0 +1,279 @@
+"""Several engines on one real bucket, as several workers: whichever is asked, whatever others do."""
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from cloudmatch_bus import streams
+from cloudmatch_bus.bucket import Bucket, ConflictError, Entry, Watch
+from cloudmatch_bus.connection import Bus, connect
+from cloudmatch_bus.messages import (
+    AnyAnswer,
+    AnyFact,
+    Departure,
+    DeviceGone,
+    DevicePaired,
+    DeviceRecord,
+    DeviceReplaced,
+    DeviceUnpaired,
+    DeviceWaiting,
+    LeavePool,
+    MatchEnded,
+    MatchMade,
+    SeekPartner,
+    decode_device,
+    decode_pair,
+)
+from cloudmatch_bus.provision import provisioned
+from cloudmatch_bus.settings import NatsSettings
+from cloudmatch_match_engine.keys import parse_device
+from cloudmatch_match_engine.matcher import PLANAR_REACH
+from cloudmatch_match_engine.pairing import Pairing
+from cloudmatch_match_engine.roster import Roster
+from harness import NatsServer, eventually
+
+pytestmark = pytest.mark.servers
+
+APP = "demo"
+
+
+class Told:
+    """What all engines said, to edges and to the stream of facts."""
+
+    def __init__(self) -> None:
+        self.edges: list[tuple[str, AnyAnswer]] = []
+        self.facts: dict[str, AnyFact] = {}
+
+    def edge(self, record: DeviceRecord | Departure, answer: AnyAnswer) -> None:
+        self.edges.append((record.device, answer))
+
+    def fact(self, fact: AnyFact, key: str) -> None:
+        self.facts[key] = fact
+
+    def of(self, device: str) -> list[AnyAnswer]:
+        return [answer for name, answer in self.edges if name == device]
+
+    def facts_of(self, kind: type) -> list[Any]:
+        return [fact for fact in self.facts.values() if isinstance(fact, kind)]
+
+
+class Engine:
+    """A worker's engine and mirror on a connection of its own."""
+
+    def __init__(self, bus: Bus, told: Told) -> None:
+        self.bus = bus
+        self.roster = Roster()
+        self.pairing = Pairing(Bucket(bus), self.roster, told, clock=lambda: 1, reach=PLANAR_REACH)
+        self.watch = Watch(bus, self._on_entry, self.roster.restart, self.roster.complete)
+
+    def _on_entry(self, entry: Entry) -> None:
+        device = parse_device(entry.key)
+        if device is None:
+            self.roster.advance(entry.revision)
+        else:
+            record = None if entry.value is None else decode_device(entry.value)
+            self.roster.put(device, record, entry.revision)
+        self.pairing.mirror_moved()
+
+
+class Engines:
+    """Three of them. Requests are repeated until answered, by whichever comes next, as edges do."""
+
+    def __init__(self, engines: list[Engine], told: Told) -> None:
+        self.engines, self.told = engines, told
+        self.bus = engines[0].bus
+        self._turn = 0
+
+    async def _ask(self, ask: Callable[[Pairing], Awaitable[AnyAnswer]]) -> AnyAnswer:
+        for _ in range(50):
+            self._turn += 1
+            try:
+                return await ask(self.engines[self._turn % len(self.engines)].pairing)
+            except (TimeoutError, ConflictError):
+                await asyncio.sleep(0.05)
+        raise AssertionError("never answered")
+
+    async def seek(
+        self, device: str, lat: float = 0, session: int = 1, app: str = APP, edge: str = "e"
+    ) -> AnyAnswer:
+        request = SeekPartner(app=app, device=device, edge=edge, session=session, lat=lat, lon=0)
+        return await self._ask(lambda pairing: pairing.seek(request))
+
+    async def leave(self, device: str, session: int = 1, app: str = APP, edge: str = "e") -> AnyAnswer:
+        request = LeavePool(app=app, device=device, edge=edge, session=session)
+        return await self._ask(lambda pairing: pairing.leave(request))
+
+    async def entries(self) -> list[Entry]:
+        """All keys of the bucket that have a value."""
+        js = self.bus.jetstream()
+        info = await js.stream_info(f"KV_{streams.BUCKET}", subjects_filter=">")
+        keys = [subject.split(".", 2)[2] for subject in info.state.subjects or ()]
+        found = [await Bucket(self.bus).get(key) for key in keys]
+        return [entry for entry in found if entry.value is not None]
+
+    async def devices(self) -> dict[str, DeviceRecord]:
+        records = [decode_device(e.value or b"") for e in await self.entries() if e.key.startswith("dev.")]
+        return {record.device: record for record in records}
+
+    async def pairs(self) -> dict[int, set[str]]:
+        records = [decode_pair(e.value or b"") for e in await self.entries() if e.key.startswith("pair.")]
+        return {record.match: {record.device, record.peer} for record in records}
+
+    async def last(self) -> int:
+        return (await self.bus.jetstream().stream_info(f"KV_{streams.BUCKET}")).state.last_seq
+
+
+@pytest.fixture
+async def engines(nats_server: NatsServer) -> AsyncIterator[Engines]:
+    told = Told()
+    async with contextlib.AsyncExitStack() as stack:
+        made = []
+        for number in range(3):
+            bus = await connect(NatsSettings(url=nats_server.url), f"engine-{number}")
+            stack.push_async_callback(bus.close)
+            await provisioned(bus, 1)
+            bus.on_reconnect.append(lambda bus=bus: provisioned(bus, 1))
+            made.append(Engine(bus, told))
+        watching = [asyncio.create_task(engine.watch.run()) for engine in made]
+        for engine in made:
+            await asyncio.wait_for(engine.watch.completed.wait(), 5)
+        yield Engines(made, told)
+        for task in watching:
+            task.cancel()
+        await asyncio.gather(*watching, return_exceptions=True)
+
+
+async def test_the_second_of_two_finds_the_first_and_both_are_told(engines: Engines) -> None:
+    waiting = await engines.seek("a")
+    assert isinstance(waiting, DeviceWaiting)
+    paired = await engines.seek("b", lat=1, session=2)
+    assert isinstance(paired, DevicePaired)
+    assert paired.match > waiting.since
+    assert (paired.session, paired.peer) == (2, "a")
+    assert paired.distance == pytest.approx(111_195, rel=1e-4)
+    assert engines.told.of("b") == [paired]
+    assert engines.told.of("a") == [
+        DevicePaired(session=1, match=paired.match, peer="b", distance=paired.distance)
+    ]
+    assert await engines.pairs() == {paired.match: {"a", "b"}}
+    (made,) = engines.told.facts_of(MatchMade)
+    assert (made.match, made.device, made.peer) == (paired.match, "b", "a")
+
+
+async def test_requests_asked_again_change_nothing_and_get_the_same_answer(engines: Engines) -> None:
+    first = [await engines.seek(name) for name in "abc"]
+    before = await engines.last()
+    for _ in range(4):  # so that each engine is asked about each device
+        again = [await engines.seek(name) for name in "abc"]
+        assert again[1:] == first[1:]
+        assert isinstance(again[0], DevicePaired)
+    assert await engines.leave("x") == await engines.leave("x") == DeviceGone(session=1)
+    written = await engines.last()
+    assert written == before + 1, "word of x, once"
+    await engines.leave("c")
+    left = await engines.last()
+    for _ in range(3):
+        assert await engines.leave("c") == DeviceGone(session=1)
+    assert await engines.last() == left
+    assert len(engines.told.facts) == 1
+
+
+async def test_sixty_devices_that_arrive_at_once_make_thirty_pairs(engines: Engines) -> None:
+    answers = await asyncio.gather(*(engines.seek(f"d{i}", lat=i / 100) for i in range(60)))
+    assert len(answers) == 60
+    devices, pairs = await engines.devices(), await engines.pairs()
+    assert len(pairs) == 30
+    assert Counter(name for both in pairs.values() for name in both) == Counter(f"d{i}" for i in range(60))
+    for name, record in devices.items():
+        assert record.match is not None
+        assert record.peer is not None
+        assert pairs[record.match] == {name, record.peer}
+        assert devices[record.peer].peer == name
+        assert DevicePaired(
+            session=1, match=record.match, peer=record.peer, distance=record.distance or 0.0
+        ) in engines.told.of(name)
+    assert len(engines.told.facts_of(MatchMade)) == 30
+
+
+async def test_the_peer_of_one_who_leaves_is_paired_at_once_with_a_third_who_waits(engines: Engines) -> None:
+    await engines.seek("a")
+    first = await engines.seek("b")
+    assert isinstance(first, DevicePaired)
+    assert isinstance(await engines.seek("c"), DeviceWaiting)
+    await engines.leave("a")
+    devices = await engines.devices()
+    assert set(devices) == {"b", "c"}
+    second = devices["b"].match
+    assert second is not None
+    assert second > first.match
+    assert await engines.pairs() == {second: {"b", "c"}}
+    assert DeviceUnpaired(session=1, match=first.match, reason="left") in engines.told.of("b")
+    for name, peer in (("b", "c"), ("c", "b")):
+        assert DevicePaired(session=1, match=second, peer=peer, distance=0) in engines.told.of(name)
+    (ended,) = engines.told.facts_of(MatchEnded)
+    assert (ended.match, ended.device, ended.peer, ended.reason) == (first.match, "a", "b", "left")
+
+
+async def test_a_leave_while_another_claims_leaves_no_half_match(engines: Engines) -> None:
+    rounds = [f"app{i}" for i in range(40)]
+    await asyncio.gather(*(engines.seek("a", app=app) for app in rounds))
+    both = [ask for app in rounds for ask in (engines.seek("b", app=app), engines.leave("a", app=app))]
+    await asyncio.gather(*both)
+    entries = await engines.entries()
+    assert Counter(entry.key.split(".")[2] for entry in entries) == {"b": 40}
+    for entry in entries:
+        assert decode_device(entry.value or b"").match is None
+    assert len(engines.told.facts_of(MatchMade)) == len(engines.told.facts_of(MatchEnded))
+
+
+async def test_a_newer_connection_takes_over_and_the_older_is_told(engines: Engines) -> None:
+    await engines.seek("a", session=5)
+    match = await engines.seek("b")
+    assert isinstance(match, DevicePaired)
+    assert isinstance(await engines.seek("a", session=6, lat=5, edge="other"), DeviceWaiting)
+    assert DeviceReplaced(session=5) in engines.told.of("a")
+    assert DeviceUnpaired(session=1, match=match.match, reason="replaced") in engines.told.of("b")
+    devices = await engines.devices()
+    assert (devices["a"].session, devices["a"].edge, devices["a"].match) == (6, "other", None)
+    assert devices["b"].match is None
+    assert await engines.pairs() == {}
+    before = await engines.last()
+    assert await engines.seek("a", session=5) == DeviceReplaced(session=5)
+    assert await engines.leave("a", session=5) == DeviceGone(session=5)
+    assert await engines.last() == before
+
+
+async def test_a_request_that_comes_after_its_connection_left_brings_nobody_back(engines: Engines) -> None:
+    await engines.leave("a", session=7)
+    assert await engines.seek("a", session=7) == DeviceGone(session=7)
+    assert await engines.seek("a", session=6) == DeviceReplaced(session=6)
+    assert await engines.devices() == {}
+    assert isinstance(await engines.seek("a", session=8), DeviceWaiting)
+
+
+async def test_devices_announced_anew_after_the_bucket_was_lost_are_paired_under_larger_numbers(
+    engines: Engines, nats_server: NatsServer
+) -> None:
+    await engines.seek("a")
+    first = await engines.seek("b")
+    assert isinstance(first, DevicePaired)
+    assert isinstance(await engines.seek("c"), DeviceWaiting)
+
+    def power_cut() -> None:
+        nats_server.kill()
+        nats_server.restart()
+
+    await asyncio.to_thread(power_cut)
+    await eventually(lambda: all(e.bus.connected for e in engines.engines), what="connected again")
+    await asyncio.gather(*(engines.seek(name) for name in "ab"))
+    devices = await engines.devices()
+    match = devices["a"].match
+    assert match is not None
+    assert match > first.match
+    assert await engines.pairs() == {match: {"a", "b"}}
+    for engine in engines.engines:
+        await eventually(lambda e=engine: e.watch.ready and len(e.roster) == 2, what="c forgotten")
