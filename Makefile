@@ -2,6 +2,9 @@
 
 EDGES ?= 1
 WORKERS ?= 1
+FAULTS ?= 100
+PAIRS ?= 20
+RATE ?= 3000
 APP ?=
 DEVICE ?=
 ARGS ?=
