@@ -116,15 +116,14 @@ async def test_a_device_never_hears_a_payload_of_another_match(
                 group.create_task(device(i))
     await asyncio.gather(*(life.client.close() for life in lives if hasattr(life, "client")))
 
-    heard_by: dict[tuple[int, int], str] = {}
+    heard_by: dict[tuple[int, int], tuple[int, int]] = {}
     matches = certain = 0
-    ranges: dict[int, list[list[int]]] = defaultdict(list)
     for life, match, sender, sent in _groups(lives):
         matches += 1
         assert sent == list(range(sent[0], sent[0] + len(sent))), "each once, in order, none missing between"
-        ranges[sender.number].append(sent)
         for number in sent:
-            assert heard_by.setdefault((sender.number, number), life.name) == life.name
+            here = life.number, match
+            assert heard_by.setdefault((sender.number, number), here) == here, "in one match, if in any"
             if number < len(sender.taken) and (taken := sender.taken[number]) is not None:
                 assert taken != NOBODY, "said before any match, so for nobody"
                 assert sender.peers[taken] == life.name, (

@@ -73,6 +73,8 @@ class FactPublisher:
         """Send what is queued, until cancelled."""
         while True:
             await self._some.wait()
+            while not self._bus.connected:  # noqa: ASYNC110  # what comes of it is looked at again below
+                await asyncio.sleep(PAUSE)
             taken = [self._queue[i] for i in range(min(len(self._queue), IN_FLIGHT))]
             failed = await self._send(taken)
             for _ in taken:
@@ -91,6 +93,10 @@ class FactPublisher:
         failed: list[_Waiting] = []
         sent: dict[asyncio.Future[PubAck], _Waiting] = {}
         for fact in facts:
+            if not self._bus.connected:
+                # A refusal by a full buffer would cost one of the context's places in flight for ever.
+                failed.append(fact)
+                continue
             try:
                 future = await self._js.publish_async(
                     fact.subject, fact.payload, headers={Header.MSG_ID: fact.message_id}, wait_stall=PATIENCE
