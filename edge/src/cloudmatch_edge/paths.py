@@ -10,7 +10,7 @@ No clock here: `now` arrives with the event, in seconds.
 """
 
 MAIN, FALLBACK = 0, 1
-DETOURS = (2, 3, 4)  # the partitions of other devices
+DETOURS = (2, 3, 4, 5, 6, 7)  # the partitions of other devices
 AROUND = (FALLBACK, *DETOURS)
 HOLD = 0.5  # s for which a way around is taken before the main path is tried again
 HOLD_MAX = 4.0  # s, after the main path has failed again and again

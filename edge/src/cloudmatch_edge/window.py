@@ -20,6 +20,7 @@ from cloudmatch_edge.paths import AROUND, Paths
 WINDOW_FRAMES = 256  # frames sent and not acknowledged, at most
 WINDOW_BYTES = 256 * 1024  # their bytes, at most (one larger frame is let through alone)
 RTO = 0.25  # s until the first probe
+PROBE = 0.125  # s between probes while there are paths that were not tried
 RTO_MAX = 1.0  # s between probes, at most
 ACK_EVERY = 16  # frames after which an ack does not wait
 ACK_DELAY = 0.02  # s that an ack may wait
@@ -98,7 +99,12 @@ class Sender:
         if not self._unacked or self._unacked[0].seq >= self._recover:
             return []
         self._recover = 0
-        return [self._again(batch, now) for batch in self._unacked if now - batch.sent >= RTO]
+        path = self._paths.at(now)
+        return [
+            self._again(batch, now)
+            for batch in self._unacked
+            if batch.path != path or now - batch.sent >= RTO
+        ]
 
     def refused(self, seq: int, now: float) -> Batch | None:
         """Learn that nobody listened where batch `seq` went; give it to be sent by the fallback."""
@@ -120,7 +126,9 @@ class Sender:
             return None
         batch = self._unacked[0]
         self._probes += 1
-        if self._probes >= len(AROUND):
+        if self._probes < len(AROUND):
+            self._rto = PROBE
+        else:
             self._rto = min(2 * self._rto, RTO_MAX)
         self._recover = self.seq
         self._paths.silent(batch.path, now)

@@ -19,7 +19,7 @@ def test_a_refusal_leads_to_the_fallback_for_a_while_and_from_there_nowhere() ->
 def test_silence_leads_to_the_fallback_and_then_to_each_detour_in_turn() -> None:
     paths, taken = Paths(), []
     path = MAIN
-    for _ in range(5):
+    for _ in range(1 + len(AROUND)):
         paths.silent(path, 0)
         taken.append(path := paths.at(0))
     assert taken == [*AROUND, FALLBACK]

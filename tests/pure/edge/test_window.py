@@ -6,7 +6,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from cloudmatch_bus.frames import BATCH_FRAMES, Frame, split
 from cloudmatch_edge.paths import AROUND, FALLBACK, MAIN
-from cloudmatch_edge.window import ACK_EVERY, RTO, WINDOW_BYTES, WINDOW_FRAMES, Batch, Receiver, Sender
+from cloudmatch_edge.window import ACK_EVERY, PROBE, RTO, WINDOW_BYTES, WINDOW_FRAMES, Batch, Receiver, Sender
 
 frames = st.builds(
     lambda text, data: Frame(text, data.encode() if text else data.encode("utf-16")),
@@ -156,9 +156,20 @@ def test_probes_try_all_paths_before_they_back_off() -> None:
     batch = sender.push(some(1), 0)[0]
     paths = []
     for i in range(1, 1 + len(AROUND)):
-        assert sender.due(i * RTO) is batch
+        assert sender.due(RTO + (i - 1) * PROBE) is batch
         paths.append(batch.path)
     assert sorted(paths) == sorted(AROUND)
+
+
+def test_once_the_probe_is_acked_all_that_went_by_the_silent_path_goes_at_once_by_the_other() -> None:
+    sender = Sender()
+    sender.push(some(1), 0)
+    late = sender.push(some(1), RTO - 0.01)
+    probe = sender.due(RTO)
+    assert probe is not None
+    sender.push(some(1), RTO)  # this one goes by the other path already
+    assert sender.acked(probe.end, RTO + 0.01) == late
+    assert late[0].path == probe.path
 
 
 def test_once_the_probe_is_acked_all_that_is_overdue_goes_at_once() -> None:
@@ -175,12 +186,12 @@ def test_probes_back_off_to_one_second_and_an_ack_resets_them() -> None:
     sender = Sender()
     sender.push(some(2), 0)
     now, gaps = 0.0, []
-    for _ in range(7):
+    for _ in range(len(AROUND) + 4):
         start = now
         while sender.due(now) is None:
             now += 0.125
-        gaps.append(round(now - start, 2))
-    assert gaps == [0.25, 0.25, 0.25, 0.25, 0.5, 1.0, 1.0]
+        gaps.append(now - start)
+    assert gaps == [RTO, *[PROBE] * (len(AROUND) - 1), 0.25, 0.5, 1.0, 1.0]
     sender.acked(2, now)
     sender.push(some(1), now)
     assert sender.due(now + RTO) is not None
