@@ -2,6 +2,8 @@
 
 import json
 
+from prometheus_client import Counter
+
 from cloudmatch_bus.health import Health, metrics
 
 
@@ -31,4 +33,5 @@ def test_a_check_of_the_same_name_takes_the_place_of_the_former() -> None:
 
 
 def test_metrics_are_prometheus_text() -> None:
-    assert b"\n# TYPE cloudmatch_bus_errors_total counter\n" in metrics()
+    Counter("cloudmatch_test", "Of this test")
+    assert b"\n# TYPE cloudmatch_test_total counter\n" in metrics()
