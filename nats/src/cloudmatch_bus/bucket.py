@@ -122,6 +122,12 @@ class Bucket:
         return int(answer["seq"])
 
 
+def _cancelled() -> bool:
+    """Whether this task is to end: Python 3.11's `wait_for` forgets a cancellation that meets its result."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 class Watch:
     """A mirror's feed: every key of the bucket, then each change, in order.
 
@@ -159,7 +165,7 @@ class Watch:
     async def run(self) -> None:
         """Watch until cancelled."""
         try:
-            while True:
+            while not _cancelled():
                 try:
                     await self._start()
                     await self._watch()
@@ -197,7 +203,7 @@ class Watch:
             self._complete()
 
     async def _watch(self) -> None:
-        while time.monotonic() - self._heard < SILENCE:
+        while time.monotonic() - self._heard < SILENCE and not _cancelled():
             try:
                 await asyncio.wait_for(self._broken.wait(), HEARTBEAT)
             except TimeoutError:

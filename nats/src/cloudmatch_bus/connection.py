@@ -142,7 +142,7 @@ class Bus:
             return
         with contextlib.suppress(NatsError, TimeoutError):  # away: nothing more can be done
             await self.client.flush(timeout=1)
-        with contextlib.suppress(RuntimeError):  # uvloop's, when something waits for a socket that is gone
+        with contextlib.suppress(OSError, RuntimeError):  # something waits for a socket that is gone
             await self.client.close()
 
 
