@@ -84,8 +84,8 @@ async def test_by_the_rule_of_2019_devices_two_degrees_apart_wait(edges: list[Se
     async with pair(edges) as (_, c), device(edges[1], "b", 1, 3) as b:
         await c.close()
         await eventually(lambda: edges[0].metric("cloudmatch_edge_matched") == 0, what="a without a match")
-        # a and b wait, out of each other's reach. A neighbour of both finds b, who waits longer.
-        async with device(edges[0], "d", 1, 2) as d:
+        # a and b wait, out of each other's reach. A neighbour of both finds b, who is nearer.
+        async with device(edges[0], "d", 1, 2.2) as d:
             assert await hears(d) == "I matched with device 'b'!"
             assert await hears(b) == "I matched with device 'd'!"
 
