@@ -6,6 +6,7 @@ import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
+from cloudmatch_bus.subjects import EVERYTHING
 from faults.link import Link
 from faults.plan import FIRST, WIRED, Fault, Kind
 from harness import NatsCluster, NatsServer, Service, nats_cluster, service
@@ -115,7 +116,7 @@ class Stack:
         """Listen to all that is said, and be quick about it: in the protocol itself, without a client."""
         server = next(s for s in self.cluster.servers if s.process.returncode is None)
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-        writer.write(b'CONNECT {"verbose":false,"name":"tracer"}\r\nSUB cm.v1.> 1\r\nPING\r\n')
+        writer.write(b'CONNECT {"verbose":false,"name":"tracer"}\r\nSUB %b 1\r\n' % EVERYTHING.encode())
         with contextlib.suppress(TimeoutError, ConnectionError):
             async with asyncio.timeout(fault.seconds):
                 while await reader.read(1 << 18):
