@@ -25,7 +25,7 @@ from harness import nats_server, service
 ROOT = Path(__file__).parents[2]
 GENERATOR = "generator"
 BUSY = 0.9  # of a core: from here on the generator itself may be what limits
-console = Console(width=max(110, Console().width))
+console = Console(width=max(120, Console().width))
 
 
 class Stack(NamedTuple):
