@@ -35,7 +35,10 @@ def build(folder: Path) -> Path:
     program = folder / "load"
     folder.mkdir(parents=True, exist_ok=True)
     done = subprocess.run(
-        [compiler, *FLAGS, "-o", program, SOURCES / "load.c"], capture_output=True, text=True, check=False
+        [compiler, *FLAGS, "-o", program, *sorted(SOURCES.glob("*.c"))],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         raise GeneratorError(f"the load generator does not compile:\n{done.stderr}")

@@ -18,12 +18,10 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -33,38 +31,19 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "measure.h"
+#include "options.h"
+
 enum {
-    NUMBER = 8, TIME = 16, STAMP = NUMBER + TIME, /* bytes at the head of a payload */
-    MAX_SIZE = 60000,                             /* of a payload */
-    INBOX = 256 * 1024,                           /* read at once */
-    OUTBOX = 256 * 1024,                          /* unsent bytes at which a connection takes no more */
-    OPENING = 32,                                 /* pairs that connect at a time */
-    PROCESSES = 16,
+    INBOX = 256 * 1024,  /* bytes read at once */
+    OUTBOX = 256 * 1024, /* unsent bytes at which a connection takes no more */
+    OPENING = 32,        /* pairs that connect at a time */
     FILLER_PERIOD = 64,
 };
-#define SECOND 1000000000ull
 #define PATIENCE (20 * SECOND) /* for a step of the opening */
 #define DRAIN (5 * SECOND)     /* for payloads still on their way at the end */
-
-static struct {
-    int ports[2], pairs, window, size;
-    double rate, warmup, seconds, idle;
-    bool both_ways;
-    const char *host, *app;
-} opt = {.pairs = 1, .window = 1, .size = 64, .warmup = 1, .seconds = 5, .host = "127.0.0.1", .app = "bench"};
-
-static struct process {
-    char name[32];
-    pid_t pid;
-    clockid_t clock;
-    uint64_t cpu;     /* ns, when measuring began; after it: within the window */
-    long rss_before;  /* KiB, before the first connection */
-    long rss;
-} processes[PROCESSES];
-static int process_count;
 
 enum state { ABSENT, UPGRADING, CONNECTED, WAITING, MATCHED };
 
@@ -84,7 +63,7 @@ static struct device {
     bool blocked; /* waits for room in the socket */
 } *devices;
 
-static struct device **dirty, **before; /* devices with something to send: at the end of this turn, of the last */
+static struct device **dirty, **before; /* devices with something to send; see turn */
 static int dirty_count, device_count, opened, matched;
 static int poller, timer = -1;
 static bool measuring, sending;
@@ -92,74 +71,22 @@ static uint64_t began; /* when sending began */
 static uint64_t paced; /* payloads that have been due, in open loop */
 static uint8_t inbox[INBOX + MAX_SIZE + 256];
 static char filler[FILLER_PERIOD + MAX_SIZE];
+static struct histogram latencies; /* from when a payload was due to when it was read */
+static struct histogram lateness;  /* from when it was due to when it was written: this process' own fault */
 static struct { uint64_t gaps, repeats, damaged, received; } seen;
 static uint64_t last_news; /* when a device last got further in its opening */
 
 /* -- small things */
-
-__attribute__((format(printf, 1, 2), noreturn)) static void fail(const char *format, ...) {
-    va_list arguments;
-    va_start(arguments, format);
-    vfprintf(stderr, format, arguments);
-    va_end(arguments);
-    fputc('\n', stderr);
-    exit(1);
-}
-
-static uint64_t read_clock(clockid_t clock) {
-    struct timespec t;
-    if (clock_gettime(clock, &t)) return 0; /* the process has ended */
-    return (uint64_t)t.tv_sec * SECOND + (uint64_t)t.tv_nsec;
-}
-
-static uint64_t now(void) { return read_clock(CLOCK_MONOTONIC); }
 
 static void *enough(void *memory, size_t size) {
     if (!(memory = realloc(memory, size))) fail("out of memory");
     return memory;
 }
 
-static long rss(pid_t pid) {
-    char path[64];
-    long pages = 0;
-    snprintf(path, sizeof path, "/proc/%d/statm", (int)pid);
-    FILE *file = fopen(path, "r");
-    if (!file || fscanf(file, "%*d %ld", &pages) != 1) fail("process %d is not there", (int)pid);
-    fclose(file);
-    return pages * (sysconf(_SC_PAGESIZE) / 1024);
-}
-
-static char name_buffer[2][16];
 static const char *name(const struct device *d) {
-    char *buffer = name_buffer[d->side];
-    snprintf(buffer, sizeof name_buffer[0], "%c%d", "ab"[d->side], d->pair);
-    return buffer;
-}
-
-/* -- latencies: a histogram with a relative error below 1 % */
-
-enum { SUB = 7, BUCKETS = (64 - SUB + 2) << (SUB - 1) };
-static struct { uint64_t counts[BUCKETS], total, max; } latencies;
-
-static void record(uint64_t ns) {
-    int shift = ns >> SUB ? 63 - __builtin_clzll(ns) - SUB + 1 : 0;
-    /* up to 2^SUB a bucket for each ns, above it 2^(SUB-1) buckets for each power of two */
-    latencies.counts[((uint64_t)shift << (SUB - 1)) + (ns >> shift)]++;
-    latencies.total++;
-    if (ns > latencies.max) latencies.max = ns;
-}
-
-static double percentile_us(double share) {
-    uint64_t rank = (uint64_t)(share * (double)latencies.total), before = 0;
-    for (uint64_t i = 0; i < BUCKETS; i++) {
-        before += latencies.counts[i];
-        if (before > rank) {
-            uint64_t shift = i >> SUB ? (i >> (SUB - 1)) - 1 : 0;
-            uint64_t low = (i - (shift << (SUB - 1))) << shift;
-            return ((double)low + (double)((1ull << shift) - 1) / 2) / 1e3;
-        }
-    }
-    return (double)latencies.max / 1e3;
+    static char names[2][16]; /* one for each side: a sentence may name both */
+    snprintf(names[d->side], sizeof names[0], "%c%d", "ab"[d->side], d->pair);
+    return names[d->side];
 }
 
 /* -- bytes out */
@@ -249,7 +176,9 @@ static void flush(struct device *d) {
         d->out_from = 0;
     }
     while (d->owed && d->out_to < OUTBOX) {
-        payload(d, opt.rate > 0 ? due_time(d) : time);
+        uint64_t due = opt.rate > 0 ? due_time(d) : time;
+        if (measuring) record(&lateness, time > due ? time - due : 0);
+        payload(d, due);
         d->owed--;
     }
     while (d->out_from < d->out_to) {
@@ -296,7 +225,7 @@ static void hear_payload(struct device *d, const uint8_t *p, size_t size, uint64
     }
     seen.gaps += number - d->received;
     d->received = number + 1;
-    if (measuring) record(time - due);
+    if (measuring) record(&latencies, time - due);
     if (sending && opt.rate <= 0) {
         from->owed++;
         touch(from);
@@ -362,7 +291,7 @@ static size_t take_frames(struct device *d, const uint8_t *data, size_t size, ui
 
 /* Take the answer to the handshake; give the number of bytes taken, 0 while it is not complete. */
 static size_t take_answer(struct device *d, const uint8_t *data, size_t size) {
-    static const char accept[] = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="; /* RFC 6455, 1.3: for the key of connect_device */
+    static const char accept[] = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="; /* RFC 6455, 1.3 */
     const uint8_t *end = memmem(data, size, "\r\n\r\n", 4);
     if (!end) return 0;
     if (size < 12 || memcmp(data, "HTTP/1.1 101", 12) || !memmem(data, size, accept, strlen(accept)))
@@ -372,7 +301,7 @@ static size_t take_answer(struct device *d, const uint8_t *data, size_t size) {
 }
 
 static void receive(struct device *d) {
-    memcpy(inbox, d->rest, d->rest_length);
+    if (d->rest_length) memcpy(inbox, d->rest, d->rest_length);
     ssize_t n = read(d->fd, inbox + d->rest_length, INBOX);
     if (n < 0 && errno == EAGAIN) return;
     if (n <= 0) fail("the edge dropped the connection of %s", name(d));
@@ -410,12 +339,9 @@ static bool turn(uint64_t until) {
     if (ready < 0 && errno != EINTR) fail("epoll_wait: %s", strerror(errno));
     for (int i = 0; i < ready; i++) {
         struct device *d = events[i].data.ptr;
-        if (!d) {
-            pace();
-            continue;
-        }
-        if (events[i].events & ~(uint32_t)EPOLLOUT) receive(d);
-        if (events[i].events & EPOLLOUT) {
+        if (!d) pace();
+        if (d && events[i].events & ~(uint32_t)EPOLLOUT) receive(d);
+        if (d && events[i].events & EPOLLOUT) {
             watch(d, false);
             touch(d);
         }
@@ -466,13 +392,6 @@ static void open_pairs(void) {
     }
 }
 
-static void sample(void) {
-    for (struct process *p = processes; p < processes + process_count; p++) {
-        p->cpu = read_clock(p->clock) - p->cpu; /* called twice: first the reading, then the difference */
-        p->rss = rss(p->pid);
-    }
-}
-
 /* Start to send; return with the length of the measuring window in ns. */
 static uint64_t run(void) {
     bool busy = opt.idle <= 0;
@@ -494,12 +413,12 @@ static uint64_t run(void) {
         }
     }
     while (turn(began + (uint64_t)(opt.warmup * 1e9))) {}
-    sample();
+    begin_window();
     measuring = true;
     uint64_t start = now();
     while (turn(start + (uint64_t)((busy ? opt.seconds : opt.idle) * 1e9))) {}
-    sample();
     uint64_t length = now() - start;
+    end_window(length);
     measuring = sending = false;
     return length;
 }
@@ -533,110 +452,36 @@ static void close_all(void) {
 static bool report(uint64_t length, uint64_t missing) {
     bool busy = opt.idle <= 0;
     bool valid = !busy || (latencies.total && !(seen.gaps || seen.repeats || seen.damaged || missing));
-    double seconds = (double)length / 1e9;
-    printf("{\"valid\":%s,\"connections\":%d,\"seconds\":%.3f", valid ? "true" : "false", device_count, seconds);
+    printf("{\"valid\":%s,\"connections\":%d,", valid ? "true" : "false", device_count);
     if (busy) {
         uint64_t sent = 0;
         for (int i = 0; i < device_count; i++) sent += devices[i].sent;
-        printf(",\"payloads\":%" PRIu64 ",\"payloads_per_second\":%.1f", latencies.total,
-               (double)latencies.total / seconds);
-        printf(",\"latency_us\":{\"p50\":%.1f,\"p99\":%.1f,\"p999\":%.1f,\"max\":%.1f}", percentile_us(.5),
-               percentile_us(.99), percentile_us(.999), (double)latencies.max / 1e3);
-        printf(",\"check\":{\"sent\":%" PRIu64 ",\"received\":%" PRIu64 ",\"gaps\":%" PRIu64
-               ",\"repeats\":%" PRIu64 ",\"damaged\":%" PRIu64 ",\"missing\":%" PRIu64 "}",
+        printf("\"payloads\":%" PRIu64 ",\"payloads_per_second\":%.1f,", latencies.total,
+               (double)latencies.total * 1e9 / (double)length);
+        print_histogram("latency_us", &latencies);
+        if (opt.rate > 0) print_histogram("lateness_us", &lateness);
+        printf("\"check\":{\"sent\":%" PRIu64 ",\"received\":%" PRIu64 ",\"gaps\":%" PRIu64
+               ",\"repeats\":%" PRIu64 ",\"damaged\":%" PRIu64 ",\"missing\":%" PRIu64 "},",
                sent, seen.received, seen.gaps, seen.repeats, seen.damaged, missing);
     }
-    printf(",\"processes\":{");
-    for (struct process *p = processes; p < processes + process_count; p++) {
-        printf("%s\"%s\":{\"cores\":%.4f,\"rss_before_kib\":%ld,\"rss_kib\":%ld", p == processes ? "" : ",",
-               p->name, (double)p->cpu / (double)length, p->rss_before, p->rss);
-        if (latencies.total) printf(",\"cpu_us\":%.3f", (double)p->cpu / 1e3 / (double)latencies.total);
-        printf("}");
-    }
-    printf("}}\n");
+    print_window(length, latencies.total);
+    printf("}\n");
     return valid;
-}
-
-/* -- the command line */
-
-static const char usage[] =
-    "usage: load --ports A,B [options]\n"
-    "Connect pairs of devices, a<i> at port A and b<i> at port B, send payloads from a<i> to b<i>, check and\n"
-    "time them. Prints one JSON object; exit code 0 when every payload came once, in order and undamaged.\n\n"
-    "  --pairs N         pairs of devices [1]\n"
-    "  --window N        closed loop: payloads in flight per sender [1]\n"
-    "  --rate R          open loop: payloads per second in total, whatever has arrived\n"
-    "  --size BYTES      of a payload, 24 to 60000 [64]\n"
-    "  -2, --both-ways   from b<i> to a<i>, too\n"
-    "  --warmup S        seconds before measuring begins [1]\n"
-    "  --seconds S       seconds of measuring [5]\n"
-    "  --idle S          send nothing: hold the connections for S seconds\n"
-    "  --app NAME        app of the devices [bench]\n"
-    "  --host ADDRESS    of the edges, IPv4 [127.0.0.1]\n"
-    "  --pids NAME=PID,… processes whose CPU time and memory are measured\n";
-
-static void add_process(const char *label, pid_t pid) {
-    if (process_count == PROCESSES) fail("--pids: at most %d processes", PROCESSES - 1);
-    struct process *p = &processes[process_count++];
-    snprintf(p->name, sizeof p->name, "%s", label);
-    p->pid = pid;
-    if (clock_getcpuclockid(pid, &p->clock)) fail("process %d is not there", (int)pid);
-    p->rss_before = rss(pid);
-}
-
-static void parse(int count, char **words) {
-    static const struct option options[] = {
-        {"ports", 1, 0, 'p'},   {"pairs", 1, 0, 'n'},  {"window", 1, 0, 'w'}, {"rate", 1, 0, 'r'},
-        {"size", 1, 0, 's'},    {"both-ways", 0, 0, '2'}, {"warmup", 1, 0, 'W'}, {"seconds", 1, 0, 'd'},
-        {"idle", 1, 0, 'i'},    {"app", 1, 0, 'a'},    {"host", 1, 0, 'H'},   {"pids", 1, 0, 'P'},
-        {"help", 0, 0, 'h'},    {0, 0, 0, 0},
-    };
-    for (int option; (option = getopt_long(count, words, "2h", options, NULL)) != -1;) {
-        switch (option) {
-        case 'p': sscanf(optarg, "%d,%d", &opt.ports[0], &opt.ports[1]); break;
-        case 'n': opt.pairs = atoi(optarg); break;
-        case 'w': opt.window = atoi(optarg); break;
-        case 'r': opt.rate = atof(optarg); break;
-        case 's': opt.size = atoi(optarg); break;
-        case '2': opt.both_ways = true; break;
-        case 'W': opt.warmup = atof(optarg); break;
-        case 'd': opt.seconds = atof(optarg); break;
-        case 'i': opt.idle = atof(optarg); break;
-        case 'a': opt.app = optarg; break;
-        case 'H': opt.host = optarg; break;
-        case 'P':
-            for (char *word = strtok(optarg, ","); word; word = strtok(NULL, ",")) {
-                char *equals = strchr(word, '=');
-                if (!equals || atoi(equals + 1) <= 0) fail("--pids wants NAME=PID, got %s", word);
-                *equals = 0;
-                add_process(word, atoi(equals + 1));
-            }
-            break;
-        case 'h': fputs(usage, stdout); exit(0);
-        default: fputs(usage, stderr); exit(2);
-        }
-    }
-    if (optind < count || opt.ports[0] <= 0 || opt.ports[1] <= 0 || opt.pairs < 1 || opt.window < 1 ||
-        opt.size < STAMP || opt.size > MAX_SIZE || opt.rate < 0 || opt.warmup < 0 || opt.seconds <= 0) {
-        fputs(usage, stderr);
-        exit(2);
-    }
 }
 
 int main(int count, char **words) {
     add_process("generator", getpid());
     parse(count, words);
     struct rlimit files;
-    getrlimit(RLIMIT_NOFILE, &files);
-    files.rlim_cur = files.rlim_max;
+    if (!getrlimit(RLIMIT_NOFILE, &files)) files.rlim_cur = files.rlim_max;
     setrlimit(RLIMIT_NOFILE, &files);
-
     for (size_t i = 0; i < sizeof filler; i++) filler[i] = (char)('!' + i % FILLER_PERIOD);
     device_count = 2 * opt.pairs;
     devices = calloc((size_t)device_count, sizeof *devices);
     dirty = calloc((size_t)device_count, sizeof *dirty);
     before = calloc((size_t)device_count, sizeof *before);
-    if (!devices || !dirty || !before || (poller = epoll_create1(0)) < 0) fail("cannot begin: %s", strerror(errno));
+    poller = epoll_create1(0);
+    if (!devices || !dirty || !before || poller < 0) fail("cannot begin: %s", strerror(errno));
     for (int i = 0; i < device_count; i++) {
         struct device *d = &devices[i];
         d->pair = i / 2;

@@ -19,12 +19,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from bench import generator, shapes
-from bench.report import Run, Summary, summarise
+from bench.report import GENERATOR, Run, Summary, summarise
 from harness import nats_server, service
 
 ROOT = Path(__file__).parents[2]
-GENERATOR = "generator"
-BUSY = 0.9  # of a core: from here on the generator itself may be what limits
 console = Console(width=max(120, Console().width))
 
 
@@ -55,6 +53,15 @@ def stack() -> Iterator[Stack]:
         yield Stack(ports, pids)
 
 
+def processor() -> str:
+    """Name the processor as the kernel does; empty where it does not."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return ""
+
+
 def machine() -> dict[str, Any]:
     """Say on what and with what was measured."""
     commit = subprocess.run(
@@ -66,6 +73,7 @@ def machine() -> dict[str, Any]:
         "commit": commit.stdout.strip(),
         "python": platform.python_version(),
         "system": platform.platform(),
+        "processor": processor(),
         "cores": len(os.sched_getaffinity(0)),
         "versions": {name: version(name) for name in names},
     }
@@ -103,16 +111,15 @@ def table(rows: list[tuple[shapes.Shape, Summary]]) -> Table:
         made.add_column(column, justify="left" if column == "shape" else "right", no_wrap=True)
     made.add_column("load", justify="right")
     for shape, of in rows:
-        busy = of.cores[GENERATOR]
         made.add_row(
             shape.title,
             f"{of.rate:,.0f}",
             f"{of.spread:.0%}",
             f"{of.p50 / 1000:.2f}",
             f"{of.p99 / 1000:.2f}",
-            f"{sum(us for name, us in of.cpu_us.items() if name != GENERATOR):.1f}",
+            f"{of.servers_us:.1f}",
             *(f"{of.cpu_us[name]:.1f}" for name in ("edge-a", "nats-server", "worker", "edge-b")),
-            f"{busy:.0%}{' (it is the limit)' if busy > BUSY else ''}",
+            f"{of.cores[GENERATOR]:.0%}",
         )
     return made
 
@@ -166,6 +173,9 @@ def main(
         raise typer.Exit(1) from None
     rows = [(each, summarise(of)) for each, of in runs.items()]
     console.print(table(rows))
+    for each, of in rows:
+        for doubt in of.doubts():
+            console.print(f"[yellow]{each.title}: {doubt}[/yellow]")
     about = machine()
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"relay-{about['date'].replace(':', '')}.json"

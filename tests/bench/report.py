@@ -8,10 +8,12 @@ import msgspec
 
 GENERATOR = "generator"
 BOTTLENECK = 0.9  # of a core: a generator that uses more measures itself
+STRANGERS = 0.1  # cores used by processes that are not measured: from here on the machine is not quiet
+LATE = 0.2  # of the p99: a generator that sends later than this measures itself
 
 
-class Latency(msgspec.Struct, frozen=True):
-    """From when a payload was due to when it was read, µs."""
+class Times(msgspec.Struct, frozen=True):
+    """Percentiles, µs."""
 
     p50: float
     p99: float
@@ -24,10 +26,10 @@ class Check(msgspec.Struct, frozen=True):
 
     sent: int
     received: int
-    gaps: int
-    repeats: int
+    gaps: int  # numbers skipped
+    repeats: int  # numbers that came again, or late
     damaged: int
-    missing: int
+    missing: int  # not there a while after the last was sent
 
 
 class ProcessUse(msgspec.Struct, frozen=True):
@@ -46,9 +48,11 @@ class Run(msgspec.Struct, frozen=True):
     connections: int
     seconds: float
     processes: dict[str, ProcessUse]
+    strangers: float = 0.0  # cores used by processes that are not measured
     payloads: int = 0
     payloads_per_second: float = 0.0
-    latency_us: Latency | None = None
+    latency_us: Times | None = None  # from when a payload was due to when it was read
+    lateness_us: Times | None = None  # open loop: from when it was due to when it was written
     check: Check | None = None
 
 
@@ -70,18 +74,39 @@ class Summary(NamedTuple):
     p99: float  # µs
     cpu_us: dict[str, float]  # per payload, by process
     cores: dict[str, float]  # busy, by process
+    strangers: float  # cores, the most of any run
+    lateness: float  # p99 in µs; 0 in closed loop
+
+    @property
+    def servers_us(self) -> float:
+        """CPU-µs per payload of all processes but the generator."""
+        return sum(us for name, us in self.cpu_us.items() if name != GENERATOR)
+
+    def doubts(self) -> list[str]:
+        """Say what speaks against these figures, a few words each; nothing when nothing does."""
+        found = []
+        if self.cores.get(GENERATOR, 0) > BOTTLENECK:
+            found.append(f"the generator is the bottleneck: {self.cores[GENERATOR]:.0%} of a core")
+        if self.lateness > LATE * self.p99:
+            found.append(f"the generator sent late: p99 {self.lateness / 1000:.1f} ms")
+        if self.strangers > STRANGERS:
+            found.append(f"other processes used {self.strangers:.2f} cores")
+        return found
 
 
 def summarise(runs: Sequence[Run]) -> Summary:
     """Take the medians of runs of one shape."""
     rates = [run.payloads_per_second for run in runs]
     latencies = [run.latency_us for run in runs if run.latency_us is not None]
+    late = [run.lateness_us.p99 for run in runs if run.lateness_us is not None]
     names = runs[0].processes
     return Summary(
         rate=median(rates),
         spread=(max(rates) - min(rates)) / median(rates),
         p50=median(latency.p50 for latency in latencies),
         p99=median(latency.p99 for latency in latencies),
-        cpu_us={name: median(run.processes[name].cpu_us or 0.0 for run in runs) for name in names},
+        cpu_us={name: median(run.processes[name].cpu_us for run in runs) for name in names},
         cores={name: median(run.processes[name].cores for run in runs) for name in names},
+        strangers=max(run.strangers for run in runs),
+        lateness=median(late) if late else 0.0,
     )

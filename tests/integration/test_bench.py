@@ -1,12 +1,18 @@
-"""The load generator counts every payload; here it finds none lost, repeated or damaged."""
+"""The load generator: it finds nothing wrong with the relay, and everything wrong with an edge that errs."""
 
+import asyncio
+import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
 
 from bench import generator, relay
+from bench.report import Check, Run
 from bench.shapes import parse
 
 
@@ -21,11 +27,12 @@ def program(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def stack(nats_server: object) -> Iterator[relay.Stack]:
+def stack() -> Iterator[relay.Stack]:
     with relay.stack() as running:
         yield running
 
 
+@pytest.mark.servers
 @pytest.mark.parametrize("shape", ["3x4:64", "3x300:1024+both", "2x2:60000", "5@500:64"])
 def test_every_payload_of_a_load_arrives_once_in_order_undamaged(
     program: Path, stack: relay.Stack, shape: str
@@ -37,3 +44,139 @@ def test_every_payload_of_a_load_arrives_once_in_order_undamaged(
     assert run.payloads > 0
     assert run.check is not None
     assert run.check.received == run.check.sent > 0
+
+
+@pytest.mark.servers
+def test_idle_connections_are_held_and_their_memory_is_told(program: Path, stack: relay.Stack) -> None:
+    run = generator.run(
+        program,
+        stack.ports,
+        stack.pids,
+        ["--pairs", "20", "--idle", "0.2"],
+        app="idle",
+        warmup=0.1,
+        seconds=1,
+    )
+    assert run.valid
+    assert run.connections == 40
+    assert run.check is None
+    assert all(use.rss_kib > 0 for use in run.processes.values())
+    assert set(run.processes) == {"generator", *stack.pids}
+
+
+# -- an edge that errs
+
+Fault = Callable[[int, str], list[str]]  # number and text of a payload → the texts that are delivered
+
+
+class Swap:
+    """Deliver the fifth payload after the sixth."""
+
+    def __init__(self) -> None:
+        self.held: list[str] = []
+
+    def __call__(self, n: int, text: str) -> list[str]:
+        if n == 5:
+            self.held.append(text)
+            return []
+        held, self.held = self.held, []
+        return [text, *held]
+
+
+@contextlib.asynccontextmanager
+async def edges(fault: Fault) -> AsyncIterator[tuple[int, int]]:
+    """Two ports of one process that plays both edges and the relay, for one pair, one way."""
+    sockets: dict[str, asyncio.Future[ServerConnection]] = {
+        name: asyncio.get_running_loop().create_future() for name in ("a0", "b0")
+    }
+
+    async def device(socket: ServerConnection) -> None:
+        assert socket.request is not None
+        own = parse_qs(urlsplit(socket.request.path).query)["id"][0]
+        other = "b0" if own == "a0" else "a0"
+        await socket.send("Connected and handled by nobody")
+        sockets[own].set_result(socket)
+        peer = await sockets[other]
+        await socket.send(f"I matched with device '{other}'!")
+        n = 0
+        with contextlib.suppress(ConnectionClosed):
+            async for text in socket:
+                assert isinstance(text, str)
+                for delivered in fault(n, f"device {own} says: {text}"):
+                    await peer.send(delivered)
+                n += 1
+
+    async with (
+        serve(device, "127.0.0.1", 0, compression=None) as a,
+        serve(device, "127.0.0.1", 0, compression=None) as b,
+    ):
+        yield a.sockets[0].getsockname()[1], b.sockets[0].getsockname()[1]
+
+
+async def load(program: Path, fault: Fault) -> Run:
+    async with edges(fault) as ports:
+        return await asyncio.to_thread(
+            generator.run,
+            program,
+            ports,
+            {"edge": os.getpid()},
+            parse("1x4:64").options,
+            app="test",
+            warmup=0,
+            seconds=0.5,
+        )
+
+
+def counted(run: Run) -> dict[str, int]:
+    assert isinstance(run.check, Check)
+    return {
+        name: count
+        for name in ("gaps", "repeats", "damaged", "missing")
+        if (count := getattr(run.check, name))
+    }
+
+
+def at_five(change: Callable[[str], list[str]]) -> Fault:
+    """Err with the fifth payload only."""
+    return lambda n, text: change(text) if n == 5 else [text]
+
+
+async def test_with_an_edge_that_does_not_err_it_finds_nothing_wrong(program: Path) -> None:
+    run = await load(program, lambda _, text: [text])
+    assert run.valid
+    assert counted(run) == {}
+    assert run.payloads > 5
+
+
+@pytest.mark.parametrize(
+    ("fault", "found"),
+    [
+        pytest.param(at_five(lambda text: []), {"gaps": 1}, id="lost"),
+        pytest.param(at_five(lambda text: [text, text]), {"repeats": 1}, id="twice"),
+        pytest.param(Swap(), {"gaps": 1, "repeats": 1}, id="out of order"),
+        pytest.param(at_five(lambda text: [text[:-1] + "~"]), {"damaged": 1}, id="a byte changed"),
+        pytest.param(at_five(lambda text: [text[:-1]]), {"damaged": 1}, id="cut short"),
+        pytest.param(at_five(lambda text: [text + "x"]), {"damaged": 1}, id="too long"),
+        pytest.param(at_five(lambda text: [text.replace("a0", "a1")]), {"damaged": 1}, id="another sender's"),
+        pytest.param(lambda n, text: [text] if n < 5 else [], {"missing": 4}, id="nothing after the fifth"),
+    ],
+)
+async def test_what_an_edge_does_wrong_is_counted_and_makes_the_run_invalid(
+    program: Path, fault: Fault, found: dict[str, int]
+) -> None:
+    run = await load(program, fault)
+    assert counted(run) == found
+    assert not run.valid
+
+
+async def test_an_edge_that_greets_wrongly_is_named(program: Path) -> None:
+    async def device(socket: ServerConnection) -> None:
+        await socket.send("hello")
+        await socket.wait_closed()
+
+    async with serve(device, "127.0.0.1", 0, compression=None) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(generator.GeneratorError, match="heard 'hello' where 'Connected and handled by"):
+            await asyncio.to_thread(
+                generator.run, program, (port, port), {}, [], app="test", warmup=0, seconds=0.3
+            )

@@ -1,0 +1,69 @@
+#define _GNU_SOURCE
+#include "options.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "measure.h"
+
+struct options opt = {
+    .pairs = 1, .window = 1, .size = 64, .warmup = 1, .seconds = 5, .host = "127.0.0.1", .app = "bench",
+};
+
+static const char usage[] =
+    "usage: load --ports A,B [options]\n"
+    "Connect pairs of devices, a<i> at port A and b<i> at port B, send payloads from a<i> to b<i>,\n"
+    "check and time them. Prints one JSON object; exit code 0 when every payload came once, in order\n"
+    "and undamaged.\n\n"
+    "  --pairs N         pairs of devices [1]\n"
+    "  --window N        closed loop: payloads in flight per sender [1]\n"
+    "  --rate R          open loop: payloads per second in total, whatever has arrived\n"
+    "  --size BYTES      of a payload, 24 to 60000 [64]\n"
+    "  -2, --both-ways   from b<i> to a<i>, too\n"
+    "  --warmup S        seconds before measuring begins [1]\n"
+    "  --seconds S       seconds of measuring [5]\n"
+    "  --idle S          send nothing: hold the connections for S seconds\n"
+    "  --app NAME        app of the devices [bench]\n"
+    "  --host ADDRESS    of the edges, IPv4 [127.0.0.1]\n"
+    "  --pids NAME=PID,… processes whose CPU time and memory are measured\n";
+
+void parse(int count, char **words) {
+    static const struct option options[] = {
+        {"ports", 1, 0, 'p'},   {"pairs", 1, 0, 'n'},  {"window", 1, 0, 'w'}, {"rate", 1, 0, 'r'},
+        {"size", 1, 0, 's'},    {"both-ways", 0, 0, '2'}, {"warmup", 1, 0, 'W'}, {"seconds", 1, 0, 'd'},
+        {"idle", 1, 0, 'i'},    {"app", 1, 0, 'a'},    {"host", 1, 0, 'H'},   {"pids", 1, 0, 'P'},
+        {"help", 0, 0, 'h'},    {0, 0, 0, 0},
+    };
+    for (int option; (option = getopt_long(count, words, "2h", options, NULL)) != -1;) {
+        switch (option) {
+        case 'p': sscanf(optarg, "%d,%d", &opt.ports[0], &opt.ports[1]); break;
+        case 'n': opt.pairs = atoi(optarg); break;
+        case 'w': opt.window = atoi(optarg); break;
+        case 'r': opt.rate = atof(optarg); break;
+        case 's': opt.size = atoi(optarg); break;
+        case '2': opt.both_ways = true; break;
+        case 'W': opt.warmup = atof(optarg); break;
+        case 'd': opt.seconds = atof(optarg); break;
+        case 'i': opt.idle = atof(optarg); break;
+        case 'a': opt.app = optarg; break;
+        case 'H': opt.host = optarg; break;
+        case 'P':
+            for (char *word = strtok(optarg, ","); word; word = strtok(NULL, ",")) {
+                char *equals = strchr(word, '=');
+                if (!equals || atoi(equals + 1) <= 0) fail("--pids wants NAME=PID, got %s", word);
+                *equals = 0;
+                add_process(word, atoi(equals + 1));
+            }
+            break;
+        case 'h': fputs(usage, stdout); exit(0);
+        default: fputs(usage, stderr); exit(2);
+        }
+    }
+    if (optind < count || opt.ports[0] <= 0 || opt.ports[1] <= 0 || opt.pairs < 1 || opt.window < 1 ||
+        opt.size < STAMP || opt.size > MAX_SIZE || opt.rate < 0 || opt.warmup < 0 || opt.seconds <= 0) {
+        fputs(usage, stderr);
+        exit(2);
+    }
+}

@@ -1,0 +1,24 @@
+/* The command line of the load generator. */
+#ifndef OPTIONS_H
+#define OPTIONS_H
+
+#include <stdbool.h>
+
+enum {
+    NUMBER = 8, TIME = 16, STAMP = NUMBER + TIME, /* bytes at the head of a payload */
+    MAX_SIZE = 60000,                             /* of a payload */
+};
+
+struct options {
+    int ports[2], pairs, window, size;
+    double rate, warmup, seconds, idle;
+    bool both_ways;
+    const char *host, *app;
+};
+
+extern struct options opt;
+
+/* Read the command line and add the processes it names; end the process when it cannot be used. */
+void parse(int count, char **words);
+
+#endif
