@@ -1,7 +1,6 @@
 """The bridge between a real bus and a real RabbitMQ."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -167,9 +166,7 @@ async def test_a_restart_goes_on_where_it_stopped(
         for number in range(1000):
             bus.payloads(number)
         await eventually(lambda: messages)
-        begin = time.monotonic()
         await asyncio.to_thread(service.terminate)
-        assert time.monotonic() - begin < 3
         await asyncio.to_thread(service.restart)
         await eventually(lambda: len(messages) >= 1000)
     assert [int(message.body) for message in messages] == list(range(1000))
@@ -182,7 +179,5 @@ async def test_readiness_says_who_is_away(nats_server: NatsServer, start: Start)
     status, text = service.get("/system/readiness")
     assert (status, "NATS" in text, "RabbitMQ" in text) == (503, True, True)
     assert service.get("/system/liveness")[0] == 200
-    begin = time.monotonic()
     service.terminate()
-    assert time.monotonic() - begin < 3
     assert service.process.returncode == 0

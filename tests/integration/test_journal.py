@@ -3,7 +3,6 @@
 import asyncio
 import json
 import random
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -172,14 +171,12 @@ async def test_readiness_says_that_the_bus_is_away(nats_server: NatsServer, star
 
 
 @pytest.mark.parametrize("away", [False, True], ids=["bus there", "bus away"])
-async def test_sigterm_ends_it_cleanly_and_quickly(nats_server: NatsServer, start: Start, away: bool) -> None:
+async def test_sigterm_ends_it_cleanly(nats_server: NatsServer, start: Start, away: bool) -> None:
     service = journal(start, nats_server)
     if away:
         nats_server.kill()
         await eventually(lambda: service.get("/system/readiness")[0] == 503)
-    begin = time.monotonic()
     service.terminate()
-    assert time.monotonic() - begin < 3
     assert service.process.returncode == 0
 
 
