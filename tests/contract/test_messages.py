@@ -16,6 +16,7 @@ from cloudmatch_bus.messages import (
     DeviceRecord,
     Heartbeat,
     PairRecord,
+    Position,
     encode,
 )
 
@@ -30,6 +31,7 @@ DECODERS = {
     "departures": messages.decode_departure,
     "pairs": messages.decode_pair,
     "heartbeats": messages.decode_heartbeat,
+    "positions": messages.decode_position,
 }
 SAMPLES = [(kind, sample) for kind, samples in GOLDEN.items() for sample in samples]
 
@@ -64,6 +66,7 @@ def test_records_have_golden_samples_with_all_their_fields() -> None:
         "departures": Departure,
         "pairs": PairRecord,
         "heartbeats": Heartbeat,
+        "positions": Position,
     }
     for kind, struct in structs.items():
         assert {f.encode_name for f in msgspec.structs.fields(struct)} in [set(s) for s in GOLDEN[kind]]

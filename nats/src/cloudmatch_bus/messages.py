@@ -141,12 +141,31 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
 
 
 class SeekPartner(Request, frozen=True, kw_only=True, tag="seek"):
-    """Put the device into the pool, or say again what it is: asked once, or after any doubt."""
+    """Put the device into the pool, or say again what it is: asked once, and after any doubt.
+
+    With `resume`, a connection goes on where the one before it with the same `token` stopped.
+    """
 
     lat: float
     lon: float
     radius: float | None = None  # metres; None: the planar rule of 2019
     tag: str | None = None
+    place: int = 0  # how often the device has moved: of two places, the one with the larger count is newer
+    start: int = 0  # µs since 1970 when the edge's process started
+    grace: float = 0.0  # s for which the device may be away; 0: when its connection drops it has left
+    token: str = ""  # of the session, which outlives its connections; "": it does not
+    resume: bool = False
+
+
+class StepAway(Request, frozen=True, kw_only=True, tag="away"):
+    """The connection is not there (any more). Its device may return within its grace; without one it has
+    left."""
+
+
+class LeaveMatch(Request, frozen=True, kw_only=True, tag="unmatch"):
+    """End this match; both wait again, but not for each other."""
+
+    match: int
 
 
 class LeavePool(Request, frozen=True, kw_only=True, tag="leave"):
@@ -160,7 +179,7 @@ class LeavePool(Request, frozen=True, kw_only=True, tag="leave"):
     peer: str | None = None
 
 
-AnyRequest = SeekPartner | LeavePool
+AnyRequest = SeekPartner | StepAway | LeaveMatch | LeavePool
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
@@ -181,10 +200,29 @@ class DevicePaired(Answer, frozen=True, kw_only=True, tag="paired"):
     match: int
     peer: str
     distance: float  # metres
+    met: int = 0  # the device's connection (its `session`) that the match was made with
+    peer_edge: str = ""
+    peer_session: int = 0
+    peer_away: bool = False
+
+
+class PeerAway(Answer, frozen=True, kw_only=True, tag="peer_away"):
+    """The connection `peer_session` of the peer is gone; its grace runs."""
+
+    match: int
+    peer_session: int
+
+
+class PeerReturned(Answer, frozen=True, kw_only=True, tag="peer_back"):
+    """The peer has a connection, its newest, on this edge."""
+
+    match: int
+    peer_edge: str
+    peer_session: int
 
 
 class DeviceUnpaired(Answer, frozen=True, kw_only=True, tag="unpaired"):
-    """The device's match is over; it waits again."""
+    """The device's match is over; it waits again. `reason`: left, unmatched, expired or replaced."""
 
     match: int
     reason: str
@@ -198,11 +236,28 @@ class DeviceGone(Answer, frozen=True, kw_only=True, tag="gone"):
     """The device is not in the pool (any more)."""
 
 
-AnyAnswer = DeviceWaiting | DevicePaired | DeviceUnpaired | DeviceReplaced | DeviceGone
+AnyAnswer = (
+    DeviceWaiting | DevicePaired | PeerAway | PeerReturned | DeviceUnpaired | DeviceReplaced | DeviceGone
+)
+
+
+class Position(msgspec.Struct, frozen=True, kw_only=True):
+    """How far one end of a match is, told to the other end after either has changed its edge.
+
+    Travels on the subject of acks, with the shape `subjects.POSITION`; whoever hears a question answers.
+    Payloads are numbered from 0, for each direction.
+    """
+
+    edge: str  # that tells
+    session: int  # of the connection that it tells of
+    next: int  # number of the payload expected next
+    taken: int  # all before are in the device's hands
+    base: int | None = None  # all from here on can be sent again; None: that depends on your answer
+    question: bool = False
 
 
 class DeviceRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A device in the bucket, under ``dev.<app>.<device>``: waiting, or in a match."""
+    """A device in the bucket, under ``dev.<app>.<device>``: waiting, in a match, or away."""
 
     app: str
     device: str
@@ -215,6 +270,13 @@ class DeviceRecord(msgspec.Struct, frozen=True, kw_only=True):
     match: int | None = None
     peer: str | None = None
     distance: float | None = None  # metres
+    place: int = 0
+    start: int = 0
+    grace: float = 0.0  # s
+    token: str = ""
+    met: int = 0  # the session that the match was made with
+    away: int | None = None  # ms since 1970; since when it has no connection
+    former: str | None = None  # whom it parted from: not its partner again before it has had another
 
 
 class Departure(msgspec.Struct, frozen=True, kw_only=True):
@@ -243,8 +305,9 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     """A process lives, or is about to leave."""
 
     role: str  # edge or worker
-    name: str  # of this process; no other has or had it
+    name: str  # of this process; no other has it, and no other worker had it
     leaving: bool = False
+    start: int = 0  # µs since 1970 when the process started
 
 
 encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
@@ -255,3 +318,4 @@ decode_device: Callable[[bytes], DeviceRecord] = msgspec.json.Decoder(DeviceReco
 decode_departure: Callable[[bytes], Departure] = msgspec.json.Decoder(Departure).decode
 decode_pair: Callable[[bytes], PairRecord] = msgspec.json.Decoder(PairRecord).decode
 decode_heartbeat: Callable[[bytes], Heartbeat] = msgspec.json.Decoder(Heartbeat).decode
+decode_position: Callable[[bytes], Position] = msgspec.json.Decoder(Position).decode

@@ -9,9 +9,10 @@ last, so that ``nats sub 'cm.v1.demo.*.*.dev42'`` shows all that one device says
     cm.v1.<app>.dn.<edge>.<dev>           frames, match-engine → the edge that holds <dev>
     cm.v1.<app>.ack.<edge>.<dev>.<epoch>.<seq>.<shape>   reply address of a frame
     cm.v1.<app>.match.<cellpart>.<dev>    pairing requests (queue group)
-    cm.v1.<app>.ctl.<edge>.<dev>          paired, unpaired, replaced: match-engine → edge
+    cm.v1.<app>.ctl.<edge>.<dev>          paired, unpaired, replaced, away, back: match-engine → edge
     cm.v1.<app>.ev.<kind>.<dev>           facts, kept in the stream EVENTS
     cm.v1.sys.hb.<edge|worker>.<id>       heartbeats
+    cm.v1.sys.probe.<edge>                asked of an edge that was silent: do you live?
 """
 
 import re
@@ -121,7 +122,29 @@ class ReplyAddress(NamedTuple):
         return f"{ROOT}.{self.app}.ack.{self.edge}.{self.device}.{self.epoch}."
 
 
-ACK = "a"  # in the place of the shape: this message is a cumulative ack
+# In the place of the shape: what a message on this subject is, when it is not the address of frames.
+ACK = "a"  # a cumulative ack; its payload is made by `ack_payload`
+LAST_ACK = "e"  # the same, and the last: another edge holds the device now
+POSITION = "p"  # a `messages.Position`
+
+
+def ack_payload(taken: int, session: int) -> bytes:
+    """What an ack says besides the number of the frame expected next.
+
+    Args:
+        taken: all frames before are in the device's hands.
+        session: of the connection that acknowledges.
+    """
+    return b"%d %d" % (taken, session)
+
+
+def parse_ack(payload: bytes) -> tuple[int, int] | None:
+    """Read (taken, session) of an ack's payload; None when it is not one."""
+    try:
+        taken, session = payload.split()
+        return int(taken), int(session)
+    except ValueError:
+        return None
 
 
 def parse_reply(address: str) -> ReplyAddress | None:
@@ -184,3 +207,13 @@ def every_heartbeat(role: str) -> str:
 def heartbeat(role: str, name: str) -> str:
     """Where a process of `role` (``edge`` or ``worker``) says that it lives."""
     return f"{ROOT}.sys.hb.{role}.{token(name)}"
+
+
+def probe(edge: str) -> str:
+    """Where an edge is asked whether it lives."""
+    return f"{ROOT}.sys.probe.{token(edge)}"
+
+
+def every_match_of(partition: int) -> str:
+    """Pairing requests of one partition's cells: what its owner subscribes to, in `QUEUE`."""
+    return f"{ROOT}.*.match.{partition}.*"
