@@ -15,7 +15,7 @@ SOURCES := $(ROOMS:%=%/src) deploy/local
 LOCAL := exec env PYTHONPATH=deploy/local $(BIN)/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up test test-faults check format bench-relay trace queues clean pristine
+.PHONY: help setup up test test-faults check format bench-relay bench-facts trace queues clean pristine
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ format: setup ## Put all Python files into their form
 
 bench-relay: setup ## Measure the relay; needs a C compiler [ARGS='--quick']
 	@PYTHONPATH=tests:deploy/local $(BIN)/python -m bench.relay $(ARGS)
+
+bench-facts: setup ## Measure journal, bridge and analytics [ARGS='--quick journal']
+	@PYTHONPATH=tests:deploy/local $(BIN)/python -m bench.facts $(ARGS)
 
 trace: setup ## Show what is said on the bus [DEVICE=a] [APP=demo]
 	@exec $(BIN)/cloudmatch-trace $(if $(APP),--app '$(APP)') $(DEVICE)
