@@ -78,7 +78,7 @@ async def _all(chosen: dict[str, Measure], progress: Progress, quick: bool) -> l
 def main(
     part: Annotated[list[str] | None, typer.Argument(help="Which parts. Default: all.")] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Seconds, not minutes; the figures are rough.")
+        bool, typer.Option("--quick", help="Seconds, not minutes; rough figures.")
     ] = False,
     folder: Annotated[Path, typer.Option(help="Where the JSON goes.")] = ROOT / ".run" / "bench",
 ) -> None:

@@ -61,11 +61,14 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Events(msgspec.Struct, frozen=True, kw_only=True):
-    """A page of the journal, oldest first. `next` is the `after` of the following page, for ever."""
+    """A page of the journal, oldest first."""
 
     events: list[Event]
-    next: int
-    more: bool  # whether the journal goes on behind `next` already
+    next: Annotated[int, Meta(description="The `after` of the following page, for ever.")]
+    more: Annotated[bool, Meta(description="Whether the journal goes on behind `next` already.")]
+    begins: Annotated[
+        int, Meta(description="Where the journal now begins: events before this were let go. 0: none was.")
+    ]
 
 
 class Way(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,9 +100,9 @@ def _device_id(request: Request[Any, Any, Any]) -> str:
     return unquote(raw.partition(b"?")[0].split(b"/", 3)[3])
 
 
-def _page(page: Page) -> Events:
+def _page(page: Page, begins: int) -> Events:
     events = [Event(position=position, fact=fact) for position, fact in page.entries]
-    return Events(events=events, next=page.next, more=page.more)
+    return Events(events=events, next=page.next, more=page.more, begins=begins)
 
 
 def _match(state: MatchState) -> Match:
@@ -160,12 +163,12 @@ def handlers(
         request: Request[Any, Any, Any], app: App = "default", after: After = 0, limit: Limit = 100
     ) -> Events:
         """Page through the events that name a device."""
-        return _page(store.read(after, limit, device=(app, _device_id(request))))
+        return _page(store.read(after, limit, device=(app, _device_id(request))), store.begins)
 
     @get("/events", sync_to_thread=False)
     def events(after: After = 0, limit: Limit = 100, type: Type = None) -> Events:  # noqa: A002 # its public name
         """Page through the whole journal."""
-        return _page(store.read(after, limit, kind=type))
+        return _page(store.read(after, limit, kind=type), store.begins)
 
     @get("/match/{match_id:int}", sync_to_thread=False)
     def match(match_id: FromPath[int]) -> Match:

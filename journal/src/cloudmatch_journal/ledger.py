@@ -22,7 +22,7 @@ from cloudmatch_bus.messages import (
     PayloadsDelivered,
 )
 
-VERSION = 1  # of the rules: a state saved under other rules is folded anew
+VERSION = 2  # of the rules: a state saved under other rules is folded anew
 
 
 class DeviceState(msgspec.Struct, kw_only=True):
@@ -66,6 +66,7 @@ class MatchState(msgspec.Struct, kw_only=True):
     ended_at: int | None = None
     ended_by: str | None = None  # whose going ended it
     reason: str | None = None
+    position: int = 0  # of the last fact about it
     ways: list[Way]
 
 
@@ -92,14 +93,17 @@ class Ledger:
         return len(self._devices) + len(self._matches)
 
     @classmethod
-    def decode(cls, saved: bytes) -> "Ledger":
+    def decode(cls, saved: bytes, *, any_rules: bool = False) -> "Ledger":
         """Read what `encode` gave.
+
+        Args:
+            any_rules: take it though it was made by other rules: its facts may be gone.
 
         Raises:
             ValueError: it cannot be read, or was made by other rules.
         """
         books = msgspec.json.decode(saved, type=Books)
-        if books.version != VERSION:
+        if books.version != VERSION and not any_rules:
             raise ValueError(f"made by version {books.version} of the rules, not {VERSION}")
         return cls(books)
 
@@ -120,6 +124,13 @@ class Ledger:
     def match(self, match: int) -> MatchState | None:
         """Give what is known of a match; None when no fact named it."""
         return self._matches.get(match)
+
+    def forget(self, before: int) -> int:
+        """Forget the matches that have ended and whose facts all are before this position; give how many."""
+        over = [m.match for m in self._matches.values() if m.ended_at is not None and m.position < before]
+        for match in over:
+            del self._matches[match]
+        return len(over)
 
     def fold(self, position: int, fact: AnyFact) -> bool:
         """Take a fact in; False when it was in already."""
@@ -156,6 +167,7 @@ class Ledger:
             ways = [Way(sender=device, receiver=peer), Way(sender=peer, receiver=device)]
             state = MatchState(match=match, app=app, devices=(device, peer), ways=ways)
             self._matches[match] = state
+        state.position = self.position
         return state
 
     def _connected(self, fact: DeviceConnected) -> None:

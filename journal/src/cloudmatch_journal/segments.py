@@ -7,7 +7,7 @@ that says what is in it, and it is never written again.
 
 import re
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -27,6 +27,7 @@ class Seal(msgspec.Struct, frozen=True, kw_only=True):
     count: int
     size: int  # bytes
     crc32: int
+    newest: int  # ms since 1970; when the last of its events happened
     devices: frozenset[str]  # `name` of every device that a document names
 
 
@@ -93,6 +94,18 @@ def whole(data: bytes) -> tuple[list[Document], int]:
     return documents, good
 
 
+class _Position(msgspec.Struct):
+    position: int
+
+
+def entries(data: bytes) -> Iterator[tuple[int, AnyFact]]:
+    """Give position and fact of each line of a segment that is whole: what `fact` gives, but quickly."""
+    position = msgspec.json.Decoder(_Position).decode
+    found = msgspec.json.Decoder(AnyFact).decode
+    for line in data.split(b"\n")[:-1]:
+        yield position(line).position, found(line)
+
+
 def seal(documents: list[Document], data: bytes) -> Seal:
     """Make the seal of a segment that holds these documents, as `data`."""
     return Seal(
@@ -101,6 +114,7 @@ def seal(documents: list[Document], data: bytes) -> Seal:
         count=len(documents),
         size=len(data),
         crc32=zlib.crc32(data),
+        newest=max(d["at"] for d in documents),
         devices=frozenset(each for d in documents for each in names(d)),
     )
 

@@ -6,8 +6,10 @@ never on the age of the journal.
 
     append   keep a batch (each position once), on disk when it returns
     read     a page of what was kept, by position
+    replay   all of it, quickly
     load     the saved state of whoever folds the events, or None
     save     that state, whole or not at all
+    let_go   the oldest segments, once a state that knows them is saved
 """
 
 import fcntl
@@ -28,21 +30,17 @@ from tinydb.table import Document as Row
 from tinydb.table import Table
 
 from cloudmatch_bus.messages import AnyFact
-from cloudmatch_journal import segments
+from cloudmatch_journal import files, segments
+from cloudmatch_journal.files import BASE, STATE, StoreError
 from cloudmatch_journal.segments import Document, Seal
 
 log = logging.getLogger("store")
 
 TABLE = "events"
-STATE = "state.json"
 KEPT_OPEN = 4  # sealed segments that stay in memory after they were read
 SCANNED = 8  # segments that one page may look through
 
 Entry = tuple[int, AnyFact]
-
-
-class StoreError(RuntimeError):
-    """The folder cannot be used, or a segment is damaged; the message names it."""
 
 
 class Page(NamedTuple):
@@ -66,7 +64,7 @@ class AppendOnly(Storage):
 
     def __init__(self, path: Path, documents: list[Document], size: int) -> None:
         self._rows: dict[str, Document] = {str(d["position"]): d for d in documents}
-        self._size = size  # bytes that are surely on disk
+        self.size = size  # bytes that are surely on disk
         self._file = path.open("ab", buffering=0)
 
     def read(self) -> dict[str, dict[str, Any]] | None:
@@ -87,32 +85,13 @@ class AppendOnly(Storage):
                 rest = rest[self._file.write(rest) :]
             os.fsync(self._file.fileno())
         except OSError:
-            os.ftruncate(self._file.fileno(), self._size)
+            os.ftruncate(self._file.fileno(), self.size)
             raise
-        self._size += len(added)
+        self.size += len(added)
         self._rows = rows
 
     def close(self) -> None:
         self._file.close()
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Put a file there, whole or not at all."""
-    new = path.with_suffix(".new")
-    with new.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 class Store:
@@ -134,16 +113,18 @@ class Store:
             self._lock.close()
             raise StoreError(f"{folder} is in use by another journal") from None
         self._sealed: list[Seal] = []
+        self._sealed_size = 0  # bytes
+        self._gone = 0  # segments let go since the folder was opened; place p is `_sealed[p - _gone]`
+        self._shortened = (folder / BASE).exists()  # whether any were let go, ever
         self._opened: dict[int, _Segments] = {}  # sealed ones, by first position, the last used last
-        # device → in which segments it is named: indexes of `_sealed`, its length for the one that grows
+        # device → in which segments it is named, by place; the one that grows is behind the sealed ones
         self._where: dict[str, array[int]] = {}
         # the segment that grows
         self._current: _Segments | None = None
         self._first = 0
         self._count = 0
         self.position = 0  # of the last event kept; 0: none
-        found = (segments.first_position(path.name) for path in folder.iterdir())
-        for first in sorted(first for first in found if first is not None):
+        for first in files.firsts(folder):
             self._open(first)
 
     def close(self) -> None:
@@ -193,14 +174,14 @@ class Store:
         """
         wanted = _condition(after, kind, device)
         entries: list[Entry] = []
-        first = bisect_right(self._sealed, after, key=lambda seal: seal.last)
-        places: Sequence[int] = range(first, len(self._sealed) + (self._current is not None))
+        first = self._gone + bisect_right(self._sealed, after, key=lambda seal: seal.last)
+        places: Sequence[int] = range(first, self._growing + (self._current is not None))
         if device is not None:
             named = self._where.get(segments.name(*device), array("L"))
             places = named[bisect_left(named, first) :]
         for scanned, place in enumerate(places):
             if scanned == SCANNED:
-                return Page(entries, self._sealed[place - 1].last, True)
+                return Page(entries, self._sealed[place - 1 - self._gone].last, True)
             entries += self._search(self._segment(place), wanted, limit - len(entries))
             if len(entries) == limit:
                 last = entries[-1][0]
@@ -208,56 +189,99 @@ class Store:
         return Page(entries, max(after, self.position), False)
 
     def replay(self, after: int) -> Iterator[Entry]:
-        """Give all events behind position `after`, oldest first.
+        """Give all events behind position `after`, oldest first. Nothing may be kept or let go meanwhile.
 
         Raises:
             StoreError: a segment is damaged.
         """
-        more = True
-        while more:
-            entries, after, more = self.read(after, self._segment_size)
-            yield from entries
+        for seal in self._sealed[bisect_right(self._sealed, after, key=lambda seal: seal.last) :]:
+            yield from _behind(after, files.sealed(self._folder, seal))
+        if self._current is not None:
+            yield from _behind(after, files.segment(self._folder, self._first).read_bytes())
 
-    def load(self) -> bytes | None:
-        """Give the state that was saved last; None when there is none or it is damaged."""
+    @property
+    def begins(self) -> int:
+        """Position before which events were let go; 0 when none was."""
+        if not self._shortened:
+            return 0
+        return self._sealed[0].first if self._sealed else self._first
+
+    @property
+    def spare(self) -> Sequence[Seal]:
+        """The segments that may be let go, oldest first: full, and not the last event's."""
+        return self._sealed if self._current is not None else self._sealed[:-1]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all events kept."""
+        growing = self._current.storage if self._current is not None else None
+        return self._sealed_size + (growing.size if isinstance(growing, AppendOnly) else 0)
+
+    def load(self, name: str = STATE) -> bytes | None:
+        """Give the state that was saved last, `STATE` or `BASE`; None when there is none or it is damaged."""
         try:
-            check, _, state = (self._folder / STATE).read_bytes().partition(b"\n")
+            check, _, state = (self._folder / name).read_bytes().partition(b"\n")
         except FileNotFoundError:
             return None
         if check != b"%08x" % zlib.crc32(state):
-            log.warning("%s is damaged: the state is made anew", self._folder / STATE)
+            log.warning("%s is damaged", self._folder / name)
             return None
         return state
 
-    def save(self, state: bytes) -> None:
+    def save(self, state: bytes, name: str = STATE) -> None:
         """Save a state, whole or not at all."""
-        _write(self._folder / STATE, b"%08x\n%b" % (zlib.crc32(state), state))
+        files.write(self._folder / name, b"%08x\n%b" % (zlib.crc32(state), state))
+
+    def let_go(self, count: int, state: bytes) -> None:
+        """Remove the oldest `count` of the `spare` segments, once `state` is saved as the base.
+
+        Args:
+            state: it must hold all that is folded from them.
+        """
+        self.save(state, BASE)
+        self._shortened = True
+        for _ in range(count):
+            gone = self._sealed[0]
+            seal = files.seal(self._folder, gone.first)
+            files.remove(self._folder, gone.first)
+            if (database := self._opened.pop(gone.first, None)) is not None:
+                database.close()
+            del self._sealed[0]
+            self._sealed_size -= gone.size
+            self._gone += 1
+            self._forget(seal.devices if seal is not None else list(self._where))
+
+    def _forget(self, names: Iterable[str]) -> None:
+        """Note that the segments which have gone name nobody any more."""
+        for each in names:
+            places = self._where.get(each, array("L"))
+            del places[: bisect_left(places, self._gone)]
+            if not places:
+                self._where.pop(each, None)
+
+    @property
+    def _growing(self) -> int:
+        """Place of the segment that grows."""
+        return self._gone + len(self._sealed)
 
     def _index(self, names: Iterable[str]) -> None:
         """Note that the segment behind the sealed ones names these devices."""
-        place = len(self._sealed)
+        place = self._growing
         for each in names:
             places = self._where.setdefault(each, array("L"))
             if not places or places[-1] != place:
                 places.append(place)
 
-    def _path(self, first: int) -> Path:
-        return self._folder / segments.segment_name(first)
-
     def _open(self, first: int) -> None:
         """Take in a segment that is there: by its seal, or else as the one that grows."""
         if self._current is not None:  # it was full, and the crash came before its seal
             self._seal()
-        try:
-            seal = msgspec.json.decode((self._folder / segments.seal_name(first)).read_bytes(), type=Seal)
-        except (FileNotFoundError, msgspec.DecodeError):
-            pass
-        else:
+        if (seal := files.seal(self._folder, first)) is not None:
             self._index(seal.devices)
             self._remember(seal)
             self.position = seal.last
             return
-        path = self._path(first)
+        path = files.segment(self._folder, first)
         data = path.read_bytes()
         documents, good = segments.whole(data)
         if good < len(data):
@@ -274,36 +298,32 @@ class Store:
             self._seal()
 
     def _begin(self, first: int) -> None:
-        self._current = _Segments(self._path(first), [], 0, storage=AppendOnly)
+        self._current = _Segments(files.segment(self._folder, first), [], 0, storage=AppendOnly)
         self._first, self._count = first, 0
-        _sync(self._folder)
+        files.sync(self._folder)
 
     def _seal(self) -> None:
         assert self._current is not None
-        data = self._path(self._first).read_bytes()
+        data = files.segment(self._folder, self._first).read_bytes()
         seal = segments.seal([dict(row) for row in self._current.table(TABLE)], data)
-        _write(self._folder / segments.seal_name(self._first), msgspec.json.encode(seal))
+        files.write(self._folder / segments.seal_name(self._first), msgspec.json.encode(seal))
         self._remember(seal)
         self._keep_open(self._first, self._current)
         self._current = None
 
     def _remember(self, seal: Seal) -> None:
+        self._sealed_size += seal.size
         self._sealed.append(msgspec.structs.replace(seal, devices=frozenset()))  # they are in the index
 
     def _segment(self, place: int) -> _Segments:
-        if place == len(self._sealed):
+        if place == self._growing:
             assert self._current is not None
             return self._current
-        seal = self._sealed[place]
+        seal = self._sealed[place - self._gone]
         database = self._opened.pop(seal.first, None)
         if database is None:
-            path = self._path(seal.first)
-            try:
-                data = path.read_bytes()
-            except FileNotFoundError:
-                raise StoreError(f"{path} is missing") from None
-            if not segments.intact(data, seal):
-                raise StoreError(f"{path} is damaged: it is not what its seal says")
+            data = files.sealed(self._folder, seal)
+            path = files.segment(self._folder, seal.first)
             database = _Segments(path, segments.whole(data)[0], len(data), storage=AppendOnly)
         self._keep_open(seal.first, database)
         return database
@@ -317,6 +337,10 @@ class Store:
     def _search(database: _Segments, wanted: QueryLike, limit: int) -> Iterable[Entry]:
         found = database.table(TABLE).search(wanted)
         return [(row["position"], segments.fact(row)) for row in found[:limit]]
+
+
+def _behind(after: int, data: bytes) -> Iterator[Entry]:
+    return (entry for entry in segments.entries(data) if entry[0] > after)
 
 
 def _condition(after: int, kind: str | None, device: tuple[str, str] | None) -> QueryLike:

@@ -25,6 +25,10 @@ def test_a_whole_segment_reads_back_whole() -> None:
     assert segments.whole(DATA) == (DOCUMENTS, len(DATA))
 
 
+def test_the_quick_way_of_reading_gives_the_same() -> None:
+    assert list(segments.entries(DATA)) == [(d["position"], segments.fact(d)) for d in DOCUMENTS]
+
+
 @given(
     st.integers(0, len(DATA)), st.sampled_from([b"", b"\0\0\0", b"{", b"]\n", b"null\n", b'{"a":1}\n{}\n'])
 )
@@ -49,6 +53,7 @@ def test_names_of_segments_sort_like_their_positions() -> None:
 def test_a_seal_says_what_is_in_the_segment() -> None:
     seal = segments.seal(DOCUMENTS, DATA)
     assert (seal.first, seal.last, seal.count, seal.size) == (5, 9, 3, len(DATA))
+    assert seal.newest == 2
     assert seal.devices == {segments.name("x", d) for d in ("a", "b", "é\n\u2028")} | {
         segments.name("y", "a"),
         segments.name("y", "b"),

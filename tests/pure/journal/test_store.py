@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from cloudmatch_bus.messages import AnyFact, MatchMade, PayloadsDelivered
-from cloudmatch_journal.store import SCANNED, Store, StoreError
+from cloudmatch_bus.messages import AmountReported, AnyFact, MatchMade, PayloadsDelivered
+from cloudmatch_journal.files import BASE, StoreError
+from cloudmatch_journal.store import SCANNED, Store
 
 SIZE = 4
 
@@ -217,3 +218,56 @@ def test_a_saved_state_comes_back_unless_it_is_damaged(journal: Reopened) -> Non
     assert journal.store.load() is None
     state.write_bytes(b"")
     assert journal.store.load() is None
+
+
+def test_segments_that_are_let_go_are_gone_and_the_rest_is_as_it_was(journal: Reopened) -> None:
+    fill(journal.store, 4 * SIZE + 1)
+    assert journal.store.begins == 0
+    before = journal.store.size
+    journal.store.let_go(2, b"state")
+    for store in (journal.store, journal.again()):
+        assert store.begins == 2 * SIZE + 1
+        assert store.position == 4 * SIZE + 1
+        assert store.size == sum(f.stat().st_size for f in journal.files("*.jsonl")) < before
+        assert everything(store) == entries(*range(2 * SIZE + 1, 4 * SIZE + 2))
+        assert store.read(0, 3).entries == entries(9, 10, 11)
+        assert store.read(0, 100, device=("x", "c")).entries == entries(9, 12, 15)
+        assert store.load(BASE) == b"state"
+    assert len(journal.files("*.seal")) == 2
+
+
+def test_pages_go_on_over_what_was_let_go_meanwhile(journal: Reopened) -> None:
+    fill(journal.store, 5 * SIZE)
+    page = journal.store.read(0, 3)
+    journal.store.let_go(1, b"")
+    journal.store.append(entries(21))
+    assert journal.store.read(page.next, 3) == (entries(5, 6, 7), 7, True)
+    journal.store.let_go(2, b"")
+    assert journal.store.read(7, 100).entries == entries(*range(13, 22))
+    fill(journal.store, 8 * SIZE)
+    assert journal.store.read(0, 100, device=("x", "c")).entries == entries(15, 18, 21, 24, 27, 30)
+
+
+def test_a_device_is_found_only_where_it_still_is(journal: Reopened) -> None:
+    journal.store.append([(1, AmountReported(app="x", at=1, device="z", event_type="bytesSent", amount=1))])
+    fill(journal.store, 3 * SIZE)
+    journal.store.let_go(1, b"")
+    assert journal.store.read(0, 10, device=("x", "z")) == ([], 3 * SIZE, False)
+
+
+def test_the_segment_of_the_last_event_stays(journal: Reopened) -> None:
+    fill(journal.store, 2 * SIZE)
+    assert [seal.first for seal in journal.store.spare] == [1]
+    fill(journal.store, 2 * SIZE + 1)
+    assert [seal.first for seal in journal.store.spare] == [1, SIZE + 1]
+
+
+@pytest.mark.parametrize("removed", ["seal", "nothing"])
+def test_a_crash_while_segments_are_let_go_leaves_a_journal_in_order(journal: Reopened, removed: str) -> None:
+    fill(journal.store, 3 * SIZE + 1)
+    journal.store.save(b"state", BASE)
+    if removed == "seal":
+        journal.files("*.seal")[0].unlink()
+    store = journal.again()
+    assert everything(store) == entries(*range(1, 3 * SIZE + 2))
+    assert len(store.spare) == 3

@@ -11,7 +11,9 @@ from cloudmatch_bus.feed import Delivery, DownstreamError
 from cloudmatch_bus.health import Health
 from cloudmatch_bus.http import application
 from cloudmatch_bus.messages import AmountReported, DeviceConnected, MatchMade, PayloadsDelivered
+from cloudmatch_journal.files import StoreError
 from cloudmatch_journal.gateway import handlers
+from cloudmatch_journal.retention import DAY, Retention
 from cloudmatch_journal.store import Store
 from cloudmatch_journal.worker import Journal
 
@@ -60,6 +62,11 @@ def sent(journal: Journal) -> int:
     return state.bytes_sent
 
 
+async def fill(journal: Journal, last: int) -> None:
+    for position in range(1, last + 1):
+        await journal.take([payload(position)])
+
+
 async def test_a_repeated_batch_changes_nothing(journal: Journal) -> None:
     await journal.take([payload(1), payload(2)])
     await journal.take([payload(2), payload(3)])
@@ -97,7 +104,7 @@ async def test_the_state_is_the_same_after_a_restart_whatever_became_of_the_save
         case "damaged":
             saved.write_bytes(saved.read_bytes()[:-2] + b"!!")
         case "of other rules":
-            store.save(journal.ledger.encode().replace(b'"version":1', b'"version":0'))
+            store.save(journal.ledger.encode().replace(b'"version":2', b'"version":0'))
         case "ahead":
             journal.ledger.fold(99, payload(99).fact)
             journal.save()
@@ -114,6 +121,63 @@ async def test_a_start_folds_only_what_came_since_the_save(
     with caplog.at_level("INFO"):
         Journal(store, SIZE)
     assert "2 events folded from position 10" in caplog.text
+
+
+async def test_the_state_survives_the_events_that_were_let_go(store: Store, tmp_path: Path) -> None:
+    journal = Journal(store, SIZE, Retention(days=1))
+    await fill(journal, 10)
+    journal.retain(now=10 * DAY)
+    assert (store.begins, sent(journal)) == (9, 40)
+    for state in ("as it is", "missing", "damaged"):
+        saved = tmp_path / "state.json"
+        if state == "missing":
+            saved.unlink(missing_ok=True)
+        elif state == "damaged":
+            saved.write_bytes(b"rubbish")
+        again = Journal(store, SIZE)
+        assert (sent(again), again.ledger.position) == (40, 10)
+        assert again.ledger.match(7) is not None  # it goes on
+
+
+async def test_a_base_that_was_lost_is_made_anew_from_the_state(store: Store, tmp_path: Path) -> None:
+    journal = Journal(store, SIZE, Retention(days=1))
+    await fill(journal, 10)
+    journal.retain(now=10 * DAY)
+    journal.save()
+    tmp_path.joinpath("base.json").write_bytes(b"rubbish")
+    Journal(store, SIZE)
+    tmp_path.joinpath("state.json").unlink()
+    assert sent(Journal(store, SIZE)) == 40
+
+
+async def test_a_journal_whose_states_are_all_lost_refuses_to_guess(store: Store, tmp_path: Path) -> None:
+    journal = Journal(store, SIZE, Retention(days=1))
+    await fill(journal, 10)
+    journal.retain(now=10 * DAY)
+    tmp_path.joinpath("state.json").unlink(missing_ok=True)
+    tmp_path.joinpath("base.json").write_bytes(b"rubbish")
+    with pytest.raises(StoreError, match=r"before position 9 were let go.*base\.json"):
+        Journal(store, SIZE)
+
+
+async def test_what_is_too_much_goes_as_events_come(store: Store) -> None:
+    journal = Journal(store, SIZE, Retention(size=1000))
+    await fill(journal, 200)
+    assert store.begins > 1
+    assert store.size < 1000 + 2 * SIZE * 120  # until the next save there may be more
+    assert sent(journal) == 800
+
+
+async def test_pages_say_where_the_journal_begins(client: TestClient[Any], journal: Journal) -> None:
+    await fill(journal, 6)
+    assert client.get("/events").json()["begins"] == 0
+    journal.store.let_go(1, journal.ledger.encode())
+    for path in ("/events", "/device/events/a", "/events?after=5"):
+        assert client.get(path).json()["begins"] == 5
+    assert [e["position"] for e in client.get("/events").json()["events"]] == [5, 6]
+    assert client.get("/device/state/a").json()["bytesSent"] == 24
+    schema = client.get("/schema/openapi.json").json()
+    assert "let go" in schema["components"]["schemas"]["Events"]["properties"]["begins"]["description"]
 
 
 def test_a_report_of_2019_is_thanked_and_published(
