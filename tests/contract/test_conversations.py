@@ -1,0 +1,62 @@
+"""The shared conversations of cloudmatch.v1 have the form of their schema, and leave nothing out."""
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+FOLDER = Path(__file__).parents[2] / "edge/conformance"
+CONVERSATIONS: list[dict[str, Any]] = json.loads((FOLDER / "conversations.json").read_text(encoding="utf-8"))
+STEPS = [step for conversation in CONVERSATIONS for step in conversation["steps"]]
+
+
+def types(side: str) -> set[str]:
+    """Give the types of all frames that one side says."""
+    frames = [step[side] for step in STEPS if side in step]
+    return {frame["type"] for frame in frames if isinstance(frame, dict) and "type" in frame}
+
+
+def test_the_conversations_have_the_form_of_their_schema() -> None:
+    schema = json.loads((FOLDER / "schema.json").read_text(encoding="utf-8"))
+    validator = jsonschema.Draft202012Validator(schema)
+    validator.check_schema(schema)
+    assert [f"{'/'.join(map(str, e.path))}: {e.message}" for e in validator.iter_errors(CONVERSATIONS)] == []
+
+
+def test_every_conversation_has_a_name_of_its_own() -> None:
+    names = [conversation["name"] for conversation in CONVERSATIONS]
+    assert len(set(names)) == len(names)
+
+
+def test_every_conversation_begins_with_a_connection_and_every_drop_but_the_last_is_followed_by_one() -> None:
+    for conversation in CONVERSATIONS:
+        heard = [next(iter(s)) for s in conversation["steps"] if not {"event", "call"} & set(s)]
+        assert heard[0] == "connect", conversation["name"]
+        for before, after in itertools.pairwise(heard):
+            assert (before == "drop") == (after == "connect"), conversation["name"]
+
+
+@pytest.mark.parametrize("side", ["server", "client"])
+def test_every_type_of_the_protocol_is_said(side: str) -> None:
+    protocol = {
+        "client": {"message", "ack", "unmatch", "locate", "leave", "ping"},
+        "server": {"welcome", "waiting", "matched", "message", "ack", "receipt", "peer_away", "peer_back"}
+        | {"peer_left", "resumed", "gap", "error", "pong"},
+    }
+    assert protocol[side] <= types(side)
+    assert any("binary" in step[side] for step in STEPS if isinstance(step.get(side), dict))
+
+
+def test_every_error_every_reason_and_every_close_code_occurs() -> None:
+    said = [step["server"] for step in STEPS if "server" in step]
+    errors = {frame["code"] for frame in said if frame.get("type") == "error"}
+    assert errors == {
+        *("bad_json", "bad_message", "unknown_type", "not_matched", "payload_too_large", "rate_limited")
+    }
+    reasons = {frame["reason"] for frame in said if frame.get("type") == "peer_left"}
+    assert reasons == {"left", "unmatched", "expired", "replaced"}
+    codes = {step["drop"] for step in STEPS if "drop" in step}
+    assert codes == {None, 1000, 1001, 1003, 1007, 1009, 1011, 1012, 1013, 4001, 4003, 4008}
