@@ -5,6 +5,8 @@ WORKERS ?= 1
 FAULTS ?= 100
 PAIRS ?= 20
 RATE ?= 3000
+KILLS ?= 50
+OUTAGE ?= 60
 APP ?=
 DEVICE ?=
 ARGS ?=
@@ -15,7 +17,7 @@ SOURCES := $(ROOMS:%=%/src) deploy/local
 LOCAL := exec env PYTHONPATH=deploy/local $(BIN)/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up test test-faults check format bench-relay bench-facts trace queues clean pristine
+.PHONY: help setup up test test-faults test-kills check format bench-relay bench-facts trace queues clean pristine
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +34,10 @@ test: setup ## Run all tests, with real servers [ARGS='-k device -x']
 test-faults: setup ## Break a whole stack while devices talk [SEED=…] [FAULTS=100] [PAIRS=20] [RATE=3000]
 	@exec env PYTHONPATH=tests:deploy/local $(BIN)/python -m faults --faults '$(FAULTS)' --pairs '$(PAIRS)' \
 	  --rate '$(RATE)' $(if $(SEED),--seed '$(SEED)') $(ARGS)
+
+test-kills: setup ## Kill journal and bridge under load, stop RabbitMQ for long [KILLS=50] [OUTAGE=60] [SEED=…]
+	@$(BIN)/pytest -s tests/integration/test_kills.py --kills '$(KILLS)' --outage '$(OUTAGE)' \
+	  $(if $(SEED),--kill-seed '$(SEED)') $(ARGS)
 
 check: setup ## Run linters, type checks and the tests that need no server
 	$(BIN)/ruff check .

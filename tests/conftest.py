@@ -22,6 +22,16 @@ hypothesis.settings.load_profile("house")
 SERVERS = {"nats_server", "rabbitmq", "own_rabbitmq", "amqp_url", "kafka_broker", "start"}
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of the tests that a longer run makes more of."""
+    group = parser.getgroup("cloudmatch")
+    group.addoption("--kills", type=int, default=5, help="how often a process is killed under load")
+    group.addoption("--outage", type=float, default=3.0, help="seconds for which RabbitMQ is away")
+    group.addoption(
+        "--kill-seed", type=int, default=None, help="of the moments at which processes are killed"
+    )
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what uses a server, so that `-m "not servers"` needs none."""
     for item in items:

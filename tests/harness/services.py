@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+import subprocess
 import tempfile
 import urllib.error
 import urllib.request
@@ -10,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.processes import BIN, Process
+from harness.processes import BIN, Process, environment
 from harness.waiting import eventually_sync
 
 LISTENS = r"listens at (http://\S+:\d+)"
@@ -72,6 +73,18 @@ class Service:
         """Give the sum of a metric over all its labels; 0 when it is not there."""
         pattern = rf"^{re.escape(name)}(?:\{{[^}}]*\}})? (\S+)"
         return sum(map(float, re.findall(pattern, self.get("/metrics")[1], re.MULTILINE)))
+
+    def ask(self, *command: str, deadline: float = 60) -> subprocess.CompletedProcess[str]:
+        """Run a command of the same console script, with the same settings, beside the process."""
+        return subprocess.run(
+            [BIN / self.name, *command],
+            env=environment(self.env),
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=deadline,
+            check=False,
+        )
 
     def kill(self) -> None:
         """End the process by SIGKILL."""

@@ -2,8 +2,8 @@
 
 import asyncio
 import json
-import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -39,6 +39,10 @@ def pages(service: Service, path: str) -> list[dict[str, Any]]:
 
 def numbers(service: Service) -> list[int]:
     return [event["fact"]["at"] for event in pages(service, "/events")]
+
+
+def files(service: Service, pattern: str) -> list[Path]:
+    return list(Path(service.env["CLOUDMATCH_RUN_DIR"], "journal").glob(pattern))
 
 
 async def test_the_story_of_a_match_is_told(nats_server: NatsServer, start: Start) -> None:
@@ -79,30 +83,6 @@ async def test_a_report_goes_through_the_bus_and_a_bad_one_nowhere(
     await eventually(lambda: service.get("/device/state/a")[0] == 200)
     assert service.get_json("/device/state/a")["bytesSent"] == 5
     assert [event["fact"]["type"] for event in pages(service, "/events")] == ["reported"]
-
-
-async def test_kills_under_load_lose_nothing_and_repeat_nothing(
-    nats_server: NatsServer, start: Start
-) -> None:
-    service = journal(start, nats_server)
-    async with facts(nats_server.url) as bus:
-
-        async def load() -> None:
-            for _ in range(60):
-                for _ in range(100):
-                    bus.payloads(1)
-                await bus.kept()
-
-        loading = asyncio.create_task(load())
-        for _ in range(4):
-            # at any moment: a pause that differs, not a wait for anything
-            await asyncio.sleep(random.uniform(0.0, 0.5))  # noqa: S311 # no secret
-            service.kill()
-            await asyncio.to_thread(service.restart)
-        await loading
-        await eventually(lambda: service.get_json("/device/state/b")["messagesReceived"] == bus.count)
-    assert numbers(service) == list(range(1, 6001))
-    assert service.get_json("/device/state/a")["bytesSent"] == 6000
 
 
 async def test_a_bus_that_dies_and_returns_costs_nothing(nats_server: NatsServer, start: Start) -> None:
@@ -186,3 +166,83 @@ async def test_a_folder_in_use_is_refused_with_a_sentence(nats_server: NatsServe
     with pytest.raises(AssertionError, match="is in use by another journal") as failure:
         start("journal", env)
     assert "Traceback" not in str(failure.value)
+
+
+async def test_verify_finds_nothing_while_the_service_writes_and_every_fault_that_is_planted(
+    nats_server: NatsServer, start: Start
+) -> None:
+    service = journal(start, nats_server)
+    async with facts(nats_server.url) as bus:
+        for number in range(1000):
+            bus.payloads(number)
+            if number == 500:
+                await bus.bus.jetstream().publish(subjects.ev("default", "left", "a"), b"no fact")
+        checked = await asyncio.to_thread(service.ask, "verify")
+        assert (checked.returncode, checked.stdout) == (0, ""), checked
+        await eventually(lambda: service.metric("cloudmatch_journal_events_total") == 1000)
+    checked = await asyncio.to_thread(service.ask, "verify")
+    assert (checked.returncode, checked.stdout) == (0, "")
+    assert "1,000 events in 4 segments, held against 1,001 messages" in checked.stderr
+
+    service.terminate()
+    growing = max(files(service, "*.jsonl"))
+    lines = growing.read_bytes().splitlines(keepends=True)
+    places = [json.loads(line)["position"] for line in lines]
+    changed = lines[10].replace(b'"receiver":"b"', b'"receiver":"c"')
+    # without 5, 10 changed, 21 before 20, 30 twice
+    growing.write_bytes(
+        b"".join(
+            [
+                *lines[:5],
+                *lines[6:10],
+                changed,
+                *lines[11:20],
+                lines[21],
+                lines[20],
+                *lines[22:31],
+                *lines[30:],
+            ]
+        )
+    )
+    checked = await asyncio.to_thread(service.ask, "verify")
+    assert checked.returncode == 1
+    assert sorted(checked.stdout.splitlines()) == sorted(
+        f"{fault:<17}  position {places[at]}  {growing.name}"
+        for fault, at in (("missing", 5), ("different", 10), ("out of order", 20), ("twice", 30))
+    )
+
+
+async def test_export_gives_what_the_service_has_written(nats_server: NatsServer, start: Start) -> None:
+    service = journal(start, nats_server)
+    async with facts(nats_server.url) as bus:
+        for number in range(700):
+            bus.payloads(number)
+        await eventually(lambda: service.metric("cloudmatch_journal_events_total") == 700)
+    exported = await asyncio.to_thread(service.ask, "export", "--device", "b")
+    assert exported.returncode == 0
+    lines = [json.loads(line) for line in exported.stdout.splitlines()]
+    assert [line["sizes"] for line in lines] == [[number] for number in range(700)]
+    assert [line["position"] for line in lines] == [e["position"] for e in pages(service, "/events")]
+
+
+async def test_what_was_let_go_is_still_counted_and_does_not_come_again(
+    nats_server: NatsServer, start: Start
+) -> None:
+    limit = {"CLOUDMATCH_JOURNAL_RETENTION_BYTES": "50000", "CLOUDMATCH_JOURNAL_SEGMENT_SIZE": "100"}
+    service = start("journal", {"CLOUDMATCH_NATS_URL": nats_server.url, **limit})
+    async with facts(nats_server.url) as bus:
+        for _ in range(2000):
+            bus.payloads(1)
+        await eventually(lambda: service.metric("cloudmatch_journal_events_total") == 2000)
+        begins = service.get_json("/events")["begins"]
+        assert pages(service, "/events")[0]["position"] == begins > 0
+        service.kill()
+        files(service, "state.json")[0].unlink()
+        await asyncio.to_thread(service.restart)
+        bus.payloads(1)
+        await eventually(lambda: service.metric("cloudmatch_journal_events_total") == 1)
+    assert service.get_json("/device/state/a")["bytesSent"] == 2001
+    assert service.get_json("/events")["begins"] >= begins
+    assert service.metric("cloudmatch_journal_size_bytes") < 150_000
+    checked = await asyncio.to_thread(service.ask, "verify")
+    assert (checked.returncode, checked.stdout) == (0, "")

@@ -1,14 +1,28 @@
-"""Run the journal."""
+"""Run the journal, or one of its commands."""
+
+import typer
 
 from cloudmatch_bus.service import run
 from cloudmatch_bus.settings import NatsSettings
+from cloudmatch_journal.commands import command
 from cloudmatch_journal.settings import JournalSettings
-from cloudmatch_journal.worker import serve
+
+
+@command.callback(invoke_without_command=True)
+def journal(context: typer.Context) -> None:
+    """Keep every fact of the bus and answer about them over HTTP, until SIGTERM.
+
+    Settings are environment variables CLOUDMATCH_JOURNAL_…; the commands read the same ones.
+    """
+    if context.invoked_subcommand is None:
+        from cloudmatch_journal.worker import serve  # the commands start quicker without it
+
+        run(serve, NatsSettings, JournalSettings)
 
 
 def main() -> None:
-    """Run the journal until SIGTERM."""
-    run(serve, NatsSettings, JournalSettings)
+    """Run what the command line says."""
+    command()
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ def sealed(folder: Path, by: Seal) -> bytes:
     except FileNotFoundError:
         raise StoreError(f"{path} is missing") from None
     if not segments.intact(data, by):
-        raise StoreError(f"{path} is damaged: it is not what its seal says")
+        raise damaged(path)
     return data
 
 
@@ -81,8 +81,21 @@ def remove(folder: Path, first: int) -> None:
     segment(folder, first).unlink(missing_ok=True)
 
 
-def whole(folder: Path, first: int) -> tuple[list[Document], list[bytes]]:
-    """Give what is whole in a segment: its documents, and each one's line."""
-    data = segment(folder, first).read_bytes()
+def whole(folder: Path, first: int, by: Seal | None = None) -> tuple[list[Document], list[bytes]]:
+    """Give what is whole in a segment: its documents, and each one's line.
+
+    Raises:
+        StoreError: it is not what its seal says.
+        FileNotFoundError: it has been let go.
+    """
+    path = segment(folder, first)
+    data = path.read_bytes()
+    if by is not None and not segments.intact(data, by):
+        raise damaged(path)
     documents, good = segments.whole(data)
     return documents, data[:good].splitlines(keepends=True)
+
+
+def damaged(path: Path) -> StoreError:
+    """Make the error that names a damaged segment."""
+    return StoreError(f"{path} is damaged: it is not what its seal says")

@@ -13,13 +13,12 @@ from litestar.types import ControllerRouterHandler
 from msgspec import Meta
 
 from cloudmatch_bus.messages import AmountReported, AnyFact
-from cloudmatch_journal.ledger import Ledger, MatchState
+from cloudmatch_journal.ledger import Kind, Ledger, MatchState
 from cloudmatch_journal.store import Page, Store
 
 Id = Annotated[str, Meta(min_length=1, max_length=64)]
 # beyond this no sum is exact in every JSON reader
 Amount = Annotated[int, Meta(gt=-(10**15), lt=10**15)]
-Kind = Literal["connected", "left", "matched", "unmatched", "delivered", "reported"]
 
 App = Annotated[str, QueryParameter(name="app", description="The device's app.")]
 After = Annotated[int, QueryParameter(name="after", ge=0, description="Only events behind this position.")]

@@ -10,6 +10,8 @@ may stand in either order, so every rule here gives the same result in any order
 A fact is counted once: one at or before the ledger's position is known already.
 """
 
+from typing import Literal
+
 import msgspec
 
 from cloudmatch_bus.messages import (
@@ -21,6 +23,8 @@ from cloudmatch_bus.messages import (
     MatchMade,
     PayloadsDelivered,
 )
+
+Kind = Literal["connected", "left", "matched", "unmatched", "delivered", "reported"]  # of fact
 
 VERSION = 2  # of the rules: a state saved under other rules is folded anew
 

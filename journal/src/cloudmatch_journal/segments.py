@@ -63,10 +63,15 @@ def name(app: str, device: str) -> str:
     return msgspec.json.encode((app, device)).decode()
 
 
+def devices(of: Document) -> set[str]:
+    """Give the devices that a document names."""
+    found = (of.get(field) for field in ("device", "peer", "sender", "receiver"))
+    return {device for device in found if device is not None}
+
+
 def names(of: Document) -> set[str]:
     """Give the `name`s of the devices that a document names."""
-    found = (of.get(field) for field in ("device", "peer", "sender", "receiver"))
-    return {name(of["app"], device) for device in found if device is not None}
+    return {name(of["app"], device) for device in devices(of)}
 
 
 def lines(documents: Iterable[Document]) -> bytes:

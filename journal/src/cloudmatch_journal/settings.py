@@ -1,10 +1,12 @@
 """The journal's settings."""
 
+from pathlib import Path
 from typing import Annotated
 
 from msgspec import Meta
 
-from cloudmatch_bus.settings import Port, PositiveInt, Settings
+from cloudmatch_bus.service import Environment
+from cloudmatch_bus.settings import CommonSettings, Port, PositiveInt, Settings
 
 
 class JournalSettings(Settings, frozen=True, kw_only=True):
@@ -26,3 +28,8 @@ class JournalSettings(Settings, frozen=True, kw_only=True):
     retention_bytes: Annotated[
         int, Meta(ge=0, description="Bytes of events beyond which the oldest full segments go. 0: never.")
     ] = 0
+
+
+def folder(environment: Environment) -> Path:
+    """Give the folder of the segments."""
+    return Path(environment[JournalSettings].folder or Path(environment[CommonSettings].run_dir) / "journal")

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import time
-from pathlib import Path
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -15,12 +14,12 @@ from cloudmatch_bus.health import Health
 from cloudmatch_bus.messages import AmountReported
 from cloudmatch_bus.provision import session
 from cloudmatch_bus.service import Environment
-from cloudmatch_bus.settings import CommonSettings, NatsSettings
+from cloudmatch_bus.settings import NatsSettings
 from cloudmatch_journal.files import BASE, STATE, StoreError
 from cloudmatch_journal.gateway import handlers
 from cloudmatch_journal.ledger import Ledger
 from cloudmatch_journal.retention import Retention
-from cloudmatch_journal.settings import JournalSettings
+from cloudmatch_journal.settings import JournalSettings, folder
 from cloudmatch_journal.store import Store
 
 log = logging.getLogger("journal")
@@ -167,9 +166,8 @@ class Journal:
 async def serve(environment: Environment, stop: asyncio.Event) -> None:
     """Run the journal until `stop`."""
     settings = environment[JournalSettings]
-    folder = Path(settings.folder or Path(environment[CommonSettings].run_dir) / NAME)
     try:
-        store = Store(folder, settings.segment_size)
+        store = Store(folder(environment), settings.segment_size)
         retention = Retention(settings.retention_days, settings.retention_bytes)
         journal = Journal(store, settings.segment_size, retention)
     except StoreError as error:

@@ -5,13 +5,15 @@ acknowledged comes again, perhaps later than what follows it: after a crash, 30 
 
 `Follower` keeps its place itself, beside what it writes: one process gets every fact in order, and goes
 on at once where it stopped, whatever happened to it, to the connection or to the server.
+
+`history` reads a part of the stream once, and disturbs neither.
 """
 
 import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import NamedTuple
 
 import msgspec
@@ -203,3 +205,60 @@ class Follower(_Reader):
                 self._failures = 0
                 _read.inc(len(deliveries))
                 return True
+
+
+async def extent(bus: Bus) -> tuple[int, int]:
+    """Give the positions of the first and the last message in EVENTS; the first is larger when it is empty.
+
+    Raises:
+        TimeoutError: JetStream does not answer, or has no such stream.
+    """
+    try:
+        state = (await bus.jetstream().stream_info(streams.EVENTS)).state
+    except NatsError as error:
+        raise TimeoutError(f"cannot read EVENTS: {error!r}") from error
+    return state.first_seq, state.last_seq
+
+
+async def history(
+    bus: Bus, name: str, after: int, upto: int
+) -> AsyncIterator[list[tuple[int, AnyFact | None]]]:
+    """Give position and fact of all messages behind `after`, up to `upto`, in order, in batches.
+
+    A message that is no fact has None.
+
+    Raises:
+        TimeoutError: the bus does not answer, or lost a message on the way.
+    """
+    consumer = f"{name}-{secrets.token_hex(4)}"
+    try:
+        made = await bus.jetstream().add_consumer(streams.EVENTS, streams.follower(consumer, after))
+    except NatsError as error:
+        raise TimeoutError(f"cannot read EVENTS: {error!r}") from error
+    never = asyncio.Event()
+    pull = Pull(bus, consumer, never)
+    order, over = 0, made.num_pending == 0
+    try:
+        while not over:
+            batch: list[tuple[int, AnyFact | None]] = []
+            for message in await pull.messages():
+                order += 1
+                if message.order != order:
+                    raise TimeoutError(f"the connection lost a message before position {message.position}")
+                over = message.pending == 0 or message.position >= upto
+                if message.position <= upto:
+                    batch.append((message.position, _fact(message.payload)))
+            if pull.silent > SILENCE:
+                raise TimeoutError("the bus does not answer any more")
+            yield batch
+    finally:
+        await pull.close()
+        with contextlib.suppress(NatsError, TimeoutError):  # else the server forgets it by itself
+            await asyncio.wait_for(bus.jetstream().delete_consumer(streams.EVENTS, consumer), 0.5)
+
+
+def _fact(payload: bytes) -> AnyFact | None:
+    try:
+        return decode_fact(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None

@@ -26,13 +26,14 @@ class Message(NamedTuple):
     reply: str  # where its ack goes
     position: int  # stream sequence
     order: int  # of this delivery, among all of the consumer: 1, 2, 3…
+    pending: int  # messages that the consumer has not delivered yet
 
 
 def _message(subject: str, reply: str, payload: bytes) -> Message:
     # $JS.ACK.[<domain>.<account>.]<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<ns>.<pending>
     tokens = reply.split(".")
     at = 5 if len(tokens) == 9 else 7
-    return Message(subject, payload, reply, int(tokens[at]), int(tokens[at + 1]))
+    return Message(subject, payload, reply, int(tokens[at]), int(tokens[at + 1]), int(tokens[at + 3]))
 
 
 class Pull:

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import uvloop
 
@@ -31,7 +31,7 @@ class Environment:
         return settings
 
 
-def prepare(*groups: type[Settings]) -> Environment:
+def prepare(*groups: type[Settings], stream: TextIO = sys.stdout) -> Environment:
     """Read the settings and set up logging; end the process with a sentence where a setting is wrong."""
     try:
         environment = Environment(*groups, environ=os.environ)
@@ -39,7 +39,7 @@ def prepare(*groups: type[Settings]) -> Environment:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(2) from None
     logging.basicConfig(
-        stream=sys.stdout,
+        stream=stream,
         level=environment[CommonSettings].log_level,
         format="%(levelname)s %(name)s: %(message)s",
     )

@@ -1,0 +1,79 @@
+"""Processes that handle facts are killed at random moments under load: ``make test-kills KILLS=50``."""
+
+import asyncio
+import random
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from harness import NatsServer, Service, eventually
+from harness.facts import Facts, facts
+
+pytestmark = pytest.mark.servers
+
+Start = Callable[..., Service]
+LIFE = 0.7  # s from a start to the kill, at most
+
+
+@pytest.fixture
+def kills(request: pytest.FixtureRequest) -> int:
+    return int(request.config.getoption("--kills"))
+
+
+@pytest.fixture
+def moments(request: pytest.FixtureRequest) -> random.Random:
+    seed = request.config.getoption("--kill-seed")
+    seed = secrets.randbelow(1_000_000) if seed is None else seed
+    print(f"--kill-seed {seed}")  # noqa: T201 # pytest shows it with a failure only
+    return random.Random(seed)  # noqa: S311 # no secret
+
+
+@asynccontextmanager
+async def load(bus: Facts) -> AsyncIterator[None]:
+    """Publish facts of one payload, some 2,000 a second, meanwhile."""
+    over = asyncio.Event()
+
+    async def publish() -> None:
+        while not over.is_set():
+            for _ in range(50):
+                bus.payloads(1)
+            await bus.kept()
+            await asyncio.sleep(0.025)  # a steady load, not all that the machine can
+
+    publishing = asyncio.create_task(publish())
+    yield
+    over.set()
+    await publishing
+
+
+async def kill(service: Service, times: int, moments: random.Random) -> None:
+    """Kill the service so often, each time soon after it has started again, at any moment."""
+    for _ in range(times):
+        await asyncio.sleep(moments.uniform(0.0, LIFE))
+        service.kill()
+        # not until it is ready: what it does before must bear a kill as well
+        await asyncio.to_thread(service.restart, ready=False)
+    await asyncio.to_thread(service.wait_ready)
+
+
+@pytest.mark.timeout(1800)
+async def test_a_journal_killed_again_and_again_has_every_event_once(
+    nats_server: NatsServer, start: Start, kills: int, moments: random.Random
+) -> None:
+    settings = {
+        "CLOUDMATCH_NATS_URL": nats_server.url,
+        "CLOUDMATCH_JOURNAL_SEGMENT_SIZE": "300",  # many are sealed and many states saved meanwhile
+    }
+    service = start("journal", settings)
+    async with facts(nats_server.url) as bus:
+        async with load(bus):
+            await kill(service, kills, moments)
+        await eventually(lambda: service.get_json("/device/state/b")["messagesReceived"] == bus.count, 60)
+    assert service.get_json("/device/state/a")["bytesSent"] == bus.count
+    checked = await asyncio.to_thread(service.ask, "verify")
+    assert (checked.returncode, checked.stdout) == (0, ""), checked.stdout
+    assert f"{bus.count:,} events" in checked.stderr
+    assert f"against {bus.count:,} messages" in checked.stderr
+    print(checked.stderr)  # noqa: T201 # the same
