@@ -13,7 +13,7 @@ ARGS ?=
 
 BIN := .venv/bin
 ROOMS := nats edge match-engine journal bridge-rabbit analytics
-SOURCES := $(ROOMS:%=%/src) deploy/local
+SOURCES := $(ROOMS:%=%/src) edge/clients/python/src deploy/local
 LOCAL := exec env PYTHONPATH=deploy/local $(BIN)/python -m
 
 .DEFAULT_GOAL := help

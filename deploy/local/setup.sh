@@ -6,7 +6,7 @@ set -eu
 cd "$(dirname "$0")/../.."
 
 PYTHON=${PYTHON:-python3}
-ROOMS="nats edge match-engine journal bridge-rabbit analytics"
+ROOMS="nats edge match-engine journal bridge-rabbit analytics edge/clients/python"
 STAMP=.venv/installed # checksums of what .venv was made from
 RABBITMQ=/usr/lib/rabbitmq/bin/rabbitmq-server
 POLICY=/usr/sbin/policy-rc.d
