@@ -3,17 +3,19 @@
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from cloudmatch_bus import streams
-from cloudmatch_bus.bucket import Bucket, ConflictError, Entry, Watch
+from cloudmatch_bus.bucket import Bucket, Entry, Watch
 from cloudmatch_bus.connection import Bus, connect
 from cloudmatch_bus.messages import (
     AnyAnswer,
     AnyFact,
+    AnyRequest,
     Departure,
     DeviceGone,
     DevicePaired,
@@ -33,6 +35,7 @@ from cloudmatch_bus.settings import NatsSettings
 from cloudmatch_match_engine.keys import parse_device
 from cloudmatch_match_engine.matcher import PLANAR_REACH
 from cloudmatch_match_engine.pairing import Pairing
+from cloudmatch_match_engine.records import standing
 from cloudmatch_match_engine.roster import Roster
 from harness import NatsServer, eventually
 
@@ -88,12 +91,12 @@ class Engines:
         self.bus = engines[0].bus
         self._turn = 0
 
-    async def _ask(self, ask: Callable[[Pairing], Awaitable[AnyAnswer]]) -> AnyAnswer:
+    async def ask(self, request: AnyRequest) -> AnyAnswer:
         for _ in range(50):
             self._turn += 1
             try:
-                return await ask(self.engines[self._turn % len(self.engines)].pairing)
-            except (TimeoutError, ConflictError):
+                return await self.engines[self._turn % len(self.engines)].pairing.answer(request)
+            except TimeoutError:
                 await asyncio.sleep(0.05)
         raise AssertionError("never answered")
 
@@ -101,11 +104,11 @@ class Engines:
         self, device: str, lat: float = 0, session: int = 1, app: str = APP, edge: str = "e"
     ) -> AnyAnswer:
         request = SeekPartner(app=app, device=device, edge=edge, session=session, lat=lat, lon=0)
-        return await self._ask(lambda pairing: pairing.seek(request))
+        return await self.ask(request)
 
     async def leave(self, device: str, session: int = 1, app: str = APP, edge: str = "e") -> AnyAnswer:
         request = LeavePool(app=app, device=device, edge=edge, session=session)
-        return await self._ask(lambda pairing: pairing.leave(request))
+        return await self.ask(request)
 
     async def entries(self) -> list[Entry]:
         """All keys of the bucket that have a value."""
@@ -156,9 +159,7 @@ async def test_the_second_of_two_finds_the_first_and_both_are_told(engines: Engi
     assert (paired.session, paired.peer) == (2, "a")
     assert paired.distance == pytest.approx(111_195, rel=1e-4)
     assert engines.told.of("b") == [paired]
-    assert engines.told.of("a") == [
-        DevicePaired(session=1, match=paired.match, peer="b", distance=paired.distance)
-    ]
+    assert engines.told.of("a") == [replace(paired, session=1, peer="b", met=1, peer_session=2)]
     assert await engines.pairs() == {paired.match: {"a", "b"}}
     (made,) = engines.told.facts_of(MatchMade)
     assert (made.match, made.device, made.peer) == (paired.match, "b", "a")
@@ -193,9 +194,7 @@ async def test_sixty_devices_that_arrive_at_once_make_thirty_pairs(engines: Engi
         assert record.peer is not None
         assert pairs[record.match] == {name, record.peer}
         assert devices[record.peer].peer == name
-        assert DevicePaired(
-            session=1, match=record.match, peer=record.peer, distance=record.distance or 0.0
-        ) in engines.told.of(name)
+        assert standing(record, 0, devices[record.peer]) in engines.told.of(name)
     assert len(engines.told.facts_of(MatchMade)) == 30
 
 
@@ -213,7 +212,7 @@ async def test_the_peer_of_one_who_leaves_is_paired_at_once_with_a_third_who_wai
     assert await engines.pairs() == {second: {"b", "c"}}
     assert DeviceUnpaired(session=1, match=first.match, reason="left") in engines.told.of("b")
     for name, peer in (("b", "c"), ("c", "b")):
-        assert DevicePaired(session=1, match=second, peer=peer, distance=0) in engines.told.of(name)
+        assert standing(devices[name], 0, devices[peer]) in engines.told.of(name)
     (ended,) = engines.told.facts_of(MatchEnded)
     assert (ended.match, ended.device, ended.peer, ended.reason) == (first.match, "a", "b", "left")
 

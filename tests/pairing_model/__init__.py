@@ -1,5 +1,5 @@
-"""A world without servers, threads or time, in which the real `Pairing` and `Roster` work.
+"""A world without servers or threads, with a clock of its own, in which the real `Pairing` and `Roster` work.
 
 `steps`: what a coroutine awaits, in a scheduler's hands. `bucket`: commits as JetStream makes them.
-`world`: workers, edges and the schedule of chance.
+`workers` and `edges`: what they know and ask. `world`: the schedule of chance.
 """

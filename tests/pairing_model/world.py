@@ -1,180 +1,26 @@
-"""Workers, edges, and the schedule of chance that decides at every await who goes on."""
+"""The schedule of chance that decides at every await who goes on, and what goes wrong meanwhile."""
 
 import random
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
 from cloudmatch_bus.messages import (
     AnyAnswer,
     AnyFact,
     Departure,
-    DevicePaired,
     DeviceRecord,
     DeviceReplaced,
-    DeviceUnpaired,
-    DeviceWaiting,
-    LeavePool,
     MatchEnded,
     MatchMade,
-    SeekPartner,
-    decode_device,
 )
 from cloudmatch_match_engine import matcher
-from cloudmatch_match_engine.keys import parse_device
-from cloudmatch_match_engine.pairing import Pairing
-from cloudmatch_match_engine.roster import Roster
 from pairing_model.bucket import MemoryBucket
+from pairing_model.edges import Connection, Edge, Wish
 from pairing_model.steps import Call, MirrorWait
+from pairing_model.workers import Task, Worker
 
-APP = "demo"
-
-
-class Task:
-    """What a worker does about one attempt of an edge."""
-
-    def __init__(
-        self,
-        worker: "Worker",
-        coroutine: Coroutine[Any, Any, AnyAnswer],
-        answered: Callable[[AnyAnswer], None],
-    ) -> None:
-        self._worker = worker
-        self._coroutine = coroutine
-        self._answered = answered
-        # what it awaits; nothing yet: its request has not been looked at
-        self.call: Call | None = None
-        self.over = False
-        self._said = 0  # by its worker, when it began to await
-
-    def resume(self, outcome: object) -> None:
-        """Go on to the next await."""
-        try:
-            if isinstance(outcome, Exception):
-                self.call = self._coroutine.throw(outcome)
-            else:
-                self.call = self._coroutine.send(outcome)
-            self._said = self._worker.said
-        except StopIteration as end:
-            self.over = True
-            self._answered(end.value)
-        except TimeoutError:
-            self.over = True  # the worker gives no answer
-
-    def perform(self) -> None:
-        """The server does what the task awaits. What the worker said before has reached it, too."""
-        assert self.call is not None
-        self._worker.sent = max(self._worker.sent, self._said)
-        self.call.perform()
-
-    def die(self) -> None:
-        self.over = True
-        self._coroutine.close()
-
-
-class Worker:
-    """A worker: its engine, its mirror of the bucket, and what it has said that is still on the way."""
-
-    def __init__(self, bucket: MemoryBucket, name: str) -> None:
-        self.name = name
-        self.roster = Roster()
-        self.tasks: list[Task] = []
-        self.outbox: list[Callable[[], None]] = []
-        self.said = 0  # in all
-        self.frozen = False
-        self.sent = 0  # how much of it is at the server, whatever happens to the worker
-        self.tell_device: Callable[[DeviceRecord | Departure, AnyAnswer], None]
-        self.tell_fact: Callable[[AnyFact, str], None]
-        self.pairing = Pairing(bucket, self.roster, self, clock=lambda: 0, reach=matcher.PLANAR_REACH)  # type: ignore[arg-type]  # it does what a bucket does
-        self._bucket = bucket
-        self._reached = 0
-        self.restart_watch()
-        while self.behind:
-            self.hear_next()
-
-    def say(self, words: Callable[[], None]) -> None:
-        self.said += 1
-        self.outbox.append(words)
-
-    def edge(self, record: DeviceRecord | Departure, answer: AnyAnswer) -> None:
-        self.say(lambda: self.tell_device(record, answer))
-
-    def fact(self, fact: AnyFact, key: str) -> None:
-        self.say(lambda: self.tell_fact(fact, key))
-
-    @property
-    def behind(self) -> bool:
-        return self._reached < self._bucket.last
-
-    def restart_watch(self) -> None:
-        """The watch lost something: all keys come again, in the order in which they were last written."""
-        revisions = [entry.revision for entry in self._bucket.entries.values()]
-        self._reached = 0 if revisions else self._bucket.last
-        self._complete_at = self._bucket.last
-        self.roster.restart()
-
-    def hear_next(self) -> None:
-        """The watch brings the next entry. While it replays, entries overwritten since then are left out."""
-        if self._reached < self._complete_at:
-            entries = sorted(self._bucket.entries.values(), key=lambda e: e.revision)
-            entry = next(e for e in entries if e.revision > self._reached)
-        else:
-            entry = next(e for e in self._bucket.log if e.revision > self._reached)
-        device = parse_device(entry.key)
-        if device is None:
-            self.roster.advance(entry.revision)
-        else:
-            record = None if entry.value is None else decode_device(entry.value)
-            self.roster.put(device, record, entry.revision)
-        replayed = self._reached < self._complete_at <= entry.revision
-        self._reached = entry.revision
-        if replayed:
-            self.roster.complete()
-        self.pairing.mirror_moved()
-
-
-class Connection:
-    """A device's connection, as its edge knows it. Numbers order what it hears."""
-
-    def __init__(self, name: str, edge: str, session: int, lat: float) -> None:
-        self.name, self.edge, self.session, self.lat = name, edge, session, lat
-        self.match: int | None = None
-        self.peer: str | None = None
-        self.heard = (0, False)  # a device waits since the number of the match that it then makes
-        self.open = True  # the socket stands
-        self.replaced = False
-        self.unanswered = True  # what it asks now, to seek or to leave, has not been answered
-        self.attempt: object = None  # the one under way
-
-    def request(self) -> SeekPartner | LeavePool:
-        if self.open:
-            return SeekPartner(
-                app=APP, device=self.name, edge=self.edge, session=self.session, lat=self.lat, lon=0
-            )
-        return LeavePool(
-            app=APP,
-            device=self.name,
-            edge=self.edge,
-            session=self.session,
-            match=self.match,
-            peer=self.peer,
-        )
-
-    def leave(self) -> None:
-        """The socket ends: what was asked before is not awaited any more, but may still be carried out."""
-        self.open, self.unanswered, self.attempt = False, True, None
-
-    def hear(self, answer: AnyAnswer) -> None:
-        match answer:
-            case DevicePaired() if (answer.match, True) > self.heard:
-                self.match, self.peer, self.heard = answer.match, answer.peer, (answer.match, True)
-            case DeviceWaiting() if (answer.since, False) > self.heard:
-                self.match, self.peer, self.heard = None, None, (answer.since, False)
-            case DeviceUnpaired() if answer.match == self.match:
-                self.match, self.peer = None, None
-            case DeviceReplaced():
-                self.replaced = True
-            case _:
-                pass
+LONGEST = 5.0  # s of grace
+# Places in reach of one between them, not of each other.
+PLACES = (0.0, 0.1, 0.9, 1.8)
 
 
 class World:
@@ -182,23 +28,36 @@ class World:
 
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)  # noqa: S311  # a schedule, no secret
+        self.now = 1_000_000  # ms
         self.bucket = MemoryBucket()
         self.bucket.watcher = self.look
         self.workers: list[Worker] = []
-        self.connections: list[Connection] = []
+        self.edges = [Edge(name) for name in ("e1", "e2", "e3")]
+        # device → its last connection
+        self.last: dict[str, Connection] = {}
+        self.count = 0  # of connections and moves
         self.facts: dict[str, AnyFact] = {}
         self.ever_paired: dict[int, set[str]] = {}
-        self.started = 0
         self.start_worker()
         self.start_worker()
+
+    def next(self) -> int:
+        self.count += 1
+        return self.count
+
+    @property
+    def standing(self) -> list[Connection]:
+        return [c for edge in self.edges for c in edge.connections.values()]
+
+    def is_dead(self, record: DeviceRecord) -> bool:
+        """What workers believe of the edge of a record. A frozen one seems dead."""
+        edge = next(e for e in self.edges if e.name == record.edge)
+        return record.start < edge.start or edge.frozen
 
     # -- what can happen
 
     def start_worker(self) -> None:
-        self.started += 1
-        worker = Worker(self.bucket, f"w{self.started}")
-        worker.tell_device, worker.tell_fact = self.tell_device, self.tell_fact
-        self.workers.append(worker)
+        self.workers.append(Worker(self.bucket, lambda: self.now, self.tell_device, self.tell_fact))
 
     def kill_worker(self) -> None:
         """As kill -9: tasks end where they are, calls are carried out or not, the last words are lost."""
@@ -212,50 +71,101 @@ class World:
             words()
 
     def connect(self) -> None:
-        name = self.chance.choice("abcdefg")
-        edge = self.chance.choice(("e1", "e2"))
-        # Two places in reach of one between them, not of each other.
-        lat = self.chance.choice((0.0, 0.1, 0.9, 1.8))
-        session = len(self.connections) + 1
-        for old in self.connections:
-            if old.name == name and old.edge == edge and old.open:
+        """A device connects, or connects again: classic ones (with small letters) begin anew each time."""
+        name = self.chance.choice("abcdWXYZ")
+        edges = [e for e in self.edges if e.up and not e.frozen]
+        if not edges:
+            return
+        edge, lat = self.chance.choice(edges), self.chance.choice(PLACES)
+        last, session = self.last.get(name), self.next()
+        for old in list(edge.connections.values()):
+            if old.name == name:
                 old.hear(DeviceReplaced(session=old.session))  # its own edge knows without being told
-        self.connections.append(Connection(name, edge, session, lat))
+        if name.islower():
+            new = Connection(name, edge, session, lat=lat, grace=0, token="")
+        elif last is None or self.chance.random() < 0.2:
+            grace = self.chance.choice((1.0, LONGEST))
+            new = Connection(name, edge, session, lat=lat, grace=grace, token=f"t{session}")
+        else:
+            new = Connection(name, edge, session, lat=lat, grace=last.grace, token=last.token, resume=True)
+            new.place = self.chance.choice((0, last.place))
+        self.last[name] = new
+        new.enter()
 
     def disconnect(self) -> None:
-        if standing := [c for c in self.connections if c.open]:
-            self.chance.choice(standing).leave()
+        if standing := [c for c in self.standing if not c.edge.frozen]:
+            connection = self.chance.choice(standing)
+            if self.chance.random() < 0.4:
+                connection.leave()
+            else:
+                connection.step_away()
 
-    def ask(self, connection: Connection) -> None:
+    def change(self) -> None:
+        """A device moves, or leaves its match."""
+        if standing := [c for c in self.standing if not c.edge.frozen]:
+            connection = self.chance.choice(standing)
+            if connection.match is not None and self.chance.random() < 0.6:
+                connection.unmatch()
+            else:
+                connection.move(self.chance.choice(PLACES), self.next())
+
+    def trouble_edge(self) -> None:
+        edge = self.chance.choice(self.edges)
+        if not edge.up:
+            edge.up = True
+        elif edge.frozen:
+            edge.thaw()
+        elif self.chance.random() < 0.4:
+            edge.die()
+        else:
+            edge.frozen = True
+
+    def close_old(self, connection: Connection) -> None:
+        """An edge ends a connection that was replaced, in one of its ways."""
+        if self.chance.random() < 0.5:
+            connection.leave("replaced")
+        else:
+            connection.step_away()
+
+    def renew(self, gone: Connection) -> None:
+        """An edge finds that match-engine has let go of a connection that stands: it enters anew."""
+        session = self.next()
+        new = Connection(gone.name, gone.edge, session, lat=gone.lat, grace=gone.grace, token=gone.token)
+        del gone.edge.connections[gone.name, gone.session]
+        gone.open = False
+        if self.last[gone.name] is gone:
+            self.last[gone.name] = new
+        new.enter()
+
+    # -- what is said
+
+    def ask(self, wish: Wish) -> None:
         """An edge asks one of the workers."""
-        attempt = connection.attempt = object()
+        attempt = wish.attempt = object()
         worker = self.chance.choice(self.workers)
-        request = connection.request()
 
         def answered(answer: AnyAnswer) -> None:
-            worker.say(lambda: self.answer(connection, attempt, answer))
+            worker.say(lambda: self.deliver(wish.connection.edge, lambda: self.answer(wish, attempt, answer)))
 
-        engine = worker.pairing
-        work = engine.seek(request) if isinstance(request, SeekPartner) else engine.leave(request)
-        worker.tasks.append(Task(worker, work, answered))
+        worker.tasks.append(Task(worker, worker.pairing.answer(wish.request()), answered))
 
-    def answer(self, connection: Connection, attempt: object, answer: AnyAnswer) -> None:
-        if connection.attempt is attempt:
-            connection.attempt, connection.unanswered = None, False
-            if connection.open:
-                connection.hear(answer)
+    def answer(self, wish: Wish, attempt: object, answer: AnyAnswer) -> None:
+        if wish.attempt is attempt and wish in (wishes := wish.connection.edge.wishes):
+            wishes.remove(wish)
+            if wish.connection.open:
+                wish.connection.hear(answer)
 
     def tell_device(self, record: DeviceRecord | Departure, answer: AnyAnswer) -> None:
-        """News for a device reach the edge that is named; it speaks up for a connection that is gone."""
-        named = (record.device, record.edge, answer.session)
-        for connection in self.connections:
-            if connection.open and (connection.name, connection.edge, connection.session) == named:
-                connection.hear(answer)
-                return
-        if not isinstance(answer, DeviceReplaced):
-            gone = Connection(record.device, record.edge, answer.session, 0)
-            gone.leave()
-            self.ask(gone)
+        edge = next(e for e in self.edges if e.name == record.edge)
+        self.deliver(edge, lambda: edge.hear(record.device, answer))
+
+    @staticmethod
+    def deliver(edge: Edge, words: Callable[[], None]) -> None:
+        """What is said to an edge that is down is lost."""
+        if edge.frozen or edge.inbox:
+            edge.inbox.append(words)
+        elif edge.up:
+            words()
 
     def tell_fact(self, fact: AnyFact, key: str) -> None:
         self.facts.setdefault(key, fact)
@@ -282,8 +192,16 @@ class World:
                 steps.append(lambda w=worker: w.outbox.pop(0)())
             if worker.behind:
                 steps.append(worker.hear_next)
-        steps += [lambda c=c: self.ask(c) for c in self.connections if c.unanswered and c.attempt is None]
-        if trouble and self.chance.random() < 0.12:
+        for edge in self.edges:
+            if edge.up and not edge.frozen:
+                steps += [lambda w=w: self.ask(w) for w in edge.wishes if w.attempt is None]
+                steps += [lambda i=edge.inbox: i.pop(0)() for _ in edge.inbox[:1]]
+                for connection in edge.connections.values():
+                    if connection.replaced:
+                        steps.append(lambda c=connection: self.close_old(c))
+                    elif connection.gone:
+                        steps.append(lambda c=connection: self.renew(c))
+        if trouble and self.chance.random() < 0.15:
             self.trouble()
         elif steps:
             self.chance.choice(steps)()
@@ -292,21 +210,32 @@ class World:
     def trouble(self) -> None:
         """Let something happen that nobody asked for."""
         kind = self.chance.random()
-        if kind < 0.3 and len(self.connections) < 16:
+        if kind < 0.2 and self.count < 40:
             self.connect()
-        elif kind < 0.5:
+        elif kind < 0.3:
             self.disconnect()
-        elif kind < 0.6:
+        elif kind < 0.38:
+            self.change()
+        elif kind < 0.48:
+            self.trouble_edge()
+        elif kind < 0.58:
+            self.now += self.chance.randint(0, 600)
+        elif kind < 0.68:  # a worker does some of what it does unasked
+            worker = self.chance.choice(self.workers)
+            due = list(worker.due(self.is_dead).items())
+            for what, work in self.chance.sample(due, min(2, len(due))):
+                worker.begin(what, work)
+        elif kind < 0.73:
             self.chance.choice(self.workers).restart_watch()
-        elif kind < 0.7:  # an edge loses patience
-            for connection in self.connections:
-                if connection.attempt is not None and self.chance.random() < 0.3:
-                    connection.attempt = None
-        elif kind < 0.85:  # JetStream does not answer, having done what was asked or not
+        elif kind < 0.8:  # an edge loses patience
+            for wish in [w for e in self.edges for w in e.wishes]:
+                if wish.attempt is not None and self.chance.random() < 0.3:
+                    wish.attempt = None
+        elif kind < 0.9:  # JetStream does not answer, having done what was asked or not
             tasks = [t for w in self.workers for t in w.tasks if t.call and not t.over]
             if tasks:
                 self.chance.choice(tasks).resume(TimeoutError("no answer"))
-        elif kind < 0.92:
+        elif kind < 0.95:
             worker = self.chance.choice(self.workers)
             worker.frozen = not worker.frozen
         else:
@@ -315,15 +244,27 @@ class World:
                 self.start_worker()
 
     def settle(self) -> None:
-        """No more trouble: all that edges still ask is answered, all that was said arrives."""
+        """No more trouble: all that is asked is answered, all that was said arrives, all grace ends."""
+        for edge in self.edges:
+            edge.up = True
+            if edge.frozen:
+                edge.thaw()
+        self.rest()
+        end = self.now + LONGEST * 1000 + 10_000
+        while self.now < end:
+            self.now += 1500
+            for worker in self.workers:
+                for what, work in worker.due(self.is_dead).items():
+                    worker.begin(what, work)
+            self.rest()
+
+    def rest(self) -> None:
         for _ in range(20_000):
-            for connection in self.connections:  # of those whose worker died
-                busy = any(not t.over for w in self.workers for t in w.tasks)
-                if connection.attempt is not None and not busy and not any(w.outbox for w in self.workers):
-                    connection.attempt = None
-                if connection.replaced and connection.open:
-                    connection.leave()
-            if not self.do(trouble=False) and all(c.attempt is None for c in self.connections):
+            quiet = not any(w.outbox or any(not t.over for t in w.tasks) for w in self.workers)
+            for wish in [w for e in self.edges for w in e.wishes]:  # of those whose worker died
+                if quiet and not any(e.inbox for e in self.edges):
+                    wish.attempt = None
+            if not self.do(trouble=False) and not any(e.wishes for e in self.edges):
                 return
         raise AssertionError("it never comes to rest")
 
@@ -346,18 +287,21 @@ class World:
     def check(self) -> None:
         """When all has come to rest."""
         devices = self.bucket.devices()
-        standing = [c for c in self.connections if c.open]
-        present = {c.name: c for c in standing}
-        assert len(present) == len(standing), "two connections of one device stand"
+        present = {c.name: c for c in self.standing}
+        assert len(present) == len(self.standing), "two connections of one device stand"
         assert set(devices) == set(present), "in the pool, but not connected; or the other way"
+        assert not [r for r, _ in devices.values() if r.away is not None], "connected, but away"
         waiting = [record for record, _ in devices.values() if record.match is None]
         for a in waiting:
             for b in waiting:
                 assert not matcher.suits(a, b), f"{a.device} and {b.device} wait beside each other"
         for name, connection in present.items():
             record = devices[name][0]
-            assert (record.edge, record.session) == (connection.edge, connection.session)
+            assert (record.edge, record.session) == (connection.edge.name, connection.session)
             assert (record.match, record.peer) == (connection.match, connection.peer), f"{name} was not told"
+            if record.peer is not None:
+                peer = devices[record.peer][0]
+                assert connection.peer_at == (peer.session, peer.edge), f"{name} looks elsewhere"
         made = {f.match for f in self.facts.values() if isinstance(f, MatchMade)}
         ended = {f.match for f in self.facts.values() if isinstance(f, MatchEnded)}
         assert made == set(self.ever_paired), "matches nobody heard of"

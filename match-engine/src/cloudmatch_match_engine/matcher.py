@@ -1,8 +1,8 @@
 """Who may be paired with whom, and who comes first.
 
-Two devices match when app and tag are equal and each is within the other's reach. A device that named a
-radius reaches that many great-circle metres; one that did not keeps the rule of 2019, a planar distance
-in degrees below 1.42 (a setting). Nearest first, then longest waiting, then id.
+Two devices match when app and tag are equal, each is within the other's reach, and they did not just part.
+A device that named a radius reaches that many great-circle metres; one that did not keeps the rule of
+2019, a planar distance in degrees below 1.42 (a setting). Nearest first, then longest waiting, then id.
 """
 
 from collections.abc import Iterable
@@ -34,6 +34,8 @@ def suits(a: DeviceRecord, b: DeviceRecord, planar: float = PLANAR_REACH) -> boo
         a.app == b.app
         and a.device != b.device
         and a.tag == b.tag
+        and a.former != b.device
+        and b.former != a.device
         and reaches(a, b, planar)
         and reaches(b, a, planar)
     )

@@ -12,6 +12,7 @@ from prometheus_client import Counter, Gauge
 from cloudmatch_bus import subjects
 from cloudmatch_bus.connection import Bus, Handler, Headers, Subscription
 from cloudmatch_bus.messages import Heartbeat, decode_heartbeat, encode
+from cloudmatch_match_engine.keys import DeviceId
 from cloudmatch_match_engine.ownership import BEAT, Roll
 
 log = logging.getLogger("partitions")
@@ -43,6 +44,11 @@ class Partitions:
         # set when the workers believed alive have changed
         self._changed = asyncio.Event()
         self._workers: frozenset[str] = frozenset()
+        self._mine: set[int] = set()
+
+    def owns(self, device: DeviceId) -> bool:
+        """Whether what is to be done unasked for a device falls to this worker."""
+        return subjects.partition(*device) in self._mine
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop`; then say so, and serve on until the others have taken over."""
@@ -79,6 +85,7 @@ class Partitions:
     def _compare(self) -> None:
         if self._roll.workers != self._workers:
             self._workers = self._roll.workers
+            self._mine = self._roll.owned(subjects.PARTITIONS)
             _workers.set(len(self._workers))
             self._changed.set()
 
@@ -94,7 +101,7 @@ class Partitions:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            mine = self._roll.owned(subjects.PARTITIONS)
+            mine = self._mine
             for partition in mine - self._serving.keys():
                 self._serving[partition] = await self._bus.subscribe(
                     subjects.every_up_of(partition), self._handler, subjects.QUEUE
@@ -102,7 +109,7 @@ class Partitions:
             lost = self._serving.keys() - mine
             if lost:
                 await asyncio.sleep(OVERLAP)
-                for partition in lost - self._roll.owned(subjects.PARTITIONS):
+                for partition in lost - self._mine:
                     await self._bus.unsubscribe(self._serving.pop(partition))
             _owned.set(len(self._serving))
             _rebalances.inc()

@@ -1,14 +1,16 @@
-"""The mirror of the bucket in a worker: who waits, who is paired, and so where a frame goes.
+"""The mirror of the bucket in a worker: who waits, who is away, who is paired, and so where a frame goes.
 
 Fed by the bucket's watch, in the order of revisions. `reached` is the revision up to which it is right.
 """
 
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Hashable, Iterable
+from typing import NamedTuple, TypeVar
 
 from cloudmatch_bus import subjects
 from cloudmatch_bus.messages import DeviceRecord
 from cloudmatch_match_engine.keys import DeviceId, device_id
+
+K = TypeVar("K", bound=Hashable)
 
 
 class Known(NamedTuple):
@@ -25,6 +27,13 @@ class Route(NamedTuple):
     subject: str
 
 
+class Holder(NamedTuple):
+    """A process that holds connections: an edge's name, and when it started (0: it did not say)."""
+
+    edge: str
+    start: int
+
+
 class Roster:
     """All devices, as far as the watch has told."""
 
@@ -33,6 +42,8 @@ class Roster:
         self._devices: dict[DeviceId, Known] = {}
         # (app, tag) → devices that wait
         self._waiting: dict[tuple[str, str | None], dict[DeviceId, Known]] = {}
+        self._away: dict[DeviceId, Known] = {}
+        self._held: dict[Holder, dict[DeviceId, Known]] = {}
         self._routes: dict[DeviceId, Route] = {}
         # devices that the watch has not named again since it began anew
         self._unseen: set[DeviceId] = set()
@@ -45,12 +56,24 @@ class Roster:
         return self._devices.get(device)
 
     def waiting(self, app: str, tag: str | None) -> Iterable[Known]:
-        """Those that wait with this app and tag."""
+        """Those that wait with this app and tag, and are there."""
         return self._waiting.get((app, tag), {}).values()
 
     def count_waiting(self) -> int:
-        """How many wait."""
+        """How many wait and are there."""
         return sum(map(len, self._waiting.values()))
+
+    def away(self) -> Iterable[Known]:
+        """Those that have no connection."""
+        return self._away.values()
+
+    def holders(self) -> Iterable[Holder]:
+        """All processes that hold connections, or did when they died."""
+        return self._held.keys()
+
+    def held(self, holder: Holder) -> Iterable[Known]:
+        """Those whose connections are held there."""
+        return self._held.get(holder, {}).values()
 
     def restart(self) -> None:
         """The watch begins anew: what it does not name until `complete` is gone."""
@@ -69,8 +92,12 @@ class Roster:
         self._forget(device)
         if record is not None:
             known = self._devices[device] = Known(record, revision)
-            if record.match is None:
-                self._waiting.setdefault((record.app, record.tag), {})[device] = known
+            if record.away is not None:
+                self._away[device] = known
+            else:
+                self._held.setdefault(Holder(record.edge, record.start), {})[device] = known
+                if record.match is None:
+                    self._waiting.setdefault((record.app, record.tag), {})[device] = known
         self.advance(revision)
 
     def advance(self, revision: int) -> None:
@@ -92,10 +119,6 @@ class Roster:
             route = self._routes[source] = Route(known.record.match, subject)
         return route
 
-    def devices(self) -> Iterator[Known]:
-        """All that are known."""
-        return iter(self._devices.values())
-
     def _forget(self, device: DeviceId) -> None:
         old = self._devices.pop(device, None)
         if old is None:
@@ -103,8 +126,13 @@ class Roster:
         self._routes.pop(device, None)
         if old.record.peer is not None:  # whose frames go elsewhere now
             self._routes.pop(DeviceId(device.app, subjects.token(old.record.peer)), None)
-        group = (old.record.app, old.record.tag)
-        if (pool := self._waiting.get(group)) is not None:
-            pool.pop(device, None)
-            if not pool:
-                del self._waiting[group]
+        self._away.pop(device, None)
+        _drop(self._held, Holder(old.record.edge, old.record.start), device)
+        _drop(self._waiting, (old.record.app, old.record.tag), device)
+
+
+def _drop(groups: dict[K, dict[DeviceId, Known]], group: K, device: DeviceId) -> None:
+    if (members := groups.get(group)) is not None:
+        members.pop(device, None)
+        if not members:
+            del groups[group]

@@ -8,7 +8,7 @@ import msgspec
 from prometheus_client import Counter, Gauge
 
 from cloudmatch_bus import subjects
-from cloudmatch_bus.bucket import Bucket, ConflictError, Entry, Watch
+from cloudmatch_bus.bucket import Bucket, Entry, Watch
 from cloudmatch_bus.connection import Bus, Headers
 from cloudmatch_bus.facts import FactPublisher
 from cloudmatch_bus.health import Health
@@ -19,7 +19,7 @@ from cloudmatch_bus.messages import (
     AnyRequest,
     Departure,
     DeviceRecord,
-    SeekPartner,
+    decode_departure,
     decode_device,
     decode_request,
     encode,
@@ -32,6 +32,7 @@ from cloudmatch_match_engine.pairing import Pairing
 from cloudmatch_match_engine.partitions import Partitions, unique_name
 from cloudmatch_match_engine.roster import Roster
 from cloudmatch_match_engine.settings import MatchEngineSettings
+from cloudmatch_match_engine.sweeps import Sweeps
 
 log = logging.getLogger("worker")
 
@@ -39,7 +40,12 @@ _routed = Counter("cloudmatch_match_engine_routed", "Messages with frames passed
 _dropped = Counter("cloudmatch_match_engine_dropped", "Messages with frames not passed on", ["reason"])
 _requests = Counter("cloudmatch_match_engine_requests", "Pairing requests answered", ["answer"])
 _waiting = Gauge("cloudmatch_match_engine_waiting", "Devices that wait, as this worker knows")
-_known = Gauge("cloudmatch_match_engine_devices", "Devices connected, as this worker knows")
+_known = Gauge("cloudmatch_match_engine_devices", "Devices connected or away, as this worker knows")
+
+
+def clock() -> int:
+    """Give ms since 1970."""
+    return time.time_ns() // 1_000_000
 
 
 class Worker:
@@ -47,11 +53,12 @@ class Worker:
 
     def __init__(self, bus: Bus, reach: float) -> None:
         self._bus = bus
+        self._loop = asyncio.get_running_loop()
         self._roster = Roster()
+        _known.set_function(lambda: len(self._roster))
+        _waiting.set_function(self._roster.count_waiting)
         self._facts = FactPublisher(bus)
-        self._pairing = Pairing(
-            Bucket(bus), self._roster, self, clock=lambda: time.time_ns() // 1_000_000, reach=reach
-        )
+        self._pairing = Pairing(Bucket(bus), self._roster, self, clock=clock, reach=reach)
         self._watch = Watch(bus, self._on_entry, self._roster.restart, self._on_ready)
         # devices about which the leader is being asked
         self._asking: set[DeviceId] = set()
@@ -63,7 +70,10 @@ class Worker:
             # Requests are not taken before the mirror can answer for the pool.
             await unless(stop, self._watch.completed.wait())
             requests = await self._bus.subscribe(subjects.every_match(), self._on_request, subjects.QUEUE)
-            await Partitions(self._bus, self._on_frames, unique_name()).run(stop)
+            partitions = Partitions(self._bus, self._on_frames, unique_name())
+            sweeps = Sweeps(self._bus, self._roster, self._pairing, clock, partitions.owns)
+            tasks.append(asyncio.create_task(sweeps.run()))
+            await partitions.run(stop)
             await self._bus.unsubscribe(requests)
             await self._bus.idle()
             await self._facts.drain()
@@ -120,11 +130,8 @@ class Worker:
 
     async def _answer(self, request: AnyRequest, reply: str) -> None:
         try:
-            if isinstance(request, SeekPartner):
-                answer = await self._pairing.seek(request)
-            else:
-                answer = await self._pairing.leave(request)
-        except (TimeoutError, ConflictError) as error:
+            answer = await self._pairing.answer(request)
+        except TimeoutError as error:
             # No answer: the edge asks again.
             log.warning("request of %s/%s not finished: %s", request.app, request.device, error)
             _requests.labels("none").inc()
@@ -146,13 +153,13 @@ class Worker:
 
     def _on_entry(self, entry: Entry) -> None:
         device = parse_device(entry.key)
-        if device is None:
-            self._roster.advance(entry.revision)
-        else:
+        if device is not None:
             record = None if entry.value is None else decode_device(entry.value)
             self._roster.put(device, record, entry.revision)
-            _known.set(len(self._roster))
-            _waiting.set(self._roster.count_waiting())
+        else:
+            if entry.epitaph:
+                self._pairing.ends.heard(decode_departure(entry.epitaph), self._loop.time())
+            self._roster.advance(entry.revision)
         self._pairing.mirror_moved()
 
     def _on_ready(self) -> None:

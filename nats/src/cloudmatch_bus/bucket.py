@@ -237,7 +237,10 @@ class Watch:
             self._broken.set()
             return
         self._next += 1
-        deleted = headers is not None and "KV-Operation" in headers
-        self._on_entry(Entry(subject[len(PREFIX) :], None if deleted else data, revision))
+        key = subject[len(PREFIX) :]
+        if headers is not None and "KV-Operation" in headers:
+            self._on_entry(Entry(key, None, revision, data))
+        else:
+            self._on_entry(Entry(key, data, revision))
         if pending == 0 and not self.ready:
             self._complete()

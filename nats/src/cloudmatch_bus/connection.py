@@ -15,6 +15,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as Subscription
 from nats.errors import Error as NatsError
+from nats.errors import NoRespondersError
 from nats.js import JetStreamContext
 from prometheus_client import Counter
 
@@ -35,6 +36,10 @@ _reconnects = Counter("cloudmatch_bus_reconnects", "Connections made anew after 
 def no_responders(headers: Headers) -> bool:
     """Whether this message says that nobody listens where its request went."""
     return headers is not None and headers.get("Status") == "503"
+
+
+class NobodyListensError(TimeoutError):
+    """A request found nobody who listens: the server says so at once."""
 
 
 class Bus:
@@ -113,10 +118,13 @@ class Bus:
         """Ask and wait for the answer.
 
         Raises:
-            TimeoutError: nobody listens, nobody answered in `timeout` seconds, or the connection is away.
+            NobodyListensError: nobody listens (a `TimeoutError`, too).
+            TimeoutError: nobody answered in `timeout` seconds, or the connection is away.
         """
         try:
             return bytes((await self.client.request(subject, payload, timeout=timeout)).data)
+        except NoRespondersError as error:
+            raise NobodyListensError(f"no answer on {subject}: nobody listens") from error
         except NatsError as error:
             raise TimeoutError(f"no answer on {subject}: {error!r}") from error
 

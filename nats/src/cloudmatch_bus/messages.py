@@ -229,7 +229,13 @@ class DeviceUnpaired(Answer, frozen=True, kw_only=True, tag="unpaired"):
 
 
 class DeviceReplaced(Answer, frozen=True, kw_only=True, tag="replaced"):
-    """A newer connection has taken the device's id."""
+    """A newer connection has taken the device's id.
+
+    `by`, in an answer: the session that the newer one has by the clock of its edge. If it is the asking one
+    that came last, it may ask again with a larger session.
+    """
+
+    by: int = 0
 
 
 class DeviceGone(Answer, frozen=True, kw_only=True, tag="gone"):
@@ -244,7 +250,7 @@ AnyAnswer = (
 class Position(msgspec.Struct, frozen=True, kw_only=True):
     """How far one end of a match is, told to the other end after either has changed its edge.
 
-    Travels on the subject of acks, with the shape `subjects.POSITION`; whoever hears a question answers.
+    Travels on the subject of acks, with the shape `subjects.POSITION`. Whoever hears a question answers.
     Payloads are numbered from 0, for each direction.
     """
 
@@ -253,7 +259,7 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
     next: int  # number of the payload expected next
     taken: int  # all before are in the device's hands
     base: int | None = None  # all from here on can be sent again; None: that depends on your answer
-    question: bool = False
+    to: int = 0  # answers the question of this session; 0: is a question
 
 
 class DeviceRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -277,10 +283,14 @@ class DeviceRecord(msgspec.Struct, frozen=True, kw_only=True):
     met: int = 0  # the session that the match was made with
     away: int | None = None  # ms since 1970; since when it has no connection
     former: str | None = None  # whom it parted from: not its partner again before it has had another
+    closed: bool = False  # its connection is over, the edge said so: only a newer one brings it back
 
 
 class Departure(msgspec.Struct, frozen=True, kw_only=True):
-    """What is left for a while where a device's record was: which connection has gone, and what it left."""
+    """What is left for a while where a device's record was: which connection has gone, and what it left.
+
+    Also where a match was, of the device that ended it: what may be left to do when a worker died.
+    """
 
     app: str
     device: str

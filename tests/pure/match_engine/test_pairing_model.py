@@ -11,20 +11,20 @@ One thing is taken for granted here: a fact handed to the publisher is kept.
 
 import pytest
 
-from cloudmatch_match_engine import pairing
+from cloudmatch_match_engine import registry
 from pairing_model.steps import Asyncio
 from pairing_model.world import World
 
 
 @pytest.fixture(autouse=True)
 def _no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pairing, "asyncio", Asyncio)
+    monkeypatch.setattr(registry, "asyncio", Asyncio)
 
 
 @pytest.mark.parametrize("seed", range(500))
 def test_whatever_happens_in_whatever_order_the_world_ends_in_order(seed: int) -> None:
     world = World(seed)
-    for _ in range(400):
+    for _ in range(600):
         world.do()
     world.settle()
     world.check()

@@ -31,7 +31,8 @@ PAIRS = tuple(combinations(NAMES, 2))
 def records(draw: st.DrawFn) -> DeviceRecord:
     """Waiting, or in one of two matches that each two devices may ever have: a number names one pair."""
     name, edge = draw(names), draw(st.sampled_from(["e1", "e 2"]))
-    new = replace(record(name, edge=edge), tag=draw(st.sampled_from([None, "red"])))
+    away = draw(st.sampled_from([None, None, 7]))
+    new = replace(record(name, edge=edge), tag=draw(st.sampled_from([None, "red"])), away=away)
     if draw(st.booleans()):
         number, pair = draw(st.sampled_from([(n, p) for n, p in enumerate(PAIRS * 2, 1) if name in p]))
         new = replace(new, match=number, peer=next(n for n in pair if n != name))
@@ -47,6 +48,10 @@ class Mirror(RuleBasedStateMachine):
         self.known: dict[str, tuple[DeviceRecord, int]] = {}
         self.unseen: set[str] | None = None
         self.revision = 0
+
+    @property
+    def present(self) -> list[tuple[str, tuple[DeviceRecord, int]]]:
+        return [item for item in self.known.items() if item[1][0].away is None]
 
     def seen(self, name: str) -> None:
         if self.unseen is not None:
@@ -90,16 +95,23 @@ class Mirror(RuleBasedStateMachine):
     def it_knows_what_was_told_last(self) -> None:
         assert self.roster.reached == self.revision
         assert len(self.roster) == len(self.known)
-        assert {(k.record, k.revision) for k in self.roster.devices()} == set(self.known.values())
         for name in NAMES:
             assert self.roster.get(key(name)) == self.known.get(name)
 
     @invariant()
-    def those_wait_who_are_in_no_match(self) -> None:
+    def those_wait_who_are_there_and_in_no_match(self) -> None:
         for tag in (None, "red"):
             waiting = {k.record.device for k in self.roster.waiting("demo", tag)}
-            assert waiting == {n for n, (r, _) in self.known.items() if r.match is None and r.tag == tag}
-        assert self.roster.count_waiting() == sum(r.match is None for r, _ in self.known.values())
+            assert waiting == {n for n, (r, _) in self.present if r.match is None and r.tag == tag}
+        assert self.roster.count_waiting() == sum(r.match is None for _, (r, _) in self.present)
+
+    @invariant()
+    def everyone_is_away_or_held_by_an_edge(self) -> None:
+        away = {k.record.device for k in self.roster.away()}
+        assert away == {n for n, (r, _) in self.known.items() if r.away is not None}
+        held = {k.record.device: h for h in self.roster.holders() for k in self.roster.held(h)}
+        assert held == {n: (r.edge, r.start) for n, (r, _) in self.present}
+        assert all(self.roster.held(h) for h in self.roster.holders())
 
     @invariant()
     def a_route_leads_to_the_edge_of_the_peer_if_both_say_so(self) -> None:

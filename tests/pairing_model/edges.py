@@ -1,0 +1,171 @@
+"""Edges and the connections they hold: what they know, and what they ask until it is answered."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from cloudmatch_bus.messages import (
+    AnyAnswer,
+    AnyRequest,
+    DeviceGone,
+    DevicePaired,
+    DeviceReplaced,
+    DeviceUnpaired,
+    DeviceWaiting,
+    LeaveMatch,
+    LeavePool,
+    PeerReturned,
+    SeekPartner,
+    StepAway,
+)
+
+APP = "demo"
+
+
+@dataclass(eq=False)
+class Wish:
+    """What an edge asks until it is answered."""
+
+    connection: "Connection"
+    request: Callable[[], AnyRequest]
+    kind: str
+    attempt: object = None  # the one under way
+
+
+@dataclass
+class Edge:
+    """A process; when it dies another takes its name, with a later start."""
+
+    name: str
+    start: int = 1
+    up: bool = True
+    frozen: bool = False
+    connections: dict[tuple[str, int], "Connection"] = field(default_factory=dict)
+    wishes: list[Wish] = field(default_factory=list)
+    inbox: list[Callable[[], None]] = field(default_factory=list)  # what came while it was frozen
+
+    def die(self) -> None:
+        for connection in self.connections.values():
+            connection.open = False
+        self.up = self.frozen = False
+        self.start += 1
+        self.connections, self.wishes, self.inbox = {}, [], []
+
+    def thaw(self) -> None:
+        """Go on, and doubt what it knew."""
+        self.frozen = False
+        for connection in self.connections.values():
+            connection.seek()
+
+    def want(self, connection: "Connection", kind: str, request: Callable[[], AnyRequest]) -> None:
+        self.wishes = [w for w in self.wishes if (w.connection, w.kind) != (connection, kind)]
+        self.wishes.append(Wish(connection, request, kind))
+
+    def hear(self, device: str, answer: AnyAnswer) -> None:
+        """News for a device; the edge speaks up for a connection that is not there."""
+        connection = self.connections.get((device, answer.session))
+        if connection is not None:
+            connection.hear(answer)
+        elif not isinstance(answer, DeviceReplaced | DeviceGone):
+            stranger = Connection(device, self, answer.session, lat=0, grace=0, token="")
+            stranger.step_away()
+
+
+class Connection:
+    """A device's connection, as its edge knows it. Numbers order what it hears."""
+
+    def __init__(
+        self,
+        name: str,
+        edge: Edge,
+        session: int,
+        *,
+        lat: float,
+        grace: float,
+        token: str,
+        resume: bool = False,
+    ) -> None:
+        self.name, self.edge, self.session, self.lat = name, edge, session, lat
+        self.grace, self.token, self.resume = grace, token, resume
+        self.place = 0
+        self.match: int | None = None
+        self.peer: str | None = None
+        self.peer_at = (0, "")  # session and edge
+        self.heard = (0, False)  # a device waits since the number of the match that it then makes
+        self.open = False  # the socket stands
+        self.replaced = self.gone = False
+
+    def enter(self) -> None:
+        """The socket was accepted."""
+        self.open = True
+        self.edge.connections[self.name, self.session] = self
+        self.seek()
+
+    def seek(self) -> None:
+        self.edge.want(self, "seek", self._seek)
+
+    def _seek(self) -> SeekPartner:
+        return SeekPartner(
+            app=APP,
+            device=self.name,
+            edge=self.edge.name,
+            session=self.session,
+            lat=self.lat,
+            lon=0,
+            place=self.place,
+            start=self.edge.start,
+            grace=self.grace,
+            token=self.token,
+            resume=self.resume,
+        )
+
+    def move(self, lat: float, place: int) -> None:
+        self.lat, self.place = lat, place
+        self.seek()
+
+    def unmatch(self) -> None:
+        request = LeaveMatch(
+            app=APP, device=self.name, edge=self.edge.name, session=self.session, match=self.match or 0
+        )
+        self.edge.want(self, f"unmatch {self.match}", lambda: request)
+
+    def leave(self, reason: str = "left") -> None:
+        """The device leaves: what was asked before is not awaited any more, but may still be carried out."""
+        request = LeavePool(
+            app=APP,
+            device=self.name,
+            edge=self.edge.name,
+            session=self.session,
+            reason=reason,
+            match=self.match,
+            peer=self.peer,
+        )
+        self._end(lambda: request)
+
+    def step_away(self) -> None:
+        """The socket has ended, by no wish of the device."""
+        request = StepAway(app=APP, device=self.name, edge=self.edge.name, session=self.session)
+        self._end(lambda: request)
+
+    def _end(self, request: Callable[[], AnyRequest]) -> None:
+        self.open = False
+        self.edge.connections.pop((self.name, self.session), None)
+        self.edge.wishes = [w for w in self.edge.wishes if w.connection is not self]
+        self.edge.want(self, "end", request)
+
+    def hear(self, answer: AnyAnswer) -> None:
+        match answer:
+            case DevicePaired() if (answer.match, True) > self.heard:
+                self.match, self.peer, self.heard = answer.match, answer.peer, (answer.match, True)
+                self.peer_at = answer.peer_session, answer.peer_edge
+            case DevicePaired() | PeerReturned() if answer.match == self.match:
+                self.peer_at = max(self.peer_at, (answer.peer_session, answer.peer_edge))
+            case DeviceWaiting() if (answer.since, False) > self.heard:
+                self.match, self.peer, self.heard = None, None, (answer.since, False)
+            case DeviceUnpaired() if answer.match == self.match:
+                self.match, self.peer = None, None
+            case DeviceReplaced():
+                self.replaced = True
+            case DeviceGone():
+                self.gone = True
+            case _:
+                pass
