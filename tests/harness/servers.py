@@ -5,6 +5,7 @@ import http.client
 import json
 import re
 import socket
+import subprocess
 import tempfile
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cloudmatch_local import rabbitmq as node
-from harness.processes import BIN, ROOT, Process, free_port
+from harness.processes import BIN, ROOT, Process, environment, free_port
 from harness.waiting import eventually_sync
 
 OK = {"status": "ok"}  # of a healthy NATS server
@@ -149,6 +150,21 @@ class RabbitMQ:
         """The end of the node's own log."""
         files = sorted((self.folder / "rabbitmq/log").glob("*.log"))
         return "\n".join(f"--- {f.name}\n{f.read_text(errors='replace')[-3000:]}" for f in files)
+
+    def control(self, *command: str) -> str:
+        """Run a command of ``rabbitmqctl`` on the node; give what it printed."""
+        settings = {"CLOUDMATCH_AMQP_PORT": str(self.port), "CLOUDMATCH_RUN_DIR": str(self.folder)}
+        done = subprocess.run(
+            [BIN / "python", "-m", "cloudmatch_local.rabbitmq", *command],
+            env=environment(settings),
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done
+        return done.stdout
 
     def kill(self) -> None:
         """End the node by SIGKILL."""

@@ -1,18 +1,17 @@
 """The bridge between a real bus and a real RabbitMQ."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Any
 
 import aio_pika
 import pytest
-from aio_pika.abc import AbstractIncomingMessage
 
 import harness
-from cloudmatch_bus import amqp, subjects
+from cloudmatch_bus import amqp, streams, subjects
 from cloudmatch_bus.messages import AmountReported
 from harness import NatsServer, Service, eventually
+from harness.amqp import arriving
 from harness.facts import facts
 
 pytestmark = pytest.mark.servers
@@ -22,22 +21,6 @@ Start = Callable[..., Service]
 
 def bridge(start: Start, nats: NatsServer, amqp_url: str, **how: Any) -> Service:
     return start("bridge-rabbit", {"CLOUDMATCH_NATS_URL": nats.url, "CLOUDMATCH_AMQP_URL": amqp_url}, **how)
-
-
-@asynccontextmanager
-async def arriving(amqp_url: str) -> AsyncIterator[list[AbstractIncomingMessage]]:
-    """Consume the queue; what came is in the list."""
-    messages: list[AbstractIncomingMessage] = []
-
-    async def take(message: AbstractIncomingMessage) -> None:
-        messages.append(message)
-        await message.ack()
-
-    async with await aio_pika.connect(amqp_url) as connection:
-        channel = await connection.channel()
-        queue = await channel.get_queue(amqp.QUEUE)
-        await queue.consume(take)
-        yield messages
 
 
 async def test_every_size_comes_out_as_it_went_in(
@@ -82,41 +65,6 @@ async def test_two_bridges_share_the_work(nats_server: NatsServer, amqp_url: str
     assert min(shares) > 0
 
 
-async def test_rabbitmq_killed_and_started_again_loses_no_size(nats_server: NatsServer, start: Start) -> None:
-    with harness.rabbitmq() as node:
-        service = bridge(start, nats_server, node.url)
-        async with facts(nats_server.url) as bus:
-            stop = asyncio.Event()
-
-            async def load() -> None:
-                while not stop.is_set():
-                    for _ in range(20):
-                        bus.payloads(bus.count, bus.count)
-                    await bus.kept()
-                    await asyncio.sleep(0.05)  # a steady load, not all that the machine can
-
-            loading = asyncio.create_task(load())
-            confirmed = "cloudmatch_bridge_rabbit_confirmed_total"
-            await eventually(lambda: service.metric(confirmed) > 500, 20)
-            await asyncio.to_thread(node.kill)
-            await eventually(lambda: "rabbitmq" in service.get("/system/readiness")[1])
-            await asyncio.to_thread(node.restart)
-            await asyncio.to_thread(service.wait_ready, 30)
-            before = service.metric(confirmed)
-            await eventually(lambda: service.metric(confirmed) > before + 500, 20)
-            stop.set()
-            await loading
-            async with arriving(node.url) as messages:
-
-                def sizes() -> dict[str | None, int]:
-                    return {message.message_id: int(message.body) for message in messages}
-
-                await eventually(lambda: len(sizes()) >= 2 * bus.count, 30)
-    # one body for each id, however often it came; two ids for each number
-    assert all(sizes()[message.message_id] == int(message.body) for message in messages)
-    assert sorted(sizes().values()) == sorted([*range(bus.count), *range(bus.count)])
-
-
 async def test_a_queue_taken_away_is_declared_anew_and_loses_nothing(
     nats_server: NatsServer, amqp_url: str, start: Start
 ) -> None:
@@ -137,6 +85,87 @@ async def test_a_queue_taken_away_is_declared_anew_and_loses_nothing(
                 return bool(queue.declaration_result.message_count)
 
         await eventually(declared, 15)
+
+
+async def test_a_blocked_connection_loses_and_doubles_nothing(
+    nats_server: NatsServer, amqp_url: str, rabbitmq: harness.RabbitMQ, start: Start
+) -> None:
+    service = bridge(start, nats_server, amqp_url)
+    watermark = "set_vm_memory_high_watermark"
+    async with facts(nats_server.url) as bus, arriving(amqp_url) as messages:
+        bus.payloads(0)
+        await eventually(lambda: len(messages) == 1)
+        await asyncio.to_thread(rabbitmq.control, watermark, "absolute", "1")
+        try:
+            for number in range(1, 501):
+                bus.payloads(number)
+            await eventually(lambda: "alarm" in service.get("/system/readiness")[1], 20)
+            # longer than the bus waits for an ack: the bridge must say that it holds the facts
+            await asyncio.sleep(1.5 * streams.ACK_WAIT)
+            assert len(messages) == 1
+        finally:
+            await asyncio.to_thread(rabbitmq.control, watermark, "absolute", "512MB")
+        await eventually(lambda: len(messages) >= 501, 20)
+        await asyncio.to_thread(service.wait_ready)
+        info = await bus.bus.jetstream().consumer_info("EVENTS", "bridge-rabbit")
+        assert (info.num_ack_pending, info.num_pending, info.num_redelivered) == (0, 0, 0)
+    assert sorted(int(message.body) for message in messages) == list(range(501))
+
+
+async def test_dead_letters_are_shown_and_replayed(
+    nats_server: NatsServer, amqp_url: str, start: Start
+) -> None:
+    service = bridge(start, nats_server, amqp_url)
+    nothing = await asyncio.to_thread(service.ask, "dead-letters")
+    assert (nothing.returncode, nothing.stderr) == (0, "no dead letters\n")
+    async with facts(nats_server.url) as bus:
+        bus.payloads(*range(30))
+        async with await aio_pika.connect(amqp_url) as connection:
+            channel = await connection.channel()
+            queue = await channel.get_queue(amqp.QUEUE)
+
+            async def reject() -> int:
+                rejected = 0
+                while message := await queue.get(fail=False):
+                    await message.reject()
+                    rejected += 1
+                return rejected
+
+            rejected = 0
+            while rejected < 30:
+                rejected += await reject()
+
+            await eventually(lambda: service.metric("cloudmatch_bridge_rabbit_dead_letters") == 30, 20)
+            shown = await asyncio.to_thread(service.ask, "dead-letters", "--limit", "2")
+            assert shown.returncode == 0
+            assert "30 dead letters, the oldest 2 are shown" in shown.stderr
+            assert shown.stdout.count("rejected") == 2
+
+            dry = await asyncio.to_thread(service.ask, "replay", "--dry-run", "--limit", "7")
+            assert dry.stderr == "would move 7 dead letters\n"
+            moved = await asyncio.to_thread(service.ask, "replay", "--limit", "10")
+            assert (moved.returncode, moved.stderr) == (0, "moved 10 dead letters\n")
+            # what is rejected again comes back, and one command does not go round for ever
+            assert await reject() == 10
+            moved = await asyncio.to_thread(service.ask, "replay")
+            assert (moved.returncode, moved.stderr) == (0, "moved 30 dead letters\n")
+        async with arriving(amqp_url) as messages:
+            await eventually(lambda: len(messages) >= 30)
+    assert [int(message.body) for message in messages] == [*range(10, 30), *range(10)]
+    assert {message.routing_key for message in messages} == {"default.a"}
+    assert all(m.headers == {"app": "default", "from": "a", "to": "b", "match": 7, "at": 1} for m in messages)
+    assert len({message.message_id for message in messages}) == 30
+    assert {message.delivery_mode for message in messages} == {aio_pika.DeliveryMode.PERSISTENT}
+    await eventually(lambda: service.metric("cloudmatch_bridge_rabbit_dead_letters") == 0, 20)
+
+
+async def test_the_commands_say_that_rabbitmq_is_away(nats_server: NatsServer, start: Start) -> None:
+    away = f"amqp://guest:guest@127.0.0.1:{harness.free_port()}/"
+    service = bridge(start, nats_server, away, ready=False)
+    for command in ("dead-letters", "replay"):
+        answer = await asyncio.to_thread(service.ask, command)
+        assert answer.returncode == 1
+        assert answer.stderr.startswith("cannot use RabbitMQ")
 
 
 async def test_what_is_no_fact_is_dropped_and_disturbs_nothing(

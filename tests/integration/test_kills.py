@@ -1,4 +1,4 @@
-"""Processes that handle facts are killed at random moments under load: ``make test-kills KILLS=50``."""
+"""Who handles facts is killed at random moments under load, or away for long: ``make test-kills``."""
 
 import asyncio
 import random
@@ -7,8 +7,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+from aio_pika.abc import AbstractIncomingMessage
 
-from harness import NatsServer, Service, eventually
+from harness import NatsServer, RabbitMQ, Service, eventually
+from harness.amqp import arriving
 from harness.facts import Facts, facts
 
 pytestmark = pytest.mark.servers
@@ -58,6 +60,11 @@ async def kill(service: Service, times: int, moments: random.Random) -> None:
     await asyncio.to_thread(service.wait_ready)
 
 
+@pytest.fixture
+def outage(request: pytest.FixtureRequest) -> float:
+    return float(request.config.getoption("--outage"))
+
+
 @pytest.mark.timeout(1800)
 async def test_a_journal_killed_again_and_again_has_every_event_once(
     nats_server: NatsServer, start: Start, kills: int, moments: random.Random
@@ -77,3 +84,46 @@ async def test_a_journal_killed_again_and_again_has_every_event_once(
     assert f"{bus.count:,} events" in checked.stderr
     assert f"against {bus.count:,} messages" in checked.stderr
     print(checked.stderr)  # noqa: T201 # the same
+
+
+async def all_there(bus: Facts, messages: list[AbstractIncomingMessage], deadline: float) -> None:
+    """Wait until every size has come; a size that came twice did so under one id."""
+    await eventually(lambda: len({m.message_id for m in messages}) >= bus.count, deadline)
+    sizes = {str(m.message_id): (m.body, m.headers["at"]) for m in messages}
+    assert all(sizes[str(m.message_id)] == (m.body, m.headers["at"]) for m in messages)
+    assert sorted(at for _, at in sizes.values()) == list(range(1, bus.count + 1))
+    print(f"{bus.count:,} sizes, {len(messages) - bus.count:,} of them twice")  # noqa: T201 # the same
+
+
+@pytest.mark.timeout(1800)
+async def test_a_bridge_killed_again_and_again_loses_no_size(
+    nats_server: NatsServer, amqp_url: str, start: Start, kills: int, moments: random.Random
+) -> None:
+    settings = {"CLOUDMATCH_NATS_URL": nats_server.url, "CLOUDMATCH_AMQP_URL": amqp_url}
+    service = start("bridge-rabbit", settings)
+    async with facts(nats_server.url) as bus, arriving(amqp_url) as messages:
+        async with load(bus):
+            await kill(service, kills, moments)
+        await all_there(bus, messages, 60)
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("how", ["stopped", "killed"])
+async def test_rabbitmq_away_for_a_while_costs_no_size(
+    nats_server: NatsServer, own_rabbitmq: RabbitMQ, start: Start, outage: float, how: str
+) -> None:
+    settings = {"CLOUDMATCH_NATS_URL": nats_server.url, "CLOUDMATCH_AMQP_URL": own_rabbitmq.url}
+    service = start("bridge-rabbit", settings)
+    confirmed = "cloudmatch_bridge_rabbit_confirmed_total"
+    async with facts(nats_server.url) as bus:
+        async with load(bus):
+            await eventually(lambda: service.metric(confirmed) > 500, 20)
+            await asyncio.to_thread(own_rabbitmq.terminate if how == "stopped" else own_rabbitmq.kill)
+            await eventually(lambda: "rabbitmq" in service.get("/system/readiness")[1])
+            await asyncio.sleep(outage)
+            await asyncio.to_thread(own_rabbitmq.restart)
+            await asyncio.to_thread(service.wait_ready, 30)
+            before = service.metric(confirmed)
+            await eventually(lambda: service.metric(confirmed) > before + 500, 30)
+        async with arriving(own_rabbitmq.url) as messages:
+            await all_there(bus, messages, 60)

@@ -1,14 +1,28 @@
-"""Run the bridge."""
+"""Run the bridge, or one of its commands."""
 
+import typer
+
+from cloudmatch_bridge_rabbit.commands import command
 from cloudmatch_bridge_rabbit.settings import BridgeSettings
-from cloudmatch_bridge_rabbit.worker import serve
 from cloudmatch_bus.service import run
 from cloudmatch_bus.settings import AmqpSettings, NatsSettings
 
 
+@command.callback(invoke_without_command=True)
+def bridge(context: typer.Context) -> None:
+    """Bring the size of every payload from the bus to RabbitMQ, until SIGTERM.
+
+    Settings are environment variables; the commands read CLOUDMATCH_AMQP_… as the service does.
+    """
+    if context.invoked_subcommand is None:
+        from cloudmatch_bridge_rabbit.worker import serve  # the commands start quicker without it
+
+        run(serve, NatsSettings, AmqpSettings, BridgeSettings)
+
+
 def main() -> None:
-    """Run the bridge until SIGTERM."""
-    run(serve, NatsSettings, AmqpSettings, BridgeSettings)
+    """Run what the command line says."""
+    command()
 
 
 if __name__ == "__main__":

@@ -3,14 +3,16 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import aio_pika
-from aio_pika.abc import AbstractConnection
-from aio_pika.exceptions import CONNECTION_EXCEPTIONS
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage, AbstractQueue
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ChannelNotFoundEntity
 from aiormq.channel import Channel
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 
+from cloudmatch_bridge_rabbit import letters
+from cloudmatch_bridge_rabbit.letters import Letter
 from cloudmatch_bridge_rabbit.sizes import Size
 from cloudmatch_bus import amqp
 from cloudmatch_bus.feed import DownstreamError
@@ -21,14 +23,18 @@ log = logging.getLogger("rabbit")
 logging.getLogger("aiormq").setLevel(logging.CRITICAL)
 
 IN_FLIGHT = 1000  # messages that wait for their confirm, at most
-PATIENCE = 10.0  # s for the confirms of so many
+PATIENCE = 10.0  # s for the confirms of so many, while RabbitMQ takes messages
+LOOK = 1.0  # s between two looks whether it does
 CONNECTING = 5.0  # s for a connection with all that is declared
 PAUSE = 1.0  # s between two attempts
+COUNTING = 5.0  # s between two looks at the dead letters
+BATCH = 200  # dead letters that are moved at a time
 
 FAILURES = (*CONNECTION_EXCEPTIONS, TimeoutError)  # what is raised when the broker is away or refuses
 
 _connections = Counter("cloudmatch_bridge_rabbit_connections", "Connections to RabbitMQ that were made")
 _confirmed = Counter("cloudmatch_bridge_rabbit_confirmed", "Sizes that RabbitMQ has confirmed")
+_dead = Gauge("cloudmatch_bridge_rabbit_dead_letters", "Sizes that a reader of RabbitMQ rejected")
 _failed = Counter("cloudmatch_bridge_rabbit_failed", "Publications that RabbitMQ did not confirm")
 
 
@@ -40,10 +46,13 @@ class Rabbit:
         self._connection: AbstractConnection | None = None
         self._channel: Channel | None = None
         self._reason = "not connected to RabbitMQ"
+        self._blocked = False  # RabbitMQ takes no messages: a memory or disk alarm
         self._ready = asyncio.Event()  # set once there was a connection
 
     def health(self) -> str | None:
         """Give the reason why RabbitMQ cannot be used, or None."""
+        if self._blocked:
+            return "RabbitMQ takes no messages now: memory or disk alarm"
         return None if self._usable() else self._reason
 
     def _usable(self) -> bool:
@@ -80,19 +89,24 @@ class Rabbit:
             log.info("connected to RabbitMQ")
 
     async def _declare(self, connection: AbstractConnection) -> Channel:
-        kind = self._settings.queue_type
         channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
-        exchange = await channel.declare_exchange(amqp.EXCHANGE, "topic", durable=True)
-        dead = await channel.declare_exchange(amqp.DEAD_EXCHANGE, "fanout", durable=True)
-        queue = await channel.declare_queue(amqp.QUEUE, durable=True, arguments=amqp.queue_arguments(kind))
-        await queue.bind(exchange, "#")
-        dead_queue = await channel.declare_queue(
-            amqp.DEAD_QUEUE, durable=True, arguments={"x-queue-type": kind}
-        )
-        await dead_queue.bind(dead)
-        under = await channel.get_underlay_channel()
-        assert isinstance(under, Channel)
-        return under
+        await amqp.declare(channel, self._settings.queue_type)
+        return await _underlay(channel)
+
+    async def count_dead(self, stop: asyncio.Event) -> None:
+        """Look now and then how many dead letters there are, until `stop`; warn when there are more."""
+        known = 0
+        while not stop.is_set():
+            if self._connection is not None and self._usable() and not self._blocked:
+                with contextlib.suppress(*FAILURES):
+                    async with asyncio.timeout(CONNECTING), await self._connection.channel() as channel:
+                        count = await _count(channel)
+                    _dead.set(count)
+                    if count > known:
+                        log.warning("%d sizes were rejected: see `bridge-rabbit dead-letters`", count)
+                    known = count
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), COUNTING)
 
     async def publish(self, sizes: Sequence[Size]) -> None:
         """Publish all and wait until RabbitMQ has confirmed all.
@@ -108,18 +122,28 @@ class Rabbit:
             raise DownstreamError(self._reason)
         channel = self._channel
         tasks = [asyncio.create_task(_send(channel, size)) for size in sizes]
-        try:
-            await asyncio.wait(tasks, timeout=PATIENCE)
-        finally:
-            late = [task for task in tasks if task.cancel()]
-        failed = [task for task in tasks if task not in late and _failure(task)]
-        _confirmed.inc(len(tasks) - len(late) - len(failed))
-        if not late and not failed:
+        failed = [why for why in await _outcome(tasks, self._confirms(channel, tasks)) if why]
+        _confirmed.inc(len(tasks) - len(failed))
+        if not failed:
             return
-        _failed.inc(len(late) + len(failed))
+        _failed.inc(len(failed))
         await self.close()  # the next connection declares anew what may be missing
-        why = _failure(failed[0]) if failed else f"nothing within {PATIENCE:.0f} s"
-        raise DownstreamError(f"RabbitMQ did not confirm {len(late) + len(failed)} sizes: {why}")
+        raise DownstreamError(f"RabbitMQ did not confirm {len(failed)} sizes: {failed[0]}")
+
+    async def _confirms(self, channel: Channel, tasks: Sequence[asyncio.Task[None]]) -> None:
+        """Wait until all are done, or nothing is heard of some for `PATIENCE`.
+
+        While RabbitMQ blocks the connection it is not silent: what was sent is neither lost nor confirmed,
+        and to send it again would double it.
+        """
+        silent, waiting = 0.0, set(tasks)
+        try:
+            while waiting and silent < PATIENCE:
+                _, waiting = await asyncio.wait(waiting, timeout=LOOK)
+                self._blocked = bool(waiting) and await _blocked(channel)
+                silent = 0.0 if self._blocked else silent + LOOK
+        finally:
+            self._blocked = False
 
     async def close(self) -> None:
         """Close the connection, if there is one."""
@@ -127,6 +151,27 @@ class Rabbit:
         if connection is not None:
             with contextlib.suppress(*FAILURES):
                 await asyncio.wait_for(connection.close(), 1.0)
+
+
+async def _underlay(channel: AbstractChannel) -> Channel:
+    under = await channel.get_underlay_channel()
+    assert isinstance(under, Channel)
+    return under
+
+
+async def _blocked(channel: Channel) -> bool:
+    """Tell whether RabbitMQ has said that it takes no messages on this channel's connection."""
+    try:
+        await asyncio.wait_for(channel.connection.ready(), 0.01)
+    except TimeoutError:
+        return True
+    return False
+
+
+async def _count(channel: AbstractChannel) -> int:
+    """Give how many dead letters wait."""
+    queue = await channel.declare_queue(amqp.DEAD_QUEUE, passive=True)
+    return queue.declaration_result.message_count or 0
 
 
 async def _send(channel: Channel, size: Size) -> None:
@@ -149,6 +194,15 @@ async def _send(channel: Channel, size: Size) -> None:
     )
 
 
+async def _outcome(tasks: Sequence[asyncio.Task[None]], end: Awaitable[object]) -> list[str | None]:
+    """Wait for `end`, and give up what is not done then; say why each failed, None where it did not."""
+    try:
+        await end
+    finally:
+        late = {task for task in tasks if task.cancel()}
+    return [f"nothing within {PATIENCE:.0f} s" if task in late else _failure(task) for task in tasks]
+
+
 def _failure(task: asyncio.Task[None]) -> str | None:
     """Say why a publication was not confirmed; None when it was.
 
@@ -161,3 +215,96 @@ def _failure(task: asyncio.Task[None]) -> str | None:
     if error is not None and not isinstance(error, FAILURES):
         raise error
     return repr(error) if error else None
+
+
+class DeadLettersError(Exception):
+    """RabbitMQ cannot be used, or did not take a message; says why."""
+
+
+class DeadLetters:
+    """The queue of what a reader of RabbitMQ rejected. Make one with `dead_letters`."""
+
+    def __init__(self, connection: AbstractConnection) -> None:
+        self._connection = connection
+
+    async def count(self) -> int:
+        """Give how many there are."""
+        try:
+            async with await self._connection.channel() as channel:
+                return await _count(channel)
+        except ChannelNotFoundEntity:  # nobody has declared it yet
+            return 0
+
+    async def look(self, limit: int) -> list[Letter]:
+        """Give the oldest of them, `limit` at most, and leave them where they are."""
+        async with await self._connection.channel() as channel:  # closed, it gives back what was taken
+            taken = await _take(await channel.get_queue(amqp.DEAD_QUEUE, ensure=False), limit)
+        return [_letter(message) for message in taken]
+
+    async def replay(self, limit: int, moved: Callable[[], None]) -> int:
+        """Publish the oldest of them anew, `limit` at most, as they were; give how many.
+
+        Each is taken away once RabbitMQ has confirmed it, so that none is lost; after a failure one may be
+        in both places, under the same ``message_id``.
+
+        Args:
+            moved: called for each.
+
+        Raises:
+            DeadLettersError: one was not confirmed.
+        """
+        done = 0
+        async with await self._connection.channel(publisher_confirms=True, on_return_raises=True) as channel:
+            queue = await channel.get_queue(amqp.DEAD_QUEUE, ensure=False)
+            under = await _underlay(channel)
+            while batch := await _take(queue, min(BATCH, limit - done)):
+                tasks = [asyncio.create_task(_again(under, message)) for message in batch]
+                outcome = await _outcome(tasks, asyncio.wait(tasks, timeout=PATIENCE))
+                for message, why in zip(batch, outcome, strict=True):
+                    if why is None:
+                        await message.ack()
+                        done += 1
+                        moved()
+                if failed := [why for why in outcome if why]:
+                    raise DeadLettersError(f"RabbitMQ took {done} dead letters, then not all: {failed[0]}")
+        return done
+
+
+@contextlib.asynccontextmanager
+async def dead_letters(settings: AmqpSettings) -> AsyncIterator[DeadLetters]:
+    """Connect to look at the dead letters.
+
+    Raises:
+        DeadLettersError: RabbitMQ cannot be used.
+    """
+    try:
+        async with await aio_pika.connect(settings.address, timeout=CONNECTING) as connection:
+            yield DeadLetters(connection)
+    except FAILURES as error:
+        raise DeadLettersError(f"cannot use RabbitMQ: {error!r}") from error
+
+
+async def _take(queue: AbstractQueue, limit: int) -> list[AbstractIncomingMessage]:
+    """Take messages off the queue, `limit` at most, without acknowledging them."""
+    taken: list[AbstractIncomingMessage] = []
+    while len(taken) < limit and (message := await queue.get(fail=False)) is not None:
+        taken.append(message)
+    return taken
+
+
+def _letter(message: AbstractIncomingMessage) -> Letter:
+    return letters.letter(message.message_id, message.routing_key, message.body, message.headers)
+
+
+async def _again(channel: Channel, message: AbstractIncomingMessage) -> None:
+    """Publish a dead letter as it was before it died; return once it is confirmed."""
+    properties = message.properties
+    properties.headers = letters.original(message.headers)
+    await channel.basic_publish(
+        message.body,
+        exchange=amqp.EXCHANGE,
+        routing_key=message.routing_key or "",
+        properties=properties,
+        mandatory=True,
+        wait=False,
+    )

@@ -47,6 +47,7 @@ async def serve(environment: Environment, stop: asyncio.Event) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(http.serve(app, NAME, settings.host, settings.port, stop))
         group.create_task(rabbit.keep(stop))
+        group.create_task(rabbit.count_dead(stop))
         async with session(environment[NatsSettings], NAME, health, stop) as bus:
             if bus is not None and await unless(stop, rabbit.ready()):
                 feed = Feed(bus, NAME)

@@ -146,8 +146,9 @@ def verify(
 ) -> None:
     """Hold the journal against the stream that it was made from.
 
-    Names each event that is missing, there twice, out of order, different, or not in the stream, and each
-    segment that is damaged. Events that have left the stream are held against one another only.
+    Names each event that is missing, there twice, out of order, different,
+    or not in the stream, and each segment that is damaged.
+    Events that have left the stream are held against one another only.
 
     Works while the service runs: what it has not written yet is not missing.
 

@@ -1,7 +1,8 @@
 """Read facts from EVENTS: read, decide, publish, acknowledge. Two kinds of reader:
 
 `Feed` is a durable consumer, named like its service: several processes share it. What was not
-acknowledged comes again, perhaps later than what follows it: after a crash, 30 s later.
+acknowledged comes again, perhaps behind what follows it: after a crash within `streams.ACK_WAIT`. While
+the handler takes its time, the feed tells the server that it still holds what it was given.
 
 `Follower` keeps its place itself, beside what it writes: one process gets every fact in order, and goes
 on at once where it stopped, whatever happened to it, to the connection or to the server.
@@ -13,6 +14,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import NamedTuple
 
@@ -28,6 +30,7 @@ from cloudmatch_bus.pull import Message, Pull
 log = logging.getLogger("feed")
 
 PAUSES = (0.5, 1.0, 2.0, 5.0)  # s before the same facts come again, by failures in a row
+HOLD = streams.ACK_WAIT / 4  # s between two words that messages are still held
 SILENCE = 3.0  # s without an answer after which a follower makes its consumer anew
 
 _read = Counter("cloudmatch_feed_facts", "Facts handled and acknowledged")
@@ -95,6 +98,7 @@ class Feed(_Reader):
     def __init__(self, bus: Bus, durable: str) -> None:
         super().__init__(bus)
         self._durable = durable
+        self._held: list[Message] = []  # what `handle` has at the moment
 
     async def run(self, handle: Handle, stop: asyncio.Event) -> None:
         """Give batches of facts to `handle` until `stop` is set; acknowledge what it returned from.
@@ -102,13 +106,24 @@ class Feed(_Reader):
         Whatever `handle` raises besides `DownstreamError` is a bug and ends the run.
         """
         self._pull = pull = Pull(self._bus, self._durable, stop)
+        holding = asyncio.create_task(self._hold(pull))
         try:
             while not stop.is_set():
                 await self._batch(await pull.messages(), handle, stop)
-            for message in await pull.finish():  # for the next process, now rather than in 30 s
+            for message in await pull.finish():  # for the next process, now rather than after a while
                 self._bus.publish(message.reply, b"-NAK")
         finally:
+            holding.cancel()
             await pull.close()
+
+    async def _hold(self, pull: Pull) -> None:
+        """Tell the server of messages that are here for a while that they are being worked on."""
+        while True:
+            await asyncio.sleep(HOLD)
+            since = time.monotonic() - HOLD
+            for message in (*self._held, *pull.waiting):
+                if message.arrived < since:
+                    self._bus.publish(message.reply, b"+WPI")
 
     async def _batch(self, messages: list[Message], handle: Handle, stop: asyncio.Event) -> None:
         deliveries, good = [], []
@@ -120,6 +135,7 @@ class Feed(_Reader):
                 self._bus.publish(message.reply, b"+TERM")
         if not good:
             return
+        self._held = good
         try:
             await handle(deliveries)
         except DownstreamError as error:
@@ -127,11 +143,13 @@ class Feed(_Reader):
             again = b"-NAK " + msgspec.json.encode({"delay": int(pause * 1e9)})
             for message in good:
                 self._bus.publish(message.reply, again)
+            self._held = []
             await _wait(stop, pause)
             return
         self._failures = 0
         for message in good:
             self._bus.publish(message.reply, b"+ACK")
+        self._held = []
         _read.inc(len(good))
 
 

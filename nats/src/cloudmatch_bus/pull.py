@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -27,13 +28,15 @@ class Message(NamedTuple):
     position: int  # stream sequence
     order: int  # of this delivery, among all of the consumer: 1, 2, 3…
     pending: int  # messages that the consumer has not delivered yet
+    arrived: float  # by the monotonic clock, s
 
 
 def _message(subject: str, reply: str, payload: bytes) -> Message:
     # $JS.ACK.[<domain>.<account>.]<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<ns>.<pending>
     tokens = reply.split(".")
     at = 5 if len(tokens) == 9 else 7
-    return Message(subject, payload, reply, int(tokens[at]), int(tokens[at + 1]), int(tokens[at + 3]))
+    position, order, pending = int(tokens[at]), int(tokens[at + 1]), int(tokens[at + 3])
+    return Message(subject, payload, reply, position, order, pending, time.monotonic())
 
 
 class Pull:
@@ -72,6 +75,11 @@ class Pull:
             self._open -= 1
             self._waiting.append(_message(subject, reply, payload))
         self._some.set()
+
+    @property
+    def waiting(self) -> Sequence[Message]:
+        """What has come and was not given yet."""
+        return self._waiting
 
     async def messages(self) -> list[Message]:
         """Give what has come, as soon as there is any; nothing at `stop` or when a request ended so."""

@@ -16,6 +16,7 @@ from cloudmatch_bus import subjects
 
 EVENTS = "EVENTS"
 BUCKET = "match"  # the bucket of devices and pairs
+ACK_WAIT = 5.0  # s; what a reader of EVENTS neither acknowledged nor said to hold comes again, to any
 TOMBSTONE_TTL = 60  # s; how long a deleted key is remembered
 
 DAY = 24 * 3600.0
@@ -67,7 +68,7 @@ def consumer(durable: str) -> ConsumerConfig:
     return ConsumerConfig(
         durable_name=durable,
         ack_policy=AckPolicy.EXPLICIT,
-        ack_wait=30.0,
+        ack_wait=ACK_WAIT,
         max_ack_pending=1000,
     )
 

@@ -1,0 +1,25 @@
+"""What arrives at RabbitMQ, for tests of those who publish there."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aio_pika
+from aio_pika.abc import AbstractIncomingMessage
+
+from cloudmatch_bus import amqp
+
+
+@asynccontextmanager
+async def arriving(amqp_url: str) -> AsyncIterator[list[AbstractIncomingMessage]]:
+    """Consume the queue; what came is in the list."""
+    messages: list[AbstractIncomingMessage] = []
+
+    async def take(message: AbstractIncomingMessage) -> None:
+        messages.append(message)
+        await message.ack()
+
+    async with await aio_pika.connect(amqp_url) as connection:
+        channel = await connection.channel()
+        queue = await channel.get_queue(amqp.QUEUE)
+        await queue.consume(take)
+        yield messages
