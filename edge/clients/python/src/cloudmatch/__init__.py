@@ -1,1 +1,67 @@
-"""CloudMatch."""
+"""Exchange payloads with a device nearby.
+
+::
+
+    async with cloudmatch.connect("http://127.0.0.1:8080", id="a", lat=52.37, lon=4.89) as device:
+        peer = await device.matched()
+        await device.send("ciao")
+        async for payload in device:
+            print(peer.id, "says", payload)
+
+Lost connections come back by themselves, and no payload is lost or doubled by them.
+"""
+
+from cloudmatch.conversation import State
+from cloudmatch.device import Device, connect
+from cloudmatch.errors import (
+    ClosedError,
+    CloudMatchError,
+    NotMatchedError,
+    PayloadRefusedError,
+    PeerLeftError,
+    ProtocolError,
+    RefusedError,
+    ReplacedError,
+    UnreachableError,
+)
+from cloudmatch.events import (
+    Closed,
+    Disconnected,
+    Event,
+    Gap,
+    Matched,
+    Peer,
+    PeerAway,
+    PeerBack,
+    PeerLeft,
+    Resumed,
+    ServerError,
+    Waiting,
+)
+
+__all__ = [
+    "Closed",
+    "ClosedError",
+    "CloudMatchError",
+    "Device",
+    "Disconnected",
+    "Event",
+    "Gap",
+    "Matched",
+    "NotMatchedError",
+    "PayloadRefusedError",
+    "Peer",
+    "PeerAway",
+    "PeerBack",
+    "PeerLeft",
+    "PeerLeftError",
+    "ProtocolError",
+    "RefusedError",
+    "ReplacedError",
+    "Resumed",
+    "ServerError",
+    "State",
+    "UnreachableError",
+    "Waiting",
+    "connect",
+]

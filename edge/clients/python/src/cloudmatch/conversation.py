@@ -37,7 +37,7 @@ SILENCE = 15.0  # s without a frame: a sign of life is asked for; as long again,
 LEFT = 1000  # close code
 
 
-class State(enum.Enum):
+class State(enum.StrEnum):
     """Where a device is."""
 
     CONNECTING = "connecting"  # for the first time, or anew because its connection was lost
@@ -207,12 +207,13 @@ class Conversation:
             self._say(type="locate", lat=lat, lon=lon)
 
     def leave(self) -> None:
-        """Leave for good; the server closes the connection."""
-        self._leaving = True
-        if self._welcomed:
-            self._say(type="leave")
-        else:
-            self.close(LEFT, "left")
+        """Leave for good; the server closes the connection. Without one, say so on the next."""
+        if not self.closed and not self._leaving:
+            self._leaving = True
+            if self._welcomed:
+                self._say(type="leave")
+            elif not self._token:
+                self.close(LEFT, "left")
 
     # -- the server's frames
 
