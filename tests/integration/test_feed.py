@@ -1,0 +1,106 @@
+"""Several readers share the facts of one durable consumer."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from cloudmatch_bus import streams, subjects
+from cloudmatch_bus.connection import Bus, connect
+from cloudmatch_bus.feed import Delivery, Feed, extent, history
+from cloudmatch_bus.settings import NatsSettings
+from harness import NatsServer, eventually
+from harness.facts import facts
+
+pytestmark = pytest.mark.servers
+
+(DURABLE,) = streams.READERS
+LONGER = 1.6 * streams.ACK_WAIT  # than the server waits for an ack
+
+
+class Reader:
+    """A reader that takes `pause` seconds for its first batch."""
+
+    def __init__(self, bus: Bus, pause: float = 0.0) -> None:
+        self.begun: list[int] = []
+        self.done: list[int] = []
+        self._pause = pause
+        self.running = asyncio.create_task(Feed(bus, DURABLE).run(self._handle, asyncio.Event()))
+
+    async def _handle(self, deliveries: list[Delivery]) -> None:
+        places = [delivery.position for delivery in deliveries]
+        self.begun += places
+        pause, self._pause = self._pause, 0.0
+        await asyncio.sleep(pause)
+        self.done += places
+
+
+@contextlib.asynccontextmanager
+async def bus(server: NatsServer) -> AsyncIterator[Bus]:
+    bus = await connect(NatsSettings(url=server.url), "reader")
+    try:
+        yield bus
+    finally:
+        await bus.close()
+
+
+async def end(*readers: Reader) -> None:
+    for reader in readers:
+        reader.running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await reader.running
+
+
+async def test_what_a_slow_reader_holds_comes_to_no_other(nats_server: NatsServer) -> None:
+    async with facts(nats_server.url) as published, bus(nats_server) as one, bus(nats_server) as two:
+        slow = Reader(one, LONGER)
+        published.payloads(1)
+        await eventually(lambda: slow.begun)
+        for _ in range(20):
+            published.payloads(1)
+        await published.kept()
+        other = Reader(two)
+        await eventually(lambda: len(slow.done) + len(other.done) >= 21, 30)
+        info = await eventually(lambda: settled(one), 30)
+        await end(slow, other)
+    assert info.num_redelivered == 0
+    assert sorted(slow.done + other.done) == sorted(set(slow.done + other.done))
+    assert slow.done
+    assert slow.begun[0] not in other.begun
+
+
+async def settled(bus: Bus) -> Any:
+    info = await bus.jetstream().consumer_info(streams.EVENTS, DURABLE)
+    return info if (info.num_pending, info.num_ack_pending) == (0, 0) else None
+
+
+async def test_what_a_dead_reader_held_comes_to_another(nats_server: NatsServer) -> None:
+    async with facts(nats_server.url) as published, bus(nats_server) as one, bus(nats_server) as two:
+        doomed = Reader(one, 60)
+        published.payloads(1)
+        await eventually(lambda: doomed.begun)
+        await end(doomed)
+        other = Reader(two)
+        await eventually(lambda: other.done == doomed.begun, 5 * streams.ACK_WAIT)
+        await end(other)
+
+
+async def test_history_gives_a_part_of_the_stream_in_order(nats_server: NatsServer) -> None:
+    async with facts(nats_server.url) as published:
+        for number in range(1200):
+            published.payloads(number)
+        await published.kept()
+        await published.bus.jetstream().publish(subjects.ev("x", "left", "a"), b"no fact")
+        first, last = await extent(published.bus)
+        assert last - first == 1200
+        read = [entry async for batch in history(published.bus, "test", first + 9, last) for entry in batch]
+        assert [position for position, _ in read] == list(range(first + 10, last + 1))
+        assert [fact is None for _, fact in read] == [False] * 1190 + [True]
+        read = [
+            entry async for batch in history(published.bus, "test", first + 9, first + 20) for entry in batch
+        ]
+        assert [position for position, _ in read] == list(range(first + 10, first + 21))
+        assert [e async for batch in history(published.bus, "test", last, last + 5) for e in batch] == []
+        assert not [c for c in await published.bus.jetstream().consumers_info("EVENTS") if c.name != DURABLE]
