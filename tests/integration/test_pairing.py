@@ -234,14 +234,14 @@ async def test_a_newer_connection_takes_over_and_the_older_is_told(engines: Engi
     match = await engines.seek("b")
     assert isinstance(match, DevicePaired)
     assert isinstance(await engines.seek("a", session=6, lat=5, edge="other"), DeviceWaiting)
-    assert DeviceReplaced(session=5) in engines.told.of("a")
+    assert DeviceReplaced(session=5, by=6, edge="other") in engines.told.of("a")
     assert DeviceUnpaired(session=1, match=match.match, reason="replaced") in engines.told.of("b")
     devices = await engines.devices()
     assert (devices["a"].session, devices["a"].edge, devices["a"].match) == (6, "other", None)
     assert devices["b"].match is None
     assert await engines.pairs() == {}
     before = await engines.last()
-    assert await engines.seek("a", session=5) == DeviceReplaced(session=5)
+    assert await engines.seek("a", session=5) == DeviceReplaced(session=5, by=6, edge="other")
     assert await engines.leave("a", session=5) == DeviceGone(session=5)
     assert await engines.last() == before
 
@@ -249,7 +249,7 @@ async def test_a_newer_connection_takes_over_and_the_older_is_told(engines: Engi
 async def test_a_request_that_comes_after_its_connection_left_brings_nobody_back(engines: Engines) -> None:
     await engines.leave("a", session=7)
     assert await engines.seek("a", session=7) == DeviceGone(session=7)
-    assert await engines.seek("a", session=6) == DeviceReplaced(session=6)
+    assert await engines.seek("a", session=6) == DeviceReplaced(session=6, by=7, edge="e")
     assert await engines.devices() == {}
     assert isinstance(await engines.seek("a", session=8), DeviceWaiting)
 

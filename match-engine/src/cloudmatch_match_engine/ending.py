@@ -11,7 +11,6 @@ from cloudmatch_bus.messages import (
     Departure,
     DeviceGone,
     DeviceRecord,
-    DeviceReplaced,
     DeviceUnpaired,
     MatchEnded,
     PeerAway,
@@ -95,9 +94,7 @@ class Ending:
         """Do, or do again, what follows when a device has left or parted."""
         if left is None:
             return
-        if left.reason == REPLACED:
-            self._registry.tell(left, DeviceReplaced(session=left.session))
-        elif left.reason == EXPIRED:
+        if left.reason == EXPIRED:
             self._registry.tell(left, DeviceGone(session=left.session))
         if left.match is None or left.peer is None:
             return

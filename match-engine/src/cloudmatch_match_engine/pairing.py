@@ -16,7 +16,6 @@ from cloudmatch_bus.messages import (
     Departure,
     DeviceGone,
     DeviceRecord,
-    DeviceReplaced,
     LeaveMatch,
     LeavePool,
     SeekPartner,
@@ -30,6 +29,7 @@ from cloudmatch_match_engine.records import (
     closed,
     departure,
     missing,
+    replaced,
     resumed,
     resumes,
     waiting,
@@ -81,7 +81,7 @@ class Pairing:
         old, revision, gone = await self._registry.read(request.app, request.device)
         last = old or gone
         if last is not None and age(last) > age(request):
-            return DeviceReplaced(session=request.session)
+            return replaced(request, last)
         if old is None:
             if gone is not None and age(gone) == age(request):
                 return DeviceGone(session=request.session)
@@ -91,11 +91,10 @@ class Pairing:
                 return DeviceGone(session=request.session)
             return await self._update(old, announced(old, request), revision)
         elif resumes(old, request):
-            # Told before it is written: nobody would know of the older connection afterwards.
-            self._registry.tell(old, DeviceReplaced(session=old.session))
+            self._tell_replaced(old, request)
             return await self._update(old, resumed(old, request), revision)
         else:
-            revision = await self._ending.take_out(old, revision, departure(old, REPLACED))
+            revision = await self._replace(old, revision, request)
         return await self._write(waiting(request), revision)
 
     async def _step_away(self, request: StepAway) -> AnyAnswer:
@@ -111,7 +110,7 @@ class Pairing:
         if old is None or not old.grace:
             return await self._take_out(request, "left", old, revision, gone)
         if age(old) != age(request):
-            self._registry.tell(old, DeviceReplaced(session=old.session))
+            self._tell_replaced(old, request)
         new = closed(old, request, self._clock())
         if new != old:
             revision = await self._registry.commit([written(new, revision)])
@@ -157,11 +156,20 @@ class Pairing:
             await ending.take_out(old, revision, departure(old, reason))
         else:
             if old is not None:
-                revision = await ending.take_out(old, revision, departure(old, REPLACED))
+                revision = await self._replace(old, revision, request)
             await ending.finish(gone)
             if gone is None or age(gone) != age(request):
                 await ending.take_out(None, revision, departure(request, reason))
         return DeviceGone(session=request.session)
+
+    async def _replace(self, old: DeviceRecord, revision: int, by: AnyRequest) -> int:
+        """Take a connection out whose device begins anew with a newer one; give the key's new revision."""
+        self._tell_replaced(old, by)
+        return await self._ending.take_out(old, revision, departure(old, REPLACED))
+
+    def _tell_replaced(self, old: DeviceRecord, by: AnyRequest) -> None:
+        """Told before it is written, for it is so already: who is asked again may not know of it any more."""
+        self._registry.tell(old, replaced(old, by))
 
     async def _update(self, old: DeviceRecord, new: DeviceRecord, revision: int) -> AnyAnswer:
         """Write what has changed about a device, and let it and its peer know."""

@@ -119,10 +119,15 @@ def standing(record: DeviceRecord, revision: int, peer: DeviceRecord | None = No
     )
 
 
+def replaced(connection: DeviceRecord | Request, by: DeviceRecord | Departure | Request) -> DeviceReplaced:
+    """Say that a newer connection has taken the place of this one."""
+    return DeviceReplaced(session=connection.session, by=by.session, edge=by.edge)
+
+
 def missing(connection: DeviceRecord | Request, last: DeviceRecord | Departure | None) -> AnyAnswer:
     """Say what became of a connection that the device's record, or word of it, does not speak of."""
     if last is not None and age(last) > age(connection):
-        return DeviceReplaced(session=connection.session)
+        return replaced(connection, last)
     return DeviceGone(session=connection.session)
 
 
