@@ -1,0 +1,224 @@
+"""Edges without sockets: what match-engine sees of an edge, and devices that wait for partners."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import h3
+from msgspec.structs import replace
+
+from cloudmatch_bus import subjects
+from cloudmatch_bus.connection import Bus, Headers, connect
+from cloudmatch_bus.messages import (
+    AnyAnswer,
+    AnyRequest,
+    DeviceGone,
+    DevicePaired,
+    DeviceReplaced,
+    DeviceUnpaired,
+    DeviceWaiting,
+    Heartbeat,
+    LeaveMatch,
+    LeavePool,
+    SeekPartner,
+    StepAway,
+    decode_answer,
+    encode,
+)
+from cloudmatch_bus.settings import NatsSettings
+
+COARSE = 1  # H3 resolution of the cell whose partition a request goes to
+BEAT = 0.5  # s
+PATIENCE = 2.0  # s for an answer
+PAUSE = 0.05  # s before a request is repeated
+
+
+class Device:
+    """A connected device, as its edge knows it. Numbers of matches order what it hears."""
+
+    def __init__(self, request: SeekPartner) -> None:
+        self.request = request
+        self.match: int | None = None
+        self.peer: str | None = None
+        self.paired_at = 0.0  # s, monotonic: when it last heard of a new match
+        self.history: list[AnyAnswer] = []
+        self.gone = self.replaced = False
+        self._heard = (0, False)
+        self._changed = asyncio.Event()
+
+    @property
+    def name(self) -> str:
+        return self.request.device
+
+    def hear(self, answer: AnyAnswer) -> None:
+        """Learn what match-engine says, in whatever order it comes."""
+        self.history.append(answer)
+        match answer:
+            case DevicePaired() if (answer.match, True) > self._heard:
+                self.match, self.peer, self._heard = answer.match, answer.peer, (answer.match, True)
+                self.paired_at = time.monotonic()
+            case DeviceWaiting() if (answer.since, False) > self._heard:
+                self.match, self.peer, self._heard = None, None, (answer.since, False)
+            case DeviceUnpaired() if answer.match == self.match:
+                self.match, self.peer = None, None
+            case DeviceReplaced():
+                self.replaced = True
+            case DeviceGone():
+                self.gone = True
+            case _:
+                pass
+        self._changed.set()
+
+    async def until(self, condition: Callable[["Device"], bool], deadline: float = 10) -> None:
+        """Return once a condition holds of what the device has heard.
+
+        Raises:
+            AssertionError: it does not within `deadline` seconds.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(deadline):
+                while not condition(self):
+                    self._changed.clear()
+                    await self._changed.wait()
+        assert condition(self), f"{self.name} heard {self.history[-5:]}"
+
+
+class FakeEdge:
+    """An edge on a connection of its own. Made by `fake_edge`."""
+
+    def __init__(self, bus: Bus, name: str) -> None:
+        self.bus = bus
+        self.name = name
+        self.start = time.time_ns() // 1000
+        self.frozen = False
+        # subject of its news → device
+        self.devices: dict[str, Device] = {}
+        self.repeated = 0  # requests that were not answered
+        self._session = self.start
+        self._beating: asyncio.Task[None] | None = None
+
+    async def begin(self) -> None:
+        """Listen and beat."""
+        await self.bus.subscribe(subjects.every_ctl(self.name), self._on_news)
+        await self.bus.subscribe(subjects.probe(self.name), self._on_probe)
+        self.bus.on_reconnect.append(self.announce)
+        self._beating = asyncio.create_task(self._beat())
+
+    async def end(self, *, leaving: bool = False) -> None:
+        """End at once, as if killed; or say so."""
+        assert self._beating is not None
+        self._beating.cancel()
+        if leaving:
+            self._say(leaving=True)
+        await self.bus.close()
+
+    async def connect(
+        self, device: str, lat: float = 0, lon: float = 0, app: str = "demo", **more: Any
+    ) -> Device:
+        """Let a device connect; return once match-engine has answered."""
+        joined = self.join(device, lat, lon, app, **more)
+        await self.seek(joined)
+        return joined
+
+    def join(self, device: str, lat: float = 0, lon: float = 0, app: str = "demo", **more: Any) -> Device:
+        """Let a device connect that does not seek yet."""
+        self._session = max(self._session + 1, time.time_ns() // 1000)
+        request = SeekPartner(
+            app=app,
+            device=device,
+            edge=self.name,
+            session=self._session,
+            lat=lat,
+            lon=lon,
+            start=self.start,
+            **more,
+        )
+        joined = self.devices[subjects.ctl(app, self.name, device)] = Device(request)
+        return joined
+
+    async def seek(self, device: Device) -> None:
+        """Ask where a device stands."""
+        device.hear(await self.ask(device, device.request))
+
+    async def move(self, device: Device, lat: float, lon: float) -> None:
+        """Let a device be elsewhere."""
+        device.request = replace(device.request, lat=lat, lon=lon, place=device.request.place + 1)
+        await self.seek(device)
+
+    async def drop(self, device: Device) -> AnyAnswer:
+        """Let a device's connection end."""
+        self._forget(device)
+        return await self.ask(device, StepAway(**self._of(device)))
+
+    async def leave(self, device: Device) -> AnyAnswer:
+        """Let a device leave for good."""
+        self._forget(device)
+        return await self.ask(device, LeavePool(**self._of(device), match=device.match, peer=device.peer))
+
+    async def unmatch(self, device: Device) -> None:
+        """Let a device leave its match."""
+        assert device.match is not None
+        device.hear(await self.ask(device, LeaveMatch(**self._of(device), match=device.match)))
+
+    async def announce(self) -> None:
+        """Say again who is here."""
+        await asyncio.gather(*(self.seek(device) for device in list(self.devices.values())))
+
+    async def ask(self, device: Device, request: AnyRequest) -> AnyAnswer:
+        """Ask match-engine until it answers."""
+        at = device.request
+        subject = subjects.match(at.app, h3.latlng_to_cell(at.lat, at.lon, COARSE), at.device)
+        while True:
+            try:
+                return decode_answer(await self.bus.request(subject, encode(request), PATIENCE))
+            except TimeoutError:
+                self.repeated += 1
+                await asyncio.sleep(PAUSE)
+
+    def _of(self, device: Device) -> dict[str, Any]:
+        request = device.request
+        return {
+            "app": request.app,
+            "device": request.device,
+            "edge": request.edge,
+            "session": request.session,
+        }
+
+    def _forget(self, device: Device) -> None:
+        self.devices.pop(subjects.ctl(device.request.app, self.name, device.name), None)
+
+    def _on_news(self, subject: str, _: str, payload: bytes, __: Headers) -> None:
+        answer = decode_answer(payload)
+        device = self.devices.get(subject)
+        if not self.frozen and device is not None and device.request.session == answer.session:
+            device.hear(answer)
+
+    def _on_probe(self, _: str, reply: str, __: bytes, ___: Headers) -> None:
+        if not self.frozen:
+            self.bus.publish(reply, self._word(leaving=False))
+
+    async def _beat(self) -> None:
+        while True:
+            if not self.frozen:
+                self._say(leaving=False)
+            await asyncio.sleep(BEAT)
+
+    def _say(self, *, leaving: bool) -> None:
+        self.bus.publish(subjects.heartbeat("edge", self.name), self._word(leaving=leaving))
+
+    def _word(self, *, leaving: bool) -> bytes:
+        return encode(Heartbeat(role="edge", name=self.name, start=self.start, leaving=leaving))
+
+
+@contextlib.asynccontextmanager
+async def fake_edge(url: str, name: str = "edge-0") -> AsyncIterator[FakeEdge]:
+    """Run an edge without sockets on the NATS servers at `url`."""
+    bus = await connect(NatsSettings(url=url), name)
+    edge = FakeEdge(bus, name)
+    try:
+        await edge.begin()
+        yield edge
+    finally:
+        await edge.end()

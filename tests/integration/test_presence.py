@@ -1,0 +1,172 @@
+"""Edges that die, freeze or leave, and devices that return: real workers, and edges on the bus."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from cloudmatch_bus.messages import (
+    DeviceGone,
+    DevicePaired,
+    DeviceUnpaired,
+    DeviceWaiting,
+    PeerAway,
+    PeerReturned,
+)
+from harness import NatsServer, Service
+from harness.edges import Device, FakeEdge, fake_edge
+
+pytestmark = pytest.mark.servers
+
+# a session that outlives its connections
+SESSION = {"grace": 30.0, "token": "t"}
+SHORT = {"grace": 0.5, "token": "t"}
+MakeEdge = Callable[[str], Awaitable[FakeEdge]]
+
+
+@pytest.fixture
+def workers(nats_server: NatsServer, start: Callable[..., Service]) -> list[Service]:
+    return [start("match-engine", {"CLOUDMATCH_NATS_URL": nats_server.url}) for _ in range(2)]
+
+
+@pytest.fixture
+async def edge(nats_server: NatsServer, workers: list[Service]) -> AsyncIterator[MakeEdge]:
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def make(name: str) -> FakeEdge:
+            return await stack.enter_async_context(fake_edge(nats_server.url, name))
+
+        yield make
+
+
+def told(device: Device, kind: type) -> list[object]:
+    return [answer for answer in device.history if isinstance(answer, kind)]
+
+
+async def pair(one: FakeEdge, other: FakeEdge, **more: object) -> tuple[Device, Device]:
+    a = await one.connect("a", **more)
+    b = await other.connect("b", **more)
+    for device in (a, b):
+        await device.until(lambda d: d.match is not None)
+    return a, b
+
+
+async def test_a_session_goes_on_in_its_match_from_another_edge_and_the_peer_hears_of_it(
+    edge: MakeEdge,
+) -> None:
+    one, two = await edge("one"), await edge("two")
+    a, b = await pair(one, one, **SESSION)
+    await one.drop(a)
+    await b.until(lambda d: bool(told(d, PeerAway)))
+    again = await two.connect("a", **SESSION, resume=True)
+    paired = again.history[-1]
+    assert isinstance(paired, DevicePaired)
+    assert (paired.match, paired.peer, paired.met) == (a.match, "b", a.request.session)
+    assert (paired.peer_edge, paired.peer_session) == ("one", b.request.session)
+    await b.until(lambda d: bool(told(d, PeerReturned)))
+    (returned,) = told(b, PeerReturned)
+    assert returned == PeerReturned(
+        session=b.request.session, match=a.match or 0, peer_edge="two", peer_session=again.request.session
+    )
+    third = await one.connect("a", **SESSION, resume=True)
+    assert third.match == a.match
+    await again.until(lambda d: d.replaced)
+    fresh = await two.connect("a", **{**SESSION, "token": "other"})
+    assert isinstance(fresh.history[-1], DeviceWaiting | DevicePaired)
+    await b.until(lambda d: any(isinstance(n, DeviceUnpaired) and n.match == a.match for n in d.history))
+
+
+async def test_who_does_not_return_within_its_grace_is_out(edge: MakeEdge) -> None:
+    one = await edge("one")
+    a, b = await pair(one, one, **SHORT)
+    match = a.match
+    assert isinstance(await one.drop(a), DevicePaired), "in its match, for its grace"
+    await b.until(lambda d: d.match is None)
+    assert DeviceUnpaired(session=b.request.session, match=match or 0, reason="expired") in b.history
+    late = await one.connect("a", lat=50, **SHORT, resume=True)
+    assert isinstance(late.history[-1], DeviceWaiting), "a fresh start"
+
+
+async def test_two_who_part_do_not_meet_again_but_others(edge: MakeEdge) -> None:
+    one = await edge("one")
+    a, b = await pair(one, one)
+    await one.unmatch(a)
+    await b.until(lambda d: d.match is None)
+    assert a.match is None
+    c = await one.connect("c")
+    await c.until(lambda d: d.match is not None)
+    d = await one.connect("d")
+    await d.until(lambda d: d.match is not None)
+    assert {c.peer, d.peer} == {"a", "b"}
+
+
+async def test_whom_a_device_moves_to_it_is_paired_with(edge: MakeEdge) -> None:
+    one = await edge("one")
+    a, b = await one.connect("a", lat=10), await one.connect("b", lat=20)
+    await one.move(a, 20, 0)
+    await b.until(lambda d: d.peer == "a")
+    match = a.match
+    await one.move(a, 30, 0)
+    assert a.match == match, "a match outlives a move"
+
+
+async def test_the_devices_of_a_killed_edge_free_their_partners_and_nobody_waits_for_them(
+    edge: MakeEdge, nats_server: NatsServer
+) -> None:
+    one, two = await edge("one"), await edge("two")
+    here = await asyncio.gather(
+        *(one.connect(f"a{i}", lat=2 * (i % 30), lon=3 * (i // 30)) for i in range(250))
+    )
+    there = await asyncio.gather(
+        *(two.connect(f"b{i}", lat=2 * (i % 30), lon=3 * (i // 30)) for i in range(250))
+    )
+    for device in (*here, *there):
+        await device.until(lambda d: d.match is not None)
+    await one.end()
+    for device in there:
+        await device.until(lambda d: d.match is None, 20)
+        assert DeviceUnpaired in map(type, device.history)
+    late = await two.connect("late", lat=0, lon=0)
+    assert late.peer == "b0", "no ghost"
+
+
+async def test_a_frozen_edge_that_returns_hears_that_its_classic_devices_are_out(
+    edge: MakeEdge,
+) -> None:
+    one, two = await edge("one"), await edge("two")
+    a, b = await pair(one, two)
+    one.frozen = True
+    await b.until(lambda d: d.match is None, 20)
+    one.frozen = False
+    await one.announce()
+    assert isinstance(a.history[-1], DeviceGone)
+
+
+async def test_a_frozen_edge_that_returns_keeps_devices_inside_their_grace(edge: MakeEdge) -> None:
+    one, two = await edge("one"), await edge("two")
+    a, b = await pair(one, two, **SESSION)
+    match = b.match
+    one.frozen = True
+    await b.until(lambda d: bool(told(d, PeerAway)), 20)
+    one.frozen = False
+    await one.announce()
+    assert a.match == match
+    await b.until(lambda d: bool(told(d, PeerReturned)))
+    assert b.match == match
+
+
+async def test_an_edge_that_starts_anew_under_its_name_takes_its_old_devices_out(edge: MakeEdge) -> None:
+    one, two = await edge("one"), await edge("two")
+    _, b = await pair(one, two)
+    one.start += 1  # as another process, that nobody is connected to
+    await b.until(lambda d: d.match is None, 20)
+    c = await one.connect("c")
+    await c.until(lambda d: d.peer == "b")
+
+
+async def test_an_edge_that_says_it_leaves_is_believed(edge: MakeEdge) -> None:
+    one, two = await edge("one"), await edge("two")
+    _, b = await pair(one, two)
+    await one.end(leaving=True)
+    await b.until(lambda d: d.match is None, 20)
