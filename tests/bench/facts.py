@@ -77,9 +77,7 @@ async def _all(chosen: dict[str, Measure], progress: Progress, quick: bool) -> l
 
 def main(
     part: Annotated[list[str] | None, typer.Argument(help="Which parts. Default: all.")] = None,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Seconds, not minutes; rough figures.")
-    ] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Seconds, not minutes; rough figures.")] = False,
     folder: Annotated[Path, typer.Option(help="Where the JSON goes.")] = ROOT / ".run" / "bench",
 ) -> None:
     """Measure journal, bridge and analytics, each alone with the servers that it needs.

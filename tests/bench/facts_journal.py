@@ -1,0 +1,78 @@
+"""What the journal takes in, how that changes with its size, and how long it takes to start."""
+
+import asyncio
+import time
+from pathlib import Path
+
+from rich.progress import Progress
+
+from bench.facts import Row
+from bench.load_facts import fill, use, watch
+from harness import Service, nats_server, service
+from harness.facts import facts
+
+EVENTS = 1_000_000
+QUICK = 40_000
+SIZES = (64, 64)
+TENTH = 0.1  # of the events: the span that a rate is taken over, at the beginning and at the end
+
+
+async def measure(progress: Progress, quick: bool) -> list[Row]:
+    """Let a journal read so many events; start it again with and without its saved state."""
+    count = QUICK if quick else EVENTS
+    task = progress.add_task("journal: facts", total=count)
+    with nats_server() as nats:
+        async with facts(nats.url) as bus:
+            await fill(bus.bus, count, SIZES, lambda done: progress.advance(task, done))
+        progress.reset(task, total=count, description="journal: reads")
+        with service("journal", {"CLOUDMATCH_NATS_URL": nats.url}) as journal:
+            pids = {"journal": journal.process.pid, "nats-server": nats.process.pid}
+            looks = await watch(journal, "cloudmatch_journal_events_total", count, pids, progress, task)
+            fresh = looks.span(0, TENTH * count)
+            full = looks.span((1 - TENTH) * count, count)
+            progress.reset(task, total=3, description="journal: starts")
+            with_state = await asyncio.to_thread(_restart, journal, rebuild=False)
+            started = use(journal.process.pid).memory
+            progress.advance(task)
+            without = await asyncio.to_thread(_restart, journal, rebuild=True)
+            progress.advance(task)
+            checked = await asyncio.to_thread(_verify, journal)
+            progress.advance(task)
+    size = f"{count:,} events"
+
+    def row(what: str, value: float, unit: str, goal: str = "", met: bool | None = None) -> Row:
+        return Row("journal", what, value, unit, goal, None if quick else met)
+
+    ratio = fresh.rate / full.rate
+    return [
+        row("taken in, fresh", fresh.rate, "events/s", "≥ 5,000", fresh.rate >= 5000),
+        row(f"taken in, at {size}", full.rate, "events/s", "≥ 5,000", full.rate >= 5000),
+        row("fresh / then", ratio, "×", "≤ 1.3", ratio <= 1.3),
+        row("CPU, fresh", fresh.cpu_us("journal"), "µs/event"),
+        row(f"CPU, at {size}", full.cpu_us("journal"), "µs/event"),
+        row("CPU of nats-server meanwhile", full.cpu_us("nats-server"), "µs/event"),
+        row("memory, fresh", fresh.end.uses["journal"].memory, "MiB"),
+        row(f"memory, at {size}", full.end.uses["journal"].memory, "MiB"),
+        row("memory after a start from the state", started, "MiB"),
+        row("start after kill -9, from the state", with_state, "s", "≤ 5", with_state <= 5),
+        row("start after kill -9, all folded anew", without, "s"),
+        row("verify against the stream", checked, "s"),
+    ]
+
+
+def _restart(journal: Service, *, rebuild: bool) -> float:
+    """Kill it and start it; give the seconds until it answers and is ready."""
+    journal.kill()
+    if rebuild:
+        Path(journal.env["CLOUDMATCH_RUN_DIR"], "journal/state.json").unlink()
+    begun = time.monotonic()
+    journal.start(deadline=120)
+    return time.monotonic() - begun
+
+
+def _verify(journal: Service) -> float:
+    """Give the seconds that a verification takes, which must find nothing."""
+    begun = time.monotonic()
+    done = journal.ask("verify", deadline=600)
+    assert done.returncode == 0, done
+    return time.monotonic() - begun

@@ -1,0 +1,102 @@
+"""What the parts of the facts' bench share: facts by the hundred thousand, and what processes use."""
+
+import asyncio
+import itertools
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.progress import Progress, TaskID
+
+from cloudmatch_bus import subjects
+from cloudmatch_bus.connection import Bus
+from cloudmatch_bus.messages import PayloadsDelivered, encode
+from harness import Service
+
+DEVICES = 2000
+EVERY = 2000  # facts between two that wait for JetStream's ack: what comes faster it may drop
+LOOK = 0.1  # s between two looks at a process
+TICK = os.sysconf("SC_CLK_TCK")
+
+
+async def fill(bus: Bus, count: int, sizes: Sequence[int], advance: Callable[[int], None]) -> None:
+    """Publish `count` facts of payloads between `DEVICES` devices; return once JetStream keeps them all."""
+    at = time.time_ns() // 1_000_000
+    devices = itertools.cycle(range(0, DEVICES, 2))
+    for number, device in zip(range(1, count + 1), devices, strict=False):
+        sender, receiver = f"device-{device}", f"device-{device + 1}"
+        fact = PayloadsDelivered(
+            app="bench", at=at, match=device + 1, sender=sender, receiver=receiver, sizes=list(sizes)
+        )
+        subject, payload = subjects.ev(fact.app, fact.kind, fact.about), encode(fact)
+        if number % EVERY and number < count:
+            assert bus.publish(subject, payload)
+        else:
+            await bus.jetstream().publish(subject, payload, timeout=30)
+            advance(number % EVERY or EVERY)
+
+
+class Use(NamedTuple):
+    """What a process has used so far."""
+
+    cpu: float  # s
+    memory: float  # MiB resident
+
+
+def use(pid: int) -> Use:
+    """Look at a process."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    cpu = (int(fields[11]) + int(fields[12])) / TICK
+    return Use(cpu, pages * os.sysconf("SC_PAGE_SIZE") / 2**20)
+
+
+class Look(NamedTuple):
+    """One look at a service at work."""
+
+    at: float  # s
+    done: float  # events, as its metric counts them
+    uses: dict[str, Use]  # by process
+
+
+class Looks(list[Look]):
+    """Looks at a service, oldest first."""
+
+    def span(self, first: float, last: float) -> "Span":
+        """Give what happened between the first looks at which so many events were done."""
+        begin = next(look for look in self if look.done >= first)
+        end = next(look for look in self if look.done >= last)
+        return Span(begin, end)
+
+
+class Span(NamedTuple):
+    """What happened between two looks."""
+
+    begin: Look
+    end: Look
+
+    @property
+    def rate(self) -> float:
+        """Events per second."""
+        return (self.end.done - self.begin.done) / (self.end.at - self.begin.at)
+
+    def cpu_us(self, process: str) -> float:
+        """CPU-µs per event of a process."""
+        seconds = self.end.uses[process].cpu - self.begin.uses[process].cpu
+        return seconds * 1e6 / (self.end.done - self.begin.done)
+
+
+async def watch(
+    service: Service, metric: str, upto: float, pids: dict[str, int], bar: Progress, task: TaskID
+) -> Looks:
+    """Look at a service until its metric says `upto`."""
+    looks = Looks()
+    done = 0.0
+    while done < upto:
+        done = await asyncio.to_thread(service.metric, metric)
+        looks.append(Look(time.monotonic(), done, {name: use(pid) for name, pid in pids.items()}))
+        bar.update(task, completed=done)
+        await asyncio.sleep(LOOK)
+    return looks
