@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import UTC, datetime
 
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage, AbstractQueue
 from aio_pika.exceptions import CONNECTION_EXCEPTIONS, ChannelNotFoundEntity
+from aiormq import spec
 from aiormq.channel import Channel
 from prometheus_client import Counter, Gauge
 
@@ -176,19 +178,19 @@ async def _count(channel: AbstractChannel) -> int:
 
 async def _send(channel: Channel, size: Size) -> None:
     """Publish one size; return once it is confirmed. Unroutable is a failure."""
-    message = aio_pika.Message(
-        size.body,
+    # not an aio_pika.Message, which takes longer to make than to send
+    properties = spec.Basic.Properties(
         content_type="text/plain",
         delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
         message_id=size.message_id,
-        timestamp=size.at / 1000,
+        timestamp=datetime.fromtimestamp(size.at / 1000, UTC),
         headers=dict(size.headers),
     )
     await channel.basic_publish(
         size.body,
         exchange=amqp.EXCHANGE,
         routing_key=size.routing_key,
-        properties=message.properties,
+        properties=properties,
         mandatory=True,
         wait=False,  # for the socket, of each message: the confirm is what counts (7,300 → 10,600 a second)
     )
