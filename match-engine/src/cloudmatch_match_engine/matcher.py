@@ -21,24 +21,28 @@ def distance(a: DeviceRecord, b: DeviceRecord) -> float:
     return 2 * EARTH_RADIUS * asin(min(1.0, sqrt(h)))
 
 
-def reaches(a: DeviceRecord, b: DeviceRecord, planar: float = PLANAR_REACH) -> bool:
-    """Whether `b` is within the reach of `a`; `planar` in degrees, for devices that named no radius."""
+def reaches(a: DeviceRecord, b: DeviceRecord, metres: float, planar: float = PLANAR_REACH) -> bool:
+    """Whether `b`, at this distance, is within the reach of `a`.
+
+    Args:
+        planar: in degrees, for devices that named no radius.
+    """
     if a.radius is None:
         return hypot(a.lat - b.lat, a.lon - b.lon) < planar
-    return distance(a, b) <= a.radius
+    return metres <= a.radius
+
+
+def strangers(a: DeviceRecord, b: DeviceRecord) -> bool:
+    """Whether two devices of the same app and tag are two, and did not just part."""
+    return b.device not in (a.device, a.former) and a.device != b.former
 
 
 def suits(a: DeviceRecord, b: DeviceRecord, planar: float = PLANAR_REACH) -> bool:
     """Whether two devices may be paired, if both wait."""
-    return (
-        a.app == b.app
-        and a.device != b.device
-        and a.tag == b.tag
-        and a.former != b.device
-        and b.former != a.device
-        and reaches(a, b, planar)
-        and reaches(b, a, planar)
-    )
+    if (a.app, a.tag) != (b.app, b.tag) or not strangers(a, b):
+        return False
+    metres = distance(a, b)
+    return reaches(a, b, metres, planar) and reaches(b, a, metres, planar)
 
 
 def choose(
@@ -47,18 +51,23 @@ def choose(
     before: int,
     planar: float = PLANAR_REACH,
 ) -> tuple[DeviceRecord, int] | None:
-    """Choose a partner among (record, revision) of those that wait.
+    """Choose a partner among (record, revision) of those that wait with the seeker's app and tag.
 
     Only devices whose revision is below `before`, the seeker's own, come into question: of two that
     arrive together the younger looks when the older is already there to be seen, so that they cannot
     miss each other.
     """
-    found = [
-        (distance(seeker, record), revision, record.device, record)
-        for record, revision in waiting
-        if revision < before and suits(seeker, record, planar)
-    ]
-    if not found:
-        return None
-    _, revision, _, record = min(found, key=lambda f: f[:3])
-    return record, revision
+    best: tuple[float, int, str] | None = None
+    chosen = None
+    for record, revision in waiting:
+        if revision >= before or not strangers(seeker, record):
+            continue
+        metres = distance(seeker, record)
+        rank = metres, revision, record.device
+        if (
+            (best is None or rank < best)
+            and reaches(seeker, record, metres, planar)
+            and reaches(record, seeker, metres, planar)
+        ):
+            best, chosen = rank, (record, revision)
+    return chosen

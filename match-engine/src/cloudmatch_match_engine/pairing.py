@@ -23,6 +23,7 @@ from cloudmatch_bus.messages import (
 )
 from cloudmatch_match_engine.ending import EXPIRED, REPLACED, Ending, Lost
 from cloudmatch_match_engine.ends import Ends
+from cloudmatch_match_engine.pool import Known
 from cloudmatch_match_engine.records import (
     age,
     announced,
@@ -35,7 +36,7 @@ from cloudmatch_match_engine.records import (
     waiting,
 )
 from cloudmatch_match_engine.registry import ATTEMPTS, Registry, Tell, written
-from cloudmatch_match_engine.roster import Known, Roster
+from cloudmatch_match_engine.roster import Roster
 from cloudmatch_match_engine.search import Search
 
 

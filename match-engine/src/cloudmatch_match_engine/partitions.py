@@ -32,15 +32,17 @@ def unique_name() -> str:
 
 
 class Partitions:
-    """The partitions of one worker. `handler` hears their frames, and those of the fallback."""
+    """The partitions of one worker: `on_frames` hears frames, and those of the fallback; `on_request`
+    pairing requests."""
 
-    def __init__(self, bus: Bus, handler: Handler, name: str) -> None:
+    def __init__(self, bus: Bus, name: str, on_frames: Handler, on_request: Handler) -> None:
         self._bus = bus
-        self._handler = handler
+        self._on_frames = on_frames
+        self._on_request = on_request
         self._clock = asyncio.get_running_loop().time
         self._roll = Roll(name, self._clock())
         self._name = name
-        self._serving: dict[int, Subscription] = {}
+        self._serving: dict[int, list[Subscription]] = {}
         # set when the workers believed alive have changed
         self._changed = asyncio.Event()
         self._workers: frozenset[str] = frozenset()
@@ -52,7 +54,7 @@ class Partitions:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop`; then say so, and serve on until the others have taken over."""
-        fallback = await self._bus.subscribe(subjects.every_up_fallback(), self._handler, subjects.QUEUE)
+        fallback = await self._bus.subscribe(subjects.every_up_fallback(), self._on_frames, subjects.QUEUE)
         beats = await self._bus.subscribe(subjects.every_heartbeat(ROLE), self._on_heartbeat)
         beating = asyncio.create_task(self._beat())
         balancing = asyncio.create_task(self._balance())
@@ -64,7 +66,18 @@ class Partitions:
         await self._bus.unsubscribe(beats)
         self._say(leaving=True)
         await asyncio.sleep(OVERLAP)
-        for subscription in (fallback, *self._serving.values()):
+        await self._bus.unsubscribe(fallback)
+        for partition in list(self._serving):
+            await self._give_up(partition)
+
+    async def _serve(self, partition: int) -> None:
+        self._serving[partition] = [
+            await self._bus.subscribe(subjects.every_up_of(partition), self._on_frames, subjects.QUEUE),
+            await self._bus.subscribe(subjects.every_match_of(partition), self._on_request, subjects.QUEUE),
+        ]
+
+    async def _give_up(self, partition: int) -> None:
+        for subscription in self._serving.pop(partition):
             await self._bus.unsubscribe(subscription)
 
     def _say(self, *, leaving: bool) -> None:
@@ -97,20 +110,25 @@ class Partitions:
             await asyncio.sleep(BEAT)
 
     async def _balance(self) -> None:
-        await asyncio.sleep(SETTLE)  # until then the fallback serves
+        # Who comes first is alone: until it has listened for others it serves all requests, and the fallback.
+        requests: Subscription | None = await self._bus.subscribe(
+            subjects.every_match(), self._on_request, subjects.QUEUE
+        )
+        await asyncio.sleep(SETTLE)
         while True:
             await self._changed.wait()
             self._changed.clear()
             mine = self._mine
             for partition in mine - self._serving.keys():
-                self._serving[partition] = await self._bus.subscribe(
-                    subjects.every_up_of(partition), self._handler, subjects.QUEUE
-                )
+                await self._serve(partition)
+            if requests is not None:
+                await self._bus.unsubscribe(requests)
+                requests = None
             lost = self._serving.keys() - mine
             if lost:
                 await asyncio.sleep(OVERLAP)
                 for partition in lost - self._mine:
-                    await self._bus.unsubscribe(self._serving.pop(partition))
+                    await self._give_up(partition)
             _owned.set(len(self._serving))
             _rebalances.inc()
             log.info(

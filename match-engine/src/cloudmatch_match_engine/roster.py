@@ -3,21 +3,14 @@
 Fed by the bucket's watch, in the order of revisions. `reached` is the revision up to which it is right.
 """
 
-from collections.abc import Hashable, Iterable
-from typing import NamedTuple, TypeVar
+from collections.abc import Iterable
+from typing import NamedTuple
 
 from cloudmatch_bus import subjects
 from cloudmatch_bus.messages import DeviceRecord
 from cloudmatch_match_engine.keys import DeviceId, device_id
-
-K = TypeVar("K", bound=Hashable)
-
-
-class Known(NamedTuple):
-    """A device's record and its revision."""
-
-    record: DeviceRecord
-    revision: int
+from cloudmatch_match_engine.matcher import PLANAR_REACH
+from cloudmatch_match_engine.pool import Known, Pool
 
 
 class Route(NamedTuple):
@@ -35,13 +28,14 @@ class Holder(NamedTuple):
 
 
 class Roster:
-    """All devices, as far as the watch has told."""
+    """All devices, as far as the watch has told. `planar`: the reach in degrees of those without a radius."""
 
-    def __init__(self) -> None:
+    def __init__(self, planar: float = PLANAR_REACH) -> None:
         self.reached = 0
+        self._planar = planar
         self._devices: dict[DeviceId, Known] = {}
         # (app, tag) → devices that wait
-        self._waiting: dict[tuple[str, str | None], dict[DeviceId, Known]] = {}
+        self._waiting: dict[tuple[str, str | None], Pool] = {}
         self._away: dict[DeviceId, Known] = {}
         self._held: dict[Holder, dict[DeviceId, Known]] = {}
         self._routes: dict[DeviceId, Route] = {}
@@ -55,9 +49,9 @@ class Roster:
         """What is known of a device."""
         return self._devices.get(device)
 
-    def waiting(self, app: str, tag: str | None) -> Iterable[Known]:
+    def waiting(self, app: str, tag: str | None) -> Pool:
         """Those that wait with this app and tag, and are there."""
-        return self._waiting.get((app, tag), {}).values()
+        return self._waiting.get((app, tag)) or Pool(self._planar)
 
     def count_waiting(self) -> int:
         """How many wait and are there."""
@@ -97,7 +91,10 @@ class Roster:
             else:
                 self._held.setdefault(Holder(record.edge, record.start), {})[device] = known
                 if record.match is None:
-                    self._waiting.setdefault((record.app, record.tag), {})[device] = known
+                    group = (record.app, record.tag)
+                    if (pool := self._waiting.get(group)) is None:
+                        pool = self._waiting[group] = Pool(self._planar)
+                    pool.add(device, known)
         self.advance(revision)
 
     def advance(self, revision: int) -> None:
@@ -126,13 +123,18 @@ class Roster:
         self._routes.pop(device, None)
         if old.record.peer is not None:  # whose frames go elsewhere now
             self._routes.pop(DeviceId(device.app, subjects.token(old.record.peer)), None)
-        self._away.pop(device, None)
-        _drop(self._held, Holder(old.record.edge, old.record.start), device)
-        _drop(self._waiting, (old.record.app, old.record.tag), device)
-
-
-def _drop(groups: dict[K, dict[DeviceId, Known]], group: K, device: DeviceId) -> None:
-    if (members := groups.get(group)) is not None:
-        members.pop(device, None)
-        if not members:
-            del groups[group]
+        record = old.record
+        if record.away is not None:
+            del self._away[device]
+            return
+        holder = Holder(record.edge, record.start)
+        held = self._held[holder]
+        del held[device]
+        if not held:
+            del self._held[holder]
+        if record.match is None:
+            group = (record.app, record.tag)
+            pool = self._waiting[group]
+            pool.remove(device)
+            if not pool:
+                del self._waiting[group]

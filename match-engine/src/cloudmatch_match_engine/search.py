@@ -23,6 +23,7 @@ from cloudmatch_match_engine import matcher
 from cloudmatch_match_engine.keys import pair_key
 from cloudmatch_match_engine.records import age, missing, paired, standing
 from cloudmatch_match_engine.registry import ATTEMPTS, Registry, written
+from cloudmatch_match_engine.reservations import Reservations
 
 YOUNG = 60_000  # ms; less than JetStream remembers message ids, so that a fact published again counts once
 
@@ -34,6 +35,7 @@ class Search:
         self._registry = registry
         self._clock = clock
         self._reach = reach
+        self._reservations = Reservations(registry.roster)
 
     async def settle(self, record: DeviceRecord, revision: int) -> AnyAnswer:
         """A device is to know where it stands. Do, too, what a dead worker may have left undone."""
@@ -113,25 +115,41 @@ class Search:
             if record.away is not None:
                 return DeviceWaiting(session=record.session, since=revision)
             await registry.mirror_reached(revision)
-            pool = registry.roster.waiting(record.app, record.tag)
-            found = matcher.choose(record, pool, revision, self._reach)
-            if found is None:
-                return standing(record, revision)
-            try:
-                return await self._claim(record, revision, *found)
-            except ConflictError:
-                await registry.pause()
+            found = None
+            if (mine := self._reservations.of(record)) is not None:
+                await mine.decided()
+            else:
+                others = list(registry.roster.waiting(record.app, record.tag).near(record))
+                free = [known for known in others if self._reservations.of(known.record) is None]
+                found = matcher.choose(record, free, revision, self._reach)
+                if found is None:
+                    taken = matcher.choose(record, others, revision, self._reach)
+                    if taken is None:
+                        return standing(record, revision)
+                    await self._outcome(taken[0])
+                    continue
+                try:
+                    return await self._claim(record, revision, *found)
+                except ConflictError:
+                    await registry.pause()
             now, now_revision, _ = await registry.read(record.app, record.device)
             if now is None or age(now) != age(record):
                 return missing(record, now)
             if now.match is not None:  # a younger one was faster
                 return await self.stand(now, now_revision)
-            if now_revision == revision:
+            if now_revision == revision and found is not None:
                 # The candidate is what moved: look again once the mirror knows how.
                 _, moved, _ = await registry.read(found[0].app, found[0].device)
                 await registry.mirror_reached(moved)
             record, revision = now, now_revision
         raise TimeoutError(f"{record.app}/{record.device} was never fast enough")
+
+    async def _outcome(self, taken: DeviceRecord) -> None:
+        """Wait until the mirror knows whether a device is paired that another task is about to pair."""
+        claim = self._reservations.of(taken)
+        if claim is not None:
+            await claim.decided()
+            await self._registry.mirror_reached(claim.revision)
 
     async def _claim(
         self, record: DeviceRecord, revision: int, other: DeviceRecord, other_revision: int
@@ -142,13 +160,13 @@ class Search:
         pair = PairRecord(
             app=record.app, match=revision, device=record.device, peer=other.device, at=self._clock()
         )
-        last = await self._registry.commit(
-            [
-                written(theirs, other_revision),
-                written(mine, revision),
-                Write(pair_key(record.app, revision), encode(pair), 0),
-            ]
-        )
+        writes = [
+            written(theirs, other_revision),
+            written(mine, revision),
+            Write(pair_key(record.app, revision), encode(pair), 0),
+        ]
+        with self._reservations.claim(record, other) as claim:
+            last = claim.revision = await self._registry.commit(writes)
         self._made(pair, metres)
         self._registry.tell(theirs, standing(theirs, last, mine))
         self._registry.tell(mine, answer := standing(mine, last, theirs))

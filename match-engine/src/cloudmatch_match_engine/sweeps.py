@@ -15,8 +15,9 @@ from cloudmatch_bus.connection import Bus, Headers, NobodyListensError
 from cloudmatch_bus.messages import Departure, DeviceRecord, decode_heartbeat
 from cloudmatch_match_engine.keys import DeviceId, device_id
 from cloudmatch_match_engine.pairing import Pairing
+from cloudmatch_match_engine.pool import Known
 from cloudmatch_match_engine.presence import Presence
-from cloudmatch_match_engine.roster import Known, Roster
+from cloudmatch_match_engine.roster import Roster
 
 log = logging.getLogger("sweeps")
 

@@ -54,7 +54,7 @@ class Worker:
     def __init__(self, bus: Bus, reach: float) -> None:
         self._bus = bus
         self._loop = asyncio.get_running_loop()
-        self._roster = Roster()
+        self._roster = Roster(reach)
         _known.set_function(lambda: len(self._roster))
         _waiting.set_function(self._roster.count_waiting)
         self._facts = FactPublisher(bus)
@@ -69,12 +69,10 @@ class Worker:
         try:
             # Requests are not taken before the mirror can answer for the pool.
             await unless(stop, self._watch.completed.wait())
-            requests = await self._bus.subscribe(subjects.every_match(), self._on_request, subjects.QUEUE)
-            partitions = Partitions(self._bus, self._on_frames, unique_name())
+            partitions = Partitions(self._bus, unique_name(), self._on_frames, self._on_request)
             sweeps = Sweeps(self._bus, self._roster, self._pairing, clock, partitions.owns)
             tasks.append(asyncio.create_task(sweeps.run()))
             await partitions.run(stop)
-            await self._bus.unsubscribe(requests)
             await self._bus.idle()
             await self._facts.drain()
         finally:

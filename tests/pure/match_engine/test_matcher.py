@@ -9,12 +9,17 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from cloudmatch_bus.messages import DeviceRecord
-from cloudmatch_match_engine.matcher import EARTH_RADIUS, PLANAR_REACH, choose, distance, reaches, suits
+from cloudmatch_match_engine.matcher import EARTH_RADIUS, PLANAR_REACH, choose, distance, suits
+from cloudmatch_match_engine.matcher import reaches as within
 
 DEGREE = EARTH_RADIUS * pi / 180  # metres of a degree of a great circle
 latitudes, longitudes = st.floats(-90, 90), st.floats(-180, 180)
 radii = st.none() | st.floats(1, 2e7)
 tags = st.sampled_from([None, "red", "blue"])
+
+
+def reaches(a: DeviceRecord, b: DeviceRecord, planar: float = PLANAR_REACH) -> bool:
+    return within(a, b, distance(a, b), planar)
 
 
 def at(lat: float, lon: float, name: str = "a", **more: object) -> DeviceRecord:
@@ -119,7 +124,8 @@ def test_other_tags_other_apps_and_oneself_do_not_suit(other: DeviceRecord) -> N
 def test_the_nearest_then_the_longest_waiting_is_chosen_among_older_ones_that_suit(
     seeker: DeviceRecord, others: list[DeviceRecord], before: int, chance: Random
 ) -> None:
-    pool = [(other, revision) for revision, other in enumerate(others, 1)]
+    group = (seeker.app, seeker.tag)
+    pool = [(other, revision) for revision, other in enumerate(others, 1) if (other.app, other.tag) == group]
     chance.shuffle(pool)
     chosen = choose(seeker, pool, before)
     suitable = [(o, r) for o, r in pool if suits(seeker, o) and r < before]
@@ -132,6 +138,15 @@ def test_the_nearest_then_the_longest_waiting_is_chosen_among_older_ones_that_su
         assert distance(seeker, record) <= distance(seeker, other)
         if distance(seeker, record) == distance(seeker, other):
             assert revision <= waits_since
+
+
+def test_those_who_parted_do_not_suit_whichever_of_them_says_so() -> None:
+    a, b = at(0, 0, "a"), at(0, 0, "b")
+    assert not suits(replace(a, former="b"), b)
+    assert not suits(a, replace(b, former="a"))
+    assert suits(replace(a, former="c"), b)
+    assert choose(a, [(replace(b, former="a"), 1)], before=9) is None
+    assert choose(replace(a, former="b"), [(b, 1)], before=9) is None
 
 
 def test_of_two_that_arrive_together_only_the_younger_finds_the_other() -> None:

@@ -11,14 +11,15 @@ One thing is taken for granted here: a fact handed to the publisher is kept.
 
 import pytest
 
-from cloudmatch_match_engine import registry
+from cloudmatch_match_engine import registry, reservations
 from pairing_model.steps import Asyncio
 from pairing_model.world import World
 
 
 @pytest.fixture(autouse=True)
 def _no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "asyncio", Asyncio)
+    for module in (registry, reservations):
+        monkeypatch.setattr(module, "asyncio", Asyncio)
 
 
 @pytest.mark.parametrize("seed", range(500))
