@@ -28,7 +28,7 @@ async def measure(progress: Progress, quick: bool) -> list[Row]:
             await fill(bus.bus, count, SIZES, lambda done: progress.advance(task, done))
             progress.reset(task, total=total, description="bridge: sizes")
             settings = {"CLOUDMATCH_NATS_URL": nats.url, "CLOUDMATCH_AMQP_URL": node.url}
-            with service("bridge-rabbit", settings) as bridge:
+            with service("bridge-rabbit", settings, ready=False) as bridge:
                 pids = {
                     "bridge-rabbit": bridge.process.pid,
                     "rabbitmq": node.process.pid,

@@ -25,7 +25,7 @@ async def measure(progress: Progress, quick: bool) -> list[Row]:
         async with facts(nats.url) as bus:
             await fill(bus.bus, count, SIZES, lambda done: progress.advance(task, done))
         progress.reset(task, total=count, description="journal: reads")
-        with service("journal", {"CLOUDMATCH_NATS_URL": nats.url}) as journal:
+        with service("journal", {"CLOUDMATCH_NATS_URL": nats.url}, ready=False) as journal:
             pids = {"journal": journal.process.pid, "nats-server": nats.process.pid}
             looks = await watch(journal, "cloudmatch_journal_events_total", count, pids, progress, task)
             fresh = looks.span(0, TENTH * count)

@@ -17,7 +17,7 @@ from harness import Service
 
 DEVICES = 2000
 EVERY = 2000  # facts between two that wait for JetStream's ack: what comes faster it may drop
-LOOK = 0.1  # s between two looks at a process
+LOOK = 0.05  # s between two looks at a process
 TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -65,10 +65,13 @@ class Looks(list[Look]):
     """Looks at a service, oldest first."""
 
     def span(self, first: float, last: float) -> "Span":
-        """Give what happened between the first looks at which so many events were done."""
-        begin = next(look for look in self if look.done >= first)
-        end = next(look for look in self if look.done >= last)
-        return Span(begin, end)
+        """Give what happened between the first looks at which so many events were done.
+
+        Where both are one look, the span is that before it.
+        """
+        end = next(number for number, look in enumerate(self) if number and look.done >= last)
+        begin = next(number for number, look in enumerate(self) if look.done >= first)
+        return Span(self[min(begin, end - 1)], self[end])
 
 
 class Span(NamedTuple):
@@ -91,10 +94,10 @@ class Span(NamedTuple):
 async def watch(
     service: Service, metric: str, upto: float, pids: dict[str, int], bar: Progress, task: TaskID
 ) -> Looks:
-    """Look at a service until its metric says `upto`."""
+    """Look at a service until its metric says `upto`; twice at least."""
     looks = Looks()
     done = 0.0
-    while done < upto:
+    while done < upto or len(looks) < 2:
         done = await asyncio.to_thread(service.metric, metric)
         looks.append(Look(time.monotonic(), done, {name: use(pid) for name, pid in pids.items()}))
         bar.update(task, completed=done)
