@@ -1,13 +1,20 @@
-"""What the pipeline writes and REST reads: the timelines of all sizes, and how far event time has come.
+"""What REST reads: the timeline, and how far event time has come.
 
 Safe to use from several threads.
 """
 
-from collections.abc import Iterable, Mapping
+import datetime
+from collections import Counter
+from collections.abc import Iterable
 from threading import Lock
 from typing import NamedTuple
 
-from cloudmatch_analytics.windows import ALL, Row, Timeline, Window
+from cloudmatch_analytics.records import Sums, Tick
+from cloudmatch_analytics.windows import ALL, BASE, SIZES, Row, Shape, Timeline, Window
+from cloudmatch_analytics.windows import Sums as Totals
+
+SLICE = Shape(BASE, BASE)
+NAMED = 5  # late senders that a sentence names
 
 
 class Watermarks:
@@ -28,86 +35,135 @@ class Watermarks:
 
 
 class Kept(NamedTuple):
-    """Bounds of what is kept of one size; the archive keeps the same."""
+    """Bounds of what is kept; the archive keeps the same."""
 
-    size: int  # ms
-    closed_until: int
-    oldest: int  # start of the oldest window
-    detailed_from: int  # start of the oldest window with all its series
+    closed_until: int = 0
+    first: int = 0  # start of the first slice known, 0: none
+    detailed_from: int = 0  # start of the oldest slice with all its series
+
+
+class News(NamedTuple):
+    """What came of results that were taken in."""
+
+    rows: list[Row]  # that changed
+    closed: list[Window]  # over all apps, with payloads
+    late: list[Row]  # of senders: what was added to slices that had closed
+    too_late: list[Row]  # of senders: sums of slices older than any that is kept
 
 
 class Ledger:
-    """All windows.
+    """All windows. `lag` (ms) is how long after its end a window still waits for payloads."""
 
-    `sizes` are lengths in ms by name; `lag` (ms) is how long after its end a window still takes payloads.
-    """
-
-    def __init__(self, sizes: Mapping[str, int], partitions: int, lag: int) -> None:
-        self.sizes = dict(sizes)
-        self._timelines = {size: Timeline(size) for size in sizes.values()}
+    def __init__(self, partitions: int, lag: int) -> None:
+        self._timeline = Timeline()
         self._watermarks = Watermarks(partitions)
         self._lag = lag
         self._lock = Lock()
 
-    def advance(self, partition: int, at: int) -> None:
-        """Note the time of a record of a partition."""
+    def take(self, results: Iterable[Sums | Tick]) -> News:
+        """Take in what the pipeline says, in its order."""
+        changed: dict[tuple[int, str], Row] = {}
+        late: list[Row] = []
+        too_late: list[Row] = []
+        closed: list[Window] = []
         with self._lock:
-            self._watermarks.advance(partition, at)
+            for result in results:
+                if isinstance(result, Tick):
+                    self._watermarks.advance(result.partition, result.at)
+                    closed += self._settle()
+                    continue
+                if result.start < self._timeline.oldest:
+                    too_late += [Row(result.start, key, *sums) for key, sums in result.sums.items()]
+                    continue
+                is_late = result.start + BASE <= self._timeline.closed_until
+                for key, (amount, messages) in result.sums.items():
+                    if is_late:
+                        known = self._timeline.window(SLICE, result.start, key)
+                    rows = self._timeline.put(Row(result.start, key, amount, messages))
+                    changed.update((row[:2], row) for row in rows)
+                    if is_late and rows:
+                        more = amount - known.bytes, messages - known.messages
+                        late.append(Row(result.start, key, *more))
+        return News(list(changed.values()), closed, late, too_late)
 
-    def run(self, row: Row) -> None:
-        """Set the sums so far of a device in a window that still runs."""
-        with self._lock:
-            self._timelines[row.size].put(row)
+    def _settle(self) -> list[Window]:
+        low = self._watermarks.low()
+        before = self._timeline.closed_until
+        if low is None or not self._timeline.settle(low - self._lag):
+            return []
+        found = []
+        for size in SIZES.values():
+            count = (self._timeline.closed_until - before) // size + 1
+            windows = self._timeline.last(Shape(size, size), count)
+            found += [w for w in windows if w.end > before and w.messages]
+        return found
 
-    def close(self, final: Iterable[Row], late: Iterable[Row]) -> list[Row]:
-        """Set the final sums of devices, add what came too late for them; give all rows that changed."""
-        changed: dict[tuple[int, int, str], Row] = {}
+    def kept(self) -> Kept:
+        """Tell what is kept."""
         with self._lock:
-            for row in final:
-                changed.update((r[:3], r) for r in self._timelines[row.size].put(row))
-            for row in late:
-                changed.update((r[:3], r) for r in self._timelines[row.size].add(row))
-        return list(changed.values())
+            return Kept(self._timeline.closed_until, *self._timeline.bounds())
 
-    def settle(self) -> list[Window]:
-        """Close the windows that event time has left; give those with payloads, over all apps."""
+    def restore(self, rows: Iterable[Row], kept: Kept) -> None:
+        """Take back what an archive kept."""
         with self._lock:
-            low = self._watermarks.low()
-            if low is None:
-                return []
-            return [w for timeline in self._timelines.values() for w in timeline.settle(low - self._lag)]
-
-    def kept(self) -> list[Kept]:
-        """Tell what is kept of each size."""
-        with self._lock:
-            return [Kept(t.size, t.closed_until, *t.oldest()) for t in self._timelines.values()]
-
-    def restore(self, rows: Iterable[Row], kept: Iterable[Kept]) -> None:
-        """Take back what an archive kept. Sizes that are no more are left out."""
-        with self._lock:
-            for bounds in kept:
-                if timeline := self._timelines.get(bounds.size):
-                    timeline.resume(bounds.closed_until, bounds.detailed_from)
+            self._timeline.resume(*kept)
             for row in rows:
-                if timeline := self._timelines.get(row.size):
-                    timeline.restore(row)
+                self._timeline.restore(row)
 
-    def last(self, size: int, count: int, key: str = ALL) -> list[Window]:
+    def last(self, shape: Shape, count: int, key: str = ALL) -> list[Window]:
         """Give up to `count` closed windows of a series, newest last."""
         with self._lock:
-            return self._timelines[size].last(count, key)
+            return self._timeline.last(shape, count, key)
 
-    def running(self, size: int, now: int, key: str = ALL) -> Window:
-        """Give the window of a series that runs at `now`."""
+    def running(self, shape: Shape, now: int, key: str = ALL) -> Window:
+        """Give the window of a series that runs at `now` and closes next."""
         with self._lock:
-            return self._timelines[size].running(now, key)
+            return self._timeline.running(shape, now, key)
 
-    def closed_until(self, size: int) -> int:
-        """Give the time up to which the windows of a size are closed."""
-        return self._timelines[size].closed_until
+    def corrected(self, shape: Shape, after: int, key: str = ALL) -> list[Window]:
+        """Give the closed windows of a series that corrections later than number `after` changed."""
+        with self._lock:
+            return self._timeline.corrected(shape, after, key)
+
+    def senders(self, since: int) -> dict[str, Totals]:
+        """Give what each sender exchanged since then, by its key."""
+        with self._lock:
+            return self._timeline.senders(since)
+
+    @property
+    def corrections(self) -> int:
+        """Number of the last correction."""
+        return self._timeline.corrections
+
+    @property
+    def closed_until(self) -> int:
+        """Time up to which all slices are closed."""
+        return self._timeline.closed_until
+
+    def behind(self, now: int) -> int:
+        """Give by how many ms windows close later than they should; up to a second is on time."""
+        return max(0, now - self._lag - BASE - self.closed_until) if self.closed_until else 0
 
 
 def announcement(window: Window) -> str:
     """Say in the log what a closed window held."""
     seconds = (window.end - window.start) // 1000
     return f"bytes exchanged in the previous {seconds} seconds: {window.bytes}"
+
+
+def lateness(rows: Iterable[Row]) -> list[str]:
+    """Say how much came late for each slice, and of whom."""
+    found: dict[int, Counter[str]] = {}
+    total: Counter[int] = Counter()
+    for row in rows:
+        found.setdefault(row.start, Counter())[row.key] += row.messages
+        total[row.start] += row.bytes
+    sentences = []
+    for start, senders in sorted(found.items()):
+        names = ", ".join(name for name, _ in senders.most_common(NAMED))
+        more = f" and {len(senders) - NAMED} more" if len(senders) > NAMED else ""
+        clock = datetime.datetime.fromtimestamp(start / 1000, datetime.UTC).isoformat()
+        sentences.append(
+            f"{senders.total()} payloads, {total[start]} bytes, of {names}{more} for the window of {clock}"
+        )
+    return sentences

@@ -1,9 +1,7 @@
 """Kafka → windows: the stream of sizes, each counted once, summed per sender in windows of event time.
 
-A record's time is the payload's. Quix gives a sender's sums when its partition has seen a later time than
-the window's end; ticks of the source see to it that this happens without payloads. What comes after that
-is added to the sums in the ledger, which waits `lag` longer before it calls the window closed. (Quix'
-own grace is not used: with windows that close by partition it opens the last one anew and never gives it.)
+What Quix keeps of a window stays open for `REMEMBERED`, so that what comes late only makes its sums grow.
+When a window counts as closed is the ledger's business, which hears of all partitions.
 """
 
 import threading
@@ -15,144 +13,161 @@ from typing import Any
 from prometheus_client import Counter
 from quixstreams import Application, State, message_context
 from quixstreams.dataframe import StreamingDataFrame
-from quixstreams.dataframe.windows import Sum
+from quixstreams.dataframe.windows.aggregations import BaseAggregator
 from quixstreams.kafka.exceptions import BaseKafkaException, KafkaBrokerUnavailableError
-from quixstreams.sinks.base import BatchingSink, SinkBatch
+from quixstreams.models import Topic
+from quixstreams.sinks.base import BaseSink
+from quixstreams.sources.base import SourceException
+from quixstreams.state.metadata import METADATA_CF_NAME
+from quixstreams.state.rocksdb import RocksDBStorePartition
+from quixstreams.state.rocksdb.metadata import CHANGELOG_OFFSET_KEY
 
-from cloudmatch_analytics import topics
-from cloudmatch_analytics.ledger import Kept, Ledger
-from cloudmatch_analytics.windows import Row, Window
+from cloudmatch_analytics import records, topics
+from cloudmatch_analytics.records import Batch
+from cloudmatch_analytics.sizes import Size
+from cloudmatch_analytics.windows import BASE, KEPT, Row
+from cloudmatch_bus.settings import KafkaSettings
 
-REMEMBERED = timedelta(hours=1)  # event time for which a message id is known again
-COMMIT = 0.25  # s between two commits; a window shows at the commit after it closed
+REMEMBERED = timedelta(hours=1)  # event time after its arrival for which a size is known again
+COMMIT = 0.25  # s between two commits
 
 COUNTED = Counter("cloudmatch_analytics_counted", "Sizes counted in windows.")
 DUPLICATES = Counter("cloudmatch_analytics_duplicates", "Sizes that came again and were left out.")
-LATE = Counter("cloudmatch_analytics_late", "Sizes added to a window that was closed; one a window.")
 
 Pipeline = Application
-
-Changed = Callable[[list[Row], list[Kept], list[Window]], None]
+State_ = State[str, list[str]]
 
 
 class BrokerLostError(Exception):
     """The broker is known to have ended: what is not committed cannot be."""
 
 
-LOST = (BrokerLostError, BaseKafkaException, KafkaBrokerUnavailableError)  # what its loss raises
+# what the loss of the broker, or of the source's process, raises
+LOST = (BrokerLostError, BaseKafkaException, KafkaBrokerUnavailableError, SourceException)
 
 
-class WindowSink(BatchingSink):
-    """Writes sums of closed windows to the ledger when Quix commits, then tells `changed`.
+class Gate(BaseSink):
+    """Knows when the pipeline begins (`begun` is called), and keeps it from committing once `lost` is set.
 
-    `begun` is called once the pipeline runs. Once `lost` is set it refuses, which keeps Quix from waiting
-    for a commit to a broker that has ended.
+    Without it Quix would wait for a commit to a broker that has ended.
     """
 
-    def __init__(
-        self, ledger: Ledger, changed: Changed, begun: Callable[[], None], lost: threading.Event
-    ) -> None:
+    def __init__(self, begun: Callable[[], None], lost: threading.Event) -> None:
         super().__init__(on_client_connect_success=begun)
         self._lost = lost
-        self._ledger = ledger
-        self._changed = changed
-        self._final: list[Row] = []
-        self._late: list[Row] = []
 
-    def write(self, batch: SinkBatch) -> None:
-        """Collect the rows of one partition."""
-        for item in batch:
-            value = item.value
-            row = Row(value["end"] - value["start"], value["start"], item.key, value["bytes"], value["n"])
-            (self._late if value.get("late") else self._final).append(row)
+    def add(self, *_: object, **__: object) -> None:
+        """Take no notice."""
 
     def flush(self) -> None:
-        """Bring everything collected to the ledger, and close what event time has left."""
+        """Let Quix commit, unless the broker has ended."""
         if self._lost.is_set():
             raise BrokerLostError("the Kafka-protocol broker has ended")
-        super().flush()  # type: ignore[no-untyped-call] # Quix leaves it bare
-        final, self._final = self._final, []
-        late, self._late = self._late, []
-        LATE.inc(sum(row.start + row.size <= self._ledger.closed_until(row.size) for row in late))
-        rows = self._ledger.close(final, late)
-        closed = self._ledger.settle()
-        self._changed(rows, self._ledger.kept(), closed)
 
-    def late(
-        self,
-        value: Any,
-        key: Any,
-        timestamp_ms: int,
-        late_by_ms: int,
-        start: int,
-        end: int,
-        store_name: str,
-        topic: str,
-        partition: int,
-        offset: int,
-    ) -> bool:
-        """Keep what came after its window closed (Quix' `on_late`); tell Quix not to log it."""
-        if value["n"]:
-            row = {"start": start, "end": end, "bytes": value["bytes"], "n": value["n"], "late": True}
-            self.add(row, key, timestamp_ms, [], topic, partition, offset)
+
+class SumBySender(BaseAggregator[dict[str, Any]]):
+    """Sums of bytes and messages by sender. Its result are those that the last batch has changed."""
+
+    state_suffix = "by-sender"
+
+    def initialize(self) -> dict[str, Any]:
+        """Begin with nobody."""
+        return {"sums": {}, "changed": []}
+
+    def agg(self, old: dict[str, Any], new: list[Size], timestamp: int) -> dict[str, Any]:
+        """Add sizes."""
+        sums = old["sums"]
+        for size in new:
+            of_sender = sums.setdefault(size.key, [0, 0])
+            of_sender[0] += size.bytes
+            of_sender[1] += 1
+        return {"sums": sums, "changed": list({size.key for size in new})}
+
+    def result(self, value: dict[str, Any]) -> dict[str, Any]:
+        """Give what changed."""
+        return {key: value["sums"][key] for key in value["changed"]}
+
+
+def first_times(batch: Batch, _: object, at: int, __: object, state: State_) -> list[Size]:
+    """Give the sizes of a batch that did not come before.
+
+    Ids are remembered in lists, by the second of their payload's time, which a redelivery has too.
+    """
+    by_second: dict[int, list[Size]] = {}
+    for size in batch.sizes:
+        by_second.setdefault(size.at // 1000, []).append(size)
+    news: list[Size] = []
+    for second, sizes in by_second.items():
+        before = state.get(str(second)) or []
+        known = set(before)
+        for size in sizes:
+            if size.id is None:
+                news.append(size)
+            elif size.id not in known:
+                known.add(size.id)
+                before.append(size.id)
+                news.append(size)
+        # Quix counts from `at`, which may be long before the sizes came
+        age = timedelta(milliseconds=max(0, batch.told - at))
+        state.set(str(second), before, ttl=REMEMBERED + age)
+    COUNTED.inc(len(news))
+    DUPLICATES.inc(len(batch.sizes) - len(news))
+    return news
+
+
+def compose(
+    sizes: StreamingDataFrame, results: Topic, gate: Gate, too_late: Callable[[list[Row]], None]
+) -> None:
+    """Lead a stream of sizes through windows to the results; `too_late` hears what no window takes."""
+
+    def is_tick(_: object, key: str, __: int, ___: object) -> bool:
+        return key == records.TICK
+
+    def to_tick(_: object, __: str, at: int, ___: object) -> bytes:
+        return records.encode(records.Tick(message_context().partition, at))
+
+    def to_sums(window: dict[str, Any]) -> bytes:
+        return records.encode(records.Sums(window["start"], window["sums"]))
+
+    def on_late(value: Any, *_: Any) -> bool:
+        too_late([Row(size.at - size.at % BASE, size.key, size.bytes, 1) for size in value])
         return False
 
+    def by_partition(_: object) -> str:
+        return str(message_context().partition)  # so that a tick follows the sums from before it
 
-def first_time(value: dict[str, Any], state: State[str, int]) -> bool:
-    """Tell whether a record is for the windows: a tick, or a size not seen before from this sender."""
-    if not value["n"]:
-        return True
-    identity = value["id"]
-    if identity is not None:
-        if state.exists(identity):
-            DUPLICATES.inc()
-            return False
-        state.set(identity, 1, ttl=REMEMBERED)
-    COUNTED.inc()
-    return True
+    ticks = sizes.filter(is_tick, metadata=True)
+    ticks.apply(to_tick, metadata=True).to_topic(results, key=by_partition).sink(gate)
+    batches = sizes.filter(lambda *record: not is_tick(*record), metadata=True).apply(records.decode_batch)
+    batches = batches.apply(first_times, stateful=True, metadata=True).filter(bool)
+    windows = batches.tumbling_window(BASE, grace_ms=KEPT, name="slices", on_late=on_late)  # type: ignore[arg-type] # takes all
+    sums = windows.agg(sums=SumBySender()).current(closing_strategy="partition")
+    sums.apply(to_sums).to_topic(results, key=by_partition)
 
 
-def compose(records: StreamingDataFrame, ledger: Ledger, sink: WindowSink) -> None:
-    """Lead a stream of sizes through windows of all the ledger's sizes into the sink."""
-
-    def pass_time(_: Any, __: Any, at: int, ___: Any) -> None:
-        ledger.advance(message_context().partition, at)
-
-    records = records.update(pass_time, metadata=True).filter(first_time, stateful=True)
-    for name, size in ledger.sizes.items():
-        windows = records.tumbling_window(
-            size, name=name, on_late=sink.late, after_update=_running(ledger, size)
-        )
-        sums = windows.agg(bytes=Sum("bytes"), n=Sum("n")).final(closing_strategy="partition")
-        sums.filter(lambda window: window["n"] > 0).sink(sink)
+def forget_changelogs(state: Path) -> None:
+    """Let the state that is kept be the beginning on a broker that has no changelogs of it."""
+    for file in state.rglob("CURRENT"):  # every RocksDB has one
+        partition = RocksDBStorePartition(str(file.parent))
+        partition.get_or_create_column_family(METADATA_CF_NAME).delete(CHANGELOG_OFFSET_KEY)
+        partition.close()  # type: ignore[no-untyped-call] # Quix leaves it bare
 
 
-def _running(ledger: Ledger, size: int) -> Callable[[Any, Any, Any, int, Any], bool]:
-    """Make an observer of running windows: Quix shows it each new sum, it never asks to close one."""
-
-    def observe(sums: dict[str, int], value: dict[str, Any], key: Any, at: int, _: Any) -> bool:
-        if value["n"]:
-            total = {name.partition("/")[0]: number for name, number in sums.items()}
-            ledger.run(Row(size, at - at % size, key, total["bytes"], total["n"]))
-        return False
-
-    return observe
-
-
-def pipeline(bootstrap: str, group: str, state: Path, *, embedded: bool) -> Pipeline:
+def pipeline(kafka: KafkaSettings, group: str, state: Path) -> Pipeline:
     """Make the application. A broker must answer.
 
-    The embedded broker has no use for changelogs: what they would bring back goes with it.
+    A real Kafka commits results, state and offsets in one transaction. The embedded broker has none; there,
+    state is brought back from changelogs to what was committed, and results heard again change nothing.
     """
     return Pipeline(
-        broker_address=bootstrap,
+        broker_address=topics.connection(kafka),
         consumer_group=group,
         auto_offset_reset="earliest",
         state_dir=state,
         commit_interval=COMMIT,
         consumer_poll_timeout=0.1,
-        use_changelog_topics=not embedded,
-        topic_manager=topics.manager(bootstrap, group, embedded),
+        processing_guarantee="at-least-once" if kafka.embedded else "exactly-once",
+        topic_manager=topics.manager(kafka, group),
         broker_availability_timeout=0,  # librdkafka comes back by itself; the probe would block the stop
         consumer_extra_config={
             "session.timeout.ms": 6000,

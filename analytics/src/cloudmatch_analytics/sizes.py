@@ -7,6 +7,7 @@ redelivery.
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import NamedTuple
 
 from cloudmatch_bus.subjects import token
@@ -23,19 +24,14 @@ class Size(NamedTuple):
     """The size of one payload."""
 
     id: str | None  # the same at every redelivery, of no other payload
-    app: str
-    device: str  # who sent the payload; empty: unknown
+    key: str  # who sent the payload, as `key` names it
     bytes: int
     at: int  # ms since 1970
 
-    @property
-    def key(self) -> str:
-        """The sender as one Kafka key: two tokens."""
-        return key(self.app, self.device)
 
-
+@lru_cache(100_000)
 def key(app: str, device: str) -> str:
-    """Name a device's series of windows: ``<app>.<device>``, both as tokens."""
+    """Name a sender, and its series of windows: ``<app>.<device>``, both as tokens; no device: unknown."""
     return f"{token(app)}.{token(device)}"
 
 
@@ -72,4 +68,4 @@ def read(
     identity = f"{message_id}/{said}" if message_id else None
     app = _text(headers, "app") or DEFAULT_APP
     at = arrival if said is None else min(said, arrival)
-    return Size(identity, app, _text(headers, "from"), int(body), at)
+    return Size(identity, key(app, _text(headers, "from")), int(body), at)

@@ -8,34 +8,35 @@ import asyncio
 import logging
 import multiprocessing
 import time
-from collections.abc import Mapping
 
 import aio_pika
-from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
+import uvloop
+from aio_pika.abc import AbstractChannel
 from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
+from aiormq.abc import DeliveredMessage
+from aiormq.channel import Channel
 from quixstreams.checkpointing.exceptions import CheckpointProducerTimeout
 from quixstreams.sources import Source
 
-from cloudmatch_analytics import sizes
+from cloudmatch_analytics import records, sizes
 from cloudmatch_analytics.pulse import Pulse
+from cloudmatch_analytics.records import PARTITIONS
 from cloudmatch_analytics.ticks import Ticker
-from cloudmatch_analytics.topics import PARTITIONS
 from cloudmatch_bus import amqp
 from cloudmatch_bus.service import prepare
 from cloudmatch_bus.settings import AmqpSettings
 
-BATCH = 500  # messages in one flush to Kafka
+BATCH = 1000  # messages in one flush to Kafka
 LINGER = 0.05  # s a batch waits for more
 TICK = 0.25  # s between two ticks
 FLUSH = 0.5  # s that one attempt to flush may take
 RETRY = 0.2, 1.0  # s between two attempts to connect, first and last
-TICK_KEY = "tick"  # no key of a device: it has no dot
 
 log = logging.getLogger("source")
 
 
-async def topology(channel: AbstractChannel, queue_type: str) -> AbstractQueue:
-    """Declare exchanges and queues, which changes nothing where they are; give the queue to consume."""
+async def topology(channel: AbstractChannel, queue_type: str) -> None:
+    """Declare exchanges and queues, which changes nothing where they are."""
     exchange = await channel.declare_exchange(amqp.EXCHANGE, aio_pika.ExchangeType.TOPIC, durable=True)
     dead = await channel.declare_exchange(amqp.DEAD_EXCHANGE, aio_pika.ExchangeType.FANOUT, durable=True)
     dead_queue = await channel.declare_queue(
@@ -44,7 +45,6 @@ async def topology(channel: AbstractChannel, queue_type: str) -> AbstractQueue:
     await dead_queue.bind(dead)
     queue = await channel.declare_queue(amqp.QUEUE, durable=True, arguments=amqp.queue_arguments(queue_type))
     await queue.bind(exchange, routing_key="#")
-    return queue
 
 
 def now() -> int:
@@ -72,7 +72,7 @@ class AmqpSource(Source):
         logging.getLogger("quixstreams").handlers.clear()  # its own form of a line
         logging.getLogger("quixstreams").propagate = True
         logging.getLogger("aiormq").setLevel(logging.CRITICAL)  # `_sessions` says what happened
-        asyncio.run(self._sessions())
+        uvloop.run(self._sessions())
 
     async def _sessions(self) -> None:
         retry, longest = RETRY
@@ -92,42 +92,48 @@ class AmqpSource(Source):
 
     async def _session(self, channel: AbstractChannel) -> None:
         await channel.set_qos(prefetch_count=2 * BATCH)
-        queue = await topology(channel, self._settings.queue_type)
-        arrived: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
-        await queue.consume(arrived.put)
+        await topology(channel, self._settings.queue_type)
+        arrived: asyncio.Queue[DeliveredMessage] = asyncio.Queue()
+        # the driver's lower half: a message object and a task less for each size
+        under = await channel.get_underlay_channel()
+        assert isinstance(under, Channel)
+        await under.basic_consume(amqp.QUEUE, arrived.put)
         log.info("consumes %s", amqp.QUEUE)
         ticker = Ticker(now())
         next_tick = 0.0
         while self._wanted():
-            if channel.is_closed:
+            if under.is_closed:
                 raise ConnectionError("the channel was closed")
             batch = await _collect(arrived)
-            taken = await self._take(batch, ticker)
+            last = await self._take(batch, under, ticker)
             if (turn := time.monotonic()) >= next_tick:
                 next_tick = turn + TICK
                 self._tick(ticker)
-            if taken and await self._flushed():
-                await taken[-1].ack(multiple=True)
-                self._pulse.count(taken=len(taken))
+            if last and await self._flushed():
+                await under.basic_ack(last, multiple=True)
             self._pulse.beats()
 
-    async def _take(
-        self, batch: list[AbstractIncomingMessage], ticker: Ticker
-    ) -> list[AbstractIncomingMessage]:
-        """Produce a batch to Kafka; give what is to be acknowledged once Kafka has it."""
-        taken = []
+    async def _take(self, batch: list[DeliveredMessage], channel: Channel, ticker: Ticker) -> int:
+        """Produce messages to Kafka; give the tag of the last to acknowledge once Kafka has it, 0: none."""
+        last, found, arrival = 0, [], now()
         for message in batch:
+            assert message.delivery_tag
             try:
-                size = _read(message)
+                size = _read(message, arrival)
             except sizes.UnreadableError as why:
-                log.warning("message %s is rejected: %s", message.message_id, why)
+                log.warning("message %s is rejected: %s", message.header.properties.message_id, why)
                 self._pulse.count(rejected=1)
-                await message.reject(requeue=False)
+                await channel.basic_reject(message.delivery_tag, requeue=False)
                 continue
-            ticker.heard(size.at, now())
-            self._produce(size.key, {"id": size.id, "bytes": size.bytes, "n": 1}, size.at)
-            taken.append(message)
-        return taken
+            ticker.heard(size.at, arrival)
+            found.append(size)
+            last = message.delivery_tag
+        for (bucket, _), together in records.batches(found).items():
+            value = records.encode(records.Batch(arrival, together))
+            at = max(size.at for size in together)
+            self.produce(value, str(bucket), partition=bucket % PARTITIONS, timestamp=at)
+        self._pulse.count(taken=len(found))
+        return last
 
     async def _flushed(self) -> bool:
         """Wait until Kafka has everything; False when the service stops before."""
@@ -147,23 +153,20 @@ class AmqpSource(Source):
         at = ticker.tick(now())
         if at is not None:
             for partition in range(PARTITIONS):
-                self._produce(TICK_KEY, {"id": None, "bytes": 0, "n": 0}, at, partition)
-
-    def _produce(self, key: str, value: Mapping[str, object], at: int, partition: int | None = None) -> None:
-        record = self.serialize(key=key, value=value, timestamp_ms=at)
-        self.produce(key=record.key, value=record.value, timestamp=at, partition=partition)
+                self.produce(b"", records.TICK, partition=partition, timestamp=at)
 
     def _wanted(self) -> bool:
         return bool(self.running) and not orphaned()
 
 
-def _read(message: AbstractIncomingMessage) -> sizes.Size:
-    return sizes.read(message.body, message.headers, message.message_id, message.timestamp, now())
+def _read(message: DeliveredMessage, arrival: int) -> sizes.Size:
+    about = message.header.properties
+    return sizes.read(message.body, about.headers or {}, about.message_id, about.timestamp, arrival)
 
 
-async def _collect(arrived: asyncio.Queue[AbstractIncomingMessage]) -> list[AbstractIncomingMessage]:
+async def _collect(arrived: asyncio.Queue[DeliveredMessage]) -> list[DeliveredMessage]:
     """Give what has arrived, at most `BATCH`; wait for the first and for more no longer than `LINGER`."""
-    batch: list[AbstractIncomingMessage] = []
+    batch: list[DeliveredMessage] = []
     try:
         async with asyncio.timeout(LINGER):
             while len(batch) < BATCH:

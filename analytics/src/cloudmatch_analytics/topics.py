@@ -1,55 +1,82 @@
-"""The one topic between source and pipeline, and how it comes to be on each kind of broker."""
+"""The two topics, and how they come to be on each kind of broker."""
 
 import contextlib
 import socket
+import sys
 import threading
-import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition  # type: ignore[import-untyped] # has no types
-
-with warnings.catch_warnings(record=True):  # Quix' registry client, unused here, warns of what it stands on
-    from quixstreams.models import Topic, TopicConfig, TopicManager
-    from quixstreams.models.topics.admin import TopicAdmin
+from confluent_kafka import KafkaException, Producer  # type: ignore[import-untyped] # has no types
+from pydantic import SecretStr
+from quixstreams import Application
+from quixstreams.kafka import ConnectionConfig
+from quixstreams.models import Topic, TopicConfig, TopicManager
+from quixstreams.models.topics.admin import TopicAdmin
 
 from cloudmatch_analytics.broker import MARK
+from cloudmatch_analytics.records import PARTITIONS
+from cloudmatch_bus.settings import KafkaSettings
 
-SIZES = "cloudmatch.bytes"  # one record a payload, keyed by sender
-PARTITIONS = 4  # what the embedded broker gives every topic
-RETENTION_MS = 3_600_000
+SIZES = "cloudmatch.bytes"  # batches of sizes, and ticks
+RESULTS = "cloudmatch.windows"  # sums of windows, and ticks
+RETENTION_MS = {SIZES: 3_600_000, RESULTS: 24 * 3_600_000}
 
 
-def config(replication: int) -> TopicConfig:
-    """Describe the topic as it is created on a real Kafka."""
-    return TopicConfig(
-        num_partitions=PARTITIONS,
-        replication_factor=replication,
-        extra_config={"retention.ms": str(RETENTION_MS), "retention.bytes": "-1"},
+def connection(kafka: KafkaSettings) -> ConnectionConfig:
+    """Say how to connect."""
+    sasl = kafka.security.startswith("sasl")
+    return ConnectionConfig(
+        bootstrap_servers=kafka.bootstrap,
+        security_protocol=kafka.security,
+        sasl_mechanism=kafka.sasl_mechanism if sasl else None,
+        sasl_username=kafka.sasl_user if sasl else None,
+        sasl_password=SecretStr(kafka.sasl_password) if sasl else None,
+        ssl_ca_location=kafka.ca_file or None,
     )
 
 
-def reachable(bootstrap: str, timeout: float) -> bool:
-    """Tell whether a broker answers within `timeout` seconds."""
+def client(kafka: KafkaSettings, **more: object) -> dict[str, object]:
+    """Give the configuration of a client of librdkafka."""
+    return {**connection(kafka).as_librdkafka_dict(), "log_level": 3, **more}
+
+
+def config(topic: str, replication: int) -> TopicConfig:
+    """Describe a topic as it is created on a real Kafka."""
+    return TopicConfig(
+        num_partitions=PARTITIONS,
+        replication_factor=replication,
+        extra_config={"retention.ms": str(RETENTION_MS[topic]), "retention.bytes": "-1"},
+    )
+
+
+def declare(app: Application, replication: int) -> tuple[Topic, Topic]:
+    """Create both topics where they are not, and give them."""
+    found = []
+    for name in (SIZES, RESULTS):
+        topic = app.topic(
+            name,
+            key_serializer="str",
+            key_deserializer="str",
+            value_serializer="bytes",
+            value_deserializer="bytes",
+            config=config(name, replication),
+        )
+        if (partitions := topic.broker_config.num_partitions) != PARTITIONS:
+            sys.exit(f"topic {name} has {partitions} partitions and must have {PARTITIONS}")
+        found.append(topic)
+    return found[0], found[1]
+
+
+def identity(kafka: KafkaSettings, timeout: float) -> str | None:
+    """Name the cluster, unlike any other; None when it does not answer within `timeout` seconds."""
     try:
-        Producer({"bootstrap.servers": bootstrap, "log_level": 0}).list_topics(timeout=timeout)
+        answer = Producer(client(kafka, log_level=0)).list_topics(timeout=timeout)
     except KafkaException:
-        return False
-    return True
-
-
-def mark(bootstrap: str) -> str:
-    """Give the name of the topic that marks this embedded broker among all others."""
-    topics = EmbeddedTopicAdmin(bootstrap).list_topics(10)
-    return next((name for name in topics if name.startswith(MARK)), "")
-
-
-def rewind(bootstrap: str, group: str) -> None:
-    """Let a group that has no members begin with the first record of `SIZES`."""
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": group, "log_level": 0})
-    starts = [TopicPartition(SIZES, partition, 0) for partition in range(PARTITIONS)]
-    consumer.commit(offsets=starts, asynchronous=False)
-    consumer.close()
+        return None
+    if kafka.embedded:
+        return next((name for name in answer.topics if name.startswith(MARK)), "")
+    return str(answer.cluster_id)
 
 
 class Leash:
@@ -109,7 +136,7 @@ class EmbeddedTopicAdmin(TopicAdmin):
         )
 
 
-def manager(bootstrap: str, group: str, embedded: bool) -> TopicManager:
+def manager(kafka: KafkaSettings, group: str) -> TopicManager:
     """Make the topic manager that fits the broker."""
-    admin = EmbeddedTopicAdmin(bootstrap) if embedded else TopicAdmin(bootstrap)
+    admin = EmbeddedTopicAdmin(kafka.bootstrap) if kafka.embedded else TopicAdmin(connection(kafka))
     return TopicManager(topic_admin=admin, consumer_group=group)

@@ -1,11 +1,10 @@
-"""One process of analytics: Quix in the main thread, HTTP in a thread beside it, the source in a child."""
+"""One process of analytics: Quix in the main thread, HTTP and the results' reader in threads beside it,
+the source in a child."""
 
 import logging
 import signal
-import sys
 import threading
 import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,12 +12,14 @@ from prometheus_client import REGISTRY
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
-from cloudmatch_analytics import topics, windows
+from cloudmatch_analytics import topics
 from cloudmatch_analytics.archive import Archive
 from cloudmatch_analytics.gateway import NAME, Http
-from cloudmatch_analytics.ledger import Kept, Ledger, announcement
-from cloudmatch_analytics.pipeline import LOST, Pipeline, WindowSink, compose, pipeline
+from cloudmatch_analytics.ledger import Ledger
+from cloudmatch_analytics.pipeline import LOST, Gate, Pipeline, compose, forget_changelogs, pipeline
 from cloudmatch_analytics.pulse import SILENCE, Pulse
+from cloudmatch_analytics.records import PARTITIONS
+from cloudmatch_analytics.results import Results, tell_too_late
 from cloudmatch_analytics.settings import AnalyticsSettings
 from cloudmatch_analytics.source import AmqpSource
 from cloudmatch_bus.health import Health
@@ -36,22 +37,23 @@ class Worker(Collector):
     """Analytics, from its settings."""
 
     def __init__(self, environment: Environment) -> None:
-        self._environment = environment
         self._settings = environment[AnalyticsSettings]
+        self._amqp = environment[AmqpSettings]
+        self._kafka = environment[KafkaSettings]
         self._pulse = Pulse()
-        self._ledger = Ledger(windows.SIZES, topics.PARTITIONS, self._settings.lag_ms)
-        folder = Path(environment[CommonSettings].run_dir) / NAME
-        self._folder = folder.resolve()
+        self._ledger = Ledger(PARTITIONS, self._settings.lag_ms)
+        self._folder = (Path(environment[CommonSettings].run_dir) / NAME).resolve()
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._archive = Archive(self._folder / "windows.sqlite")
-        # the pipeline, while there is one
+        self._archive = Archive(self._folder / "slices.sqlite")
+        # names the broker that the state is of
+        self._mark = self._folder / "broker"
+        # the pipeline and the reader of its results, while there are
         self._app: Pipeline | None = None
+        self._results: Results | None = None
         # whether a signal came
         self._stopping = False
-        # monotonic time of the last commit, s
-        self._committed = 0.0
-        # why the pipeline does not run, None when it does
-        self._waiting: str | None = "the Kafka-protocol broker has not answered yet"
+        # why there is no pipeline
+        self._waiting = "the Kafka-protocol broker has not answered yet"
 
     def run(self) -> None:
         """Run until a signal, or a failure."""
@@ -75,23 +77,25 @@ class Worker(Collector):
         )
 
     def _process(self, http: Http) -> None:
-        """Run one pipeline after the other until it is time to stop: a lost broker ends one."""
-        kafka = self._environment[KafkaSettings]
+        """Run one pipeline after the other until it is time to stop: a lost broker or source ends one."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._signalled)
         while not self._stopping:
             lost = threading.Event()
             try:
-                self._build(kafka, http, lost)
+                self._build(http, lost)
             except StoppedError:
                 return
             assert self._app
+            assert self._results
             try:
                 self._app.run()
             except LOST as error:
                 if not lost.is_set():
-                    log.warning("Kafka is away: %s", error)
+                    log.warning("the pipeline starts again: %s", error)
                 lost.set()
+            finally:
+                self._results.stop()
             if not lost.is_set():
                 return
             self._app = None
@@ -103,9 +107,9 @@ class Worker(Collector):
             raise StoppedError
         self._app.stop()
 
-    def _build(self, kafka: KafkaSettings, http: Http, lost: threading.Event) -> None:
+    def _build(self, http: Http, lost: threading.Event) -> None:
         """Make a pipeline as soon as there is a broker; `lost` is set when that broker ends."""
-        while not topics.reachable(kafka.bootstrap, 1):
+        while (broker := topics.identity(self._kafka, 1)) is None:
             if http.failed:
                 raise StoppedError
 
@@ -120,57 +124,27 @@ class Worker(Collector):
                 signal.signal(number, self._signalled)
             if self._stopping or lost.is_set() or http.failed:
                 app.stop()
+            results.start(app.stop)
 
-        group = self._group(kafka.embedded)
-        app = pipeline(kafka.bootstrap, group, self._folder, embedded=kafka.embedded)
-        topic = app.topic(
-            topics.SIZES,
-            key_serializer="str",
-            key_deserializer="str",
-            config=topics.config(self._settings.replication),
-        )
-        partitions = topic.broker_config.num_partitions
-        if partitions != topics.PARTITIONS:
-            sys.exit(f"topic {topics.SIZES} has {partitions} partitions and must have {topics.PARTITIONS}")
-        if kafka.embedded:
-            topics.Leash(kafka.bootstrap, broken)
-            self._know(kafka.bootstrap, group)
-        source = AmqpSource(self._environment[AmqpSettings], self._pulse)
-        sink = WindowSink(self._ledger, self._changed, begun, lost)
-        compose(app.dataframe(topic=topic, source=source), self._ledger, sink)
+        if self._stranger(broker):
+            forget_changelogs(self._folder)
+            self._mark.write_text(broker)
+        results = Results(self._kafka, broker, self._ledger, self._archive)
+        app = pipeline(self._kafka, NAME, self._folder)
+        incoming, outgoing = topics.declare(app, self._settings.replication)
+        if self._kafka.embedded:
+            topics.Leash(self._kafka.bootstrap, broken)
+        sizes = app.dataframe(topic=incoming, source=AmqpSource(self._amqp, self._pulse))
+        compose(sizes, outgoing, Gate(begun, lost), tell_too_late)
         http.when_failed(app.stop)
-        self._waiting = "the pipeline has not passed a record yet"
-        self._app = app
+        self._app, self._results = app, results
 
-    def _know(self, bootstrap: str, group: str) -> None:
-        """See to it that a broker other than the last one is read from its beginning."""
-        file = self._folder / "broker"
-        mark = topics.mark(bootstrap)
-        if not file.exists() or file.read_text() != mark:
-            if file.exists():
-                log.info("another broker than before: reads it from the beginning")
-            topics.rewind(bootstrap, group)
-            file.write_text(mark)
-
-    def _group(self, embedded: bool) -> str:
-        """Name the consumer group. State and offsets belong together: with a lost folder, both start anew.
-
-        A real Kafka keeps the state too, as changelogs, so the group there is always the same.
-        """
-        if not embedded:
-            return NAME
-        file = self._folder / "group"
-        if not file.exists():
-            log.info("no state in %s: starts with all that the broker holds", self._folder)
-            file.write_text(f"{NAME}-{uuid.uuid4().hex[:8]}\n")
-        return file.read_text().strip()
-
-    def _changed(self, rows: list[windows.Row], kept: list[Kept], closed: list[windows.Window]) -> None:
-        self._archive.save(rows, kept)
-        for window in closed:
-            log.info("%s", announcement(window))
-        self._committed = time.monotonic()
-        self._waiting = None
+    def _stranger(self, broker: str) -> bool:
+        """Tell whether this is another broker than the last one."""
+        known = self._mark.read_text() if self._mark.exists() else None
+        if known not in (None, broker):
+            log.info("another broker than before: goes on with the state that is here")
+        return known != broker
 
     def _health(self) -> Health:
         health = Health()
@@ -179,7 +153,11 @@ class Worker(Collector):
         return health
 
     def _trouble(self) -> str | None:
-        if self._waiting or self._pulse.trouble:  # without ticks of the source there is nothing to commit
+        if self._app is None or self._results is None:
             return self._waiting
-        silent = time.monotonic() - self._committed
-        return f"no commit for {silent:.0f} s" if silent > SILENCE else None
+        if self._results.heard == 0.0:
+            return "the pipeline has not passed a record yet"
+        silent = time.monotonic() - self._results.heard
+        if silent <= SILENCE or self._pulse.trouble:  # without ticks of the source there is nothing to hear
+            return None
+        return f"no result for {silent:.0f} s"

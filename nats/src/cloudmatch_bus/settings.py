@@ -85,6 +85,19 @@ class KafkaSettings(Settings, frozen=True, kw_only=True):
     brokers: Annotated[
         str, Meta(description="Kafka brokers (host:port, comma-separated) in place of the local one.")
     ] = ""
+    security: Annotated[
+        typing.Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"],
+        Meta(description="How Kafka is spoken to."),
+    ] = "plaintext"
+    sasl_mechanism: Annotated[
+        typing.Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"],
+        Meta(description="How the user proves to be who it is, with `sasl_…`."),
+    ] = "SCRAM-SHA-512"
+    sasl_user: Annotated[str, Meta(description="User, with `sasl_…`.")] = ""
+    sasl_password: Annotated[str, Meta(description="The user's password.")] = ""
+    ca_file: Annotated[
+        str, Meta(description="Certificates (PEM) to trust, with `…ssl`. Default: the system's.")
+    ] = ""
 
     @property
     def bootstrap(self) -> str:
