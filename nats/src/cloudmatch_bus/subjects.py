@@ -217,3 +217,8 @@ def probe(edge: str) -> str:
 def every_match_of(partition: int) -> str:
     """Pairing requests of one partition's cells: what its owner subscribes to, in `QUEUE`."""
     return f"{ROOT}.*.match.{partition}.*"
+
+
+def explain() -> str:
+    """Where match-engine is asked why a device is not matched."""
+    return f"{ROOT}.sys.explain"
