@@ -50,7 +50,7 @@ def grid(count: int, spacing: float) -> list[Place]:
 
 
 class Town:
-    """Devices of one app that wait, each out of reach of the others. Arrivals pair with one and leave again."""
+    """Devices of one app that wait, out of reach of each other. Arrivals pair with one and leave again."""
 
     def __init__(self, edges: list[FakeEdge], app: str, *, hot: bool = False) -> None:
         self._edges = edges
@@ -73,7 +73,7 @@ class Town:
             self._waiting.append((edge, device))
 
     async def arrive(self, sample: Sample, due: float) -> None:
-        """Let a device arrive beside one who waits; both are paired, then it leaves, and the other waits on."""
+        """Let a device arrive beside one who waits; when both are paired it leaves, and the other waits on."""
         if not self._waiting:
             sample.missed += 1
             return
@@ -133,8 +133,11 @@ async def burst(edges: list[FakeEdge], app: str, count: int) -> Sample:
     await asyncio.gather(*(edge.seek(device) for edge, device in devices))
     for _, device in devices:
         await device.until(lambda d: d.peer is not None, DEADLINE)
-        sample.latencies.append(device.paired_at - began)
+    by_name = {device.name: device for _, device in devices}
+    for name, device in by_name.items():
+        peer = by_name[device.peer or ""]
+        assert peer.peer == name
+        if name < peer.name:
+            sample.latencies.append(max(device.paired_at, peer.paired_at) - began)
     sample.seconds = max(sample.latencies)
-    partners = {device.name: device.peer for _, device in devices}
-    assert all(partners[str(peer)] == name for name, peer in partners.items())
     return sample

@@ -36,6 +36,7 @@ def test_the_subjects_in_the_bus_readme_are_those_of_the_code() -> None:
         subjects.ev("app", "left", "dev"),
         subjects.heartbeat("worker", "w1"),
         subjects.probe("edge"),
+        subjects.explain(),
     }
 
 

@@ -107,7 +107,7 @@ class Pairing:
         old, revision, gone = await self._registry.read(request.app, request.device)
         last = old or gone
         if last is not None and age(last) > age(request):
-            return DeviceGone(session=request.session)
+            return replaced(request, last)
         if old is None or not old.grace:
             return await self._take_out(request, "left", old, revision, gone)
         if age(old) != age(request):

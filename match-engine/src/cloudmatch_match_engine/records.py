@@ -58,6 +58,8 @@ def resumed(record: DeviceRecord, request: SeekPartner) -> DeviceRecord:
         edge=request.edge,
         session=request.session,
         start=request.start,
+        prior=record.session,
+        prior_edge=record.edge,
         radius=request.radius,
         tag=request.tag,
         grace=request.grace,
@@ -116,6 +118,8 @@ def standing(record: DeviceRecord, revision: int, peer: DeviceRecord | None = No
         peer_edge=peer.edge,
         peer_session=peer.session,
         peer_away=peer.away is not None,
+        prior=record.prior,
+        prior_edge=record.prior_edge,
     )
 
 

@@ -57,6 +57,10 @@ class Roster:
         """How many wait and are there."""
         return sum(map(len, self._waiting.values()))
 
+    def of_app(self, app: str) -> Iterable[Known]:
+        """All devices of an app: a look at everyone."""
+        return (known for known in self._devices.values() if known.record.app == app)
+
     def away(self) -> Iterable[Known]:
         """Those that have no connection."""
         return self._away.values()

@@ -24,9 +24,12 @@ from cloudmatch_bus.messages import (
     decode_request,
     encode,
 )
+from cloudmatch_bus.micro import Endpoint, RefusedError, offered
 from cloudmatch_bus.provision import session
 from cloudmatch_bus.service import Environment, unless
 from cloudmatch_bus.settings import NatsSettings
+from cloudmatch_match_engine.explain import Explanation, explain
+from cloudmatch_match_engine.gateway import routes
 from cloudmatch_match_engine.keys import DeviceId, parse_device
 from cloudmatch_match_engine.pairing import Pairing
 from cloudmatch_match_engine.partitions import Partitions, unique_name
@@ -43,6 +46,16 @@ _waiting = Gauge("cloudmatch_match_engine_waiting", "Devices that wait, as this 
 _known = Gauge("cloudmatch_match_engine_devices", "Devices connected or away, as this worker knows")
 
 
+class Wanted(msgspec.Struct, frozen=True):
+    """What is asked on the bus to be explained."""
+
+    id: str
+    app: str = "default"
+
+
+decode_wanted = msgspec.json.Decoder(Wanted).decode
+
+
 def clock() -> int:
     """Give ms since 1970."""
     return time.time_ns() // 1_000_000
@@ -54,6 +67,7 @@ class Worker:
     def __init__(self, bus: Bus, reach: float) -> None:
         self._bus = bus
         self._loop = asyncio.get_running_loop()
+        self._reach = reach
         self._roster = Roster(reach)
         _known.set_function(lambda: len(self._roster))
         _waiting.set_function(self._roster.count_waiting)
@@ -72,12 +86,36 @@ class Worker:
             partitions = Partitions(self._bus, unique_name(), self._on_frames, self._on_request)
             sweeps = Sweeps(self._bus, self._roster, self._pairing, clock, partitions.owns)
             tasks.append(asyncio.create_task(sweeps.run()))
-            await partitions.run(stop)
+            asked = Endpoint("explain", subjects.explain(), self._on_explain)
+            async with offered(self._bus, "match-engine", "pairs devices; why is one not matched?", asked):
+                await partitions.run(stop)
             await self._bus.idle()
             await self._facts.drain()
         finally:
             for task in tasks:
                 task.cancel()
+
+    def explain(self, app: str, device: str) -> Explanation | None:
+        """Say where a device stands, and why.
+
+        Raises:
+            LookupError: the mirror is not complete.
+        """
+        if reason := self._watch.health():
+            raise LookupError(reason)
+        return explain(self._roster, app, device, self._reach, clock())
+
+    def _on_explain(self, payload: bytes) -> bytes:
+        try:
+            wanted = decode_wanted(payload)
+            explanation = self.explain(wanted.app, wanted.id)
+        except msgspec.DecodeError as error:
+            raise RefusedError(400, str(error)) from None
+        except LookupError as error:
+            raise RefusedError(503, str(error)) from None
+        if explanation is None:
+            raise RefusedError(404, f"no device '{wanted.id}' is connected in app '{wanted.app}'")
+        return encode(explanation)
 
     def checks(self, health: Health) -> None:
         """Add the checks of this worker."""
@@ -169,11 +207,19 @@ async def work(environment: Environment, stop: asyncio.Event) -> None:
     """Serve probes; connect, provision and work, until `stop`."""
     settings = environment[MatchEngineSettings]
     health = Health()
-    probes = application("CloudMatch match-engine", health)
+    working: list[Worker] = []
+
+    def explained(app: str, device: str) -> Explanation | None:
+        if not working:
+            raise LookupError("not connected to NATS yet")
+        return working[0].explain(app, device)
+
+    probes = application("CloudMatch match-engine", health, routes(explained))
     async with asyncio.TaskGroup() as group:
         group.create_task(serve(probes, "match-engine", settings.host, settings.own_port, stop))
         async with session(environment[NatsSettings], "match-engine", health, stop) as bus:
             if bus is not None:
                 worker = Worker(bus, settings.reach)
                 worker.checks(health)
+                working.append(worker)
                 await worker.run(stop)
