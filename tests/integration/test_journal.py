@@ -171,7 +171,9 @@ async def test_a_folder_in_use_is_refused_with_a_sentence(nats_server: NatsServe
 async def test_verify_finds_nothing_while_the_service_writes_and_every_fault_that_is_planted(
     nats_server: NatsServer, start: Start
 ) -> None:
-    service = journal(start, nats_server)
+    # one segment, which is not sealed: a seal would notice any change at once
+    env = {"CLOUDMATCH_NATS_URL": nats_server.url, "CLOUDMATCH_JOURNAL_SEGMENT_SIZE": "5000"}
+    service = start("journal", env)
     async with facts(nats_server.url) as bus:
         for number in range(1000):
             bus.payloads(number)
@@ -182,33 +184,23 @@ async def test_verify_finds_nothing_while_the_service_writes_and_every_fault_tha
         await eventually(lambda: service.metric("cloudmatch_journal_events_total") == 1000)
     checked = await asyncio.to_thread(service.ask, "verify")
     assert (checked.returncode, checked.stdout) == (0, "")
-    assert "1,000 events in 4 segments, held against 1,001 messages" in checked.stderr
+    assert "1,000 events in 1 segments, held against 1,001 messages" in checked.stderr
 
     service.terminate()
-    growing = max(files(service, "*.jsonl"))
-    lines = growing.read_bytes().splitlines(keepends=True)
+    (segment,) = files(service, "*.jsonl")
+    lines = segment.read_bytes().splitlines(keepends=True)
     places = [json.loads(line)["position"] for line in lines]
+    invented = places[-1] + 5
+    planted = {"missing": places[5], "different": places[10], "out of order": places[20]}
+    planted |= {"twice": places[30], "not in the stream": invented}
     changed = lines[10].replace(b'"receiver":"b"', b'"receiver":"c"')
-    # without 5, 10 changed, 21 before 20, 30 twice
-    growing.write_bytes(
-        b"".join(
-            [
-                *lines[:5],
-                *lines[6:10],
-                changed,
-                *lines[11:20],
-                lines[21],
-                lines[20],
-                *lines[22:31],
-                *lines[30:],
-            ]
-        )
-    )
+    begin = [*lines[:5], *lines[6:10], changed, *lines[11:20], lines[21], lines[20]]
+    end = [*lines[22:31], *lines[30:], lines[0].replace(str(places[0]).encode(), str(invented).encode())]
+    segment.write_bytes(b"".join(begin + end))
     checked = await asyncio.to_thread(service.ask, "verify")
     assert checked.returncode == 1
     assert sorted(checked.stdout.splitlines()) == sorted(
-        f"{fault:<17}  position {places[at]}  {growing.name}"
-        for fault, at in (("missing", 5), ("different", 10), ("out of order", 20), ("twice", 30))
+        f"{fault:<17}  position {position}  {segment.name}" for fault, position in planted.items()
     )
 
 
@@ -244,5 +236,10 @@ async def test_what_was_let_go_is_still_counted_and_does_not_come_again(
     assert service.get_json("/device/state/a")["bytesSent"] == 2001
     assert service.get_json("/events")["begins"] >= begins
     assert service.metric("cloudmatch_journal_size_bytes") < 150_000
+    # these facts say that they happened in 1970
+    service.env["CLOUDMATCH_JOURNAL_RETENTION_DAYS"] = "1"
+    await asyncio.to_thread(service.restart)
+    await eventually(lambda: len(pages(service, "/events")) <= 200)
+    assert service.get_json("/device/state/a")["bytesSent"] == 2001
     checked = await asyncio.to_thread(service.ask, "verify")
     assert (checked.returncode, checked.stdout) == (0, "")

@@ -142,7 +142,7 @@ class Rabbit:
         try:
             while waiting and silent < PATIENCE:
                 _, waiting = await asyncio.wait(waiting, timeout=LOOK)
-                self._blocked = bool(waiting) and await _blocked(channel)
+                self._blocked = bool(waiting) and await _refusing(channel)
                 silent = 0.0 if self._blocked else silent + LOOK
         finally:
             self._blocked = False
@@ -161,7 +161,7 @@ async def _underlay(channel: AbstractChannel) -> Channel:
     return under
 
 
-async def _blocked(channel: Channel) -> bool:
+async def _refusing(channel: Channel) -> bool:
     """Tell whether RabbitMQ has said that it takes no messages on this channel's connection."""
     try:
         await asyncio.wait_for(channel.connection.ready(), 0.01)

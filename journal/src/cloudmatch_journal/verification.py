@@ -48,15 +48,16 @@ class Verification:
         """
         head, tail = await extent(bus)
         begins = self._firsts[0] if (self._folder / files.BASE).exists() else 0
-        start, upto = max(head, begins), min(tail, self._order.last)
-        self._behind = max(0, tail - self._order.last)
-        if start > upto:
+        last = self._order.last
+        start, upto = max(head, begins), min(tail, last)
+        self._behind = max(0, tail - last)
+        if start > last:
             return []
         found: list[Finding] = []
         waiting: list[tuple[int, AnyFact | None]] = []
-        task = progress.add_task("stream", total=upto - start + 1, said="")
+        task = progress.add_task("stream", total=max(0, upto - start + 1), said="")
         # spans of positions, each with the segment they belong in
-        ends = [*(first - 1 for first in self._firsts[1:]), upto]
+        ends = [*(first - 1 for first in self._firsts[1:]), last]
         spans = iter(zip(self._firsts, ends, strict=True))
         first, end = next(spans)
         async for batch in history(bus, NAME, start - 1, upto):
@@ -68,9 +69,9 @@ class Verification:
                 waiting.append(message)
             self._compared += len(batch)
             progress.update(task, advance=len(batch), said=f"{self._compared:,} messages")
-        for first_, end_ in [(first, end), *spans]:
-            found += self._compare(first_, start, min(end_, upto), waiting)
-            start, waiting = max(start, end_ + 1), []
+        for each, its_end in [(first, end), *spans]:
+            found += self._compare(each, start, its_end, waiting)
+            start, waiting = max(start, its_end + 1), []
         head, _ = await extent(bus)  # the stream lets its oldest go while we read
         return [each for each in found if each.fault is not Fault.UNKNOWN or each.position >= head]
 
