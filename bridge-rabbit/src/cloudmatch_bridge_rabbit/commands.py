@@ -34,13 +34,15 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
 
 def _table(letters: list[Letter]) -> Table:
     """Draw dead letters, the oldest first."""
-    made = Table()
-    for column in ("id", "routing key", "body", "from", "to", "why", "died (UTC)", "times"):
-        made.add_column(column, justify="right" if column == "times" else "left", overflow="fold")
+    made = Table("id", "body", "from → to", "why", "died (UTC)", "times")
+    for column in made.columns:
+        column.overflow = "fold"
+        column.no_wrap = column.header in ("id", "died (UTC)")
     for each in letters:
+        who = f"{each.sender} → {each.receiver}" if each.sender else each.routing_key
         died = f"{each.died_at:%Y-%m-%d %H:%M:%S}" if each.died_at else ""
-        said = (*each[:6], died, str(each.deaths))
-        made.add_row(*(Text(text) for text in said))
+        said = (each.message_id, each.body, who, each.reason, died, str(each.deaths))
+        made.add_row(*map(Text, said))
     return made
 
 
