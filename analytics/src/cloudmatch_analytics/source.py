@@ -35,18 +35,6 @@ RETRY = 0.2, 1.0  # s between two attempts to connect, first and last
 log = logging.getLogger("source")
 
 
-async def topology(channel: AbstractChannel, queue_type: str) -> None:
-    """Declare exchanges and queues, which changes nothing where they are."""
-    exchange = await channel.declare_exchange(amqp.EXCHANGE, aio_pika.ExchangeType.TOPIC, durable=True)
-    dead = await channel.declare_exchange(amqp.DEAD_EXCHANGE, aio_pika.ExchangeType.FANOUT, durable=True)
-    dead_queue = await channel.declare_queue(
-        amqp.DEAD_QUEUE, durable=True, arguments={"x-queue-type": queue_type}
-    )
-    await dead_queue.bind(dead)
-    queue = await channel.declare_queue(amqp.QUEUE, durable=True, arguments=amqp.queue_arguments(queue_type))
-    await queue.bind(exchange, routing_key="#")
-
-
 def now() -> int:
     """Give the time, ms since 1970."""
     return time.time_ns() // 1_000_000
@@ -92,7 +80,7 @@ class AmqpSource(Source):
 
     async def _session(self, channel: AbstractChannel) -> None:
         await channel.set_qos(prefetch_count=2 * BATCH)
-        await topology(channel, self._settings.queue_type)
+        await amqp.declare(channel, self._settings.queue_type)
         arrived: asyncio.Queue[DeliveredMessage] = asyncio.Queue()
         # the driver's lower half: a message object and a task less for each size
         under = await channel.get_underlay_channel()

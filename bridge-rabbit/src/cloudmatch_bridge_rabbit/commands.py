@@ -37,7 +37,7 @@ def _table(letters: list[Letter]) -> Table:
     made = Table("id", "body", "from → to", "why", "died (UTC)", "times")
     for column in made.columns:
         column.overflow = "fold"
-        column.no_wrap = column.header in ("id", "died (UTC)")
+        column.no_wrap = column.header in ("id", "why", "died (UTC)")
     for each in letters:
         who = f"{each.sender} → {each.receiver}" if each.sender else each.routing_key
         died = f"{each.died_at:%Y-%m-%d %H:%M:%S}" if each.died_at else ""

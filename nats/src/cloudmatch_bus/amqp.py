@@ -23,6 +23,11 @@ def routing_key(app: str, device: str) -> str:
     return f"{token(app)}.{token(device)}"
 
 
+def queue_arguments(queue_type: str) -> dict[str, Any]:
+    """Arguments with which `QUEUE` is declared; `queue_type` classic or quorum."""
+    return {"x-queue-type": queue_type, "x-dead-letter-exchange": DEAD_EXCHANGE}
+
+
 class Queue(Protocol):
     """What `declare` needs of a driver's queue."""
 
@@ -54,12 +59,6 @@ async def declare(channel: Channel[Q], queue_type: str) -> Q:
     await channel.declare_exchange(DEAD_EXCHANGE, "fanout", durable=True)
     dead = await channel.declare_queue(DEAD_QUEUE, durable=True, arguments={"x-queue-type": queue_type})
     await dead.bind(DEAD_EXCHANGE, DEAD_QUEUE)
-    arguments = {"x-queue-type": queue_type, "x-dead-letter-exchange": DEAD_EXCHANGE}
-    queue = await channel.declare_queue(QUEUE, durable=True, arguments=arguments)
+    queue = await channel.declare_queue(QUEUE, durable=True, arguments=queue_arguments(queue_type))
     await queue.bind(EXCHANGE, "#")
     return queue
-
-
-def queue_arguments(queue_type: str) -> dict[str, Any]:
-    """Arguments with which `QUEUE` is declared, by whoever comes first; `queue_type` classic or quorum."""
-    return {"x-queue-type": queue_type, "x-dead-letter-exchange": DEAD_EXCHANGE}
