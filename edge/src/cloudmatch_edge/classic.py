@@ -1,52 +1,73 @@
 """The dialect of 2019: plain text in, plain sentences out.
 
 Every text a device sends is payload for its match. What it hears are three sentences. The end of a match
-is not told: the device waits silently for the next.
+is not told: the device waits silently for the next. What its socket took counts as received.
 """
 
+from collections.abc import Sequence
+
 from cloudmatch_bus.frames import Frame
+from cloudmatch_edge.dialect import Refuse, Send, Wish
 
-UNSUPPORTED = 1003  # close code
-
-
-class RefusedError(Exception):
-    """The device sent what its dialect does not have; the connection is to be closed."""
-
-    def __init__(self, code: int, reason: str, before: list[Frame]) -> None:
-        super().__init__(reason)
-        self.code = code
-        self.reason = reason
-        self.before = before
+UNSUPPORTED, GOING_AWAY = 1003, 1001  # close codes
 
 
-def connected(edge: str) -> Frame:
-    """Greet a device."""
-    return _sentence(f"Connected and handled by {edge}")
+def _sentence(text: str) -> list[Frame]:
+    return [Frame(True, text.encode())]
 
 
-def matched(peer: str) -> Frame:
-    """Tell a device whom it is matched with."""
-    return _sentence(f"I matched with device '{peer}'!")
+class Classic:
+    """The conversation of one device of 2019."""
 
+    going_away = GOING_AWAY
+    resumable = False
+    acknowledges = False
 
-def heard(peer: str, payload: Frame) -> Frame:
-    """Pass on what the peer sent. Binary payloads (of peers that speak other dialects) stay as they are."""
-    if not payload.text:
-        return payload
-    return Frame(True, f"device {peer} says: ".encode() + payload.data)
+    def __init__(self, edge: str) -> None:
+        self._edge = edge
 
+    def connected(self) -> list[Frame]:
+        return _sentence(f"Connected and handled by {self._edge}")
 
-def payloads(frames: list[Frame]) -> list[Frame]:
-    """Take what the device sent as payloads for its match.
+    def matched(self, _match: int, peer: str, _distance: float, _at: int) -> list[Frame]:
+        return _sentence(f"I matched with device '{peer}'!")
 
-    Raises:
-        RefusedError: one is binary; its `before` are those that came before it.
-    """
-    for at, frame in enumerate(frames):
-        if not frame.text:
-            raise RefusedError(UNSUPPORTED, "this dialect knows text only", frames[:at])
-    return frames
+    def heard(self, peer: str, _first: int, payloads: Sequence[Frame]) -> list[Frame]:
+        """Binary payloads (of peers that speak other dialects) stay as they are."""
+        prefix = f"device {peer} says: ".encode()
+        return [Frame(True, prefix + payload.data) if payload.text else payload for payload in payloads]
 
+    def take(self, frames: list[Frame]) -> list[Wish]:
+        for at, frame in enumerate(frames):
+            if not frame.text:
+                return [Send(frames[:at]), Refuse(UNSUPPORTED, "this dialect knows text only")]
+        return [Send(frames)]
 
-def _sentence(text: str) -> Frame:
-    return Frame(True, text.encode())
+    # -- what is not told
+
+    def waiting(self, _at: int) -> list[Frame]:
+        return []
+
+    def resumed(self, _match: int, _peer: str, _distance: float, _taken: int) -> list[Frame]:
+        return []
+
+    def taken(self, _total: int, _refs: Sequence[str]) -> list[Frame]:
+        return []
+
+    def away(self, _peer: str) -> list[Frame]:
+        return []
+
+    def back(self, _peer: str) -> list[Frame]:
+        return []
+
+    def left(self, _peer: str, _reason: str) -> list[Frame]:
+        return []
+
+    def gap(self, _first: int, _end: int, _reason: str) -> list[Frame]:
+        return []
+
+    def undeliverable(self, _send: Send) -> list[Frame]:
+        return []
+
+    def limited(self) -> list[Frame]:
+        return []

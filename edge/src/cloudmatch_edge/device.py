@@ -1,44 +1,45 @@
-"""One connected device: its match, its payloads both ways, and what it hears."""
+"""One connection of a device: its match, what it wants, and what it hears of."""
 
-import logging
 from typing import Protocol
 
-from prometheus_client import Counter
-
 from cloudmatch_bus import subjects
-from cloudmatch_bus.frames import Frame, split
+from cloudmatch_bus.frames import Frame
 from cloudmatch_bus.messages import (
     AnyAnswer,
+    DeviceGone,
     DevicePaired,
     DeviceReplaced,
     DeviceUnpaired,
     DeviceWaiting,
     PayloadsDelivered,
+    PeerAway,
+    PeerReturned,
 )
-from cloudmatch_edge import classic
+from cloudmatch_edge.allowance import Allowance
+from cloudmatch_edge.dialect import (
+    Dialect,
+    Leave,
+    Locate,
+    Received,
+    Refuse,
+    Reply,
+    Send,
+    Unmatch,
+    Wish,
+)
+from cloudmatch_edge.match import Match, dropped, undelivered
 from cloudmatch_edge.parameters import Parameters
-from cloudmatch_edge.paths import DETOURS, FALLBACK, MAIN
-from cloudmatch_edge.window import WINDOW_FRAMES, Batch, Receiver, Sender
+from cloudmatch_edge.window import WINDOW_FRAMES
 
-log = logging.getLogger("device")
-
-REPLACED = 4001  # close code: a newer connection has the same id
-STUCK = 1013  # close code: the peer made no progress
-SIZES = 50  # payloads whose sizes travel in one fact, at most
-
-_sent = Counter("cloudmatch_edge_payloads_sent", "Payloads taken from devices for their match")
-_delivered = Counter("cloudmatch_edge_payloads_delivered", "Payloads given to devices, in order, each once")
-_delivered_bytes = Counter("cloudmatch_edge_delivered_bytes", "Bytes of payloads given to devices")
-_undelivered = Counter("cloudmatch_edge_payloads_undelivered", "Payloads that had nowhere to go", ["reason"])
-_resent = Counter("cloudmatch_edge_batches_resent", "Batches sent again")
-_dropped = Counter("cloudmatch_edge_messages_dropped", "Messages from the bus not used", ["reason"])
-
+LEFT, REPLACED = 1000, 4001  # close codes: asked for; a newer connection has the same id
 
 UNBOUNDED = (1 << 30, 1 << 30)  # frames and bytes: without a match nothing is kept
 
 
 class Socket(Protocol):
     """What a device needs of its connection. Nothing here waits."""
+
+    reading: bool  # whether what the device sends is read
 
     def send(self, frame: Frame) -> None:
         """Write a frame by the end of this turn, or do nothing when the connection is closing."""
@@ -48,6 +49,21 @@ class Socket(Protocol):
 
     def end(self, code: int, reason: str) -> None:
         """Begin to close."""
+
+
+class _Nowhere:
+    """The socket of a device that has none."""
+
+    reading = False
+
+    def send(self, frame: Frame) -> None:
+        pass
+
+    def go_on(self) -> None:
+        pass
+
+    def end(self, code: int, reason: str) -> None:
+        pass
 
 
 class Wire(Protocol):
@@ -67,150 +83,64 @@ class Wire(Protocol):
     def fact(self, fact: PayloadsDelivered) -> None:
         """Publish what happened."""
 
-    def began(self, match: "Match") -> None:
+    def began(self, match: Match) -> None:
         """Listen for acks of this match."""
 
-    def busy(self, match: "Match") -> None:
+    def busy(self, match: Match) -> None:
         """Call `tick` of the match until it is idle."""
 
-    def ended(self, match: "Match") -> None:
+    def ended(self, match: Match) -> None:
         """Listen no more."""
 
-    def soon(self, match: "Match") -> None:
+    def linger(self, match: Match) -> None:
+        """Listen a little longer, then `close` the match."""
+
+    def soon(self, match: Match) -> None:
         """Call `settle` of the match within a few ms: it owes acks or sizes."""
 
     def doubt(self, device: "Device") -> None:
         """Ask match-engine again where the device stands."""
 
+    def part(self, device: "Device", match: Match) -> None:
+        """Ask match-engine to end the match."""
 
-class Match:
-    """One match of one device, seen from its edge: a sender up, a receiver down."""
+    def seek(self, device: "Device") -> None:
+        """Tell match-engine anew who and where the device is."""
 
-    def __init__(self, device: "Device", number: int, peer: str) -> None:
-        self.device = device
-        self.number = number
-        self.peer = peer
-        self.sender = Sender()
-        self.receiver = Receiver()
-        who = device.who
-        # reply address of our frames, up to the number
-        self.prefix = subjects.ack_prefix(who.app, device.wire.name, who.id, number)
-        self._up = {
-            MAIN: subjects.up(who.app, who.id),
-            FALLBACK: subjects.up_fallback(who.app, who.id),
-            **{detour: subjects.up(who.app, who.id, detour) for detour in DETOURS},
-        }
-        # reply address of the peer's frames; known with the first of them
-        self._peer_prefix = ""
-        # sizes of payloads delivered and not yet told
-        self._sizes: list[int] = []
+    def renew(self, device: "Device") -> None:
+        """Enter the pool as a new connection: match-engine has given up the one there was."""
 
-    # -- up
-
-    def push(self, frames: list[Frame]) -> None:
-        """Send payloads of the device to the peer."""
-        if self.sender.idle:
-            self.device.wire.busy(self)
-        for batch in self.sender.push(frames, self.device.wire.now()):
-            self._send(batch)
-
-    def acked(self, upto: int) -> None:
-        """Learn that the peer's edge has all before `upto`."""
-        for batch in self.sender.acked(upto, self.device.wire.now()):
-            self._resend(batch)
-        self.device.socket.go_on()
-
-    def refused(self, seq: int) -> None:
-        """Learn that nobody listened where a batch went."""
-        if batch := self.sender.refused(seq, self.device.wire.now()):
-            self._resend(batch)
-
-    def tick(self, now: float, patience: float) -> None:
-        """Look whether acks are overdue; close the device where none has come for `patience` seconds."""
-        if batch := self.sender.due(now):
-            self._resend(batch)
-        if not self.sender.idle and now - self.sender.progress > patience:
-            self.device.socket.end(STUCK, "the peer made no progress")
-
-    def _send(self, batch: Batch) -> None:
-        self.device.wire.publish(
-            self._up[batch.path], batch.payload, f"{self.prefix}{batch.seq}.{batch.shape}"
-        )
-
-    def _resend(self, batch: Batch) -> None:
-        _resent.inc()
-        self._send(batch)
-
-    # -- down
-
-    def hear(self, address: subjects.ReplyAddress, payload: bytes) -> None:
-        """Take a batch of the peer: deliver what is next in order, and acknowledge."""
-        try:
-            frames = split(address.shape, payload)
-        except ValueError as error:
-            _dropped.labels("malformed").inc()
-            log.warning("dropped a batch of %s: %s", self.peer, error)
-            return
-        self._peer_prefix = address.prefix
-        device = self.device
-        for frame in self.receiver.take(address.seq, frames):
-            device.socket.send(classic.heard(self.peer, frame))
-            self._sizes.append(len(frame.data))
-            _delivered.inc()
-            _delivered_bytes.inc(len(frame.data))
-        if len(self._sizes) >= SIZES:
-            self.tell_sizes()
-        if self.receiver.owes_ack_now:
-            self.ack()
-        if self._sizes or self.receiver.owes_ack:
-            device.wire.soon(self)
-
-    def settle(self) -> None:
-        """Tell what has waited: acks, sizes."""
-        self.ack()
-        self.tell_sizes()
-
-    def ack(self) -> None:
-        """Acknowledge, unless the device's socket is full: so a slow device slows its peer."""
-        if self.receiver.owes_ack and not self.device.clogged:
-            self.device.wire.publish(f"{self._peer_prefix}{self.receiver.ack()}.{subjects.ACK}", b"")
-
-    def tell_sizes(self) -> None:
-        """Publish the sizes delivered so far."""
-        sizes, self._sizes = self._sizes, []
-        wire, who = self.device.wire, self.device.who
-        for start in range(0, len(sizes), SIZES):
-            wire.fact(
-                PayloadsDelivered(
-                    app=who.app,
-                    at=wire.clock(),
-                    match=self.number,
-                    sender=self.peer,
-                    receiver=who.id,
-                    sizes=sizes[start : start + SIZES],
-                )
-            )
-
-    def end(self) -> None:
-        """Forget what cannot be delivered any more."""
-        self.tell_sizes()
-        if self.sender.unacked:
-            _undelivered.labels("match_over").inc(self.sender.unacked)
-        self.device.wire.ended(self)
+    def forget(self, device: "Device") -> None:
+        """Do not wait for the device's return any longer."""
 
 
 class Device:
-    """A device whose socket this edge holds."""
+    """A connection of a device, on this edge.
 
-    def __init__(self, who: Parameters, session: int, socket: Socket, wire: Wire) -> None:
+    Args:
+        session: µs since 1970 when the socket was accepted.
+    """
+
+    def __init__(self, who: Parameters, session: int, socket: Socket, wire: Wire, dialect: Dialect) -> None:
         self.who = who
-        self.session = session  # µs since 1970 when the socket was accepted
+        self.session = session
         self.socket = socket
         self.wire = wire
+        self.dialect = dialect
         self.match: Match | None = None
+        self.place = 0  # how often it has moved
         self.clogged = False  # the socket's write buffer is over its high-water mark
         self.replaced = False  # a newer connection has the id
+        self.leaving = False  # for good
+        self.away = False  # the socket is gone; the device may return by another
+        self.acks = False  # it says what it has received
+        self.names_match = False  # and of which match
+        self.token = ""  # of the session, which may outlive the connection
+        self.grace = 0.0  # s for which it may be away
+        self.resumes = False  # it goes on with an earlier connection
         self.subject = subjects.dn(who.app, wire.name, who.id)
+        self._received = 0  # payloads of the match that it goes on with
+        self._allowance = Allowance()
         # the highest number heard from match-engine, and whether of a match: it waits since the number that
         # the match gets which it then makes
         self._heard = (0, False)
@@ -222,30 +152,101 @@ class Device:
         """Whether frames came of a match that it knows nothing of."""
         return bool(self._early)
 
+    @property
+    def unheard(self) -> bool:
+        """Whether match-engine has not told yet where it stands."""
+        return self._heard == (0, False)
+
+    @property
+    def audible(self) -> bool:
+        """Whether the device says what it has received, and is listened to."""
+        return self.acks and self.socket.reading
+
+    def resume(self, received: int) -> None:
+        """Go on with an earlier connection: the device has had so many payloads of its match."""
+        self.resumes = True
+        self._received = received
+
     # -- from the socket
 
     @property
     def room(self) -> tuple[int, int]:
         """How many more payloads and bytes the device may send; none while one of the two is not above 0."""
-        return UNBOUNDED if self.match is None else self.match.sender.room
+        match = self.match
+        return UNBOUNDED if match is None or match.sender is None else match.sender.room
 
-    def take(self, payloads: list[Frame]) -> None:
+    def say(self, frames: list[Frame]) -> None:
+        """Write to the device."""
+        for frame in frames:
+            self.socket.send(frame)
+
+    def take(self, frames: list[Frame]) -> None:
         """Take what one turn of the event loop brought."""
-        if self.match is None:
-            _undelivered.labels("no_match").inc(len(payloads))
+        for wish in self.dialect.take(frames):
+            self._grant(wish)
+
+    def _grant(self, wish: Wish) -> None:
+        match wish:
+            case Send():
+                self._send(wish)
+            case Received(total, number):
+                self._hears(total, number)
+            case Unmatch():
+                if self.match is not None and not self.match.parting and self._may_ask():
+                    self.match.parting = True
+                    self.wire.part(self, self.match)
+            case Locate(lat, lon):
+                if self._may_ask():
+                    self.who = self.who._replace(lat=lat, lon=lon)
+                    self.place += 1
+                    self.wire.seek(self)
+            case Leave():
+                self.leaving = True
+                self.socket.end(LEFT, "asked for")
+            case Reply(frames):
+                self.say(frames)
+            case Refuse(code, reason):
+                self.socket.end(code, reason)
+
+    def _may_ask(self) -> bool:
+        allowed = self._allowance.take(self.wire.now())
+        if not allowed:
+            self.say(self.dialect.limited())
+        return allowed
+
+    def _send(self, send: Send) -> None:
+        match = self.match
+        if not send.payloads:
+            return
+        if match is None or match.sender is None or match.fenced or match.parting:
+            undelivered.labels("no_match").inc(len(send.payloads))
+            self.say(self.dialect.undeliverable(send))
         else:
-            _sent.inc(len(payloads))
-            self.match.push(payloads)
+            match.push(send)
+
+    def _hears(self, total: int, number: int | None) -> None:
+        self.acks = True
+        match = self.match
+        if number is not None:
+            self.names_match = True
+        if match is not None and (number is None or number == match.number):
+            match.fenced = False
+            match.received(total)
 
     def clog(self) -> None:
-        """The socket is full: do not acknowledge what it has not taken."""
+        """The socket is full: it has not taken what it was given."""
         self.clogged = True
 
     def unclog(self) -> None:
         """The socket has room again."""
         self.clogged = False
         if self.match is not None:
-            self.match.ack()
+            self.match.unclogged()
+
+    def step_away(self) -> None:
+        """The socket is gone. What the device sent goes on to its peer."""
+        self.away = True
+        self.socket = _Nowhere()
 
     # -- from the bus
 
@@ -254,7 +255,7 @@ class Device:
         if self.match is not None and address.epoch == self.match.number:
             self.match.hear(address, payload)
         elif (address.epoch, True) <= self._heard:
-            _dropped.labels("stale_match").inc()
+            dropped.labels("stale_match").inc()
         elif len(self._early) < WINDOW_FRAMES:
             # The peer knows of a match that we do not: its news is on the way, or was lost.
             self._early.append((address, payload))
@@ -266,29 +267,67 @@ class Device:
             case DevicePaired() if (answer.match, True) > self._heard:
                 self._heard = (answer.match, True)
                 self._begin(answer)
+            case DevicePaired() if self._is_in(answer.match):
+                assert self.match is not None
+                self.match.peer_at(answer.peer_edge, answer.peer_session)
+                if answer.peer_away:
+                    self.match.peer_went(answer.peer_session)
+            case PeerAway() if self._is_in(answer.match):
+                assert self.match is not None
+                self.match.peer_went(answer.peer_session)
+            case PeerReturned() if self._is_in(answer.match):
+                assert self.match is not None
+                self.match.peer_at(answer.peer_edge, answer.peer_session)
             case DeviceWaiting() if (answer.since, False) > self._heard:
                 self._heard = (answer.since, False)
-                self.end_match()
-            case DeviceUnpaired() if self.match is not None and answer.match == self.match.number:
-                self.end_match()
+                self.end_match("expired")
+                self.say(self.dialect.waiting(self.wire.clock()))
+            case DeviceUnpaired() if self._is_in(answer.match):
+                self.end_match(answer.reason)
             case DeviceReplaced():
-                self.replaced = True
-                self.socket.end(REPLACED, "a newer connection has this id")
+                self._replace(answer)
+            case DeviceGone() if self.away:
+                self.wire.forget(self)
+            case DeviceGone() if not self.leaving:
+                self.end_match("expired")
+                self.wire.renew(self)
             case _:
                 pass  # old news
 
+    def _is_in(self, number: int) -> bool:
+        return self.match is not None and self.match.number == number
+
     def _begin(self, paired: DevicePaired) -> None:
-        self.end_match()
-        self.match = Match(self, paired.match, paired.peer)
+        self.end_match("expired")
+        if paired.met == self.session:
+            self.match = Match(self, paired)
+            self.say(self.dialect.matched(paired.match, paired.peer, paired.distance, self.wire.clock()))
+        else:
+            self.match = Match(self, paired, self._received)
+            if paired.peer_away:
+                self.say(self.dialect.away(paired.peer))
         self.wire.began(self.match)
-        self.socket.send(classic.matched(paired.peer))
+        self.match.begin()
         early, self._early = self._early, []
         for address, payload in early:
             self.hear_frames(address, payload)
 
-    def end_match(self) -> None:
+    def _replace(self, answer: DeviceReplaced) -> None:
+        """A newer connection has the id, and perhaps goes on with the match."""
+        if self.replaced:
+            return
+        self.replaced = True
+        self.socket.end(REPLACED, "a newer connection has this id")
+        if self.match is not None and self.dialect.resumable:
+            self.match.supersede(answer.edge)
+        if self.away:
+            self.wire.forget(self)
+
+    def end_match(self, reason: str) -> None:
         """The match is over; the device waits."""
         if self.match is not None:
             over, self.match = self.match, None
             over.end()
+            if not over.parting:
+                self.say(self.dialect.left(over.peer, reason))
             self.socket.go_on()

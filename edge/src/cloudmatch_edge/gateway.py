@@ -8,6 +8,8 @@ import asyncio
 import contextlib
 import http
 import logging
+import secrets
+from collections.abc import Sequence
 from typing import cast
 
 from prometheus_client import Counter
@@ -15,7 +17,7 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 from websockets.protocol import CLOSED, OPEN
 from websockets.server import ServerProtocol
-from websockets.typing import Origin
+from websockets.typing import Origin, Subprotocol
 
 from cloudmatch_bus.facts import FactPublisher
 from cloudmatch_bus.frames import Frame
@@ -24,12 +26,15 @@ from cloudmatch_bus.listening import listen, ready_at
 from cloudmatch_bus.provision import session
 from cloudmatch_bus.service import Environment
 from cloudmatch_bus.settings import NatsSettings
-from cloudmatch_edge import classic, pages
+from cloudmatch_edge import pages, v1
+from cloudmatch_edge.classic import Classic
 from cloudmatch_edge.device import Device
+from cloudmatch_edge.dialect import Dialect
 from cloudmatch_edge.parameters import BadParameterError, Parameters, parse
 from cloudmatch_edge.relay import Relay
 from cloudmatch_edge.settings import EdgeSettings
 from cloudmatch_edge.stream import Stream, head
+from cloudmatch_edge.v1 import V1, Welcome
 
 log = logging.getLogger("gateway")
 
@@ -45,6 +50,11 @@ DRAIN = 1.5  # s for match-engine to hear of all who left
 _connections = Counter("cloudmatch_edge_connections", "Connections of devices, by how they ended", ["code"])
 
 
+def _select_subprotocol(_: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+    """Choose the dialect; None is that of 2019. What cannot be spoken was refused before."""
+    return next((name for name in offered if name == v1.SUBPROTOCOL), None)
+
+
 class Connection(asyncio.Protocol):
     """One socket: first a request, then a device's WebSocket."""
 
@@ -52,14 +62,16 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, gateway: "Gateway") -> None:
         self._gateway = gateway
-        self._protocol = ServerProtocol(origins=gateway.origins, max_size=gateway.max_size, logger=_quiet)
+        self._protocol = ServerProtocol(
+            origins=gateway.origins, select_subprotocol=_select_subprotocol, logger=_quiet
+        )
         self._head = b""  # of the request, as far as it came
         self._who: Parameters | None = None
         self._stream: Stream | None = None
         self._device: Device | None = None
         # frames to write at the end of this turn
         self._out: list[bytes] = []
-        self._reading = True
+        self.reading = True
         self._deadline: asyncio.TimerHandle | None = None
         self.heard = True  # since the last heartbeat
 
@@ -141,8 +153,11 @@ class Connection(asyncio.Protocol):
             self._deadline.cancel()
             self._deadline = None
         assert self._who is not None
-        self._stream = Stream(self._protocol, self._gateway.max_size)
-        self._device = self._gateway.joined(self._who, self)
+        speaks_v1 = self._protocol.subprotocol == v1.SUBPROTOCOL
+        limit = self._gateway.frame_limit(speaks_v1=speaks_v1)
+        self._protocol.max_message_size = limit
+        self._stream = Stream(self._protocol, limit)
+        self._device = self._gateway.joined(self._who, self, speaks_v1=speaks_v1)
         if rest:
             self.data_received(rest)
 
@@ -171,11 +186,7 @@ class Connection(asyncio.Protocol):
             payloads = stream.take(frames, size)
             if not payloads:
                 break
-            try:
-                device.take(classic.payloads(payloads))
-            except classic.RefusedError as refused:
-                device.take(refused.before)
-                self.end(refused.code, refused.reason)
+            device.take(payloads)
         if not stream.open:
             stream.take(0, 0)  # the other side's answer to a close needs no room
         self._read(not stream.pending or not stream.open)
@@ -188,9 +199,14 @@ class Connection(asyncio.Protocol):
             self._protocol.send_close(code, reason)
             self._ship()
 
+    def go_away(self) -> None:
+        """Close because the edge ends."""
+        code = GOING_AWAY if self._device is None else self._device.dialect.going_away
+        self.end(code, "this edge is going away")
+
     def heartbeat(self) -> None:
         """Ping; end a connection that has been silent since the last one."""
-        if self._protocol.state is not OPEN or not self._reading:
+        if self._protocol.state is not OPEN or not self.reading:
             return
         if not self.heard:
             self.end(SILENT, "no sign of life")
@@ -202,8 +218,8 @@ class Connection(asyncio.Protocol):
     # -- both
 
     def _read(self, wanted: bool) -> None:
-        if wanted != self._reading and not self.transport.is_closing():
-            self._reading = wanted
+        if wanted != self.reading and not self.transport.is_closing():
+            self.reading = wanted
             if wanted:
                 self.heard = True  # it could not be heard until now
                 self.transport.resume_reading()
@@ -240,7 +256,7 @@ class Gateway:
     """All sockets of one edge."""
 
     def __init__(self, settings: EdgeSettings, health: Health) -> None:
-        self.max_size = settings.max_payload
+        self._max_payload = settings.max_payload
         self.origins = [Origin(o) for o in settings.origins.split(",") if o] or None
         self._connections: set[Connection] = set()
         self.soon = asyncio.get_running_loop().call_soon
@@ -261,8 +277,8 @@ class Gateway:
         path, _, query = request.path.partition("?")
         if path != CONNECT:
             return pages.answer(path, self._health, self._client_page)
-        if "Sec-WebSocket-Protocol" in request.headers:
-            offered = ", ".join(request.headers.get_all("Sec-WebSocket-Protocol"))
+        offered = ",".join(request.headers.get_all("Sec-WebSocket-Protocol"))
+        if offered and v1.SUBPROTOCOL not in map(str.strip, offered.split(",")):
             return pages.error(400, "unknown_subprotocol", f"none of {offered!r} is spoken here")
         try:
             who = parse(query)
@@ -272,11 +288,22 @@ class Gateway:
             return pages.error(503, "not_ready", "the edge is not connected to the bus, or going away")
         return who
 
-    def joined(self, who: Parameters, connection: Connection) -> Device:
+    def frame_limit(self, *, speaks_v1: bool) -> int:
+        """Give how many bytes a message may have."""
+        return v1.frame_limit(self._max_payload) if speaks_v1 else self._max_payload
+
+    def joined(self, who: Parameters, connection: Connection, *, speaks_v1: bool) -> Device:
         """Take a device in and greet it."""
         assert self._relay is not None
-        connection.send(classic.connected(self._name))
-        return self._relay.join(who, connection)
+        dialect: Dialect = Classic(self._name)
+        token = ""
+        if speaks_v1:
+            token = who.resume or secrets.token_urlsafe(18)
+            session = token[:8]  # names it, and does not give it away
+            dialect = V1(Welcome(who.id, session, token, self._relay.grace, self._max_payload))
+        for frame in dialect.connected():
+            connection.send(frame)
+        return self._relay.join(who, connection, dialect, token, resume=speaks_v1 and who.resume is not None)
 
     def left(self, device: Device, code: int) -> None:
         """Let a device go."""
@@ -306,7 +333,7 @@ class Gateway:
         if not self._connections:
             return
         for connection in list(self._connections):
-            connection.end(GOING_AWAY, "this edge is going away")
+            connection.go_away()
         with contextlib.suppress(TimeoutError):  # those that do not answer are aborted meanwhile
             await asyncio.wait_for(self._empty.wait(), CLOSE_TIMEOUT + 1)
 
@@ -342,8 +369,9 @@ async def serve_devices(environment: Environment, stop: asyncio.Event) -> None:
         if bus is not None:
             facts = FactPublisher(bus)
             tasks = [asyncio.create_task(facts.run()), asyncio.create_task(gateway.heartbeats())]
-            relay = Relay(bus, settings.own_name, facts, settings.patience)
+            relay = Relay(bus, settings.own_name, facts, settings.patience, settings.grace)
             await relay.start()
+            tasks.append(asyncio.create_task(relay.pulse.run()))
             gateway.open(relay)
             await stop.wait()
             health.check("stopping", lambda: "going away")

@@ -1,9 +1,12 @@
 """What a device says of itself when it connects: the query of ``/device/connect``, checked."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import parse_qs
+
+_TOKEN = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class BadParameterError(ValueError):
@@ -24,6 +27,8 @@ class Parameters(NamedTuple):
     app: str = "default"
     radius: float | None = None  # metres; None: the server's rule
     tag: str | None = None
+    resume: str | None = None  # token of the session that the connection goes on with
+    received: int = 0  # payloads of its match that the device has had
 
 
 def parse(query: str) -> Parameters:
@@ -45,6 +50,8 @@ def parse(query: str) -> Parameters:
         app=_text(given, "app") if "app" in given else "default",
         radius=_radius(given) if "radius" in given else None,
         tag=_tag(given) if "tag" in given else None,
+        resume=_token(given) if "resume" in given else None,
+        received=_count(given, "received") if "received" in given else 0,
     )
 
 
@@ -94,3 +101,17 @@ def _radius(given: Mapping[str, Sequence[str]]) -> float:
     if number <= 0:
         raise BadParameterError("radius", f"must be more than 0 metres, is {number:g}")
     return number
+
+
+def _token(given: Mapping[str, Sequence[str]]) -> str:
+    value = _one(given, "resume")
+    if not _TOKEN.fullmatch(value):
+        raise BadParameterError("resume", "is no token that a welcome has given")
+    return value
+
+
+def _count(given: Mapping[str, Sequence[str]], name: str) -> int:
+    value = _one(given, name)
+    if not (value.isascii() and value.isdigit() and len(value) <= 15):
+        raise BadParameterError(name, f"must be a whole number from 0, is {value[:20]!r}")
+    return int(value)

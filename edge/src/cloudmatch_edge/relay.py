@@ -1,72 +1,71 @@
-"""The edge's side of the bus: which device a message is for, timers, and the talk with match-engine."""
+"""The edge's side of the bus: which device a message is for, and timers."""
 
 import asyncio
-import contextlib
 import logging
 import time
-from collections.abc import Callable
 
-import h3
 import msgspec
-from prometheus_client import Counter, Gauge
+from prometheus_client import Gauge
 
 from cloudmatch_bus import subjects
 from cloudmatch_bus.connection import Bus, Headers, no_responders
 from cloudmatch_bus.facts import FactPublisher
 from cloudmatch_bus.messages import (
-    AnyAnswer,
-    AnyRequest,
     DeviceConnected,
     DeviceLeft,
     DeviceReplaced,
-    LeavePool,
     PayloadsDelivered,
-    SeekPartner,
     decode_answer,
-    encode,
+    decode_position,
 )
-from cloudmatch_edge.device import REPLACED, Device, Match, Socket
+from cloudmatch_edge.device import REPLACED, Device, Socket
+from cloudmatch_edge.dialect import Dialect
+from cloudmatch_edge.engine import Engine
+from cloudmatch_edge.match import Match
 from cloudmatch_edge.parameters import Parameters
+from cloudmatch_edge.pulse import Pulse
 from cloudmatch_edge.window import ACK_DELAY
 
 log = logging.getLogger("relay")
 
-COARSE = 1  # H3 resolution of the cell that names who serialises a device's pairing
-TICK = 0.05  # s between two looks for overdue acks
-DOUBT = 0.2  # s that news may take before it is asked for
-FAREWELL = 1.0  # s that payloads may still take when their device has left
-RETRY_MIN, RETRY_MAX = 0.1, 2.0  # s between two requests
+TICK = 0.05  # s between two looks for what is overdue
+STALL = 1.0  # s between two looks after which the process was frozen
+LINGER = 5.0  # s for which acks of a match that is over still count
+FORGET = 10.0  # s beyond its grace for which a device that is away is kept, if nobody says that it expired
 
 _devices = Gauge("cloudmatch_edge_devices", "Devices connected here")
-_matched = Gauge("cloudmatch_edge_matched", "Devices connected here that are in a match")
-_repeated = Counter("cloudmatch_edge_requests_repeated", "Requests to match-engine that were not answered")
+_away = Gauge("cloudmatch_edge_away", "Devices whose connection here dropped and that may return")
+_matched = Gauge("cloudmatch_edge_matched", "Matches that are listened for here")
 
 
 class Relay:
     """All devices of one edge."""
 
-    def __init__(self, bus: Bus, name: str, facts: FactPublisher, patience: float) -> None:
-        """Make a relay whose devices wait `patience` seconds for their peers to make progress."""
+    def __init__(self, bus: Bus, name: str, facts: FactPublisher, patience: float, grace: float) -> None:
+        """Make a relay whose devices wait `patience` seconds for their peers to make progress, and may be
+        away for `grace` seconds if their dialect knows how to return."""
         self.name = name
+        self.grace = grace
+        self.pulse = Pulse(bus, name, self._introduce_all)
+        self.now = asyncio.get_running_loop().time
+        self.publish = bus.publish
+        self._engine = Engine(bus, name, self.pulse.start, self._present)
+        self.seek, self.part, self.doubt = self._engine.seek, self._engine.part, self._engine.doubt
         self._patience = patience
         self._bus = bus
         self._facts = facts
         self._loop = asyncio.get_running_loop()
-        # subject on which a device hears → the device
+        # subject on which a device hears → its newest connection
         self._devices: dict[str, Device] = {}
-        # beginning of the subjects of its acks → the match
-        self._matches: dict[str, Match] = {}
-        # matches with frames that wait for acks
+        # beginning of the subjects of its acks → the match, once for each connection that lately had it
+        self._matches: dict[str, list[Match]] = {}
+        # matches of which something may become overdue
         self._busy: dict[Match, None] = {}
         # matches that owe acks or sizes
         self._soon: dict[Match, None] = {}
-        self._doubtful: set[Device] = set()
         self._session = 0
-        self._leaving = 0
-        self._left = asyncio.Event()
-        self.now = self._loop.time
-        self.publish = bus.publish
-        bus.on_reconnect.append(self._ask_all)
+        self._ticked = self.now()
+        bus.on_reconnect.append(self._introduce_all)
 
     async def start(self) -> None:
         """Subscribe: three wildcards, however many devices."""
@@ -75,20 +74,34 @@ class Relay:
         await self._bus.subscribe(subjects.every_ctl(self.name), self._on_ctl)
         self._tick()
 
-    def __len__(self) -> int:
-        return len(self._devices)
+    async def drain(self, timeout: float) -> None:
+        """Wait until match-engine knows of all who left and what they sent has arrived, but no longer than
+        `timeout` seconds; say that this edge ends."""
+        deadline = self.now() + timeout
+        if unknown := await self._engine.bid_farewell(timeout):
+            log.warning("match-engine did not hear of %d devices that left", unknown)
+        while self.now() < deadline and any(m.sending and not m.peer_away for m in self._busy):  # noqa: ASYNC110  # many matches, one deadline
+            await asyncio.sleep(TICK)
+        self._settle()
+        self.pulse.beat(leaving=True)
 
     # -- devices come and go
 
-    def join(self, who: Parameters, socket: Socket) -> Device:
-        """Take a device in: from now on it is in the pool."""
+    def join(
+        self, who: Parameters, socket: Socket, dialect: Dialect, token: str = "", *, resume: bool = False
+    ) -> Device:
+        """Take a device in: from now on it is in the pool, or goes on where the session `token` is."""
         self._session = max(self._session + 1, time.time_ns() // 1000)
-        device = Device(who, self._session, socket, self)
+        device = Device(who, self._session, socket, self, dialect)
+        if dialect.resumable:
+            device.token, device.grace = token, self.grace
         old = self._devices.get(device.subject)
+        if resume:
+            device.resume(who.received)
         if old is not None:
-            old.hear_answer(DeviceReplaced(session=old.session))
+            old.hear_answer(DeviceReplaced(session=old.session, by=device.session, edge=self.name))
         self._devices[device.subject] = device
-        _devices.set(len(self._devices))
+        _devices.inc()
         self._facts.publish(
             DeviceConnected(
                 app=who.app,
@@ -102,14 +115,17 @@ class Relay:
                 tag=who.tag,
             )
         )
-        self._bus.spawn(self._seek(device))
+        self.seek(device)
         return device
+
+    def renew(self, device: Device) -> None:
+        """Enter the pool as a new connection: match-engine has given up the one there was."""
+        self._session = device.session = max(self._session + 1, time.time_ns() // 1000)
+        self.seek(device)
 
     def leave(self, device: Device, code: int) -> None:
         """Let a device go whose socket has ended with `code`."""
-        if self._devices.get(device.subject) is device:
-            del self._devices[device.subject]
-        _devices.set(len(self._devices))
+        _devices.dec()
         who = device.who
         self._facts.publish(
             DeviceLeft(
@@ -121,91 +137,39 @@ class Relay:
                 code=code,
             )
         )
-        self._leaving += 1
-        self._left.clear()
-        self._bus.spawn(self._depart(device, "replaced" if device.replaced or code == REPLACED else "left"))
+        present = self._present(device)
+        if device.dialect.resumable and not device.leaving:
+            device.step_away()
+            if present and not device.replaced:
+                _away.inc()
+                self._engine.step_away(device)
+                self._loop.call_later(self.grace + FORGET, self.forget, device)
+                return
+        else:
+            self._engine.leave(device, "replaced" if device.replaced or code == REPLACED else "left")
+        if present:
+            del self._devices[device.subject]
 
-    async def drain(self, timeout: float) -> None:
-        """Wait until match-engine knows of all who left, `timeout` seconds at most."""
-        if self._leaving:
-            try:
-                await asyncio.wait_for(self._left.wait(), timeout)
-            except TimeoutError:
-                log.warning("match-engine did not hear of %d devices that left", self._leaving)
+    def forget(self, device: Device) -> None:
+        """Do not wait any longer for the return of a device that is away."""
+        if device.away and self._present(device):
+            del self._devices[device.subject]
+            _away.dec()
+            if not device.replaced:
+                device.end_match("expired")
 
-    # -- the talk with match-engine
+    def _present(self, device: Device) -> bool:
+        """Whether this is the newest connection of the device that this edge knows."""
+        return self._devices.get(device.subject) is device
 
-    async def _seek(self, device: Device) -> None:
-        """Ask until it is answered, while the device is here."""
-        who = device.who
-        request = SeekPartner(
-            app=who.app,
-            device=who.id,
-            edge=self.name,
-            session=device.session,
-            lat=who.lat,
-            lon=who.lon,
-            radius=who.radius,
-            tag=who.tag,
-        )
-        answer = await self._ask(device, request, lambda: self._devices.get(device.subject) is device)
-        if answer is not None:
-            device.hear_answer(answer)
-
-    async def _depart(self, device: Device, reason: str) -> None:
-        try:
-            match = device.match
-            deadline = self.now() + FAREWELL
-            # What it sent before it left may still arrive.
-            while match is not None and not match.sender.idle and self.now() < deadline:  # noqa: ASYNC110  # acks are looked at once a tick anyway
-                await asyncio.sleep(TICK)
-            device.end_match()
-            who = device.who
-            request = LeavePool(
-                app=who.app,
-                device=who.id,
-                edge=self.name,
-                session=device.session,
-                reason=reason,
-                match=match.number if match is not None else None,
-                peer=match.peer if match is not None else None,
-            )
-            await self._ask(device, request, lambda: True)
-        finally:
-            self._leaving -= 1
-            if not self._leaving:
-                self._left.set()
-
-    async def _ask(self, device: Device, request: AnyRequest, wanted: Callable[[], bool]) -> AnyAnswer | None:
-        """Ask match-engine until it answers, while the answer is `wanted`."""
-        who = device.who
-        subject = subjects.match(who.app, h3.latlng_to_cell(who.lat, who.lon, COARSE), who.id)
-        pause = RETRY_MIN
-        while wanted():
-            try:
-                return decode_answer(await self._bus.request(subject, encode(request)))
-            except TimeoutError:
-                _repeated.inc()
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, RETRY_MAX)
-        return None
-
-    async def _ask_all(self) -> None:
-        """The bus was away and may have forgotten: say again who is here."""
+    async def _introduce_all(self) -> None:
+        """The bus was away, or we were, and may have been forgotten: say again who is here."""
         for device in list(self._devices.values()):
-            self._bus.spawn(self._seek(device))
+            if not device.away:
+                self.seek(device)
             await asyncio.sleep(0)
 
-    def doubt(self, device: Device) -> None:
-        """Ask where a device stands, unless the news comes by itself."""
-        if device not in self._doubtful:
-            self._doubtful.add(device)
-            self._loop.call_later(DOUBT, self._ask_doubtful, device)
-
-    def _ask_doubtful(self, device: Device) -> None:
-        self._doubtful.discard(device)
-        if device.puzzled:
-            self._bus.spawn(self._seek(device))
+    # -- what comes by the bus
 
     def _on_ctl(self, subject: str, _: str, payload: bytes, __: Headers) -> None:
         try:
@@ -218,16 +182,7 @@ class Relay:
             device.hear_answer(answer)
         elif not isinstance(answer, DeviceReplaced):
             log.info("news on %s for a connection that is gone", subject)
-            self._bus.spawn(self._disown(subject, answer.session))
-
-    async def _disown(self, subject: str, session: int) -> None:
-        """match-engine believes in a connection that is not here (any more): tell it so."""
-        app, device = subjects.app_and_device(subject)
-        request = LeavePool(app=app, device=device, edge=self.name, session=session, reason="left")
-        with contextlib.suppress(TimeoutError):  # then it will be told at the next news
-            await self._bus.request(subjects.match(app, "", device), encode(request))
-
-    # -- frames and acks
+            self._engine.disown(subject, answer.session)
 
     def _on_frames(self, subject: str, reply: str, payload: bytes, _: Headers) -> None:
         device = self._devices.get(subject)
@@ -235,15 +190,44 @@ class Relay:
         if device is not None and address is not None:
             device.hear_frames(address, payload)
 
-    def _on_ack(self, subject: str, _: str, __: bytes, headers: Headers) -> None:
+    def _on_ack(self, subject: str, _: str, payload: bytes, headers: Headers) -> None:
         address = subjects.parse_reply(subject)
-        match = None if address is None else self._matches.get(address.prefix)
-        if match is None or address is None:
+        matches = None if address is None else self._matches.get(address.prefix)
+        if matches is None or address is None:
             return
         if no_responders(headers):
-            match.refused(address.seq)
+            matches[-1].refused(address.seq)
         elif address.shape == subjects.ACK:
-            match.acked(address.seq)
+            if (ack := subjects.parse_ack(payload)) is not None:
+                taken, session, to = ack
+                for match in matches:
+                    if match.session == to:
+                        match.acked(address.seq, taken, session)
+        else:
+            self._on_move(matches, address, payload)
+
+    @staticmethod
+    def _on_move(matches: list[Match], address: subjects.ReplyAddress, payload: bytes) -> None:
+        """Take what one connection tells another because a device has moved."""
+        if address.shape == subjects.POSITION:
+            try:
+                position = decode_position(payload)
+            except msgspec.DecodeError as error:
+                log.warning("not a position: %s", error)
+                return
+            for match in matches if position.to else matches[-1:]:
+                if position.to in (0, match.session):
+                    match.hear_position(position)
+        elif address.shape == subjects.HANDOVER:
+            if (asker := subjects.parse_handover(payload)) is not None:
+                for match in matches:  # oldest first
+                    if match.session > asker[0]:
+                        match.asked_where_it_began(*asker)
+                        break
+        elif address.shape == subjects.BEGAN and (told := subjects.parse_began(payload)) is not None:
+            for match in matches:
+                if match.session == told[0]:
+                    match.cut_off(address.seq, told[1])
 
     # -- what devices ask of the relay
 
@@ -258,17 +242,25 @@ class Relay:
 
     def began(self, match: Match) -> None:
         """Listen for acks of a match."""
-        self._matches[match.prefix] = match
-        _matched.inc()
+        self._matches.setdefault(match.prefix, []).append(match)
+        _matched.set(len(self._matches))
 
     def ended(self, match: Match) -> None:
         """Listen no more."""
-        self._matches.pop(match.prefix, None)
         self._busy.pop(match, None)
-        _matched.dec()
+        matches = self._matches.get(match.prefix, [])
+        if match in matches:
+            matches.remove(match)
+        if not matches:
+            self._matches.pop(match.prefix, None)
+        _matched.set(len(self._matches))
+
+    def linger(self, match: Match) -> None:
+        """Listen a little longer for acks, then close the match."""
+        self._loop.call_later(LINGER, match.close)
 
     def busy(self, match: Match) -> None:
-        """Look after a match until all it sent is acknowledged."""
+        """Look after a match until nothing can become overdue."""
         self._busy[match] = None
 
     def soon(self, match: Match) -> None:
@@ -284,8 +276,11 @@ class Relay:
 
     def _tick(self) -> None:
         now = self.now()
+        frozen, self._ticked = now - self._ticked > STALL, now
         for match in list(self._busy):
+            if frozen:  # through no fault of the peers
+                match.thaw(now)
             match.tick(now, self._patience)
-            if match.sender.idle:
+            if match.idle:
                 self._busy.pop(match, None)
         self._loop.call_later(TICK, self._tick)

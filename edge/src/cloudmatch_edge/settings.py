@@ -28,6 +28,10 @@ class EdgeSettings(Settings, frozen=True, kw_only=True):
             gt=0, description="Seconds without progress of its peer after which a device is closed with 1013."
         ),
     ] = 30.0
+    grace: Annotated[
+        float,
+        Meta(ge=0, description="Seconds within which a device whose connection dropped may go on with it."),
+    ] = 30.0
     origins: Annotated[
         str, Meta(description="Origins that browsers may come from, comma-separated. Default: any.")
     ] = ""

@@ -204,6 +204,8 @@ class DevicePaired(Answer, frozen=True, kw_only=True, tag="paired"):
     peer_edge: str = ""
     peer_session: int = 0
     peer_away: bool = False
+    prior: int = 0  # the device's connection that had the match before this one; 0: none
+    prior_edge: str = ""
 
 
 class PeerAway(Answer, frozen=True, kw_only=True, tag="peer_away"):
@@ -231,11 +233,12 @@ class DeviceUnpaired(Answer, frozen=True, kw_only=True, tag="unpaired"):
 class DeviceReplaced(Answer, frozen=True, kw_only=True, tag="replaced"):
     """A newer connection has taken the device's id.
 
-    `by`, in an answer: the session that the newer one has by the clock of its edge. If it is the asking one
-    that came last, it may ask again with a larger session.
+    In an answer: if the asking connection is the one that came last, though to an edge whose clock is
+    behind, it may ask again with a session above `by`.
     """
 
-    by: int = 0
+    by: int = 0  # session of the newer one; 0: not known
+    edge: str = ""  # that holds it
 
 
 class DeviceGone(Answer, frozen=True, kw_only=True, tag="gone"):
@@ -281,6 +284,8 @@ class DeviceRecord(msgspec.Struct, frozen=True, kw_only=True):
     grace: float = 0.0  # s
     token: str = ""
     met: int = 0  # the session that the match was made with
+    prior: int = 0  # the session that this one has taken over from
+    prior_edge: str = ""
     away: int | None = None  # ms since 1970; since when it has no connection
     former: str | None = None  # whom it parted from: not its partner again before it has had another
     closed: bool = False  # its connection is over, the edge said so: only a newer one brings it back

@@ -124,25 +124,55 @@ class ReplyAddress(NamedTuple):
 
 # In the place of the shape: what a message on this subject is, when it is not the address of frames.
 ACK = "a"  # a cumulative ack; its payload is made by `ack_payload`
-LAST_ACK = "e"  # the same, and the last: another edge holds the device now
 POSITION = "p"  # a `messages.Position`
+HANDOVER = "q"  # asked of a device's newer connection by an older one: where did you begin?
+BEGAN = "e"  # the answer: in the place of the sequence number; `began_payload`
 
 
-def ack_payload(taken: int, session: int) -> bytes:
+def ack_payload(taken: int, session: int, to: int) -> bytes:
     """What an ack says besides the number of the frame expected next.
 
     Args:
         taken: all frames before are in the device's hands.
         session: of the connection that acknowledges.
+        to: session of the connection that sent the frames.
     """
-    return b"%d %d" % (taken, session)
+    return b"%d %d %d" % (taken, session, to)
 
 
-def parse_ack(payload: bytes) -> tuple[int, int] | None:
-    """Read (taken, session) of an ack's payload; None when it is not one."""
+def parse_ack(payload: bytes) -> tuple[int, int, int] | None:
+    """Read (taken, session, to) of an ack's payload; None when it is not one."""
     try:
-        taken, session = payload.split()
-        return int(taken), int(session)
+        taken, session, to = payload.split()
+        return int(taken), int(session), int(to)
+    except ValueError:
+        return None
+
+
+def began_payload(session: int, since: int) -> bytes:
+    """Say whom the answer to a `HANDOVER` is for, and since which frame it is."""
+    return b"%d %d" % (session, since)
+
+
+def parse_began(payload: bytes) -> tuple[int, int] | None:
+    """Read whom the answer to a `HANDOVER` is for, and since which frame it is; None when it is not one."""
+    try:
+        session, since = payload.split()
+        return int(session), int(since)
+    except ValueError:
+        return None
+
+
+def handover_payload(session: int, edge: str) -> bytes:
+    """Say who asks a newer connection where it began: the older one, and the edge that had it."""
+    return f"{session} {token(edge)}".encode()
+
+
+def parse_handover(payload: bytes) -> tuple[int, str] | None:
+    """Read (session, edge) of such a question; None when it is not one."""
+    try:
+        session, edge = payload.decode().split()
+        return int(session), untoken(edge)
     except ValueError:
         return None
 

@@ -13,11 +13,20 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from cloudmatch_bus import subjects
 from cloudmatch_bus.frames import Frame
 from cloudmatch_bus.messages import DevicePaired, DeviceUnpaired, DeviceWaiting
-from cloudmatch_edge.device import Device, Match
+from cloudmatch_edge.classic import Classic
+from cloudmatch_edge.device import Device
+from cloudmatch_edge.match import Match
 from cloudmatch_edge.parameters import Parameters
 from cloudmatch_edge.window import RTO
 
 NAMES = "abc"
+
+
+def paired(match: int, peer: str) -> DevicePaired:
+    """The news of a match with a device on an edge of its own."""
+    return DevicePaired(
+        session=1, match=match, peer=peer, distance=0, met=1, peer_edge=f"edge-{peer}", peer_session=1
+    )
 
 
 class Wire:
@@ -51,6 +60,16 @@ class Wire:
 
     def busy(self, match: Match) -> None: ...
 
+    def linger(self, match: Match) -> None: ...
+
+    def renew(self, device: Device) -> None: ...
+
+    def seek(self, device: Device) -> None: ...
+
+    def part(self, device: Device, match: Match) -> None: ...
+
+    def forget(self, device: Device) -> None: ...
+
     def soon(self, match: Match) -> None: ...
 
     def doubt(self, device: Device) -> None:
@@ -59,6 +78,8 @@ class Wire:
 
 class Ear:
     """A device's socket: what it hears."""
+
+    reading = True
 
     def __init__(self) -> None:
         self.heard: list[str] = []
@@ -85,7 +106,7 @@ class World(RuleBasedStateMachine):
 
     def live(self, name: str) -> None:
         """A fresh connection, on a fresh edge: nothing of the former is left."""
-        self.devices[name] = Device(Parameters(name, 0, 0, "app"), 1, Ear(), Wire(self, name))
+        self.devices[name] = Device(Parameters(name, 0, 0, "app"), 1, Ear(), Wire(self, name), Classic("e"))
 
     @rule(names=st.permutations(NAMES), told=st.sampled_from(["both", "first", "second"]))
     def rematch(self, names: list[str], told: str) -> None:
@@ -109,7 +130,7 @@ class World(RuleBasedStateMachine):
         assert self.pair is not None
         one, other = self.pair
         peer = other if name == one else one
-        self.devices[name].hear_answer(DevicePaired(session=1, match=self.number, peer=peer, distance=0))
+        self.devices[name].hear_answer(paired(self.number, peer))
 
     @rule(name=st.sampled_from(NAMES), ago=st.integers(0, 3))
     def old_news(self, name: str, ago: int) -> None:
@@ -146,7 +167,8 @@ class World(RuleBasedStateMachine):
         if ack is not None:
             match = self.devices[ack.device].wire.matches.get(ack.prefix)  # type: ignore[attr-defined]  # it is ours
             if match is not None:
-                match.acked(ack.seq)
+                taken, session, _ = subjects.parse_ack(payload) or (0, 0, 0)
+                match.acked(ack.seq, taken, session)
             return
         address = subjects.parse_reply(reply)
         assert address is not None
@@ -205,7 +227,7 @@ def frame_of(match: int, seq: int, text: str) -> tuple[subjects.ReplyAddress, by
 
 def test_frames_of_a_former_match_are_dropped() -> None:
     device = lone()
-    device.hear_answer(DevicePaired(session=1, match=5, peer="b", distance=0))
+    device.hear_answer(paired(5, "b"))
     device.hear_frames(*frame_of(4, 0, "old"))
     device.hear_frames(*frame_of(5, 0, "new"))
     assert device.socket.heard == ["I matched with device 'b'!", "device b says: new"]  # type: ignore[attr-defined]  # ours
@@ -217,7 +239,7 @@ def test_frames_that_come_before_the_news_of_their_match_wait_for_it() -> None:
     device.hear_frames(*frame_of(6, 0, "first"))
     assert device.puzzled
     assert device.wire.doubts == 2  # type: ignore[attr-defined]  # ours
-    device.hear_answer(DevicePaired(session=1, match=6, peer="b", distance=0))
+    device.hear_answer(paired(6, "b"))
     assert device.socket.heard == [  # type: ignore[attr-defined]  # ours
         "I matched with device 'b'!",
         "device b says: first",
@@ -229,41 +251,41 @@ def test_frames_that_come_before_the_news_of_their_match_wait_for_it() -> None:
 def test_a_match_may_have_the_number_since_which_the_device_waits() -> None:
     device = lone()
     device.hear_answer(DeviceWaiting(session=1, since=5))
-    device.hear_answer(DevicePaired(session=1, match=5, peer="b", distance=0))
+    device.hear_answer(paired(5, "b"))
     assert device.match is not None
     device.hear_answer(DeviceWaiting(session=1, since=5))
     assert device.match is not None
     device.hear_answer(DeviceUnpaired(session=1, match=5, reason="left"))
-    device.hear_answer(DevicePaired(session=1, match=5, peer="b", distance=0))
+    device.hear_answer(paired(5, "b"))
     assert device.match is None
 
 
 def test_frames_that_waited_for_another_match_than_came_are_dropped() -> None:
     device = lone()
     device.hear_frames(*frame_of(6, 0, "six"))
-    device.hear_answer(DevicePaired(session=1, match=7, peer="c", distance=0))
+    device.hear_answer(paired(7, "c"))
     assert device.socket.heard == ["I matched with device 'c'!"]  # type: ignore[attr-defined]  # ours
     assert not device.puzzled
 
 
-def test_sizes_are_told_once_for_each_payload_and_never_for_a_repeat() -> None:
+def test_sizes_are_told_once_for_each_payload_that_the_peer_has() -> None:
     device = lone()
-    device.hear_answer(DevicePaired(session=1, match=5, peer="b", distance=0))
+    device.hear_answer(paired(5, "b"))
+    device.take([Frame(True, b"ciao"), Frame(True, b"x")])
+    assert device.match is not None
     for _ in range(3):
-        device.hear_frames(*frame_of(5, 0, "ciao"))
-        assert device.match is not None
+        device.match.acked(2, 1, 1)
         device.match.settle()
     assert [fact.sizes for fact in device.wire.facts] == [[4]]  # type: ignore[attr-defined]  # ours
 
 
-def test_a_full_socket_is_not_acknowledged_until_it_has_drained() -> None:
+def test_what_a_full_socket_was_given_is_not_taken_until_it_has_drained() -> None:
     device = lone()
-    device.hear_answer(DevicePaired(session=1, match=5, peer="b", distance=0))
+    device.hear_answer(paired(5, "b"))
     network = device.wire._world.network  # type: ignore[attr-defined]  # ours
     device.clog()
     device.hear_frames(*frame_of(5, 0, "ciao"))
     assert device.match is not None
     device.match.settle()
-    assert network == []
     device.unclog()
-    assert [subject.rsplit(".", 2)[1:] for subject, _, _ in network] == [["1", "a"]]
+    assert [payload.split()[0] for _, payload, _ in network] == [b"0", b"1"]

@@ -6,7 +6,17 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from cloudmatch_bus.frames import BATCH_FRAMES, Frame, split
 from cloudmatch_edge.paths import AROUND, FALLBACK, MAIN
-from cloudmatch_edge.window import ACK_EVERY, PROBE, RTO, WINDOW_BYTES, WINDOW_FRAMES, Batch, Receiver, Sender
+from cloudmatch_edge.window import (
+    ACK_EVERY,
+    PROBE,
+    RTO,
+    RTO_MAX,
+    WINDOW_BYTES,
+    WINDOW_FRAMES,
+    Batch,
+    Receiver,
+    Sender,
+)
 
 frames = st.builds(
     lambda text, data: Frame(text, data.encode() if text else data.encode("utf-16")),
@@ -25,7 +35,7 @@ class Network(RuleBasedStateMachine):
         self.sent: list[Frame] = []
         self.heard: list[Frame] = []
         self.down: list[tuple[int, str, bytes]] = []
-        self.up: list[int] = []
+        self.up: list[tuple[int, int]] = []
 
     def carry(self, batch: Batch | None) -> None:
         if batch is not None:
@@ -34,6 +44,7 @@ class Network(RuleBasedStateMachine):
     def arrive(self, message: tuple[int, str, bytes]) -> None:
         seq, shape, payload = message
         self.heard += self.receiver.take(seq, split(shape, payload))
+        self.receiver.taken = self.receiver.next
         if self.receiver.owes_ack_now:
             self.up.append(self.receiver.ack())
 
@@ -66,7 +77,7 @@ class Network(RuleBasedStateMachine):
     @rule(data=st.data(), keep=st.booleans())
     def acknowledge(self, data: st.DataObject, keep: bool) -> None:
         at = data.draw(st.integers(0, len(self.up) - 1))
-        for batch in self.sender.acked(self.up[at] if keep else self.up.pop(at), self.now):
+        for batch in self.sender.acked(*(self.up[at] if keep else self.up.pop(at)), self.now):
             self.carry(batch)
 
     @precondition(lambda self: self.up)
@@ -106,7 +117,7 @@ class Network(RuleBasedStateMachine):
                 if self.receiver.owes_ack:
                     self.up.append(self.receiver.ack())
                 while self.up:
-                    for batch in self.sender.acked(self.up.pop(0), self.now):
+                    for batch in self.sender.acked(*self.up.pop(0), self.now):
                         self.carry(batch)
         assert self.sender.idle
         assert self.heard == self.sent
@@ -132,12 +143,12 @@ def test_the_window_closes_at_its_frames_and_at_its_bytes_and_opens_with_acks() 
     sender = Sender()
     sender.push(some(WINDOW_FRAMES), 0)
     assert sender.room == (0, WINDOW_BYTES - WINDOW_FRAMES)
-    sender.acked(64, 0)
+    sender.acked(64, 64, 0)
     assert sender.room == (64, WINDOW_BYTES - WINDOW_FRAMES + 64)
     large = Sender()
     large.push(some(1, WINDOW_BYTES + 1), 0)
     assert large.room == (WINDOW_FRAMES - 1, -1), "one larger payload is let through alone"
-    large.acked(1, 0)
+    large.acked(1, 1, 0)
     assert large.room == (WINDOW_FRAMES, WINDOW_BYTES)
 
 
@@ -168,7 +179,7 @@ def test_once_the_probe_is_acked_all_that_went_by_the_silent_path_goes_at_once_b
     probe = sender.due(RTO)
     assert probe is not None
     sender.push(some(1), RTO)  # this one goes by the other path already
-    assert sender.acked(probe.end, RTO + 0.01) == late
+    assert sender.acked(probe.end, probe.end, RTO + 0.01) == late
     assert late[0].path == probe.path
 
 
@@ -178,8 +189,8 @@ def test_once_the_probe_is_acked_all_that_is_overdue_goes_at_once() -> None:
         sender.push(some(1), 0)
     probe = sender.due(RTO)
     assert probe is not None
-    assert [b.seq for b in sender.acked(probe.end, RTO)] == [1, 2, 3, 4]
-    assert sender.acked(2, RTO) == [], "and only once"
+    assert [b.seq for b in sender.acked(probe.end, probe.end, RTO)] == [1, 2, 3, 4]
+    assert sender.acked(2, 2, RTO) == [], "and only once"
 
 
 def test_probes_back_off_to_one_second_and_an_ack_resets_them() -> None:
@@ -192,7 +203,7 @@ def test_probes_back_off_to_one_second_and_an_ack_resets_them() -> None:
             now += 0.125
         gaps.append(now - start)
     assert gaps == [RTO, *[PROBE] * (len(AROUND) - 1), 0.25, 0.5, 1.0, 1.0]
-    sender.acked(2, now)
+    sender.acked(2, 2, now)
     sender.push(some(1), now)
     assert sender.due(now + RTO) is not None
 
@@ -213,7 +224,7 @@ def test_progress_is_when_the_window_last_moved() -> None:
     sender.push(some(1), 5.0)
     sender.push(some(1), 8.0)
     assert sender.progress == 5.0
-    sender.acked(1, 9.0)
+    sender.acked(1, 1, 9.0)
     assert sender.progress == 9.0
 
 
@@ -223,8 +234,9 @@ def test_an_ack_waits_for_more_frames_but_not_for_too_many() -> None:
     assert receiver.owes_ack
     assert not receiver.owes_ack_now
     receiver.take(ACK_EVERY - 1, some(1))
+    receiver.taken = ACK_EVERY
     assert receiver.owes_ack_now
-    assert receiver.ack() == ACK_EVERY
+    assert receiver.ack() == (ACK_EVERY, ACK_EVERY)
     assert not receiver.owes_ack
 
 
@@ -234,7 +246,7 @@ def test_a_repeat_is_not_delivered_and_acked_at_once() -> None:
     receiver.ack()
     assert receiver.take(0, some(2)) == []
     assert receiver.owes_ack_now
-    assert receiver.ack() == 2
+    assert receiver.ack() == (2, 0)
 
 
 def test_what_comes_early_waits_and_what_partly_came_is_cut() -> None:
@@ -244,10 +256,57 @@ def test_what_comes_early_waits_and_what_partly_came_is_cut() -> None:
     assert receiver.take(2, sent[2:4]) == []
     assert receiver.take(0, sent[:3]) == sent
     assert receiver.owes_ack_now
-    assert receiver.ack() == 6
+    assert receiver.ack() == (6, 0)
 
 
 def test_frames_further_ahead_than_any_window_are_not_held() -> None:
     receiver = Receiver()
     receiver.take(WINDOW_FRAMES + 1, some(1))
     assert receiver.take(0, some(WINDOW_FRAMES + 1)) == some(WINDOW_FRAMES + 1)
+
+
+def test_what_has_arrived_is_not_sent_again_but_kept_until_it_is_taken() -> None:
+    sender = Sender()
+    sender.push(some(2), 0)
+    assert sender.acked(2, 0, 0.1) == []
+    assert (sender.unacked, sender.idle) == (2, False)
+    assert sender.due(RTO + 0.1) is None
+    sender.acked(2, 2, 0.2)
+    assert sender.idle
+
+
+def test_a_word_that_it_was_taken_which_never_comes_is_asked_for() -> None:
+    sender = Sender()
+    batch = sender.push(some(1), 0)[0]
+    sender.acked(1, 0, 0.1)
+    assert sender.due(RTO_MAX) is batch
+
+
+def test_a_peer_that_moved_gets_again_what_its_new_edge_does_not_have() -> None:
+    sender = Sender()
+    batches = [sender.push(some(3), 0)[0] for _ in range(3)]
+    sender.acked(9, 4, 0.1)
+    assert sender.restart(5, 5, 0.2) == batches[1:]
+    assert (sender.taken, sender.unacked) == (5, 4)
+    assert sender.acked(9, 9, 0.3) == []
+    assert sender.idle
+
+
+def test_sizes_are_told_once_when_frames_are_taken_even_a_part_of_a_batch() -> None:
+    sender = Sender()
+    sender.push([Frame(True, b"x" * n) for n in range(1, 6)], 0)
+    sender.acked(5, 2, 0)
+    assert sender.told() == [1, 2]
+    sender.acked(2, 4, 0)
+    sender.acked(2, 3, 0)
+    assert sender.told() == [3, 4]
+    sender.restart(5, 5, 0)
+    assert sender.told() == [5]
+    assert sender.told() == []
+
+
+def test_a_sender_goes_on_where_another_stopped() -> None:
+    sender = Sender(7)
+    assert [b.seq for b in sender.push(some(2), 0)] == [7]
+    sender.acked(99, 99, 0)
+    assert (sender.taken, sender.idle) == (9, True)

@@ -1,0 +1,47 @@
+"""Tell match-engine that this edge lives; notice when it did not."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+from cloudmatch_bus import subjects
+from cloudmatch_bus.connection import Bus, Headers
+from cloudmatch_bus.messages import Heartbeat, encode
+
+ROLE = "edge"
+BEAT = 0.5  # s between heartbeats
+STALL = 1.0  # s between two of our own beats after which others may have given us up
+
+
+class Pulse:
+    """The heartbeat of an edge. `on_stall` is called after the process was frozen for a while."""
+
+    def __init__(self, bus: Bus, name: str, on_stall: Callable[[], Awaitable[None]]) -> None:
+        self.start = time.time_ns() // 1000
+        self._bus = bus
+        self._name = name
+        self._on_stall = on_stall
+
+    async def run(self) -> None:
+        """Beat until cancelled."""
+        await self._bus.subscribe(subjects.probe(self._name), self._on_probe)
+        clock = asyncio.get_running_loop().time
+        last = clock()
+        while True:
+            now = clock()
+            if now - last > STALL:
+                self._bus.spawn(self._on_stall())
+            last = now
+            self.beat()
+            await asyncio.sleep(BEAT)
+
+    def beat(self, *, leaving: bool = False) -> None:
+        """Say once that the edge lives, or that it is about to end."""
+        self._bus.publish(subjects.heartbeat(ROLE, self._name), self._word(leaving=leaving))
+
+    def _on_probe(self, _: str, reply: str, __: bytes, ___: Headers) -> None:
+        if reply:
+            self._bus.publish(reply, self._word(leaving=False))
+
+    def _word(self, *, leaving: bool) -> bytes:
+        return encode(Heartbeat(role=ROLE, name=self._name, leaving=leaving, start=self.start))
