@@ -63,10 +63,10 @@ def restore(store: Store) -> Ledger:
     base = _saved(store, BASE)
     saved = [each for each in (_saved(store, STATE), base) if each is not None]
     ledger = max(saved, key=lambda each: each.position, default=Ledger())
-    if store.begins and ledger.position == 0:
+    if ledger.position < store.begins:  # both are saved before any event goes
         raise StoreError(
-            f"events before position {store.begins} were let go, and neither {STATE} nor {BASE} can be read "
-            f"to say what they meant: bring one back, or remove {BASE} to count from there on only"
+            f"events before position {store.begins} were let go, and neither {STATE} nor {BASE} says what "
+            f"they meant: bring one back, or remove {BASE} to count from there on only"
         )
     start = ledger.position
     count = sum(ledger.fold(position, fact) for position, fact in store.replay(start))
@@ -131,8 +131,10 @@ class Journal:
         if not count:
             return
         self.ledger.forget(spare[count - 1].last + 1)
+        state = self.ledger.encode()
         try:
-            self.store.let_go(count, self.ledger.encode())
+            self.store.save(state)
+            self.store.let_go(count, state)
         except OSError as error:
             log.warning("cannot let events go: %s", error)
         else:

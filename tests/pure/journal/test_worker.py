@@ -150,12 +150,21 @@ async def test_a_base_that_was_lost_is_made_anew_from_the_state(store: Store, tm
     assert sent(Journal(store, SIZE)) == 40
 
 
-async def test_a_journal_whose_states_are_all_lost_refuses_to_guess(store: Store, tmp_path: Path) -> None:
+@pytest.mark.parametrize("state", ["missing", "older"])
+async def test_a_journal_whose_states_do_not_reach_refuses_to_guess(
+    store: Store, tmp_path: Path, state: str
+) -> None:
     journal = Journal(store, SIZE, Retention(days=1))
+    await fill(journal, 3)
+    journal.save()
+    older = tmp_path.joinpath("state.json").read_bytes()
     await fill(journal, 10)
     journal.retain(now=10 * DAY)
-    tmp_path.joinpath("state.json").unlink(missing_ok=True)
     tmp_path.joinpath("base.json").write_bytes(b"rubbish")
+    if state == "missing":
+        tmp_path.joinpath("state.json").unlink()
+    else:
+        tmp_path.joinpath("state.json").write_bytes(older)
     with pytest.raises(StoreError, match=r"before position 9 were let go.*base\.json"):
         Journal(store, SIZE)
 
