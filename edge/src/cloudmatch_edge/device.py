@@ -139,7 +139,6 @@ class Device:
         self.grace = 0.0  # s for which it may be away
         self.resumes = False  # it goes on with an earlier connection
         self.subject = subjects.dn(who.app, wire.name, who.id)
-        self._received = 0  # payloads of the match that it goes on with
         self._allowance = Allowance()
         # the highest number heard from match-engine, and whether of a match: it waits since the number that
         # the match gets which it then makes
@@ -162,10 +161,9 @@ class Device:
         """Whether the device says what it has received, and is listened to."""
         return self.acks and self.socket.reading
 
-    def resume(self, received: int) -> None:
-        """Go on with an earlier connection: the device has had so many payloads of its match."""
+    def resume(self) -> None:
+        """Go on with an earlier connection."""
         self.resumes = True
-        self._received = received
 
     # -- from the socket
 
@@ -192,9 +190,7 @@ class Device:
             case Received(total, number):
                 self._hears(total, number)
             case Unmatch():
-                if self.match is not None and not self.match.parting and self._may_ask():
-                    self.match.parting = True
-                    self.wire.part(self, self.match)
+                self._part()
             case Locate(lat, lon):
                 if self._may_ask():
                     self.who = self.who._replace(lat=lat, lon=lon)
@@ -207,6 +203,13 @@ class Device:
                 self.say(frames)
             case Refuse(code, reason):
                 self.socket.end(code, reason)
+
+    def _part(self) -> None:
+        match = self.match
+        # Fenced: it was meant for the match before.
+        if match is not None and not match.fenced and not match.parting and self._may_ask():
+            match.parting = True
+            self.wire.part(self, match)
 
     def _may_ask(self) -> bool:
         allowed = self._allowance.take(self.wire.now())
@@ -303,7 +306,9 @@ class Device:
             self.match = Match(self, paired)
             self.say(self.dialect.matched(paired.match, paired.peer, paired.distance, self.wire.clock()))
         else:
-            self.match = Match(self, paired, self._received)
+            # Of a match that it never heard of the device has had nothing.
+            known = self.who.match in (None, paired.match)
+            self.match = Match(self, paired, self.who.received if known else 0)
             if paired.peer_away:
                 self.say(self.dialect.away(paired.peer))
         self.wire.began(self.match)

@@ -29,6 +29,7 @@ class Parameters(NamedTuple):
     tag: str | None = None
     resume: str | None = None  # token of the session that the connection goes on with
     received: int = 0  # payloads of its match that the device has had
+    match: int | None = None  # which match that is; None: the one that it is in
 
 
 def parse(query: str) -> Parameters:
@@ -52,6 +53,7 @@ def parse(query: str) -> Parameters:
         tag=_tag(given) if "tag" in given else None,
         resume=_token(given) if "resume" in given else None,
         received=_count(given, "received") if "received" in given else 0,
+        match=_count(given, "match") if "match" in given else None,
     )
 
 
@@ -112,6 +114,6 @@ def _token(given: Mapping[str, Sequence[str]]) -> str:
 
 def _count(given: Mapping[str, Sequence[str]], name: str) -> int:
     value = _one(given, name)
-    if not (value.isascii() and value.isdigit() and len(value) <= 15):
+    if not (value.isascii() and value.isdigit() and len(value) <= 18):
         raise BadParameterError(name, f"must be a whole number from 0, is {value[:20]!r}")
     return int(value)

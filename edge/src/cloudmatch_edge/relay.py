@@ -97,7 +97,7 @@ class Relay:
             device.token, device.grace = token, self.grace
         old = self._devices.get(device.subject)
         if resume:
-            device.resume(who.received)
+            device.resume()
         if old is not None:
             old.hear_answer(DeviceReplaced(session=old.session, by=device.session, edge=self.name))
         self._devices[device.subject] = device

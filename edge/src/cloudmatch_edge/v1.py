@@ -243,7 +243,7 @@ class V1:
         ]
 
     def taken(self, total: int, refs: Sequence[str]) -> list[Frame]:
-        return [_frame(Delivered(total)), *(_frame(Receipt(ref)) for ref in refs)]
+        return [*(_frame(Receipt(ref)) for ref in refs), _frame(Delivered(total))]
 
     def away(self, peer: str) -> list[Frame]:
         return [_frame(PeerAway(peer))]
