@@ -29,8 +29,8 @@ LEAVE_TIMEOUT = 2.0  # s for the server to close after `leave`
 class Device:
     """A device that is matched with others and exchanges payloads; made by `cloudmatch.connect`.
 
-    Use it with ``async with``. Iterate it for the peers' payloads: they come in order, each once; those of the
-    next match follow those of the last.
+    Use it with ``async with``. Iterate it for the peers' payloads: they come in order, each once; those of
+    the next match follow those of the last.
     """
 
     def __init__(
@@ -169,6 +169,10 @@ class Device:
             await asyncio.wait_for(self._until(lambda: False), LEAVE_TIMEOUT)
         self._conversation.close(LEFT, "left")
         self._step()
+
+    def cut(self) -> None:
+        """Break the connection as a bad network would, to see what happens; it comes back by itself."""
+        self._line.cut()
 
     # -- what it tells
 

@@ -65,7 +65,12 @@ class Line:
     def wake(self) -> None:
         """Write what the conversation has to say; give up a connection that it holds for dead."""
         self._frames.set()
-        if self._conversation.dead and self._socket is not None:
+        if self._conversation.dead:
+            self.cut()
+
+    def cut(self) -> None:
+        """Break the connection, if there is one."""
+        if self._socket is not None:
             self._socket.transport.abort()
 
     def _now(self) -> float:

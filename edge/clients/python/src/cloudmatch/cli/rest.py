@@ -1,0 +1,38 @@
+"""Ask services by HTTP."""
+
+import json
+import urllib.error
+import urllib.request
+from typing import Any
+from urllib.parse import urlencode
+
+TIMEOUT = 5.0  # s
+
+
+class AnswerError(Exception):
+    """The service did not give what was asked for; the text is for people."""
+
+
+def ask(base: str, path: str, **query: object) -> Any:
+    """Give the JSON that a service answers; arguments that are None are left out of the query.
+
+    Raises:
+        AnswerError: the service does not answer, or answers with an error.
+    """
+    given = {name: value for name, value in query.items() if value is not None}
+    url = base.rstrip("/") + path + (f"?{urlencode(given)}" if given else "")
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:  # noqa: S310 # the URL is the user's own
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        raise AnswerError(_detail(error)) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise AnswerError(f"{base} does not answer: {reason}") from None
+
+
+def _detail(error: urllib.error.HTTPError) -> str:
+    try:
+        return str(json.load(error)["error"]["detail"])
+    except (ValueError, KeyError, TypeError):
+        return f"{error.url} answers {error.code} {error.reason}"
