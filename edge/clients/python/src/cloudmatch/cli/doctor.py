@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from urllib.parse import urlsplit
 
-import websockets
-
 import cloudmatch
 
 TIMEOUT = 5.0  # s for each part to answer
@@ -57,9 +55,9 @@ class Places:
 
 async def examine(places: Places) -> list[Finding]:
     """Look at all parts at the same time."""
+    services = {"edge": places.edge, **places.services}
     looks: list[Awaitable[list[Finding]]] = [
-        asyncio.to_thread(service, name, url)
-        for name, url in {"edge": places.edge, **places.services}.items()
+        asyncio.to_thread(service, name, url) for name, url in services.items()
     ]
     looks += [nats(url.strip()) for url in places.nats.split(",")]
     looks += [rabbitmq(places.amqp), devices(places.edge, places.token)]
@@ -68,7 +66,7 @@ async def examine(places: Places) -> list[Finding]:
 
 def versions() -> Finding:
     """Say with what this side works."""
-    found = f"cloudmatch {version('cloudmatch')}, websockets {websockets.__version__}"
+    found = f"cloudmatch {version('cloudmatch')}, websockets {version('websockets')}"
     return Finding("this client", State.GOOD, f"{found}, Python {platform.python_version()}")
 
 
@@ -182,9 +180,7 @@ async def devices(url: str, token: str | None) -> list[Finding]:
         advice = "is a match-engine running, and connected to the same NATS? `cloudmatch trace` shows the bus"
         return [Finding(part, State.BAD, "connected, but no payload went from one to the other", advice)]
     except cloudmatch.RefusedError as error:
-        advice = (
-            "give a token with --token" if error.status in (401, 403) else "is the edge's version the same?"
-        )
+        advice = "give a token with --token" if error.status in (401, 403) else "see what it names"
         return [Finding(part, State.BAD, f"the edge refuses a device: {error}", advice)]
     except (cloudmatch.CloudMatchError, ValueError) as error:
         return [Finding(part, State.BAD, str(error), f"{START}, or say where the edge is with --url")]

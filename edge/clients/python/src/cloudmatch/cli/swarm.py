@@ -46,7 +46,7 @@ class Swarm:
         # devices that stopped and whose payloads have arrived; set when these are all
         self._flushed = 0
         self._quiet = asyncio.Event()
-        # when the table was last drawn anew, how much had been received by then, and how much per s until then
+        # when the rate was last taken, how much had been received by then, and the rate
         self._seen = (time.monotonic(), 0)
         self._speed = 0.0
 
