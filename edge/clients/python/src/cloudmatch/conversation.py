@@ -187,7 +187,8 @@ class Conversation:
     def take(self, now: float) -> Data:
         """Give the application the oldest payload; IndexError when there is none."""
         data = self.inbox.take(now)
-        self._acknowledge(now)
+        if self.inbox.ack_pressing:
+            self._acknowledge(now)
         return data
 
     def unmatch(self) -> None:

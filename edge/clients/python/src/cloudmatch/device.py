@@ -92,8 +92,8 @@ class Device:
     async def send(self, data: Data, *, receipt: bool = False) -> None:
         """Send a text (str) or binary (bytes) payload to the peer.
 
-        Waits while too much is under way, and with `receipt` until the payload is in the peer's hands. A lost
-        connection makes it take longer, no more.
+        Waits while too much is under way, and with `receipt` until the peer's application has taken the
+        payload. A lost connection makes it take longer, no more.
 
         Raises:
             NotMatchedError: there is no peer.

@@ -8,8 +8,8 @@ from collections import deque
 
 from cloudmatch.events import Data, Gap
 
-ACK_COUNT = 16  # payloads taken are acknowledged at once,
-ACK_DELAY = 0.02  # or after so many s
+ACK_COUNT = 16  # payloads taken are acknowledged at once;
+ACK_DELAY = 0.02  # fewer so many s after the last ack: when little is said, soon
 
 
 class Inbox:
@@ -24,6 +24,7 @@ class Inbox:
         self._last = 0
         self._taken = 0
         self._acked = 0
+        self._acked_at = -ACK_DELAY
         self.ack_due: float | None = None  # time
 
     def __len__(self) -> int:
@@ -66,17 +67,20 @@ class Inbox:
         match, number, data = self._items.popleft()
         if match == self.match:
             self._taken = number
-            fresh = number - self._acked
-            if fresh >= ACK_COUNT:
-                self.ack_due = now
-            elif fresh > 0 and self.ack_due is None:
-                self.ack_due = now + ACK_DELAY
+            if number > self._acked and self.ack_due is None:
+                self.ack_due = max(now, self._acked_at + ACK_DELAY)
         return data
+
+    @property
+    def ack_pressing(self) -> bool:
+        """Whether so many payloads were taken that the ack cannot wait."""
+        return self._taken - self._acked >= ACK_COUNT
 
     def ack(self, now: float) -> int | None:
         """Give the number to acknowledge, if it is time."""
-        if self.ack_due is None or now < self.ack_due:
+        if self.ack_due is None or (now < self.ack_due and not self.ack_pressing):
             return None
         self.ack_due = None
+        self._acked_at = now
         self._acked = self._taken
         return self._acked

@@ -1,0 +1,227 @@
+"""The Python client against real edges: what two devices say arrives once and in order, whatever breaks."""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeVar
+
+import pytest
+
+import cloudmatch
+from cloudmatch.outbox import COUNT
+from faults.link import Link
+from harness import NatsServer, Service, eventually
+
+E = TypeVar("E", bound=cloudmatch.Event)
+Start = Callable[..., Service]
+Fault = Callable[[cloudmatch.Device, cloudmatch.Device], Awaitable[None]]
+
+pytestmark = pytest.mark.servers
+RATE = 500  # payloads per s, each way
+SECONDS = 3  # of traffic around a fault
+
+
+@pytest.fixture
+def edges(nats_server: NatsServer, start: Start) -> list[Service]:
+    """Two edges and a worker on one bus."""
+    bus = {"CLOUDMATCH_NATS_URL": nats_server.url}
+    start("match-engine", bus)
+    return [start("edge", {**bus, "CLOUDMATCH_EDGE_NAME": f"edge-{i}"}) for i in range(2)]
+
+
+def device(url: str, name: str, **more: object) -> cloudmatch.Device:
+    return cloudmatch.connect(url, **{"id": name, "lat": 52.37, "lon": 4.89, "linger": 0.5, **more})
+
+
+@contextlib.asynccontextmanager
+async def pair(first: str, second: str) -> AsyncIterator[tuple[cloudmatch.Device, cloudmatch.Device]]:
+    """Two devices that are matched."""
+    async with device(first, "a") as a, device(second, "b") as b:
+        assert ((await a.matched()).id, (await b.matched()).id) == ("b", "a")
+        yield a, b
+
+
+def payload(number: int) -> str | bytes:
+    return f"{number} é".encode() if number % 3 == 0 else f"{number} é"
+
+
+async def speak(speaker: cloudmatch.Device, count: int) -> None:
+    """Send at `RATE`; the last payload with a receipt."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    for number in range(count):
+        await speaker.send(payload(number), receipt=number == count - 1)
+        await asyncio.sleep(max(0.0, began + number / RATE - loop.time()))
+
+
+async def hear(listener: cloudmatch.Device, count: int) -> None:
+    for number in range(count):
+        assert await listener.receive() == payload(number)
+
+
+async def flows_through(a: cloudmatch.Device, b: cloudmatch.Device, fault: Fault) -> None:
+    """Let both talk while something breaks, and check that all arrives once and in order."""
+    lost: list[cloudmatch.Event] = []
+    for each in (a, b):
+        each.on(cloudmatch.PeerLeft, lost.append)
+        each.on(cloudmatch.Gap, lost.append)
+    count = RATE * SECONDS
+    async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+        for each in (a, b):
+            tasks.create_task(speak(each, count))
+            tasks.create_task(hear(each, count))
+        await asyncio.sleep(0.5)  # payloads flow by now
+        await fault(a, b)
+    assert lost == []
+    assert a.pending == b.pending == 0
+
+
+async def heard(events: AsyncIterator[cloudmatch.Event], kind: type[E]) -> E:
+    async with asyncio.timeout(20):
+        async for event in events:
+            if isinstance(event, kind):
+                return event
+    raise AssertionError(f"closed without {kind.__name__}")
+
+
+async def test_two_devices_are_matched_talk_and_part(edges: list[Service]) -> None:
+    async with device(edges[0].url, "a") as a:
+        assert a.state == "waiting"
+        async with device(edges[1].url, "b") as b:
+            peer = await a.matched()
+            assert (peer.id, peer.distance) == ("b", 0)
+            told = a.events()
+            texts = [
+                "ciao",
+                "",
+                "ciào 漢字 😀",
+                '\x00\u2028"\\',
+                b"",
+                b"\x00\xff\r\n",
+                "é" * 32768,
+                b"x" * 65536,
+            ]
+            for text in texts:
+                await a.send(text)
+            assert [await b.receive() for _ in texts] == texts
+            sending = asyncio.create_task(b.send("grazie", receipt=True))
+            assert await a.receive() == "grazie"
+            await sending
+            with pytest.raises(cloudmatch.PayloadRefusedError):
+                await a.send("x" * 65537)
+        left = await heard(told, cloudmatch.PeerLeft)
+        assert left == cloudmatch.PeerLeft(peer, "left", ())
+        await heard(told, cloudmatch.Waiting)
+        async with device(edges[1].url, "c") as c:
+            assert (await a.matched()).id == "c"
+            a.unmatch()
+            assert (await heard(c.events(), cloudmatch.PeerLeft)).reason == "unmatched"
+
+
+async def test_a_device_that_is_wrong_or_replaced_is_told(edges: list[Service]) -> None:
+    with pytest.raises(cloudmatch.RefusedError) as refused:
+        await device(edges[0].url, "a", lat=91).__aenter__()
+    assert (refused.value.status, refused.value.code, refused.value.parameter) == (
+        400,
+        "bad_parameter",
+        "lat",
+    )
+    async with device(edges[0].url, "a") as older:
+        waiting = asyncio.create_task(older.matched())
+        async with device(edges[1].url, "a"):
+            with pytest.raises(cloudmatch.ReplacedError):
+                await asyncio.wait_for(waiting, 20)
+
+
+async def test_a_peer_that_takes_nothing_slows_the_sender_down_and_loses_nothing(
+    edges: list[Service],
+) -> None:
+    async with pair(edges[0].url, edges[1].url) as (a, b):
+        sent = 0
+
+        async def send() -> None:
+            nonlocal sent
+            for number in range(1000):
+                await a.send(payload(number))
+                sent = number + 1
+
+        sending = asyncio.create_task(send())
+        await eventually(lambda: len(b._conversation.inbox) == COUNT)
+        assert sent == COUNT
+        assert a.pending == COUNT
+        await asyncio.wait_for(hear(b, 1000), 30)
+        await sending
+
+
+async def test_a_receipt_comes_when_the_peer_has_taken_the_payload(edges: list[Service]) -> None:
+    async with pair(edges[0].url, edges[1].url) as (a, b):
+        sends = [asyncio.create_task(a.send(payload(n), receipt=True)) for n in range(20)]
+        await eventually(lambda: len(b._conversation.inbox) == 20)
+        assert not any(send.done() for send in sends)
+        await hear(b, 10)
+        await asyncio.wait_for(asyncio.gather(*sends[:10]), 10)
+        assert not any(send.done() for send in sends[10:])
+        b.unmatch()
+        results = await asyncio.gather(*sends[10:], return_exceptions=True)
+        assert {type(result) for result in results} == {cloudmatch.PeerLeftError}
+
+
+async def test_connections_that_are_cut_lose_nothing(edges: list[Service]) -> None:
+    async def cut(a: cloudmatch.Device, b: cloudmatch.Device) -> None:
+        told = a.events()
+        for _ in range(2):
+            a.cut()
+            await heard(told, cloudmatch.Resumed)
+            b.cut()
+        a.cut()
+        b.cut()
+        await heard(told, cloudmatch.Disconnected)
+        await heard(told, cloudmatch.Resumed)
+        a.cut()  # two in a row: as soon as it is there again
+        await heard(told, cloudmatch.Resumed)
+
+    async with pair(edges[0].url, edges[1].url) as (a, b):
+        a.cut()  # before the first payload
+        await heard(a.events(), cloudmatch.Resumed)
+        await flows_through(a, b, cut)
+
+
+async def test_a_cut_before_the_first_payload_loses_nothing_on_either_side(edges: list[Service]) -> None:
+    async with pair(edges[0].url, edges[1].url) as (a, b):
+        a.cut()
+        b.cut()
+        await asyncio.gather(a.send("uno"), b.send("one"))
+        assert (await a.receive(), await b.receive()) == ("one", "uno")
+
+
+async def test_a_device_that_stays_goes_on_when_it_comes_back(edges: list[Service]) -> None:
+    b = device(edges[1].url, "b", stay=True)
+    async with device(edges[0].url, "a") as a:
+        async with b:
+            await a.matched()
+            told = a.events()
+            await a.send("one")
+            assert await b.receive() == "one"
+        await heard(told, cloudmatch.PeerAway)
+        await a.send("two")
+        async with b:
+            await heard(told, cloudmatch.PeerBack)
+            assert await b.receive() == "two"
+            await b.send("due")
+            assert await a.receive() == "due"
+            b._stay = False
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "drained"])
+async def test_an_edge_that_goes_away_loses_nothing(edges: list[Service], number: signal.Signals) -> None:
+    ports = [int(edge.url.rsplit(":", 1)[1]) for edge in edges]
+
+    async def go(a: cloudmatch.Device, b: cloudmatch.Device) -> None:
+        told = a.events()
+        link.target = ports[1]
+        edges[0].process.signal(number)
+        await heard(told, cloudmatch.Resumed)
+
+    async with Link(ports[0]) as link, pair(f"http://127.0.0.1:{link.port}", edges[1].url) as (a, b):
+        await flows_through(a, b, go)
