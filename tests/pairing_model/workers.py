@@ -11,6 +11,7 @@ from cloudmatch_bus.messages import (
     DeviceRecord,
     decode_departure,
     decode_device,
+    decode_pair,
 )
 from cloudmatch_match_engine import matcher
 from cloudmatch_match_engine.keys import device_id, parse_device
@@ -75,6 +76,7 @@ class Worker:
         self.roster = Roster()
         self.tasks: list[Task] = []
         self.outbox: list[Callable[[], None]] = []
+        self.facts: list[Callable[[], None]] = []  # that wait for JetStream; they die with the worker
         self.said = 0  # in all
         self.sent = 0  # how much of it is at the server, whatever happens to the worker
         self.frozen = False
@@ -87,6 +89,7 @@ class Worker:
         self.restart_watch()
         while self.behind:
             self.hear_next()
+        self.pairing.recent.doubt(clock())
 
     def say(self, words: Callable[[], None]) -> None:
         self.said += 1
@@ -96,7 +99,7 @@ class Worker:
         self.say(lambda: self._tell_device(record, answer))
 
     def fact(self, fact: AnyFact, key: str) -> None:
-        self.say(lambda: self._tell_fact(fact, key))
+        self.facts.append(lambda: self._tell_fact(fact, key))
 
     @property
     def behind(self) -> bool:
@@ -121,8 +124,10 @@ class Worker:
             record = None if entry.value is None else decode_device(entry.value)
             self.roster.put(device, record, entry.revision)
         else:
-            if entry.epitaph:
-                self.pairing.ends.heard(decode_departure(entry.epitaph), self._clock() / 1000)
+            if entry.value is not None:
+                self.pairing.recent.saw(decode_pair(entry.value), self._clock())
+            elif entry.epitaph:
+                self.pairing.recent.saw(decode_departure(entry.epitaph), self._clock())
             self.roster.advance(entry.revision)
         replayed = self._reached < self._complete_at <= entry.revision
         self._reached = entry.revision
@@ -143,8 +148,8 @@ class Worker:
             if self._clock() - known.record.away > known.record.grace * 1000:
                 device = device_id(known.record.app, known.record.device)
                 found[device] = lambda k=known: self.pairing.expire(k)
-        for left in self.pairing.ends.due(self._clock() / 1000):
-            found[left.match] = lambda left=left: self.pairing.finish(left)
+        for word in self.pairing.recent.due(self._clock()):
+            found[word] = lambda word=word: self.pairing.tell_again(word)
         self.begun = {what: task for what, task in self.begun.items() if not task.over}
         return {what: work for what, work in found.items() if what not in self.begun}
 

@@ -49,6 +49,11 @@ class World:
     def standing(self) -> list[Connection]:
         return [c for edge in self.edges for c in edge.connections.values()]
 
+    def holds(self, record: DeviceRecord) -> bool:
+        """Whether the connection of a record stands."""
+        edge = next(e for e in self.edges if e.name == record.edge)
+        return (record.device, record.session) in edge.connections
+
     def is_dead(self, record: DeviceRecord) -> bool:
         """What workers believe of the edge of a record. A frozen one seems dead."""
         edge = next(e for e in self.edges if e.name == record.edge)
@@ -69,6 +74,8 @@ class World:
         safe = max(0, len(worker.outbox) - (worker.said - worker.sent))
         for words in worker.outbox[: self.chance.randint(safe, len(worker.outbox))]:
             words()
+        for other in self.workers:
+            other.pairing.recent.doubt(self.now)
 
     def connect(self) -> None:
         """A device connects, or connects again: classic ones (with small letters) begin anew each time."""
@@ -190,6 +197,8 @@ class World:
                         steps.append(lambda t=task, c=call: t.resume(c.outcome))
             if worker.outbox:
                 steps.append(lambda w=worker: w.outbox.pop(0)())
+            if worker.facts:
+                steps.append(lambda w=worker: w.facts.pop(0)())
             if worker.behind:
                 steps.append(worker.hear_next)
         for edge in self.edges:
@@ -222,8 +231,7 @@ class World:
             self.now += self.chance.randint(0, 600)
         elif kind < 0.68:  # a worker does some of what it does unasked
             worker = self.chance.choice(self.workers)
-            due = list(worker.due(self.is_dead).items())
-            for what, work in self.chance.sample(due, min(2, len(due))):
+            for what, work in worker.due(self.is_dead).items():
                 worker.begin(what, work)
         elif kind < 0.73:
             self.chance.choice(self.workers).restart_watch()
@@ -250,6 +258,10 @@ class World:
             if edge.frozen:
                 edge.thaw()
         self.rest()
+        for connection in self.standing:
+            connection.seek()
+        self.rest()
+        assert not any(r.away for r, _ in self.bucket.devices().values() if self.holds(r)), "there, but away"
         end = self.now + LONGEST * 1000 + 10_000
         while self.now < end:
             self.now += 1500
@@ -260,7 +272,7 @@ class World:
 
     def rest(self) -> None:
         for _ in range(20_000):
-            quiet = not any(w.outbox or any(not t.over for t in w.tasks) for w in self.workers)
+            quiet = not any(w.outbox or w.facts or any(not t.over for t in w.tasks) for w in self.workers)
             for wish in [w for e in self.edges for w in e.wishes]:  # of those whose worker died
                 if quiet and not any(e.inbox for e in self.edges):
                     wish.attempt = None
@@ -282,6 +294,8 @@ class World:
         assert members == pairs
         assert all(len(m) == 2 for m in pairs.values())
         for match, both in pairs.items():
+            if match not in self.ever_paired:
+                assert all(devices[name][0].away is None for name in both), "one of them is not there"
             assert self.ever_paired.setdefault(match, both) == both, "a number named two matches"
 
     def check(self) -> None:

@@ -6,7 +6,9 @@ whoever is asked next, or sees the word, does again what may not have been done.
 
 from collections.abc import Callable
 
-from cloudmatch_bus.bucket import Entry, Write
+from msgspec.structs import replace
+
+from cloudmatch_bus.bucket import Write
 from cloudmatch_bus.messages import (
     Departure,
     DeviceGone,
@@ -15,9 +17,10 @@ from cloudmatch_bus.messages import (
     MatchEnded,
     PeerAway,
     decode_departure,
+    decode_pair,
     encode,
 )
-from cloudmatch_match_engine.ends import Ends
+from cloudmatch_match_engine.recent import Recent
 from cloudmatch_match_engine.records import again, departure, left_alone
 from cloudmatch_match_engine.registry import Registry, deleted, written
 from cloudmatch_match_engine.search import Search
@@ -35,10 +38,10 @@ def nobody(_: DeviceRecord) -> bool:
 class Ending:
     """Ends matches and takes devices out. All of it may be done twice; conflicts are the caller's."""
 
-    def __init__(self, registry: Registry, search: Search, ends: Ends, clock: Callable[[], int]) -> None:
+    def __init__(self, registry: Registry, search: Search, recent: Recent, clock: Callable[[], int]) -> None:
         self._registry = registry
         self._search = search
-        self._ends = ends
+        self._recent = recent
         self._clock = clock
 
     async def take_out(
@@ -49,13 +52,14 @@ class Ending:
         Gives the new revision of the device's key. Then the peer knows and has looked for another partner.
         A peer that is `lost`, too, finds nobody: it is taken out, or left alone, at the same time.
         """
-        writes = [deleted(left, revision)]
+        writes = []
         if leaver is not None and leaver.match is not None and leaver.peer is not None:
-            pair = await self._search.tell_made(leaver)
-            writes.append(self._word(pair, left))
+            left, pair = await self._word(leaver, left)
+            writes.append(pair)
             peer, peer_revision, _ = await self._registry.read(leaver.app, leaver.peer)
             if peer is not None and peer.match == leaver.match:
                 writes.append(self._let_go(peer, peer_revision, lost))
+        writes.insert(0, deleted(left, revision))
         last = await self._registry.commit(writes)
         await self.finish(left)
         return last - len(writes) + 1
@@ -67,17 +71,20 @@ class Ending:
             return deleted(departure(again(peer), EXPIRED), revision)
         return written(left_alone(again(peer), self._clock()), revision)
 
-    @staticmethod
-    def _word(pair: Entry, left: Departure) -> Write:
-        return Write(pair.key, None, pair.revision, encode(left))
+    async def _word(self, leaver: DeviceRecord, left: Departure) -> tuple[Departure, Write]:
+        """Complete the word of who ends its match; and give what puts it in the place of the pair."""
+        assert leaver.match is not None
+        entry = await self._registry.pair(leaver.app, leaver.match)
+        if entry.value is not None:
+            left = replace(left, made=decode_pair(entry.value))
+        return left, Write(entry.key, None, entry.revision, encode(left))
 
     async def part(self, asker: DeviceRecord, revision: int) -> None:
         """End a device's match; both wait again, but not for each other."""
         assert asker.peer is not None
-        left = departure(asker, UNMATCHED)
-        pair = await self._search.tell_made(asker)
+        left, pair = await self._word(asker, departure(asker, UNMATCHED))
         peer, peer_revision, _ = await self._registry.read(asker.app, asker.peer)
-        writes = [written(again(asker, former=asker.peer), revision), self._word(pair, left)]
+        writes = [written(again(asker, former=asker.peer), revision), pair]
         if peer is not None and peer.match == asker.match:
             writes.append(written(again(peer, former=asker.device), peer_revision))
         await self._registry.commit(writes)
@@ -94,8 +101,17 @@ class Ending:
         """Do, or do again, what follows when a device has left or parted."""
         if left is None:
             return
+        try:
+            await self._finish(left)
+        except TimeoutError:
+            self._recent.unfinished(left, self._clock())
+            raise
+
+    async def _finish(self, left: Departure) -> None:
         if left.reason == EXPIRED:
             self._registry.tell(left, DeviceGone(session=left.session))
+        if left.made is not None:
+            self._search.tell_young(left.made)
         if left.match is None or left.peer is None:
             return
         fact = MatchEnded(
@@ -114,7 +130,6 @@ class Ending:
         await self._search.look_after(left.app, left.peer)
         if left.reason == UNMATCHED:
             await self._search.look_after(left.app, left.device)
-        self._ends.done(left)
 
     async def leave_alone(self, record: DeviceRecord, revision: int) -> None:
         """A device has no connection: its grace begins, if it has not, and its peer hears of it."""

@@ -18,12 +18,13 @@ from cloudmatch_bus.messages import (
     DeviceRecord,
     LeaveMatch,
     LeavePool,
+    PairRecord,
     SeekPartner,
     StepAway,
 )
 from cloudmatch_match_engine.ending import EXPIRED, REPLACED, Ending, Lost
-from cloudmatch_match_engine.ends import Ends
 from cloudmatch_match_engine.pool import Known
+from cloudmatch_match_engine.recent import Recent, Word
 from cloudmatch_match_engine.records import (
     age,
     announced,
@@ -46,11 +47,11 @@ class Pairing:
     def __init__(
         self, bucket: Bucket, roster: Roster, tell: Tell, clock: Callable[[], int], reach: float
     ) -> None:
-        self.ends = Ends()
+        self.recent = Recent()
         self._clock = clock
         self._registry = Registry(bucket, roster, tell)
         self._search = Search(self._registry, clock, reach)
-        self._ending = Ending(self._registry, self._search, self.ends, clock)
+        self._ending = Ending(self._registry, self._search, self.recent, clock)
         self.mirror_moved = self._registry.mirror_moved
         self.remind = self._search.remind
 
@@ -199,9 +200,12 @@ class Pairing:
         """A device has been away for longer than its grace."""
         await self._ending.take_out(*known, departure(known.record, EXPIRED))
 
-    async def finish(self, left: Departure) -> None:
-        """Do again what follows when a match has ended."""
-        await self._ending.finish(left)
+    async def tell_again(self, word: Word) -> None:
+        """Tell again of a match that was made, or do again what follows when one has ended."""
+        if isinstance(word, PairRecord):
+            self._search.tell_young(word)
+        else:
+            await self._ending.finish(word)
 
     async def catch_up(self, app: str, device: str, match: int) -> bool:
         """Whether the leader has the device in this match; if so, the mirror knows it now."""

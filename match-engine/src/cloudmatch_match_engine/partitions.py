@@ -5,6 +5,7 @@ import logging
 import os
 import socket
 import time
+from collections.abc import Callable
 
 import msgspec
 from prometheus_client import Counter, Gauge
@@ -33,12 +34,15 @@ def unique_name() -> str:
 
 class Partitions:
     """The partitions of one worker: `on_frames` hears frames, and those of the fallback; `on_request`
-    pairing requests."""
+    pairing requests, `on_loss` that a worker has gone."""
 
-    def __init__(self, bus: Bus, name: str, on_frames: Handler, on_request: Handler) -> None:
+    def __init__(
+        self, bus: Bus, name: str, on_frames: Handler, on_request: Handler, on_loss: Callable[[], None]
+    ) -> None:
         self._bus = bus
         self._on_frames = on_frames
         self._on_request = on_request
+        self._on_loss = on_loss
         self._clock = asyncio.get_running_loop().time
         self._roll = Roll(name, self._clock())
         self._name = name
@@ -97,7 +101,10 @@ class Partitions:
 
     def _compare(self) -> None:
         if self._roll.workers != self._workers:
+            lost = self._workers - self._roll.workers
             self._workers = self._roll.workers
+            if lost:
+                self._on_loss()
             self._mine = self._roll.owned(subjects.PARTITIONS)
             _workers.set(len(self._workers))
             self._changed.set()

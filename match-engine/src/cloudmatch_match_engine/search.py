@@ -8,7 +8,7 @@ written again while it waits looks again.
 
 from collections.abc import Callable
 
-from cloudmatch_bus.bucket import ConflictError, Entry, Write
+from cloudmatch_bus.bucket import ConflictError, Write
 from cloudmatch_bus.messages import (
     AnyAnswer,
     DeviceRecord,
@@ -21,11 +21,10 @@ from cloudmatch_bus.messages import (
 )
 from cloudmatch_match_engine import matcher
 from cloudmatch_match_engine.keys import pair_key
+from cloudmatch_match_engine.recent import REMEMBERED
 from cloudmatch_match_engine.records import age, missing, paired, standing
 from cloudmatch_match_engine.registry import ATTEMPTS, Registry, written
 from cloudmatch_match_engine.reservations import Reservations
-
-YOUNG = 60_000  # ms; less than JetStream remembers message ids, so that a fact published again counts once
 
 
 class Search:
@@ -87,24 +86,24 @@ class Search:
         if record is not None:
             self._registry.tell(record, await self.settle(record, revision))
 
-    async def tell_made(self, record: DeviceRecord) -> Entry:
-        """Publish again that a young match was made: who made it may have died. Give the pair's entry."""
+    async def tell_made(self, record: DeviceRecord) -> None:
+        """Publish again that a young match was made: who made it may have died."""
         assert record.match is not None
         entry = await self._registry.pair(record.app, record.match)
         if entry.value is not None:
-            pair = decode_pair(entry.value)
-            if self._clock() - pair.at < YOUNG:
-                self._made(pair, record.distance or 0.0)
-        return entry
+            self.tell_young(decode_pair(entry.value))
 
-    def _made(self, pair: PairRecord, metres: float) -> None:
+    def tell_young(self, pair: PairRecord) -> None:
+        """Publish that a match was made, unless that is long ago."""
+        if self._clock() - pair.at >= REMEMBERED:
+            return
         fact = MatchMade(
             app=pair.app,
             at=pair.at,
             match=pair.match,
             device=pair.device,
             peer=pair.peer,
-            distance=metres,
+            distance=pair.distance,
         )
         self._registry.fact(fact, f"matched-{pair.app}-{pair.match}")
 
@@ -158,7 +157,12 @@ class Search:
         mine = paired(record, other, revision, metres)
         theirs = paired(other, record, revision, metres)
         pair = PairRecord(
-            app=record.app, match=revision, device=record.device, peer=other.device, at=self._clock()
+            app=record.app,
+            match=revision,
+            device=record.device,
+            peer=other.device,
+            at=self._clock(),
+            distance=metres,
         )
         writes = [
             written(theirs, other_revision),
@@ -167,7 +171,7 @@ class Search:
         ]
         with self._reservations.claim(record, other) as claim:
             last = claim.revision = await self._registry.commit(writes)
-        self._made(pair, metres)
+        self.tell_young(pair)
         self._registry.tell(theirs, standing(theirs, last, mine))
         self._registry.tell(mine, answer := standing(mine, last, theirs))
         return answer

@@ -12,11 +12,12 @@ from prometheus_client import Counter, Gauge
 from cloudmatch_bus import subjects
 from cloudmatch_bus.bucket import ConflictError
 from cloudmatch_bus.connection import Bus, Headers, NobodyListensError
-from cloudmatch_bus.messages import Departure, DeviceRecord, decode_heartbeat
+from cloudmatch_bus.messages import DeviceRecord, decode_heartbeat
 from cloudmatch_match_engine.keys import DeviceId, device_id
 from cloudmatch_match_engine.pairing import Pairing
 from cloudmatch_match_engine.pool import Known
 from cloudmatch_match_engine.presence import Presence
+from cloudmatch_match_engine.recent import Word
 from cloudmatch_match_engine.roster import Roster
 
 log = logging.getLogger("sweeps")
@@ -29,7 +30,7 @@ AT_ONCE = 64  # devices looked after at a time
 _dead = Gauge("cloudmatch_match_engine_dead_edges", "Dead processes of edges whose devices are left")
 _released = Counter("cloudmatch_match_engine_released", "Devices of dead edges released")
 _expired = Counter("cloudmatch_match_engine_expired", "Devices whose grace was over, taken out")
-_seen_to = Counter("cloudmatch_match_engine_ends_repeated", "Ends of matches of which all was done again")
+_told_again = Counter("cloudmatch_match_engine_told_again", "Matches told of again because a worker had gone")
 
 
 class Sweeps:
@@ -89,9 +90,9 @@ class Sweeps:
         for known in self._roster.away():
             if self._is_over(known.record):
                 self._begin(known.record, self._is_over, self._expire)
-        for left in self._pairing.ends.due(self._now()):
-            if self._owns(device_id(left.app, left.device)):
-                self._spawn((left.app, left.match), partial(self._finish, left))
+        for word in self._pairing.recent.due(self._clock()):
+            if self._owns(device_id(word.app, word.device)):
+                self._spawn(word, partial(self._tell_again, word))
 
     def _begin(
         self,
@@ -133,9 +134,9 @@ class Sweeps:
         await self._pairing.expire(known)
         _expired.inc()
 
-    async def _finish(self, left: Departure) -> None:
-        await self._pairing.finish(left)
-        _seen_to.inc()
+    async def _tell_again(self, word: Word) -> None:
+        await self._pairing.tell_again(word)
+        _told_again.inc()
 
     async def _probe(self, edge: str) -> None:
         try:

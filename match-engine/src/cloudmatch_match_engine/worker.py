@@ -21,6 +21,7 @@ from cloudmatch_bus.messages import (
     DeviceRecord,
     decode_departure,
     decode_device,
+    decode_pair,
     decode_request,
     encode,
 )
@@ -66,7 +67,6 @@ class Worker:
 
     def __init__(self, bus: Bus, reach: float) -> None:
         self._bus = bus
-        self._loop = asyncio.get_running_loop()
         self._reach = reach
         self._roster = Roster(reach)
         _known.set_function(lambda: len(self._roster))
@@ -83,7 +83,8 @@ class Worker:
         try:
             # Requests are not taken before the mirror can answer for the pool.
             await unless(stop, self._watch.completed.wait())
-            partitions = Partitions(self._bus, unique_name(), self._on_frames, self._on_request)
+            partitions = Partitions(self._bus, unique_name(), self._on_frames, self._on_request, self._doubt)
+            self._doubt()
             sweeps = Sweeps(self._bus, self._roster, self._pairing, clock, partitions.owns)
             tasks.append(asyncio.create_task(sweeps.run()))
             asked = Endpoint("explain", subjects.explain(), self._on_explain)
@@ -193,10 +194,15 @@ class Worker:
             record = None if entry.value is None else decode_device(entry.value)
             self._roster.put(device, record, entry.revision)
         else:
-            if entry.epitaph:
-                self._pairing.ends.heard(decode_departure(entry.epitaph), self._loop.time())
+            if entry.value is not None:
+                self._pairing.recent.saw(decode_pair(entry.value), clock())
+            elif entry.epitaph:
+                self._pairing.recent.saw(decode_departure(entry.epitaph), clock())
             self._roster.advance(entry.revision)
         self._pairing.mirror_moved()
+
+    def _doubt(self) -> None:
+        self._pairing.recent.doubt(clock())
 
     def _on_ready(self) -> None:
         self._roster.complete()

@@ -291,6 +291,17 @@ class DeviceRecord(msgspec.Struct, frozen=True, kw_only=True):
     closed: bool = False  # its connection is over, the edge said so: only a newer one brings it back
 
 
+class PairRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A match in the bucket, under ``pair.<app>.<match>``."""
+
+    app: str
+    match: int
+    device: str
+    peer: str
+    at: int  # ms since 1970
+    distance: float = 0.0  # metres
+
+
 class Departure(msgspec.Struct, frozen=True, kw_only=True):
     """What is left for a while where a device's record was: which connection has gone, and what it left.
 
@@ -304,16 +315,7 @@ class Departure(msgspec.Struct, frozen=True, kw_only=True):
     match: int | None = None  # which ended with it
     peer: str | None = None
     reason: str = "left"
-
-
-class PairRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A match in the bucket, under ``pair.<app>.<match>``."""
-
-    app: str
-    match: int
-    device: str
-    peer: str
-    at: int  # ms since 1970
+    made: PairRecord | None = None  # the match, of which perhaps no fact says yet that it was made
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,247 @@
+"""Devices arrive in bursts while workers and NATS are killed: whoever has a partner in reach finds one.
+
+The edges have no sockets here (`harness.edges`): what is broken is the pairing.
+"""
+
+import asyncio
+import contextlib
+import random
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+
+from cloudmatch_bus.bucket import Entry, Watch
+from cloudmatch_bus.connection import Bus, connect
+from cloudmatch_bus.feed import Delivery, Follower
+from cloudmatch_bus.messages import DevicePaired, DeviceRecord, MatchEnded, MatchMade, decode_device
+from cloudmatch_bus.settings import NatsSettings
+from cloudmatch_match_engine import matcher
+from cloudmatch_match_engine.keys import parse_device
+from cloudmatch_match_engine.roster import Roster
+from faults.stack import PAIRING
+from harness import NatsCluster, Service, eventually, nats_cluster, service
+from harness.edges import Device, FakeEdge, fake_edge
+
+EDGES, WORKERS = 3, 3
+BURSTS = 10
+SPOTS = 40  # places where devices meet
+SETTLED = 90.0  # s within which all must be in order after the last arrival
+Progress = Callable[[str], None]
+
+
+@dataclass
+class Verdict:
+    """What is not in order, in numbers; all 0: the promise was kept."""
+
+    stuck: int = 0  # who waits though somebody in reach waits, too
+    double: int = 0  # matches with other than two devices, or told twice
+    asymmetric: int = 0  # who is in a match that its peer is not in
+    ghosts: int = 0  # in the pool, but not connected; or the other way
+    unaware: int = 0  # connections that believe something else than the pool
+    untold: int = 0  # matches of which no fact says that they were made, or ended
+
+    @property
+    def kept(self) -> bool:
+        return not any(vars(self).values())
+
+
+@dataclass
+class Report:
+    """One seed."""
+
+    seed: int
+    devices: int
+    faults: list[str] = field(default_factory=list)
+    matches: int = 0  # made in all
+    repeated: int = 0  # requests that were not answered
+    seconds: float = 0.0
+    settled: float = 0.0  # s after the last arrival until all was in order
+    verdict: Verdict = field(default_factory=Verdict)
+
+
+class Ground:
+    """What is broken, and who looks on: a mirror of the bucket, and all facts of matches."""
+
+    def __init__(self, cluster: NatsCluster, edges: list[FakeEdge], workers: list[Service], bus: Bus) -> None:
+        self.cluster = cluster
+        self.edges = edges
+        self.workers = workers
+        self.roster = Roster()
+        self.made: Counter[tuple[str, int]] = Counter()
+        self.ended: Counter[tuple[str, int]] = Counter()
+        self.watch = Watch(bus, self._on_entry, self.roster.restart, self.roster.complete)
+
+    def _on_entry(self, entry: Entry) -> None:
+        if (device := parse_device(entry.key)) is not None:
+            record = None if entry.value is None else decode_device(entry.value)
+            self.roster.put(device, record, entry.revision)
+
+    async def on_facts(self, deliveries: list[Delivery]) -> None:
+        """Count the facts of matches."""
+        for delivery in deliveries:
+            match delivery.fact:
+                case MatchMade() as fact:
+                    self.made[fact.app, fact.match] += 1
+                case MatchEnded() as fact:
+                    self.ended[fact.app, fact.match] += 1
+
+    def judge(self, app: str, standing: dict[str, Device]) -> Verdict:
+        """Compare what the pool, the edges and the facts say."""
+        verdict = Verdict()
+        records = {known.record.device: known.record for known in self.roster.of_app(app)}
+        members: Counter[int] = Counter()
+        for name, record in records.items():
+            if record.match is None:
+                near = self.roster.waiting(app, record.tag).near(record)
+                verdict.stuck += any(matcher.suits(record, other.record) for other in near)
+                continue
+            members[record.match] += 1
+            peer = records.get(record.peer or "")
+            verdict.asymmetric += peer is None or (peer.match, peer.peer) != (record.match, name)
+        made = {match: count for (of, match), count in self.made.items() if of == app}
+        ended = {match: count for (of, match), count in self.ended.items() if of == app}
+        heard = {
+            answer.match
+            for device in standing.values()
+            for answer in device.history
+            if isinstance(answer, DevicePaired)
+        }
+        verdict.double += sum(count != 2 for count in members.values())
+        verdict.double += sum(count > 1 for told in (made, ended) for count in told.values())
+        verdict.ghosts += len(records.keys() ^ standing.keys())
+        verdict.unaware += sum(not self._agree(records.get(n), device) for n, device in standing.items())
+        verdict.untold += len((heard | members.keys()) - made.keys())
+        verdict.untold += len((made.keys() - members.keys()) ^ ended.keys())
+        return verdict
+
+    @staticmethod
+    def _agree(record: DeviceRecord | None, device: Device) -> bool:
+        return record is not None and (record.match, record.peer) == (device.match, device.peer)
+
+
+@contextlib.asynccontextmanager
+async def ground() -> AsyncIterator[Ground]:
+    """Run three NATS nodes, three workers and three edges without sockets."""
+    with contextlib.ExitStack() as servers:
+        cluster = await asyncio.to_thread(servers.enter_context, nats_cluster())
+        settings = {"CLOUDMATCH_NATS_URL": cluster.url, "CLOUDMATCH_NATS_REPLICAS": "3"}
+        workers = [
+            await asyncio.to_thread(servers.enter_context, service("match-engine", settings, deadline=40))
+            for _ in range(WORKERS)
+        ]
+        async with contextlib.AsyncExitStack() as edges:
+            made = [
+                await edges.enter_async_context(fake_edge(cluster.url, f"edge-{i}")) for i in range(EDGES)
+            ]
+            bus = await connect(NatsSettings(url=cluster.url, replicas=3), "looker-on")
+            edges.push_async_callback(bus.close)
+            under = Ground(cluster, made, workers, bus)
+            done = asyncio.Event()
+            looking = [
+                asyncio.create_task(under.watch.run()),
+                asyncio.create_task(Follower(bus, "looker-on").run(under.on_facts, 0, done)),
+            ]
+            await asyncio.wait_for(under.watch.completed.wait(), 20)
+            try:
+                yield under
+            finally:
+                done.set()
+                for task in looking:
+                    task.cancel()
+                await asyncio.gather(*looking, return_exceptions=True)
+
+
+class Trial:
+    """One seed: who arrives when and where, what they do, and what breaks meanwhile."""
+
+    def __init__(self, under: Ground, seed: int, devices: int, faults: int, say: Progress) -> None:
+        self._under = under
+        self._chance = random.Random(seed)  # noqa: S311  # a plan, no secret
+        self._app = f"trial-{seed}"
+        self._faults = faults
+        self._say = say
+        self._standing: dict[str, Device] = {}
+        self.report = Report(seed, devices)
+
+    async def run(self) -> Report:
+        """Let it all happen, and judge."""
+        report, under = self.report, self._under
+        began, repeated = time.monotonic(), sum(edge.repeated for edge in under.edges)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._break())
+            for burst in range(BURSTS):
+                for number in range(burst, report.devices, BURSTS):
+                    group.create_task(self._live(f"d{number}"))
+                await asyncio.sleep(self._chance.uniform(0.2, 1.0))
+        arrived = time.monotonic()
+        with contextlib.suppress(AssertionError):
+            await eventually(lambda: self._judge().kept, SETTLED)
+        report.settled = time.monotonic() - arrived
+        report.verdict = self._judge()
+        report.matches = sum(app == self._app for app, _ in under.made)
+        report.repeated = sum(edge.repeated for edge in under.edges) - repeated
+        report.seconds = time.monotonic() - began
+        for device in list(self._standing.values()):
+            await self._edge_of(device).leave(device)
+        return report
+
+    def _judge(self) -> Verdict:
+        return self._under.judge(self._app, self._standing)
+
+    def _edge_of(self, device: Device) -> FakeEdge:
+        return next(edge for edge in self._under.edges if edge.name == device.request.edge)
+
+    async def _live(self, name: str) -> None:
+        """A device arrives, and some leave again, part from their partner, move, or drop and return."""
+        chance = self._chance
+        edge = chance.choice(self._under.edges)
+        spot = chance.randrange(SPOTS)
+        lat, lon = 50 + spot // 8 * 0.1 + chance.uniform(0, 1e-3), 8 + spot % 8 * 0.1
+        tag = chance.choice((None, None, "red"))
+        session = {"grace": 60.0, "token": name} if chance.random() < 0.4 else {}
+        radius = chance.choice((80.0, 300.0))
+        more = {"app": self._app, "radius": radius, "tag": tag, **session}
+        fate = chance.random()
+        device = self._standing[name] = edge.join(name, lat, lon, **more)
+        await edge.seek(device)
+        await asyncio.sleep(chance.uniform(0, 3))
+        if fate < 0.1:
+            del self._standing[name]
+            await edge.leave(device)
+        elif fate < 0.2 and session:
+            other = chance.choice(self._under.edges)
+            del self._standing[name]
+            await edge.drop(device)
+            device = self._standing[name] = other.join(name, lat, lon, resume=True, **more)
+            await other.seek(device)
+        elif fate < 0.3 and device.match is not None:
+            await edge.unmatch(device)
+        elif fate < 0.4:
+            await edge.move(device, lat + 1e-3, lon)
+
+    async def _break(self) -> None:
+        kinds: list[tuple[str, Callable[[], Awaitable[None]]]] = [
+            ("worker killed", self._kill_worker),
+            ("NATS leader killed", self._kill_leader),
+        ]
+        for number in range(self._faults):
+            await asyncio.sleep(self._chance.uniform(0.3, 1.5))
+            name, happen = kinds[number % 2]
+            self.report.faults.append(name)
+            self._say(name)
+            await happen()
+
+    async def _kill_worker(self) -> None:
+        worker = self._chance.choice(self._under.workers)
+        worker.kill()
+        await asyncio.sleep(self._chance.uniform(0.2, 3))
+        await asyncio.to_thread(worker.restart, deadline=40)
+
+    async def _kill_leader(self) -> None:
+        cluster = self._under.cluster
+        node = await asyncio.to_thread(cluster.leader, PAIRING) or self._chance.choice(cluster.servers)
+        node.kill()
+        await asyncio.sleep(self._chance.uniform(0.2, 2))
+        await asyncio.to_thread(node.restart)
+        await asyncio.to_thread(cluster.wait_healthy, 60)
