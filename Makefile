@@ -17,7 +17,7 @@ SOURCES := $(ROOMS:%=%/src) edge/clients/python/src deploy/local
 LOCAL := exec env PYTHONPATH=deploy/local $(BIN)/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up test test-faults test-kills check format bench-relay bench-facts trace queues clean pristine
+.PHONY: help setup up test test-faults test-pairing-faults test-kills check format bench-relay bench-pairing bench-facts trace queues clean pristine
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ test-kills: setup ## Kill journal and bridge under load, stop RabbitMQ for long 
 	@$(BIN)/pytest -s tests/integration/test_kills.py --kills '$(KILLS)' --outage '$(OUTAGE)' \
 	  $(if $(SEED),--kill-seed '$(SEED)') $(ARGS)
 
+test-pairing-faults: setup ## Kill workers and NATS leaders while devices arrive in bursts [ARGS='--seeds 20 --devices 2000']
+	@PYTHONPATH=tests:deploy/local $(BIN)/python -m faults.pairing_main $(ARGS)
+
 check: setup ## Run linters, type checks and the tests that need no server
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -56,6 +59,9 @@ bench-relay: setup ## Measure the relay; needs a C compiler [ARGS='--quick']
 
 bench-facts: setup ## Measure journal, bridge and analytics [ARGS='--quick journal']
 	@PYTHONPATH=tests:deploy/local $(BIN)/python -m bench.facts $(ARGS)
+
+bench-pairing: setup ## Measure how long it takes to be paired [ARGS='--quick']
+	@PYTHONPATH=tests:deploy/local $(BIN)/python -m bench.pairing $(ARGS)
 
 trace: setup ## Show what is said on the bus [DEVICE=a] [APP=demo]
 	@exec $(BIN)/cloudmatch-trace $(if $(APP),--app '$(APP)') $(DEVICE)
