@@ -1,0 +1,192 @@
+"""The JavaScript SDK: the shared conversations, real edges that die and drain, and a real browser."""
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from faults.link import Link
+from harness import NatsServer, Service
+
+SDK = Path(__file__).resolve().parents[2] / "edge/clients/javascript"
+Start = Callable[..., Service]
+COUNT, RATE = 1500, 500  # payloads each way, and how many a second
+
+
+def need(program: str, package: str) -> str:
+    """Give the path of a program. Without it, skip on a laptop, fail where CI is set."""
+    path = shutil.which(program)
+    if path is None:
+        message = f"{program} is missing: apt-get install {package}"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return path
+
+
+@pytest.fixture(scope="session")
+def node() -> list[str]:
+    """The command that runs Node, with a WebSocket."""
+    path = need("node", "nodejs node-ws")
+    version = subprocess.run([path, "--version"], check=True, capture_output=True, text=True).stdout
+    major = int(version.lstrip("v").split(".")[0])
+    return [path, "--experimental-websocket"] if major in (20, 21) else [path]
+
+
+def run_tests(node: list[str], file: str, **environment: str) -> None:
+    """Run a file of tests in Node's own runner; show what it says when one fails, or when none ran."""
+    done = subprocess.run(
+        [*node, "--test", SDK / "test" / file],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=110,
+    )
+    count = {name: int(n) for name, n in re.findall(r"^. (pass|skipped) (\d+)$", done.stdout, re.MULTILINE)}
+    assert (done.returncode, count.get("skipped")) == (0, 0), done.stdout + done.stderr
+    assert count["pass"] > 1, done.stdout
+
+
+def test_it_holds_the_conversations_that_all_share(node: list[str]) -> None:
+    run_tests(node, "conversations.test.js")
+
+
+@pytest.fixture
+def edges(nats_server: NatsServer, start: Start) -> list[Service]:
+    """Two edges and a worker."""
+    bus = {"CLOUDMATCH_NATS_URL": nats_server.url}
+    start("match-engine", bus)
+    return [start("edge", {**bus, "CLOUDMATCH_EDGE_NAME": f"edge-{i}"}) for i in range(2)]
+
+
+def test_devices_in_node_do_what_the_readme_says(node: list[str], edges: list[Service]) -> None:
+    run_tests(node, "edge.test.js", EDGES=",".join(edge.url for edge in edges))
+
+
+class Exchange:
+    """An exchange of payloads between two devices, in Node or in a page, as it goes on.
+
+    Each device reaches its edge by a link, which can be led to another edge, as a load balancer would.
+    """
+
+    def __init__(self, edges: list[Service], links: list[Link]) -> None:
+        self.edges, self.links = edges, links
+        # what each device has heard and what befell it, as told last; at the end in `done`
+        self.progress: list[dict[str, int]] = [{}, {}]
+        self.done: asyncio.Future[list[dict[str, int]]] = asyncio.get_running_loop().create_future()
+        self._told = asyncio.Condition()
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the devices are told."""
+        return {
+            "urls": [f"http://127.0.0.1:{link.port}" for link in self.links],
+            "count": COUNT,
+            "rate": RATE,
+        }
+
+    async def tell(self, line: dict[str, Any]) -> None:
+        """Take a line of news."""
+        async with self._told:
+            self.progress = line.get("progress", self.progress)
+            if "done" in line:
+                self.progress = line["done"]
+                self.done.set_result(line["done"])
+            self._told.notify_all()
+
+    async def reach(self, device: int, what: str, number: int) -> None:
+        """Return once a device has told that something came to this number."""
+        async with asyncio.timeout(60), self._told:
+            await self._told.wait_for(lambda: self.progress[device].get(what, 0) >= number)
+
+    def drop(self, *devices: int) -> None:
+        """Break the connections of these devices."""
+        for device in devices:
+            for end in list(self.links[device].ends):
+                end.transport.abort()
+
+    def lead(self, device: int, edge: int) -> None:
+        """Let the next connections of a device go to another edge."""
+        self.links[device].target = int(self.edges[edge].url.rpartition(":")[2])
+
+    async def succeeds(self, *resumed: int) -> None:
+        """Wait for the end. Every payload was heard once, in order, and each device resumed so often at least."""
+        done = await asyncio.wait_for(self.done, 90)
+        for device, least in zip(done, resumed, strict=True):
+            assert device["resumed"] >= least
+            wrong = {key: device[key] for key in ("wrong", "peerLeft", "gap", "error")}
+            assert wrong == dict.fromkeys(wrong, 0)
+            assert (device["heard"], device["receipts"]) == (COUNT, COUNT // 25)
+
+
+@contextlib.asynccontextmanager
+async def linked(edges: list[Service]) -> AsyncIterator[Exchange]:
+    """Links to the edges, one for each device."""
+    async with contextlib.AsyncExitStack() as stack:
+        ports = [int(edge.url.rpartition(":")[2]) for edge in edges]
+        links = [await stack.enter_async_context(Link(port)) for port in ports]
+        yield Exchange(edges, links)
+
+
+@contextlib.asynccontextmanager
+async def in_node(node: list[str], edges: list[Service]) -> AsyncIterator[Exchange]:
+    """Two devices of one Node process."""
+    async with linked(edges) as exchange:
+        process = await asyncio.create_subprocess_exec(
+            *node,
+            SDK / "test/exchange.node.js",
+            json.dumps(exchange.options),
+            stdout=asyncio.subprocess.PIPE,
+            limit=1 << 20,
+        )
+        assert process.stdout is not None
+
+        async def listen() -> None:
+            async for line in process.stdout:
+                await exchange.tell(json.loads(line))
+
+        listening = asyncio.create_task(listen())
+        try:
+            yield exchange
+            assert await asyncio.wait_for(process.wait(), 20) == 0
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+            listening.cancel()
+
+
+async def test_payloads_survive_dropped_connections(node: list[str], edges: list[Service]) -> None:
+    async with in_node(node, edges) as exchange:
+        await exchange.reach(0, "heard", 1)
+        exchange.drop(0)
+        await exchange.reach(0, "resumed", 1)
+        exchange.drop(0)  # twice in a row
+        await exchange.reach(0, "resumed", 2)
+        exchange.drop(0, 1)  # both at once
+        await exchange.succeeds(3, 1)
+
+
+async def test_payloads_survive_an_edge_that_is_killed(node: list[str], edges: list[Service]) -> None:
+    async with in_node(node, edges) as exchange:
+        await exchange.reach(1, "heard", COUNT // 5)
+        exchange.lead(0, 1)
+        edges[0].kill()
+        await exchange.succeeds(1, 0)
+
+
+async def test_payloads_survive_an_edge_that_is_drained(node: list[str], edges: list[Service]) -> None:
+    async with in_node(node, edges) as exchange:
+        await exchange.reach(1, "heard", COUNT // 5)
+        exchange.lead(0, 1)
+        await asyncio.to_thread(edges[0].terminate)
+        await exchange.succeeds(1, 0)
