@@ -73,7 +73,7 @@ class Town:
             self._waiting.append((edge, device))
 
     async def arrive(self, sample: Sample, due: float) -> None:
-        """Let a device arrive beside one who waits; once both are paired it leaves, and the other waits on."""
+        """Let a device arrive beside one who waits. When both are paired it leaves, and the other waits."""
         if not self._waiting:
             sample.missed += 1
             return

@@ -152,10 +152,11 @@ class FakeEdge:
         self._forget(device)
         return await self.ask(device, StepAway(**self._of(device)))
 
-    async def leave(self, device: Device) -> AnyAnswer:
-        """Let a device leave for good."""
+    async def leave(self, device: Device, reason: str = "left") -> AnyAnswer:
+        """Let a device leave for good, or because it was replaced."""
         self._forget(device)
-        return await self.ask(device, LeavePool(**self._of(device), match=device.match, peer=device.peer))
+        request = LeavePool(**self._of(device), match=device.match, peer=device.peer, reason=reason)
+        return await self.ask(device, request)
 
     async def unmatch(self, device: Device) -> None:
         """Let a device leave its match."""

@@ -77,6 +77,16 @@ async def test_a_session_goes_on_in_its_match_from_another_edge_and_the_peer_hea
     await b.until(lambda d: any(isinstance(n, DeviceUnpaired) and n.match == a.match for n in d.history))
 
 
+async def test_an_edge_that_lets_a_replaced_connection_go_ends_no_session(edge: MakeEdge) -> None:
+    one = await edge("one")
+    a, b = await pair(one, one, **SESSION)
+    await one.leave(a, "replaced")  # before the newer connection has asked
+    again = await one.connect("a", **SESSION, resume=True)
+    assert again.match == a.match
+    await one.leave(again)
+    await b.until(lambda d: d.match is None)
+
+
 async def test_who_does_not_return_within_its_grace_is_out(edge: MakeEdge) -> None:
     one = await edge("one")
     a, b = await pair(one, one, **SHORT)

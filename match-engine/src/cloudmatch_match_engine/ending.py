@@ -142,7 +142,9 @@ class Ending:
             return
         await self._search.tell_made(record)
         peer, _, _ = await self._registry.read(record.app, record.peer)
-        if peer is not None and peer.match == record.match:
+        # An edge that hears of a connection that it has not says so, and that is told: to no closed one, or
+        # two edges that have forgotten both would tell each other for ever.
+        if peer is not None and peer.match == record.match and not peer.closed:
             away = PeerAway(session=peer.session, match=record.match, peer_session=record.session)
             self._registry.tell(peer, away)
             await self._search.remind(peer.app, peer.device)

@@ -133,8 +133,3 @@ def missing(connection: DeviceRecord | Request, last: DeviceRecord | Departure |
     if last is not None and age(last) > age(connection):
         return replaced(connection, last)
     return DeviceGone(session=connection.session)
-
-
-def hears(record: DeviceRecord) -> bool:
-    """Whether the edge of the record may still have its connection."""
-    return not record.closed

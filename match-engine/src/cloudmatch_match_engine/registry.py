@@ -16,7 +16,6 @@ from cloudmatch_bus.messages import (
     encode,
 )
 from cloudmatch_match_engine.keys import device_id, pair_key
-from cloudmatch_match_engine.records import hears
 from cloudmatch_match_engine.roster import Roster
 
 BACK_OFF = 0.004  # s; conflicts wait a random part of it
@@ -56,16 +55,10 @@ class Registry:
 
     def __init__(self, bucket: Bucket, roster: Roster, tell: Tell) -> None:
         self.roster = roster
-        self.fact = tell.fact
+        self.tell, self.fact = tell.edge, tell.fact
         self._bucket = bucket
-        self._tell = tell
         # (revision, future) of those that wait for the mirror
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
-
-    def tell(self, to: DeviceRecord | Departure, answer: AnyAnswer) -> None:
-        """Tell the edge of a connection, unless that said that the connection is over."""
-        if isinstance(to, Departure) or hears(to):
-            self._tell.edge(to, answer)
 
     async def read(self, app: str, device: str) -> Seen:
         """Read a device from the leader."""
