@@ -6,16 +6,17 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 from collections.abc import AsyncIterator, Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
 
 from faults.link import Link
-from harness import NatsServer, Service
+from harness import NatsServer, Process, Service
 
 SDK = Path(__file__).resolve().parents[2] / "edge/clients/javascript"
 Start = Callable[..., Service]
@@ -82,6 +83,8 @@ class Exchange:
         self.edges, self.links = edges, links
         # what each device has heard and what befell it, as told last; at the end in `done`
         self.progress: list[dict[str, int]] = [{}, {}]
+        # why a device with a bad parameter was refused; told by the page only
+        self.refused: dict[str, object] = {}
         self.done: asyncio.Future[list[dict[str, int]]] = asyncio.get_running_loop().create_future()
         self._told = asyncio.Condition()
 
@@ -97,10 +100,12 @@ class Exchange:
     async def tell(self, line: dict[str, Any]) -> None:
         """Take a line of news."""
         async with self._told:
-            self.progress = line.get("progress", self.progress)
+            self.progress = line.get("done") or line.get("progress") or self.progress
+            self.refused = line.get("refused", self.refused)
             if "done" in line:
-                self.progress = line["done"]
                 self.done.set_result(line["done"])
+            elif "failed" in line:
+                self.done.set_exception(AssertionError(line["failed"]))
             self._told.notify_all()
 
     async def reach(self, device: int, what: str, number: int) -> None:
@@ -119,7 +124,7 @@ class Exchange:
         self.links[device].target = int(self.edges[edge].url.rpartition(":")[2])
 
     async def succeeds(self, *resumed: int) -> None:
-        """Wait for the end. Every payload was heard once, in order, and each device resumed so often at least."""
+        """Wait for the end: all was heard, once and in order, and each device resumed so often at least."""
         done = await asyncio.wait_for(self.done, 90)
         for device, least in zip(done, resumed, strict=True):
             assert device["resumed"] >= least
@@ -165,15 +170,20 @@ async def in_node(node: list[str], edges: list[Service]) -> AsyncIterator[Exchan
             listening.cancel()
 
 
+async def drop_and_drop_again(exchange: Exchange) -> None:
+    """Break connections: one, it again as soon as it is back, both at once."""
+    await exchange.reach(0, "heard", 1)
+    exchange.drop(0)
+    await exchange.reach(0, "resumed", 1)
+    exchange.drop(0)
+    await exchange.reach(0, "resumed", 2)
+    exchange.drop(0, 1)
+    await exchange.succeeds(3, 1)
+
+
 async def test_payloads_survive_dropped_connections(node: list[str], edges: list[Service]) -> None:
     async with in_node(node, edges) as exchange:
-        await exchange.reach(0, "heard", 1)
-        exchange.drop(0)
-        await exchange.reach(0, "resumed", 1)
-        exchange.drop(0)  # twice in a row
-        await exchange.reach(0, "resumed", 2)
-        exchange.drop(0, 1)  # both at once
-        await exchange.succeeds(3, 1)
+        await drop_and_drop_again(exchange)
 
 
 async def test_payloads_survive_an_edge_that_is_killed(node: list[str], edges: list[Service]) -> None:
@@ -190,3 +200,64 @@ async def test_payloads_survive_an_edge_that_is_drained(node: list[str], edges: 
         exchange.lead(0, 1)
         await asyncio.to_thread(edges[0].terminate)
         await exchange.succeeds(1, 0)
+
+
+@contextlib.asynccontextmanager
+async def in_chromium(edges: list[Service], folder: Path) -> AsyncIterator[Exchange]:
+    """Two devices of one page in Chromium. The page comes from here, and tells what happens by POST."""
+    chromium = need("chromium", "chromium")
+    loop = asyncio.get_running_loop()
+    async with linked(edges) as exchange:
+
+        class Handler(BaseHTTPRequestHandler):
+            """Serves the SDK's folder and the options, and hears news."""
+
+            def do_GET(self) -> None:  # http.server calls it so
+                file = SDK / self.path.lstrip("/")
+                body = json.dumps(exchange.options).encode() if self.path == "/options" else file.read_bytes()
+                self.answer(body, "text/javascript" if file.suffix == ".js" else "text/html")
+
+            def do_POST(self) -> None:  # the same
+                line = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                asyncio.run_coroutine_threadsafe(exchange.tell(line), loop).result(10)
+                self.answer(b"", "text/plain")
+
+            def answer(self, body: bytes, media_type: str) -> None:
+                self.send_response(200)
+                self.send_header("Content-Type", media_type)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing."""
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        Thread(target=server.serve_forever, daemon=True).start()
+        browser = Process(
+            "chromium",
+            [
+                *(chromium, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
+                *("--no-first-run", "--disable-background-networking", "--disable-component-update"),
+                *(f"--user-data-dir={folder}", f"http://127.0.0.1:{server.server_port}/test/page.html"),
+            ],
+            {},
+            folder,
+        )
+        try:
+            yield exchange
+        except BaseException as error:
+            error.add_note(browser.tail())
+            raise
+        finally:
+            await asyncio.to_thread(browser.terminate, 5)
+            await asyncio.to_thread(server.shutdown)
+            server.server_close()
+
+
+async def test_payloads_survive_dropped_connections_in_a_browser(
+    edges: list[Service], tmp_path: Path
+) -> None:
+    async with in_chromium(edges, tmp_path) as exchange:
+        await drop_and_drop_again(exchange)
+        assert exchange.refused == {"name": "RefusedError", "status": 400, "parameter": "lat"}
