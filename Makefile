@@ -17,7 +17,7 @@ SOURCES := $(ROOMS:%=%/src) edge/clients/python/src deploy/local
 LOCAL := exec env PYTHONPATH=deploy/local $(BIN)/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up test test-faults test-pairing-faults test-kills check format bench-relay bench-pairing bench-facts trace queues clean pristine
+.PHONY: help setup up test test-faults test-pairing-faults test-kills test-kafka check format bench-relay bench-pairing bench-facts trace queues clean pristine
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,10 @@ test-faults: setup ## Break a whole stack while devices talk [SEED=…] [FAULTS=
 test-kills: setup ## Kill journal and bridge under load, stop RabbitMQ for long [KILLS=50] [OUTAGE=60] [SEED=…]
 	@$(BIN)/pytest -s tests/integration/test_kills.py --kills '$(KILLS)' --outage '$(OUTAGE)' \
 	  $(if $(SEED),--kill-seed '$(SEED)') $(ARGS)
+
+test-kafka: setup ## Run the tests of analytics on a real Kafka; needs Java and Maven [ARGS='-k two_share']
+	@mvn -q -B -f tests/kafka/pom.xml dependency:copy-dependencies -DoutputDirectory='$(CURDIR)/.run/kafka'
+	@$(BIN)/pytest --kafka tests/integration/test_analytics.py tests/e2e $(ARGS)
 
 test-pairing-faults: setup ## Kill workers and NATS leaders while devices arrive in bursts [ARGS='--seeds 20 --devices 2000']
 	@PYTHONPATH=tests:deploy/local $(BIN)/python -m faults.pairing_main $(ARGS)

@@ -23,8 +23,9 @@ SERVERS = {"nats_server", "rabbitmq", "own_rabbitmq", "amqp_url", "kafka_broker"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Options of the tests that a longer run makes more of."""
+    """Options of the tests that a longer run makes more of, or that run with other servers."""
     group = parser.getgroup("cloudmatch")
+    group.addoption("--kafka", action="store_true", help="a real Kafka in place of the embedded broker")
     group.addoption("--kills", type=int, default=5, help="how often a process is killed under load")
     group.addoption("--outage", type=float, default=3.0, help="seconds for which RabbitMQ is away")
     group.addoption(
@@ -90,10 +91,18 @@ def amqp_url(rabbitmq: harness.RabbitMQ) -> str:
 
 
 @pytest.fixture
-def kafka_broker() -> Iterator[harness.KafkaBroker]:
-    """The Kafka-protocol broker, for this test."""
-    with harness.kafka_broker() as broker:
-        yield broker
+def kafka_broker(request: pytest.FixtureRequest) -> Iterator[harness.KafkaBroker | harness.Kafka]:
+    """The Kafka-protocol broker, or with ``--kafka`` a real Kafka, for this test."""
+    if not request.config.getoption("--kafka"):
+        with harness.kafka_broker() as broker:
+            yield broker
+        return
+    with contextlib.ExitStack() as stack:
+        try:
+            server = stack.enter_context(harness.kafka())
+        except harness.ServerMissingError as missing:
+            pytest.skip(str(missing))
+        yield server
 
 
 @pytest.fixture

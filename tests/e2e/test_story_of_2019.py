@@ -42,7 +42,7 @@ def system(
     env = {
         "CLOUDMATCH_NATS_URL": nats_server.url,
         "CLOUDMATCH_AMQP_URL": amqp_url,
-        "CLOUDMATCH_KAFKA_PORT": kafka_broker.bootstrap.rpartition(":")[2],
+        **kafka_broker.settings,
     }
     for _ in range(3):
         start("match-engine", env)

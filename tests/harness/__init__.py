@@ -12,7 +12,8 @@ Fixtures (`tests/conftest.py`), for most tests::
     rabbitmq       a RabbitMQ node for the whole run (a start takes seconds): `.url`
     amqp_url       the same node's URL, with the queues and exchanges of CloudMatch removed
     own_rabbitmq   a node for this test alone, to be killed: `.kill()`, `.restart()`
-    kafka_broker   the Kafka-protocol broker for this test: `.bootstrap`
+    kafka_broker   the Kafka-protocol broker for this test: `.bootstrap`, `.settings` for services; with
+                   the option ``--kafka`` a real Kafka in its place
     start          `start(name, env)` runs a console script until its readiness is 200; ended with the test,
                    which fails if the log holds a traceback or SIGTERM did not end the process
 
@@ -22,6 +23,7 @@ All of them block; in a test whose own sockets must stay alive, ``await asyncio.
 Environment variables ``CLOUDMATCH_*`` of the shell do not reach what is started here: pass what it needs.
 """
 
+from harness.kafka import Kafka, kafka
 from harness.processes import BIN, Process, alive, environment, free_port
 from harness.servers import (
     KafkaBroker,
@@ -39,6 +41,7 @@ from harness.waiting import eventually, eventually_sync
 
 __all__ = [
     "BIN",
+    "Kafka",
     "KafkaBroker",
     "NatsCluster",
     "NatsServer",
@@ -51,6 +54,7 @@ __all__ = [
     "eventually",
     "eventually_sync",
     "free_port",
+    "kafka",
     "kafka_broker",
     "nats_cluster",
     "nats_server",

@@ -194,6 +194,11 @@ class KafkaBroker:
         self.process = Process("kafka", [BIN / "analytics-broker"], settings, self.folder)
         self.bootstrap = self.process.wait_line(r"listens at (?:\w+://)?(\S+:\d+)", deadline)[1]
 
+    @property
+    def settings(self) -> dict[str, str]:
+        """How services find it."""
+        return {"CLOUDMATCH_KAFKA_PORT": self.bootstrap.rpartition(":")[2]}
+
     def kill(self) -> None:
         """End the broker by SIGKILL."""
         self.process.kill()

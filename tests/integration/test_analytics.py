@@ -67,7 +67,7 @@ def analytics(kafka_broker, amqp_url, publisher, start):
 
 
 def settings(amqp_url, broker):
-    return {"CLOUDMATCH_AMQP_URL": amqp_url, "CLOUDMATCH_KAFKA_PORT": broker.bootstrap.rpartition(":")[2]}
+    return {"CLOUDMATCH_AMQP_URL": amqp_url, **broker.settings}
 
 
 def sums(service, query=""):
@@ -407,8 +407,15 @@ def committed(bootstrap):
     return sum(max(0, place.offset) for place in places)
 
 
+@pytest.fixture
+def embedded(request):
+    """Skips what is about the embedded broker where there is a real Kafka."""
+    if request.config.getoption("--kafka"):
+        pytest.skip("is about the embedded broker")
+
+
 async def test_a_new_broker_in_place_of_the_old_goes_on_counting(
-    amqp_url, publisher, start, tmp_path, request
+    embedded, amqp_url, publisher, start, tmp_path, request
 ):
     port = str(harness.free_port())
 
@@ -436,7 +443,7 @@ async def test_a_new_broker_in_place_of_the_old_goes_on_counting(
     assert broker.wait(10) == 0
 
 
-async def test_sigterm_ends_it_at_once_while_there_is_no_broker(amqp_url, start):
+async def test_sigterm_ends_it_at_once_while_there_is_no_broker(embedded, amqp_url, start):
     nowhere = {"CLOUDMATCH_AMQP_URL": amqp_url, "CLOUDMATCH_KAFKA_PORT": str(harness.free_port())}
     analytics = start("analytics", nowhere, ready=False)
     _, text = await eventually(lambda: (a := analytics.get("/system/readiness"))[0] == 503 and a, 20)

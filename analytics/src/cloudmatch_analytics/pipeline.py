@@ -14,6 +14,7 @@ from prometheus_client import Counter
 from quixstreams import Application, State, message_context
 from quixstreams.dataframe import StreamingDataFrame
 from quixstreams.dataframe.windows.aggregations import BaseAggregator
+from quixstreams.exceptions.assignment import PartitionAssignmentError
 from quixstreams.kafka.exceptions import BaseKafkaException, KafkaBrokerUnavailableError
 from quixstreams.models import Topic
 from quixstreams.sinks.base import BaseSink
@@ -42,8 +43,14 @@ class BrokerLostError(Exception):
     """The broker is known to have ended: what is not committed cannot be."""
 
 
-# what the loss of the broker, or of the source's process, raises
-LOST = (BrokerLostError, BaseKafkaException, KafkaBrokerUnavailableError, SourceException)
+# what the loss of the broker or of the source's process raises, or a stop while partitions are handed out
+LOST = (
+    BrokerLostError,
+    BaseKafkaException,
+    KafkaBrokerUnavailableError,
+    PartitionAssignmentError,
+    SourceException,
+)
 
 
 class Gate(BaseSink):
@@ -153,11 +160,15 @@ def forget_changelogs(state: Path) -> None:
         partition.close()  # type: ignore[no-untyped-call] # Quix leaves it bare
 
 
-def pipeline(kafka: KafkaSettings, group: str, state: Path) -> Pipeline:
+def pipeline(kafka: KafkaSettings, group: str, instance: str, state: Path) -> Pipeline:
     """Make the application. A broker must answer.
 
     A real Kafka commits results, state and offsets in one transaction. The embedded broker has none; there,
     state is brought back from changelogs to what was committed, and results heard again change nothing.
+
+    Args:
+        instance: names this one among all that share the work, also after a restart: who starts under a
+            name ends the transaction that a dead one has left open, which would hold up all readers.
     """
     return Pipeline(
         broker_address=topics.connection(kafka),
@@ -175,6 +186,10 @@ def pipeline(kafka: KafkaSettings, group: str, state: Path) -> Pipeline:
             "coordinator.query.interval.ms": 1000,
             "log_level": 3,
         },
-        producer_extra_config={"linger.ms": 5, "log_level": 3},
+        producer_extra_config={
+            "linger.ms": 5,
+            "log_level": 3,
+            **({} if kafka.embedded else {"transactional.id": instance, "transaction.timeout.ms": 10_000}),
+        },
         loglevel=None,
     )

@@ -5,6 +5,7 @@ import logging
 import signal
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -91,7 +92,7 @@ class Worker(Collector):
             try:
                 self._app.run()
             except LOST as error:
-                if not lost.is_set():
+                if not lost.is_set() and not self._stopping:
                     log.warning("the pipeline starts again: %s", error)
                 lost.set()
             finally:
@@ -130,7 +131,7 @@ class Worker(Collector):
             forget_changelogs(self._folder)
             self._mark.write_text(broker)
         results = Results(self._kafka, broker, self._ledger, self._archive)
-        app = pipeline(self._kafka, NAME, self._folder)
+        app = pipeline(self._kafka, NAME, self._instance(), self._folder)
         incoming, outgoing = topics.declare(app, self._settings.replication)
         if self._kafka.embedded:
             topics.Leash(self._kafka.bootstrap, broken)
@@ -138,6 +139,13 @@ class Worker(Collector):
         compose(sizes, outgoing, Gate(begun, lost), tell_too_late)
         http.when_failed(app.stop)
         self._app, self._results = app, results
+
+    def _instance(self) -> str:
+        """Name this instance, for as long as its folder lives."""
+        file = self._folder / "instance"
+        if not file.exists():
+            file.write_text(f"{NAME}-{uuid.uuid4().hex[:12]}")
+        return file.read_text()
 
     def _stranger(self, broker: str) -> bool:
         """Tell whether this is another broker than the last one."""
