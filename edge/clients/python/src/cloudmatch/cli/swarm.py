@@ -46,6 +46,7 @@ class Swarm:
         # devices that stopped and whose payloads have arrived; set when these are all
         self._flushed = 0
         self._quiet = asyncio.Event()
+        self._states: list[State] = []  # while they talk
         # when the rate was last taken, how much had been received by then, and the rate
         self._seen = (time.monotonic(), 0)
         self._speed = 0.0
@@ -64,8 +65,9 @@ class Swarm:
                         await failed
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(self._stop.wait(), 0.25)
+                    table = self.table()
                     if screen is not None:
-                        screen.update(self.table())
+                        screen.update(table)
                 self._stop.set()
                 cutting.cancel()
                 await asyncio.wait(lives, timeout=SETTLE)
@@ -155,7 +157,8 @@ class Swarm:
 
     def table(self) -> Table:
         """Give the state of things."""
-        states = [device.state for device in self._devices]
+        if not self._stop.is_set():
+            self._states = [device.state for device in self._devices]
         counts, (since, before), now = self._tally.counts, self._seen, time.monotonic()
         if now - since >= 1:
             self._speed = (counts["received"] - before) / (now - since)
@@ -168,8 +171,8 @@ class Swarm:
         p50, p99 = self._tally.latency(0.5), self._tally.latency(0.99)
         under_way = sum(device.pending for device in self._devices)
         rows: dict[str, str | int] = {
-            "connected": sum(s in (State.WAITING, State.MATCHED) for s in states),
-            "matched": sum(s is State.MATCHED for s in states),
+            "connected": sum(s in (State.WAITING, State.MATCHED) for s in self._states),
+            "matched": sum(s is State.MATCHED for s in self._states),
             "payloads sent": counts["sent"],
             "payloads received": counts["received"],
             "payloads/s": f"{self._speed:,.0f}",

@@ -63,9 +63,10 @@ class Terminal:
 
     async def run(self) -> None:
         """Talk until the input ends; with `listen` until the device is closed."""
+        self._note(f"connected as {self._device.id}", "green")
         if self._person:
-            self._note(f"{HELP}", "bright_black")
-        watching = asyncio.create_task(self._watch())
+            self._note(HELP, "bright_black")
+        watching = asyncio.create_task(self._watch(self._device.events()))
         hearing = asyncio.create_task(self._hear())
         speaking = asyncio.create_task(self._speak())
         try:
@@ -83,11 +84,8 @@ class Terminal:
     def _note(self, sentence: str, style: str = "") -> None:
         self._notes.print(Text(sentence, style=style))
 
-    async def _watch(self) -> None:
-        self._note(f"{self._device.id} waits for a peer …", "yellow")
-        if self._device.peer is not None:
-            self._matched(self._device.peer)
-        async for event in self._device.events():
+    async def _watch(self, events: AsyncIterator[cloudmatch.Event]) -> None:
+        async for event in events:
             match event:
                 case cloudmatch.Waiting():
                     self._note("waiting for a peer …", "yellow")
