@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from cloudmatch.conversation import SILENCE, Conversation
+from cloudmatch.conversation import AGAIN, SILENCE, Conversation, State
+from cloudmatch.errors import NotMatchedError, ProtocolError
 from cloudmatch.events import (
     Closed,
     Data,
@@ -27,6 +28,16 @@ from cloudmatch.inbox import ACK_DELAY
 from cloudmatch.outbox import Delivered, Payload, Refused, Settlement, Undelivered
 from cloudmatch.retry import STOPPED
 
+WELCOME = {
+    "type": "welcome",
+    "device": "a",
+    "session": "s",
+    "resume": "r",
+    "grace": 30,
+    "max_payload": 300_000,
+}
+MATCHED = {"type": "matched", "match": 7, "peer": "b", "distance": 1.0}
+RESUMED = {**MATCHED, "type": "resumed", "received": 0}
 SHARED = Path(__file__).parents[3] / "edge/conformance/conversations.json"
 CONVERSATIONS = [c for c in json.loads(SHARED.read_text(encoding="utf-8")) if c.get("only", "sdk") == "sdk"]
 
@@ -178,3 +189,137 @@ def test_a_shared_conversation_is_held(shared: dict[str, Any]) -> None:
             error.add_note(f"in step {number}: {step}")
             raise
     run.settled()
+
+
+def hears(device: Conversation, now: float, *frames: dict[str, Any]) -> None:
+    for frame in frames:
+        device.receive(json.dumps(frame), now)
+
+
+def says(device: Conversation) -> list[dict[str, Any]]:
+    return [json.loads(frame) for frame in device.frames()]
+
+
+@pytest.fixture
+def matched() -> Conversation:
+    """A device that was matched at 0 s, and has said and heard nothing since."""
+    device = Conversation(1, 2)
+    device.connect(0)
+    hears(device, 0, WELCOME, {"type": "waiting", "since": 0}, MATCHED)
+    device.frames()
+    device.events()
+    return device
+
+
+def test_a_device_gives_its_match_up_when_its_grace_has_passed_without_a_connection(
+    matched: Conversation,
+) -> None:
+    matched.send("ciao")
+    matched.lost(None, 10)
+    assert (matched.state, matched.peer is not None) == (State.CONNECTING, True)
+    assert matched.deadline == 40
+    matched.tick(39)
+    assert matched.events() == [Disconnected(None)]
+    matched.tick(40)
+    [left] = matched.events()
+    assert isinstance(left, PeerLeft)
+    assert (left.reason, left.undelivered) == ("expired", ("ciao",))
+    assert "resume" not in matched.connect(41)
+
+
+def test_a_grace_that_passes_while_a_connection_is_made_is_for_the_server_to_judge(
+    matched: Conversation,
+) -> None:
+    matched.send("ciao")
+    matched.lost(None, 10)
+    matched.connect(39)
+    assert matched.deadline is None
+    matched.tick(41)
+    hears(matched, 42, WELCOME, RESUMED)
+    assert says(matched)[1:] == [{"type": "message", "text": "ciao"}]
+
+
+def test_a_line_that_is_silent_for_half_a_minute_is_dead(matched: Conversation) -> None:
+    assert matched.deadline == SILENCE
+    matched.tick(SILENCE)
+    assert says(matched) == [{"type": "ping"}]
+    assert (matched.deadline, matched.dead) == (2 * SILENCE, False)
+    matched.tick(2 * SILENCE)
+    assert (matched.deadline, matched.dead, says(matched)) == (None, True, [])
+
+
+def test_any_frame_is_a_sign_of_life(matched: Conversation) -> None:
+    matched.tick(SILENCE)
+    hears(matched, 20, {"type": "pong"})
+    assert matched.deadline == 20 + SILENCE
+    matched.tick(2 * SILENCE)
+    assert not matched.dead
+
+
+def test_what_the_server_found_too_much_is_said_again(matched: Conversation) -> None:
+    matched.unmatch()
+    matched.move(3, 4)
+    matched.frames()
+    hears(matched, 5, {"type": "error", "code": "rate_limited", "detail": "too much"})
+    assert matched.deadline == 5 + AGAIN
+    matched.tick(5 + AGAIN)
+    assert says(matched) == [{"type": "unmatch"}, {"type": "locate", "lat": 3, "lon": 4}]
+
+
+def test_a_device_that_leaves_while_it_has_no_connection_says_so_on_the_next(matched: Conversation) -> None:
+    matched.lost(None, 1)
+    matched.leave()
+    assert matched.closed is None
+    matched.connect(2)
+    hears(matched, 3, WELCOME)
+    assert says(matched) == [{"type": "leave"}]
+    matched.lost(1000, 4)
+    assert matched.state is State.CLOSED
+
+
+def test_a_device_that_leaves_before_it_ever_had_a_connection_is_closed() -> None:
+    device = Conversation(1, 2)
+    device.connect(0)
+    device.leave()
+    assert device.state is State.CLOSED
+
+
+def test_a_payload_larger_than_the_window_travels_alone(matched: Conversation) -> None:
+    large = "x" * 200_000
+    for payload in ("one", large, "three"):
+        matched.send(payload)
+    assert [said["text"] for said in says(matched)] == ["one"]
+    hears(matched, 1, {"type": "ack", "delivered": 1})
+    assert [said["text"] for said in says(matched)] == [large]
+    hears(matched, 2, {"type": "ack", "delivered": 2})
+    assert [said["text"] for said in says(matched)] == ["three"]
+
+
+def test_who_has_no_match_cannot_send_or_leave_it() -> None:
+    device = Conversation(1, 2)
+    with pytest.raises(NotMatchedError):
+        device.send("ciao")
+    with pytest.raises(NotMatchedError):
+        device.unmatch()
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        "Connected and handled by edge-0",
+        "[]",
+        "{}",
+        "5",
+        '{"type":"matched"}',
+        '{"type":"ack","delivered":"1"}',
+    ],
+)
+def test_what_is_no_frame_of_a_server_is_seen_as_such(matched: Conversation, frame: str) -> None:
+    with pytest.raises(ProtocolError, match="what is no frame"):
+        matched.receive(frame, 1)
+
+
+def test_a_payload_that_is_missing_is_told(matched: Conversation) -> None:
+    hears(matched, 1, {"type": "message", "from": "b", "n": 3, "text": "three"})
+    assert matched.events() == [Gap(1, 2, "missing")]
+    assert matched.take(2) == "three"

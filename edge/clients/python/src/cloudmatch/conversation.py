@@ -34,6 +34,7 @@ from cloudmatch.inbox import Inbox
 from cloudmatch.outbox import Delivered, Outbox, Payload, Refused, Settlement, Undelivered
 
 SILENCE = 15.0  # s without a frame: a sign of life is asked for; as long again, and the line is dead
+AGAIN = 1.0  # s after which what was too much for the server is said again
 LEFT = 1000  # close code
 
 
@@ -73,6 +74,8 @@ class Conversation:
         self._connected_at = self.position
         # match that we have asked to leave and that the server may still keep
         self._abandoned: int | None = None
+        # time to say again what the server found too much: to leave a match, to be elsewhere
+        self._again: float | None = None
         self._leaving = False
         self._trying = False  # to get a connection
         self._heard = 0.0
@@ -103,6 +106,7 @@ class Conversation:
     def deadline(self) -> float | None:
         """Time at which `tick` has something to do."""
         times = [None if self._trying else self._expires, self.inbox.ack_due if self._in_step else None]
+        times.append(self._again)
         if self._welcomed and not self.dead:
             times.append(self._heard + (2 * SILENCE if self._asked else SILENCE))
         return min((time for time in times if time is not None), default=None)
@@ -132,6 +136,7 @@ class Conversation:
             self._expires = now + self._grace
             self._events.append(Disconnected(code))
         self._welcomed = self._in_step = self._asked = self._trying = False
+        self._again = None
         self._frames.clear()
         self.inbox.pause()
 
@@ -157,6 +162,11 @@ class Conversation:
             if not self._asked:
                 self._asked = True
                 self._say(type="ping")
+        if self._again is not None and now >= self._again:
+            self._again = None
+            if self._abandoned is not None:
+                self._say(type="unmatch")
+            self.move(*self.position)
         self._acknowledge(now)
 
     # -- the application's calls
@@ -314,6 +324,8 @@ class Conversation:
             self._events.append(Refused(payload, code, detail))
         elif code != "not_matched":  # else the payload was under way as its match ended, and failed then
             self._events.append(ServerError(code, detail))
+            if code == "rate_limited":
+                self._again = self._heard + AGAIN
 
     # -- both
 
