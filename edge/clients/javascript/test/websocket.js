@@ -3,4 +3,12 @@
 
 import { createRequire } from "node:module";
 
-export const WebSocket = globalThis.WebSocket ?? createRequire(import.meta.url)("ws");
+function packaged() {
+  try {
+    return createRequire(import.meta.url)("ws");
+  } catch {
+    return undefined;
+  }
+}
+
+export const WebSocket = globalThis.WebSocket ?? packaged();

@@ -1,0 +1,213 @@
+// What the shared conversations leave open: what time does, and how payloads count at the ends of a match.
+
+import assert from "node:assert/strict";
+import test from "node:test";
+
+import { Conversation, PeerLeftError } from "../cloudmatch.js";
+
+const WELCOME = { type: "welcome", device: "a", session: "s", resume: "r", grace: 30, max_payload: 100 };
+const MATCHED = { type: "matched", match: 7, peer: "b", distance: 1 };
+const ABNORMAL = 1006;
+
+/** A conversation and its clock; `says` gives what it wanted since the last call. */
+class Clock {
+  now = 0;
+
+  constructor(random = () => 1) {
+    this.conversation = new Conversation(0, random);
+  }
+
+  says() {
+    return this.conversation.actions.splice(0).filter(({ event }) => event?.type !== "state");
+  }
+
+  /** Go to the next deadline; give how long that took and what was said then. */
+  next() {
+    const { deadline } = this.conversation;
+    const waited = deadline - this.now;
+    this.now = deadline;
+    this.conversation.tick(this.now);
+    return [waited, this.says()];
+  }
+
+  pass(ms) {
+    this.now += ms;
+    this.conversation.tick(this.now);
+  }
+
+  hear(...frames) {
+    for (const frame of frames) this.conversation.heard(JSON.stringify(frame), this.now);
+    return this.says();
+  }
+
+  drop(code = ABNORMAL) {
+    this.conversation.dropped(code, this.now);
+    return this.says();
+  }
+}
+
+/** A clock whose device is in match 7. */
+function matched(random) {
+  const clock = new Clock(random);
+  clock.next();
+  clock.hear(WELCOME, MATCHED);
+  return clock;
+}
+
+const resume = { resume: "r", received: 0, match: 7 };
+
+test("An attempt that brings no welcome is given up after 10 seconds", () => {
+  const clock = new Clock();
+  assert.deepEqual(clock.next(), [0, [{ connect: {} }]]);
+  assert.deepEqual(clock.next(), [10_000, [{ disconnect: 1000 }]]);
+  assert.deepEqual(clock.next(), [100, [{ connect: {} }]]);
+});
+
+test("A connection that is silent for 15 seconds is asked, and given up after 15 more", () => {
+  const clock = matched();
+  assert.deepEqual(clock.next(), [15_000, [{ write: { type: "ping" } }]]);
+  clock.pass(14_000);
+  clock.hear({ type: "pong" });
+  assert.deepEqual(clock.next(), [15_000, [{ write: { type: "ping" } }]]);
+  assert.deepEqual(clock.next(), [15_000, [{ disconnect: 1000 }]]);
+  assert.deepEqual(clock.next(), [100, [{ connect: resume }]]);
+});
+
+test("A computer that slept asks before it gives its connection up", () => {
+  const clock = matched();
+  clock.pass(3_600_000);
+  assert.deepEqual(clock.says(), [{ write: { type: "ping" } }]);
+  assert.equal(clock.conversation.deadline, clock.now + 15_000);
+});
+
+const waits = (clock, code, number) =>
+  Array.from({ length: number }, () => {
+    clock.drop(code);
+    return clock.next()[0];
+  });
+
+test("Attempts that fail are made more and more rarely, at most every 5 seconds", () => {
+  const clock = new Clock();
+  clock.next();
+  assert.deepEqual(waits(clock, ABNORMAL, 8), [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
+});
+
+test("An overloaded server is left in peace for longer", () => {
+  const clock = new Clock();
+  clock.next();
+  assert.deepEqual(waits(clock, 1013, 7), [1000, 2000, 4000, 8000, 16000, 30000, 30000]);
+});
+
+test("A connection that lasted longer than the wait for it makes attempts frequent again", () => {
+  const clock = matched();
+  assert.deepEqual(waits(clock, ABNORMAL, 3), [100, 200, 400]);
+  clock.hear(WELCOME);
+  clock.pass(300);
+  assert.deepEqual(waits(clock, ABNORMAL, 1), [800], "not long enough");
+  clock.hear(WELCOME);
+  clock.pass(900);
+  assert.deepEqual(waits(clock, ABNORMAL, 1), [100]);
+});
+
+test("Chance spreads attempts over half of their wait, and over a second when an edge goes away", () => {
+  for (const [code, random, wait] of [[ABNORMAL, 0, 50], [ABNORMAL, 1, 100], [1012, 0, 0], [1001, 0.5, 500]]) {
+    const clock = matched(() => random);
+    assert.deepEqual(waits(clock, code, 1), [wait]);
+  }
+});
+
+test("When its grace has passed without a connection the match is over, and the next start is a fresh one", async () => {
+  const clock = matched();
+  const fate = assert.rejects(clock.conversation.send("one", true), PeerLeftError);
+  clock.drop();
+  const told = [];
+  while (clock.conversation.peer) {
+    const [, said] = clock.next();
+    told.push(...said.filter(({ event }) => event).map(({ event }) => event));
+    if (clock.conversation.peer && said.some(({ connect }) => connect)) clock.drop();
+  }
+  assert.equal(clock.now, 30_000);
+  assert.deepEqual(told, [
+    { type: "peerLeft", peer: { id: "b", distance: 1, match: 7 }, reason: "expired", undelivered: ["one"] },
+  ]);
+  await fate;
+  const [, [{ connect }]] = clock.next();
+  assert.deepEqual(connect, {});
+});
+
+test("A device that leaves is closed after 2 seconds at the latest", () => {
+  const clock = matched();
+  clock.conversation.leave(clock.now);
+  assert.deepEqual(clock.says(), [{ write: { type: "leave" } }]);
+  const [waited, said] = clock.next();
+  assert.equal(waited, 2000);
+  assert.deepEqual(said.map(({ event }) => event?.type).filter(Boolean), ["closed"]);
+  assert.deepEqual([clock.conversation.state, clock.conversation.deadline], ["closed", Infinity]);
+});
+
+test("A move made while the connection opens is told after the welcome", () => {
+  const clock = new Clock();
+  clock.next();
+  clock.conversation.move(3, 4);
+  assert.deepEqual(clock.says(), []);
+  assert.deepEqual(clock.hear(WELCOME), [{ write: { type: "locate", lat: 3, lon: 4 } }]);
+});
+
+test("A number that is missing is told as a gap", () => {
+  const clock = matched();
+  const said = clock.hear({ type: "message", from: "b", n: 3, text: "three" });
+  assert.deepEqual(said, [{ event: { type: "gap", first: 1, last: 2, reason: "missing" } }]);
+});
+
+test("What an application takes within 20 ms is acknowledged once", () => {
+  const clock = matched();
+  clock.hear(...[1, 2].map((n) => ({ type: "message", from: "b", n, text: "" })));
+  clock.conversation.receive(clock.now);
+  clock.pass(15);
+  clock.conversation.receive(clock.now);
+  assert.deepEqual(clock.next(), [5, [{ write: { type: "ack", received: 2, match: 7 } }]]);
+});
+
+const message = (n) => ({ type: "message", from: "b", n, text: `${n}` });
+const take = ({ conversation, now }, count) => {
+  for (let n = 0; n < count; n++) conversation.receive(now);
+};
+
+test("The sixteenth payload that an application takes is acknowledged at once", () => {
+  const clock = matched();
+  clock.hear(...Array.from({ length: 17 }, (_, i) => message(i + 1)));
+  take(clock, 15);
+  assert.deepEqual(clock.says(), []);
+  take(clock, 1);
+  assert.deepEqual(clock.says(), [{ write: { type: "ack", received: 16, match: 7 } }]);
+});
+
+test("What is taken late, of a match that is over, does not count in the next", async () => {
+  const clock = matched();
+  clock.hear(message(1), message(2), { type: "peer_left", peer: "b", reason: "left" });
+  clock.hear({ type: "waiting", since: 1 }, { ...MATCHED, match: 8 }, message(1));
+  take(clock, 2);
+  assert.equal(clock.conversation.deadline, clock.now + 15_000, "no ack is due");
+  assert.equal(await clock.conversation.receive(clock.now), "1");
+  assert.deepEqual(clock.next(), [20, [{ write: { type: "ack", received: 1, match: 8 } }]]);
+});
+
+test("A device without a match resumes with nothing received", () => {
+  const clock = matched();
+  clock.hear(message(1), { type: "peer_left", peer: "b", reason: "left" }, { type: "waiting", since: 1 });
+  clock.drop();
+  const [, [{ connect }]] = clock.next();
+  assert.deepEqual(connect, { resume: "r", received: 0, match: undefined });
+});
+
+test("Binary payloads that a match told anew repeats are not heard twice", async () => {
+  const clock = matched();
+  clock.conversation.heard(Uint8Array.of(1), clock.now);
+  clock.drop();
+  clock.next();
+  clock.hear(WELCOME, MATCHED);
+  clock.conversation.heard(Uint8Array.of(1), clock.now);
+  clock.conversation.heard(Uint8Array.of(2), clock.now);
+  assert.deepEqual(await clock.conversation.receive(clock.now), Uint8Array.of(1));
+  assert.deepEqual(await clock.conversation.receive(clock.now), Uint8Array.of(2));
+});
