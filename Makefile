@@ -17,7 +17,7 @@ SOURCES := $(ROOMS:%=%/src) edge/clients/python/src deploy/local
 LOCAL := exec env PYTHONPATH=deploy/local $(BIN)/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up test test-faults test-pairing-faults test-kills test-kafka check format bench-relay bench-pairing bench-facts trace queues clean pristine
+.PHONY: help setup setup-tests up test test-faults test-pairing-faults test-kills test-kafka check format bench-relay bench-pairing bench-facts trace queues clean pristine
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,10 +25,13 @@ help: ## Show this
 setup: ## Install all that is needed; quick when nothing changed
 	@sh deploy/local/setup.sh
 
+setup-tests: ## The same, and what only tests need
+	@sh deploy/local/setup.sh tests
+
 up: setup ## Run everything here until Ctrl-C [EDGES=1] [WORKERS=1]
 	@$(LOCAL) cloudmatch_local.up --edges '$(EDGES)' --workers '$(WORKERS)'
 
-test: setup ## Run all tests, with real servers [ARGS='-k device -x']
+test: setup-tests ## Run all tests, with real servers [ARGS='-k device -x']
 	@$(BIN)/pytest $(ARGS)
 
 test-faults: setup ## Break a whole stack while devices talk [SEED=…] [FAULTS=100] [PAIRS=20] [RATE=3000]

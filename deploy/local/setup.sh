@@ -1,5 +1,6 @@
 #!/bin/sh
-# Install all that CloudMatch needs on this machine: a virtual environment in .venv, and RabbitMQ.
+# Install all that CloudMatch needs on this machine: a virtual environment in .venv, and RabbitMQ. With the
+# argument `tests`: also what only tests need, Node and Chromium.
 # Needs python3 (3.11 or newer). As root on Debian it installs what else lacks; otherwise it says what to
 # install. Quick, silent and without a network when nothing has changed since the last time.
 set -eu
@@ -83,6 +84,22 @@ install_rabbitmq() {
     fi
 }
 
+# Install what only tests need: a Node with a WebSocket, and a browser, for the JavaScript client.
+install_for_tests() {
+    missing=
+    node -e 'if (parseInt(process.versions.node) < 20) require("ws")' >"$LOG" 2>&1 || missing="nodejs node-ws"
+    command -v chromium >"$LOG" || missing="$missing chromium"
+    if [ -z "$missing" ]; then
+        return
+    elif ! can_install; then
+        say "some tests will be skipped: apt-get install $missing"
+    else
+        say "installs for tests: $missing"
+        # shellcheck disable=SC2086 # a list
+        debian $missing
+    fi
+}
+
 LOG=$(mktemp)
 OUR_POLICY=
 trap 'rm -f "$LOG"; remove_policy' EXIT
@@ -94,4 +111,7 @@ if [ "$(checksums)" != "$(cat "$STAMP" 2>/dev/null)" ]; then
 fi
 if [ -z "${CLOUDMATCH_AMQP_URL:-}" ] && ! [ -e "$RABBITMQ" ]; then
     install_rabbitmq
+fi
+if [ "${1:-}" = tests ]; then
+    install_for_tests
 fi

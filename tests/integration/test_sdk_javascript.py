@@ -43,10 +43,10 @@ def node() -> list[str]:
     return [path, "--experimental-websocket"] if major in (20, 21) else [path]
 
 
-def run_tests(node: list[str], file: str, **environment: str) -> None:
-    """Run a file of tests in Node's own runner; show what it says when one fails, or when none ran."""
+def run_tests(node: list[str], *files: str, **environment: str) -> None:
+    """Run files of tests in Node's own runner; show what it says when one fails, or when none ran."""
     done = subprocess.run(
-        [*node, "--test", SDK / "test" / file],
+        [*node, "--test", *(SDK / "test" / file for file in files)],
         env={**os.environ, **environment},
         capture_output=True,
         text=True,
@@ -59,6 +59,31 @@ def run_tests(node: list[str], file: str, **environment: str) -> None:
 
 def test_it_holds_the_conversations_that_all_share(node: list[str]) -> None:
     run_tests(node, "conversations.test.js")
+
+
+def test_its_conversation_bears_time_and_a_lossy_server(node: list[str]) -> None:
+    run_tests(node, "conversation.test.js", "resume.test.js")
+
+
+def test_its_types_declare_all_that_it_has(node: list[str]) -> None:
+    run_tests(node, "types.test.js")
+
+
+def test_an_application_in_typescript_compiles_against_its_types() -> None:
+    compiler = shutil.which("tsc", path=f"{SDK}/node_modules/.bin:{os.environ['PATH']}")
+    if compiler is None:
+        pytest.skip("tsc is missing: npm install --no-save typescript, in edge/clients/javascript")
+    done = subprocess.run(
+        [
+            *(compiler, "--noEmit", "--strict", "--target", "es2022", "--lib", "es2022,dom,dom.iterable"),
+            *("--module", "nodenext", "--moduleResolution", "nodenext", "test/types.ts"),
+        ],
+        cwd=SDK,
+        capture_output=True,
+        text=True,
+        timeout=110,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.fixture
