@@ -1,0 +1,144 @@
+"""The AsyncAPI document says what the edge says.
+
+Write it anew: ``python tests/contract/test_asyncapi.py``.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from cloudmatch_edge.parameters import Parameters
+from cloudmatch_edge.v1 import SUBPROTOCOL, AnyFromDevice, AnyToDevice, FromDevice, ToDevice
+
+FILE = Path(__file__).parents[2] / "edge/docs/asyncapi.json"
+BINARY = {
+    "title": "Binary payload",
+    "summary": "A binary frame: a payload, byte for byte; it counts like a message.",
+    "contentType": "application/octet-stream",
+    "payload": {"type": "string", "format": "binary"},
+}
+TEXT = {"type": "string", "minLength": 1, "maxLength": 64}
+QUERY: dict[str, dict[str, Any]] = {
+    "id": {**TEXT, "description": "Unique in its app; a newer connection closes the older with 4001."},
+    "lat": {"type": "number", "minimum": -90, "maximum": 90, "description": "Degrees."},
+    "lon": {"type": "number", "minimum": -180, "maximum": 180, "description": "Degrees."},
+    "app": {**TEXT, "default": "default", "description": "Devices of other apps are never seen."},
+    "radius": {
+        "type": "number",
+        "exclusiveMinimum": 0,
+        "description": "Metres within which a peer may be; the smaller of two counts.",
+    },
+    "tag": {"type": "string", "maxLength": 64, "description": "Only devices with the same tag are matched."},
+    "resume": {"type": "string", "description": "Token of `welcome`: go on where a lost connection stopped."},
+    "received": {
+        "type": "integer",
+        "minimum": 0,
+        "description": "With `resume`: payloads of the match that have arrived.",
+    },
+    "match": {"type": "integer", "minimum": 0, "description": "With `resume`: the match they belong to."},
+}
+
+
+def document() -> dict[str, Any]:
+    """Describe the dialect from the edge's own structs."""
+    structs: dict[str, list[type[FromDevice | ToDevice]]] = {
+        "receive": list(AnyFromDevice.__args__),
+        "send": list(AnyToDevice.__args__),
+    }
+    every = [struct for each in structs.values() for struct in each]
+    _, schemas = msgspec.json.schema_components(every, ref_template="#/components/schemas/{name}")
+    messages = {struct.__name__: _message(struct) for struct in every} | {"Binary": BINARY}
+    operations = {
+        "hearDevice" if action == "receive" else "tellDevice": {
+            "action": action,
+            "channel": {"$ref": "#/channels/device"},
+            "messages": [{"$ref": f"#/channels/device/messages/{s.__name__}"} for s in each]
+            + [{"$ref": "#/channels/device/messages/Binary"}],
+        }
+        for action, each in structs.items()
+    }
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": f"CloudMatch: {SUBPROTOCOL}",
+            "version": "1",
+            "description": "What a device says and hears on its WebSocket. Text frames are JSON objects "
+            "with a `type`; a binary frame is a payload. Fields are only ever added; unknown ones are "
+            "ignored. The order of things: without-an-sdk.md beside this file.",
+            "license": {"name": "Apache-2.0"},
+        },
+        "defaultContentType": "application/json",
+        "servers": {"local": {"host": "127.0.0.1:8080", "protocol": "ws", "description": "`make up`"}},
+        "channels": {
+            "device": {
+                "address": "/device/connect",
+                "description": f"Offer the subprotocol `{SUBPROTOCOL}`.",
+                "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in messages},
+                "bindings": {
+                    "ws": {
+                        "method": "GET",
+                        "query": {
+                            "type": "object",
+                            "properties": QUERY,
+                            "required": ["id", "lat", "lon"],
+                        },
+                        "headers": {
+                            "type": "object",
+                            "properties": {
+                                "Sec-WebSocket-Protocol": {"type": "string", "const": SUBPROTOCOL}
+                            },
+                        },
+                    }
+                },
+            }
+        },
+        "operations": operations,
+        "components": {"messages": messages, "schemas": schemas},
+    }
+
+
+def _message(struct: type[FromDevice | ToDevice]) -> dict[str, Any]:
+    summary = " ".join((struct.__doc__ or "").split())
+    reference = {"$ref": f"#/components/schemas/{struct.__name__}"}
+    return {"name": struct.__struct_config__.tag, "summary": summary, "payload": reference}
+
+
+def written(described: dict[str, Any]) -> str:
+    return json.dumps(described, indent=2, ensure_ascii=False) + "\n"
+
+
+def references(part: object) -> Iterator[str]:
+    if isinstance(part, dict):
+        for name, value in part.items():
+            if name == "$ref":
+                yield value
+            else:
+                yield from references(value)
+    elif isinstance(part, list):
+        for each in part:
+            yield from references(each)
+
+
+def test_the_document_says_what_the_edge_says() -> None:
+    assert FILE.read_text(encoding="utf-8") == written(document()), __doc__
+
+
+def test_every_reference_of_the_document_leads_somewhere() -> None:
+    described = json.loads(FILE.read_text(encoding="utf-8"))
+    found = set(references(described))
+    assert found
+    for reference in found:
+        part = described
+        for name in reference.removeprefix("#/").split("/"):
+            part = part[name]
+
+
+def test_the_document_names_every_parameter_of_a_connection() -> None:
+    assert set(QUERY) == set(Parameters._fields)
+
+
+if __name__ == "__main__":
+    FILE.write_text(written(document()), encoding="utf-8")
