@@ -9,7 +9,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cloudmatch_bus.bucket import Entry, Watch
 from cloudmatch_bus.connection import Bus, connect
@@ -56,7 +56,8 @@ class Report:
     matches: int = 0  # made in all
     repeated: int = 0  # requests that were not answered
     seconds: float = 0.0
-    settled: float = 0.0  # s after the last arrival until all was in order
+    paired: float = 0.0  # s after the last arrival until the pool was in order, and all devices knew
+    settled: float = 0.0  # the same, and all facts told
     verdict: Verdict = field(default_factory=Verdict)
 
 
@@ -176,6 +177,8 @@ class Trial:
                 await asyncio.sleep(self._chance.uniform(0.2, 1.0))
         arrived = time.monotonic()
         with contextlib.suppress(AssertionError):
+            await eventually(lambda: replace(self._judge(), untold=0).kept, SETTLED)
+            report.paired = time.monotonic() - arrived
             await eventually(lambda: self._judge().kept, SETTLED)
         report.settled = time.monotonic() - arrived
         report.verdict = self._judge()

@@ -11,19 +11,10 @@ from rich.table import Table
 from faults.pairing import Report, Trial, ground
 
 console = Console(highlight=False, width=max(130, Console().width))
-COLUMNS = [
-    "seed",
-    "faults",
-    "devices",
-    "matches",
-    "asked again",
-    "s",
-    "settled s",
-    "stuck",
-    "double",
-    "asymmetric",
-    "other",
-]
+COLUMNS = (
+    *("seed", "faults", "devices", "matches", "asked again", "s", "paired s", "told s"),
+    *("stuck", "double", "asymmetric", "other"),
+)
 
 
 async def _run(seeds: list[int], devices: int, faults: int) -> list[Report]:
@@ -50,6 +41,7 @@ def table(reports: list[Report]) -> Table:
             f"{report.matches:,}",
             f"{report.repeated:,}",
             f"{report.seconds:.1f}",
+            f"{report.paired:.1f}",
             f"{report.settled:.1f}",
             str(verdict.stuck),
             str(verdict.double),

@@ -123,11 +123,11 @@ class Ending:
             reason=left.reason,
         )
         self._registry.fact(fact, f"unmatched-{left.app}-{left.match}")
-        record, _, _ = await self._registry.read(left.app, left.peer)
-        if record is not None:
-            unpaired = DeviceUnpaired(session=record.session, match=left.match, reason=left.reason)
-            self._registry.tell(record, unpaired)
-        await self._search.look_after(left.app, left.peer)
+        peer, revision, _ = await self._registry.read(left.app, left.peer)
+        if peer is not None:
+            unpaired = DeviceUnpaired(session=peer.session, match=left.match, reason=left.reason)
+            self._registry.tell(peer, unpaired)
+            self._registry.tell(peer, await self._search.settle(peer, revision))
         if left.reason == UNMATCHED:
             await self._search.look_after(left.app, left.device)
 

@@ -53,13 +53,15 @@ def resumes(record: DeviceRecord, request: SeekPartner) -> bool:
 
 def resumed(record: DeviceRecord, request: SeekPartner) -> DeviceRecord:
     """A newer connection takes the session over, with its match; of two places the newer counts."""
+    prior, prior_edge = _behind(record)
     new = replace(
         record,
         edge=request.edge,
         session=request.session,
         start=request.start,
-        prior=record.session,
-        prior_edge=record.edge,
+        began=True,
+        prior=prior,
+        prior_edge=prior_edge,
         radius=request.radius,
         tag=request.tag,
         grace=request.grace,
@@ -86,9 +88,26 @@ def left_alone(record: DeviceRecord, now: int) -> DeviceRecord:
     return replace(record, away=now if record.away is None else record.away)
 
 
-def closed(record: DeviceRecord, connection: Request, now: int) -> DeviceRecord:
+def _behind(record: DeviceRecord) -> tuple[int, str]:
+    """The last connection that may have sent payloads, as a newer one has it before it."""
+    return (record.session, record.edge) if record.began else (record.prior, record.prior_edge)
+
+
+def closed(record: DeviceRecord, connection: StepAway, now: int) -> DeviceRecord:
     """This connection, the newest, is over: it will not be heard of again."""
-    new = replace(record, edge=connection.edge, session=connection.session, closed=True)
+    if connection.session == record.session:
+        new = replace(record, closed=True, began=connection.began)
+    else:  # its request to enter never came
+        prior, prior_edge = _behind(record)
+        new = replace(
+            record,
+            edge=connection.edge,
+            session=connection.session,
+            closed=True,
+            began=False,
+            prior=prior,
+            prior_edge=prior_edge,
+        )
     return left_alone(new, now)
 
 

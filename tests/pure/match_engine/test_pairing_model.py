@@ -1,12 +1,12 @@
 """Nothing that workers, edges, the bucket and their deaths can do in any order leads to a wrong pairing.
 
-The real `Pairing` and `Roster` run on a bucket in memory (`pairing_model`), and a seeded scheduler decides at
-every await who goes on. Bucket calls are carried out and answered apart, or fail with an unknown outcome;
-mirrors lag and begin anew; workers die between any two awaits, and their last words with them; edges lose
-patience and repeat what is not answered; frozen workers find requests of connections long gone. Then all
-failures end, everything comes to rest, and the world must be in order.
-
-One thing is taken for granted here: a fact handed to the publisher is kept.
+The real `Pairing` and `Roster` run on a bucket in memory (`pairing_model`), and a seeded scheduler
+decides at every await who goes on. Devices connect, move, part from their partners, drop, return to any
+edge, leave. Bucket calls are carried out and answered apart, or fail with an unknown outcome; mirrors lag
+and begin anew; workers die between any two awaits, and their last words and facts with them; edges lose
+patience and repeat what is not answered, freeze and come back, or die with all that they held; frozen
+workers find requests of connections long gone. Then all failures end, everything comes to rest, all grace
+runs out, and the world must be in order.
 """
 
 import pytest
