@@ -33,12 +33,9 @@ const SPREAD = 1_000; // over which the devices of an edge that goes away connec
 const BACK_OFF = [100, 5_000]; // between attempts to connect: at first, doubling to at most
 const BACK_OFF_OVERLOADED = [1_000, 30_000];
 
-// Close codes.
-const NORMAL = 1000;
-const ABNORMAL = 1006; // what is heard of a connection that breaks
+// Close codes. Abnormal is what is heard of a connection that breaks.
+const [NORMAL, ABNORMAL, OVERLOADED, REPLACED] = [1000, 1006, 1013, 4001];
 const GOING_AWAY = [1001, 1012];
-const OVERLOADED = 1013;
-const REPLACED = 4001;
 const FATAL = {
   1003: "the server does not take binary payloads",
   1007: "a text was not UTF-8",
@@ -236,7 +233,8 @@ export class Conversation {
 
   #matched(message) {
     const { match, peer, distance } = message;
-    if (match === this.peer?.match) return this.#resumed({ ...message, received: 0 }, 0);
+    const known = match === this.peer?.match || match === this.#abandoned;
+    if (known) return this.#resumed({ ...message, received: 0 }, 0);
     this.#endMatch("expired");
     this.peer = Object.freeze({ id: peer, distance, match });
     this.#delivered = this.#last = this.#received = this.#taken = 0;
@@ -453,11 +451,11 @@ export class Conversation {
   }
 
   #tell(type, fields) { this.actions.push({ event: { type, ...fields } }); }
-
   #write(frame) { this.actions.push({ write: frame }); }
 }
 
 const encoder = new TextEncoder();
+const LONE_SURROGATE = /\p{Surrogate}/gu; // half a character, which UTF-8 cannot say
 
 /** Give a promise that is kept by whoever takes it from the list. */
 function later(list, fields) {
@@ -485,58 +483,40 @@ export class Device extends EventTarget {
     this.#perform();
   }
 
-  /** Where the device is: connecting, waiting, matched or closed. */
+  // The types, `cloudmatch.d.ts`, say what each of these does.
   get state() { return this.#conversation.state; }
-
-  /** The present peer, or null. */
   get peer() { return this.#conversation.peer; }
-
-  /** Whether the peer's connection has dropped, and may return. */
   get peerAway() { return this.#conversation.peerAway; }
-
-  /** Resolve with the present peer or, if there is none, the next. */
   matched() { return this.#conversation.matched(); }
+  receive() { return this.#step((conversation, now) => conversation.receive(now)); }
+  unmatch() { this.#step((conversation) => conversation.unmatch()); }
+  move(lat, lon) { this.#step((conversation) => conversation.move(lat, lon)); }
+  close() { this.#step((conversation) => conversation.close()); }
 
-  /** Send a payload; resolve once it is under way or, with `receipt`, in the peer's hands. */
   send(payload, { receipt = false } = {}) {
-    const own = typeof payload === "string" ? payload : copy(payload);
+    const own = typeof payload === "string" ? payload.replace(LONE_SURROGATE, "\ufffd") : copy(payload);
     return this.#step((conversation) => conversation.send(own, receipt));
   }
 
-  /** Resolve with the next payload: a string or a Uint8Array. */
-  receive() { return this.#step((conversation, now) => conversation.receive(now)); }
+  leave() {
+    return new Promise((resolve) => {
+      this.addEventListener("closed", () => resolve(), { once: true });
+      this.#step((conversation, now) => conversation.leave(now));
+      if (this.state === "closed") resolve();
+    });
+  }
 
-  /** Give payloads until the device is closed; throw what ended it, unless the application did. */
+  on(type, listener) {
+    this.addEventListener(type, listener);
+    return () => this.removeEventListener(type, listener);
+  }
+
   async *[Symbol.asyncIterator]() {
     try {
       while (true) yield await this.receive();
     } catch (error) {
       if (error.code !== NORMAL) throw error;
     }
-  }
-
-  /** Leave the match and wait for another. */
-  unmatch() { this.#step((conversation) => conversation.unmatch()); }
-
-  /** Be elsewhere: changes whom the device can be matched with next. */
-  move(lat, lon) { this.#step((conversation) => conversation.move(lat, lon)); }
-
-  /** Leave for good; resolve when that is done. */
-  leave() {
-    return new Promise((resolve) => {
-      this.addEventListener("closed", resolve, { once: true });
-      this.#step((conversation, now) => conversation.leave(now));
-      if (this.state === "closed") resolve();
-    }).then(() => {});
-  }
-
-  /** Stop at once, as if the connection had dropped: for its grace the server keeps the match. */
-  close() { this.#step((conversation) => conversation.close()); }
-
-  /** Call `listener` at each event of a type; give a function that ends that. */
-  on(type, listener) {
-    this.addEventListener(type, listener);
-    return () => this.removeEventListener(type, listener);
   }
 
   #step(call) {

@@ -211,3 +211,14 @@ test("Binary payloads that a match told anew repeats are not heard twice", async
   assert.deepEqual(await clock.conversation.receive(clock.now), Uint8Array.of(1));
   assert.deepEqual(await clock.conversation.receive(clock.now), Uint8Array.of(2));
 });
+
+test("A match that the device has asked to leave is asked again, however it is told anew", () => {
+  for (const told of [MATCHED, { ...MATCHED, type: "resumed", received: 0 }]) {
+    const clock = matched();
+    clock.conversation.unmatch();
+    clock.drop();
+    assert.deepEqual(clock.next()[1], [{ connect: resume }]);
+    assert.deepEqual(clock.hear(WELCOME, told), [{ write: { type: "unmatch" } }]);
+    assert.equal(clock.conversation.peer, null);
+  }
+});
