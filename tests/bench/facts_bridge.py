@@ -51,6 +51,7 @@ async def measure(progress: Progress, quick: bool) -> list[Row]:
     return [
         Row("bridge", "brought to RabbitMQ, confirmed", span.rate, "sizes/s"),
         *(Row("bridge", f"CPU of {name}", span.cpu_us(name), "µs/size") for name in pids),
+        Row("bridge", "other processes meanwhile", span.strangers, "cores"),
         Row("bridge", "memory", span.end.uses["bridge-rabbit"].memory, "MiB"),
         Row("bridge", "a lone one, from fact to a reader of RabbitMQ, median", median(waits) * 1000, "ms"),
     ]

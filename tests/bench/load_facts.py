@@ -53,12 +53,19 @@ def use(pid: int) -> Use:
     return Use(cpu, pages * os.sysconf("SC_PAGE_SIZE") / 2**20)
 
 
+def busy() -> float:
+    """Give the CPU time that the machine has spent so far, s over all cores."""
+    user, nice, system, _, _, irq, softirq, *_ = Path("/proc/stat").read_text().split()[1:9]
+    return sum(map(int, (user, nice, system, irq, softirq))) / TICK
+
+
 class Look(NamedTuple):
     """One look at a service at work."""
 
     at: float  # s
     done: float  # events, as its metric counts them
     uses: dict[str, Use]  # by process
+    busy: float = 0.0  # CPU time of the whole machine, s
 
 
 class Looks(list[Look]):
@@ -85,6 +92,12 @@ class Span(NamedTuple):
         """Events per second."""
         return (self.end.done - self.begin.done) / (self.end.at - self.begin.at)
 
+    @property
+    def strangers(self) -> float:
+        """Cores that were busy with what is not measured (and with looking)."""
+        measured = sum(self.end.uses[name].cpu - use.cpu for name, use in self.begin.uses.items())
+        return (self.end.busy - self.begin.busy - measured) / (self.end.at - self.begin.at)
+
     def cpu_us(self, process: str) -> float:
         """CPU-µs per event of a process."""
         seconds = self.end.uses[process].cpu - self.begin.uses[process].cpu
@@ -99,7 +112,7 @@ async def watch(
     done = 0.0
     while done < upto or len(looks) < 2:
         done = await asyncio.to_thread(service.metric, metric)
-        looks.append(Look(time.monotonic(), done, {name: use(pid) for name, pid in pids.items()}))
+        looks.append(Look(time.monotonic(), done, {name: use(pid) for name, pid in pids.items()}, busy()))
         bar.update(task, completed=done)
         await asyncio.sleep(LOOK)
     return looks

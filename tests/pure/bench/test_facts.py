@@ -4,8 +4,8 @@ from bench import facts
 from bench.load_facts import Look, Looks, Use
 
 
-def look(at: float, done: float, cpu: float) -> Look:
-    return Look(at, done, {"journal": Use(cpu, 80)})
+def look(at: float, done: float, cpu: float, busy: float = 0) -> Look:
+    return Look(at, done, {"journal": Use(cpu, 80)}, busy)
 
 
 def test_rate_and_cost_are_those_of_the_span_that_was_asked_for() -> None:
@@ -14,6 +14,11 @@ def test_rate_and_cost_are_those_of_the_span_that_was_asked_for() -> None:
     assert (span.begin.done, span.end.done) == (500, 2000)
     assert span.rate == 500
     assert round(span.cpu_us("journal")) == 200
+
+
+def test_what_others_used_is_what_the_machine_used_beside_the_measured() -> None:
+    looks = Looks([look(0, 0, 1, busy=10), look(2, 100, 2, busy=14)])
+    assert looks.span(0, 100).strangers == 1.5
 
 
 def test_a_span_within_one_look_is_the_one_before_it() -> None:
