@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import datetime
+import gc
 import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -98,6 +99,8 @@ async def run(pools: list[int], rate: float, seconds: float, hot: int) -> list[R
         for waiting in pools:
             town = Town(under.edges, f"town-{waiting}")
             await town.fill(waiting)
+            gc.collect()
+            gc.freeze()  # the pauses of the generator's own memory are not what is measured
             await town.open_loop(rate, 1)  # to warm up
             await under.measure(
                 f"{rate:.0f}/s, {waiting:,} wait", lambda town=town: town.open_loop(rate, seconds)

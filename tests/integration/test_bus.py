@@ -104,6 +104,30 @@ async def test_nothing_is_heard_after_unsubscribing(bus: Bus) -> None:
     assert heard == []
 
 
+async def test_when_one_of_a_queue_group_drains_its_subscription_none_is_lost(
+    nats_server: NatsServer,
+) -> None:
+    async with connected(nats_server) as one, connected(nats_server) as two, connected(nats_server) as sender:
+        heard: list[list[int]] = [[], []]
+        first = await one.subscribe("here", lambda _, __, data, ___: heard[0].append(int(data)), "queue")
+        await two.subscribe("here", lambda _, __, data, ___: heard[1].append(int(data)), "queue")
+        await asyncio.gather(one.client.flush(), two.client.flush())
+        draining = None
+        for number in range(20_000):
+            sender.publish("here", b"%d" % number)
+            if number % 500 == 0:
+                await asyncio.sleep(0)
+            if number == 5000:
+                draining = asyncio.create_task(one.drain(first))
+        await sender.client.flush()
+        assert draining is not None
+        await draining
+        await eventually(lambda: sum(map(len, heard)) == 20_000, what="all of them")
+        assert sorted(heard[0] + heard[1]) == list(range(20_000))
+        assert heard[0], "both had a share"
+        assert heard[1][-1] == 19_999
+
+
 async def test_a_request_that_nobody_answers_or_that_finds_no_server_is_a_timeout(
     bus: Bus, nats_server: NatsServer
 ) -> None:

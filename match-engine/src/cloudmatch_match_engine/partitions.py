@@ -70,19 +70,14 @@ class Partitions:
         await self._bus.unsubscribe(beats)
         self._say(leaving=True)
         await asyncio.sleep(OVERLAP)
-        await self._bus.unsubscribe(fallback)
-        for partition in list(self._serving):
-            await self._give_up(partition)
+        serving = [subscription for each in self._serving.values() for subscription in each]
+        await self._bus.drain(fallback, *serving)
 
     async def _serve(self, partition: int) -> None:
         self._serving[partition] = [
             await self._bus.subscribe(subjects.every_up_of(partition), self._on_frames, subjects.QUEUE),
             await self._bus.subscribe(subjects.every_match_of(partition), self._on_request, subjects.QUEUE),
         ]
-
-    async def _give_up(self, partition: int) -> None:
-        for subscription in self._serving.pop(partition):
-            await self._bus.unsubscribe(subscription)
 
     def _say(self, *, leaving: bool) -> None:
         beat = Heartbeat(role=ROLE, name=self._name, leaving=leaving)
@@ -129,13 +124,13 @@ class Partitions:
             for partition in mine - self._serving.keys():
                 await self._serve(partition)
             if requests is not None:
-                await self._bus.unsubscribe(requests)
+                await self._bus.drain(requests)
                 requests = None
             lost = self._serving.keys() - mine
             if lost:
                 await asyncio.sleep(OVERLAP)
-                for partition in lost - self._mine:
-                    await self._give_up(partition)
+                given_up = [self._serving.pop(partition) for partition in lost - self._mine]
+                await self._bus.drain(*(subscription for each in given_up for subscription in each))
             _owned.set(len(self._serving))
             _rebalances.inc()
             log.info(

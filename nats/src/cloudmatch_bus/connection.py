@@ -26,6 +26,7 @@ log = logging.getLogger("bus")
 Headers = dict[str, str] | None
 Handler = Callable[[str, str, bytes, Headers], None]  # subject, reply, payload, headers
 
+DRAIN = 1.0  # s for the server's word that a subscription has ended
 PENDING_LIMIT = 8 * 1024 * 1024  # bytes that wait for the socket, at most; beyond it publish refuses
 
 _errors = Counter("cloudmatch_bus_errors", "Errors that the NATS client reported", ["kind"])
@@ -113,6 +114,19 @@ class Bus:
         """End a subscription of `subscribe`."""
         self._handlers.pop(subscription._id, None)
         await subscription.unsubscribe()
+
+    async def drain(self, *subscriptions: Subscription) -> None:
+        """End subscriptions of `subscribe`, but handle what the server has sent by then.
+
+        While the connection is away nothing is ended: after it they stand as before.
+        """
+
+        async def end(subscription: Subscription) -> None:
+            with contextlib.suppress(NatsError, TimeoutError):
+                await asyncio.wait_for(subscription.drain(), DRAIN)  # type: ignore[no-untyped-call]  # nats-py gives it no types
+                self._handlers.pop(subscription._id, None)
+
+        await asyncio.gather(*map(end, subscriptions))
 
     async def request(self, subject: str, payload: bytes, timeout: float = 2.0) -> bytes:
         """Ask and wait for the answer.
