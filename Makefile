@@ -44,7 +44,7 @@ test-kills: setup ## Kill journal and bridge under load, stop RabbitMQ for long 
 
 test-kafka: setup ## Run the tests of analytics on a real Kafka; needs Java and Maven [ARGS='-k two_share']
 	@mvn -q -B -f tests/kafka/pom.xml dependency:copy-dependencies -DoutputDirectory='$(CURDIR)/.run/kafka'
-	@$(BIN)/pytest --kafka tests/integration/test_analytics.py tests/e2e $(ARGS)
+	@$(BIN)/pytest --kafka tests/integration/test_analytics.py tests/integration/test_analytics_faults.py tests/e2e $(ARGS)
 
 test-pairing-faults: setup ## Kill workers and NATS leaders while devices arrive in bursts [ARGS='--seeds 20 --devices 2000']
 	@PYTHONPATH=tests:deploy/local $(BIN)/python -m faults.pairing_main $(ARGS)

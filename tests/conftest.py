@@ -20,6 +20,7 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("house")
 
 SERVERS = {"nats_server", "rabbitmq", "own_rabbitmq", "amqp_url", "kafka_broker", "start"}
+SERVERS |= {"shared_amqp_url", "shared_kafka_broker"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -90,10 +91,9 @@ def amqp_url(rabbitmq: harness.RabbitMQ) -> str:
     return rabbitmq.url
 
 
-@pytest.fixture
-def kafka_broker(request: pytest.FixtureRequest) -> Iterator[harness.KafkaBroker | harness.Kafka]:
-    """The Kafka-protocol broker, or with ``--kafka`` a real Kafka, for this test."""
-    if not request.config.getoption("--kafka"):
+@contextlib.contextmanager
+def _kafka(config: pytest.Config) -> Iterator[harness.KafkaBroker | harness.Kafka]:
+    if not config.getoption("--kafka"):
         with harness.kafka_broker() as broker:
             yield broker
         return
@@ -103,6 +103,29 @@ def kafka_broker(request: pytest.FixtureRequest) -> Iterator[harness.KafkaBroker
         except harness.ServerMissingError as missing:
             pytest.skip(str(missing))
         yield server
+
+
+@pytest.fixture
+def kafka_broker(request: pytest.FixtureRequest) -> Iterator[harness.KafkaBroker | harness.Kafka]:
+    """The Kafka-protocol broker, or with ``--kafka`` a real Kafka, for this test."""
+    with _kafka(request.config) as broker:
+        yield broker
+
+
+@pytest.fixture(scope="module")
+def shared_kafka_broker(request: pytest.FixtureRequest) -> Iterator[harness.KafkaBroker | harness.Kafka]:
+    """The same for all tests of a module."""
+    with _kafka(request.config) as broker:
+        yield broker
+
+
+@pytest.fixture(scope="module")
+def shared_amqp_url(rabbitmq: harness.RabbitMQ) -> Iterator[str]:
+    """URL of a virtual host of the RabbitMQ node, for all tests of a module."""
+    rabbitmq.control("add_vhost", "shared")
+    rabbitmq.control("set_permissions", "-p", "shared", "guest", ".*", ".*", ".*")
+    yield f"{rabbitmq.url}shared"
+    rabbitmq.control("delete_vhost", "shared")
 
 
 @pytest.fixture

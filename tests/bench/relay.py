@@ -31,6 +31,7 @@ class Stack(NamedTuple):
 
     ports: tuple[int, int]
     pids: dict[str, int]
+    bus: str  # URL of the NATS server
 
 
 @contextlib.contextmanager
@@ -50,7 +51,7 @@ def stack() -> Iterator[Stack]:
             "worker": worker.process.pid,
             "edge-b": b.process.pid,
         }
-        yield Stack(ports, pids)
+        yield Stack(ports, pids, nats.url)
 
 
 def processor() -> str:

@@ -24,7 +24,7 @@ Environment variables ``CLOUDMATCH_*`` of the shell do not reach what is started
 """
 
 from harness.kafka import Kafka, kafka
-from harness.processes import BIN, Process, alive, environment, free_port
+from harness.processes import BIN, Process, alive, children, environment, free_port
 from harness.servers import (
     KafkaBroker,
     NatsCluster,
@@ -36,7 +36,7 @@ from harness.servers import (
     nats_server,
     rabbitmq,
 )
-from harness.services import Service, service
+from harness.services import Service, service, source_of
 from harness.waiting import eventually, eventually_sync
 
 __all__ = [
@@ -50,6 +50,7 @@ __all__ = [
     "ServerMissingError",
     "Service",
     "alive",
+    "children",
     "environment",
     "eventually",
     "eventually_sync",
@@ -60,4 +61,5 @@ __all__ = [
     "nats_server",
     "rabbitmq",
     "service",
+    "source_of",
 ]

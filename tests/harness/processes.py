@@ -1,5 +1,6 @@
 """One child process: its log in a file, its end by its own pid."""
 
+import contextlib
 import os
 import random
 import re
@@ -50,6 +51,17 @@ def alive(folder: Path) -> dict[int, str]:
                     found[int(entry.name)] = (entry / "cmdline").read_text().replace("\0", " ")
             except OSError:  # it has ended, or is another user's
                 continue
+    return found
+
+
+def children(pid: int) -> dict[int, str]:
+    """Give pid and command line of every process that a process has started and that still runs."""
+    found = {}
+    with contextlib.suppress(OSError):  # it has ended, or the child has
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            for child in map(int, (thread / "children").read_text().split()):
+                if command := Path(f"/proc/{child}/cmdline").read_text().replace("\0", " "):
+                    found[child] = command
     return found
 
 

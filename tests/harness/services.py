@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.processes import BIN, Process, environment
+from harness.processes import BIN, Process, children, environment
 from harness.waiting import eventually_sync
 
 LISTENS = r"listens at (http://\S+:\d+)"
@@ -110,6 +110,12 @@ class Service:
         assert TRACEBACK not in logs, f"{self.name} logged a traceback\n{logs[-8000:]}"
         code = self.process.returncode
         assert code is None or code in (0, -9, -15), f"{self.name} ended\n{self.process.tail()}"
+
+
+def source_of(analytics: Service) -> int | None:
+    """Give the pid of analytics' process that takes sizes from RabbitMQ; None while there is none."""
+    commands = children(analytics.process.pid).items()
+    return next((pid for pid, command in commands if "spawn_main" in command), None)
 
 
 @contextlib.contextmanager

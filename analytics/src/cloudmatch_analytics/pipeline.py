@@ -20,7 +20,7 @@ from quixstreams.models import Topic
 from quixstreams.sinks.base import BaseSink
 from quixstreams.sources.base import SourceException
 from quixstreams.state.metadata import METADATA_CF_NAME
-from quixstreams.state.rocksdb import RocksDBStorePartition
+from quixstreams.state.rocksdb import RocksDBOptions, RocksDBStorePartition
 from quixstreams.state.rocksdb.metadata import CHANGELOG_OFFSET_KEY
 
 from cloudmatch_analytics import records, topics
@@ -31,6 +31,7 @@ from cloudmatch_bus.settings import KafkaSettings
 
 REMEMBERED = timedelta(hours=1)  # event time after its arrival for which a size is known again
 COMMIT = 0.25  # s between two commits
+MIB = 1024 * 1024  # RocksDB holds 64 of them and more for each store and partition, if it is let
 
 COUNTED = Counter("cloudmatch_analytics_counted", "Sizes counted in windows.")
 DUPLICATES = Counter("cloudmatch_analytics_duplicates", "Sizes that came again and were left out.")
@@ -175,6 +176,7 @@ def pipeline(kafka: KafkaSettings, group: str, instance: str, state: Path) -> Pi
         consumer_group=group,
         auto_offset_reset="earliest",
         state_dir=state,
+        rocksdb_options=RocksDBOptions(write_buffer_size=MIB, block_cache_size=8 * MIB),
         commit_interval=COMMIT,
         consumer_poll_timeout=0.1,
         processing_guarantee="at-least-once" if kafka.embedded else "exactly-once",

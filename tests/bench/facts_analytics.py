@@ -1,0 +1,150 @@
+"""How many sizes analytics counts, what each costs, and what the relay feels of all who count."""
+
+import contextlib
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import median
+
+import aio_pika
+from rich.progress import Progress
+
+from bench import generator
+from bench.facts import Row
+from bench.load_facts import DEVICES, EVERY, watch
+from bench.relay import Stack, stack, valid
+from bench.shapes import parse
+from cloudmatch_bus import amqp
+from harness import eventually, kafka_broker, rabbitmq, service, source_of
+
+SIZES, QUICK = 200_000, 20_000
+GOAL = 10_000  # sizes/s
+EDGE = 0.1  # of the sizes: what is left out at the beginning
+GROWTH = 16  # MiB by which memory may grow from then on
+SPREAD = 20_000  # ms over which the sizes' times are spread
+RELAY = parse("50x8:64")
+REPETITIONS, SECONDS = 5, 4.0
+RATIO = 0.97
+
+
+async def measure(progress: Progress, quick: bool) -> list[Row]:
+    """Let analytics count a queue full of sizes; then load a relay with and without stopped counters."""
+    return [*await _count(progress, quick), *_relay(progress, quick)]
+
+
+async def _count(progress: Progress, quick: bool) -> list[Row]:
+    total = QUICK if quick else SIZES
+    task = progress.add_task("analytics: filling RabbitMQ", total=total)
+    with rabbitmq() as node, kafka_broker() as kafka:
+        await _fill(node.url, total, lambda done: progress.update(task, completed=done))
+        progress.reset(task, total=total, description="analytics: sizes")
+        settings = {"CLOUDMATCH_AMQP_URL": node.url, **kafka.settings}
+        with service("analytics", settings, ready=False) as analytics:
+            source = await eventually(lambda: source_of(analytics), 30, "the source")
+            assert source
+            pids = {
+                "source": source,
+                "analytics": analytics.process.pid,
+                "analytics-broker": kafka.process.pid,
+                "rabbitmq": node.process.pid,
+            }
+            metric = "cloudmatch_analytics_counted_total"
+            looks = await watch(analytics, metric, total, pids, progress, task)
+
+            def summed() -> bool:
+                windows = analytics.get_json("/windows?size=10s&last=100")
+                return sum(window["messages"] for window in windows) == total
+
+            await eventually(summed, 30, "all sizes in closed windows")
+    span = looks.span(EDGE * total, total)
+    grown = {n: span.end.uses[n].memory - span.begin.uses[n].memory for n in ("source", "analytics")}
+    return [
+        Row(
+            "analytics",
+            "counted in windows",
+            span.rate,
+            "sizes/s",
+            f"≥ {GOAL:,}",
+            None if quick else span.rate >= GOAL,
+        ),
+        *(Row("analytics", f"CPU of {name}", span.cpu_us(name), "µs/size") for name in pids),
+        Row("analytics", "other processes meanwhile", span.strangers, "cores"),
+        *(Row("analytics", f"memory of {n}", span.end.uses[n].memory, "MiB") for n in grown),
+        *(
+            Row("analytics", f"growth of {n} meanwhile", mib, "MiB", f"≤ {GROWTH}", mib <= GROWTH)
+            for n, mib in grown.items()
+        ),
+    ]
+
+
+async def _fill(url: str, total: int, done: Callable[[int], None]) -> None:
+    """Publish sizes of `DEVICES` devices; return once RabbitMQ has them all."""
+    begin = time.time_ns() // 1_000_000 - SPREAD
+    async with await aio_pika.connect(url) as connection:
+        channel = await connection.channel(publisher_confirms=False)
+        await amqp.declare(channel, "classic")
+        under = await channel.get_underlay_channel()
+        for number in range(total):
+            sender, at = f"device-{number % DEVICES}", begin + number * SPREAD // total
+            message = aio_pika.Message(
+                b"64",
+                message_id=f"{number}.0",
+                timestamp=at / 1000,
+                delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+                headers={"app": "bench", "from": sender, "to": "x", "match": 7, "at": at},
+            )
+            await under.basic_publish(
+                b"64",
+                exchange=amqp.EXCHANGE,
+                routing_key=amqp.routing_key("bench", sender),
+                properties=message.properties,
+                wait=number % 100 == 0,  # for the socket, now and then
+            )
+            if number % EVERY == 0:
+                done(number)
+
+        async def kept() -> bool:
+            queue = await channel.declare_queue(amqp.QUEUE, passive=True)
+            return queue.declaration_result.message_count == total
+
+        await eventually(kept, 60, "RabbitMQ having all sizes")
+
+
+@contextlib.contextmanager
+def _stopped(bus: str) -> Iterator[None]:
+    """Run all who count, connected and then stopped dead (SIGSTOP), RabbitMQ gone."""
+    with contextlib.ExitStack() as running:
+        node, kafka = running.enter_context(rabbitmq()), running.enter_context(kafka_broker())
+        settings = {"CLOUDMATCH_NATS_URL": bus, "CLOUDMATCH_AMQP_URL": node.url, **kafka.settings}
+        names = ("journal", "bridge-rabbit", "analytics")
+        counters = [running.enter_context(service(name, settings, deadline=40)) for name in names]
+        for counter in counters:
+            counter.process.signal(signal.SIGSTOP)
+        node.kill()
+        yield
+        for counter in counters:
+            counter.kill()
+
+
+def _relay(progress: Progress, quick: bool) -> list[Row]:
+    """Load two relays in alternation: one that nobody reads the facts of, one whose readers are stopped."""
+    repetitions, seconds = (1, 1.5) if quick else (REPETITIONS, SECONDS)
+    task = progress.add_task("relay beside stopped counters", total=2 * repetitions)
+    with tempfile.TemporaryDirectory() as build, stack() as alone, stack() as beside, _stopped(beside.bus):
+        program = generator.build(Path(build))
+
+        def rate(of: Stack, app: str) -> float:
+            run = generator.run(program, of.ports, of.pids, RELAY.options, app=app, warmup=1, seconds=seconds)
+            progress.advance(task)
+            return valid(RELAY, run).payloads_per_second
+
+        rates = [(rate(alone, f"alone-{i}"), rate(beside, f"beside-{i}")) for i in range(repetitions)]
+    ratio = median(stopped / free for free, stopped in rates)
+    met = None if quick else ratio >= RATIO
+    return [
+        Row("analytics", f"relay {RELAY}, nobody counting", median(r for r, _ in rates), "payloads/s"),
+        Row("analytics", "the same beside stopped counters", median(r for _, r in rates), "payloads/s"),
+        Row("analytics", "the one over the other, median", ratio, "×", f"≥ {RATIO}", met),
+    ]

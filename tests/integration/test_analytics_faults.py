@@ -1,0 +1,216 @@
+"""Analytics keeps its sums through whatever dies, with real parts."""
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+
+import harness
+from harness import children, eventually, source_of
+from harness.analytics import Publisher, publishing, sums
+
+CLOSES = 30  # s after which a 10 s window that has not closed never will
+
+
+@pytest.fixture
+async def publisher(amqp_url) -> AsyncIterator[Publisher]:
+    async with publishing(amqp_url) as made:
+        yield made
+
+
+@pytest.fixture
+def analytics(kafka_broker, amqp_url, publisher, start):
+    """Analytics, ready."""
+    return start("analytics", settings(amqp_url, kafka_broker), deadline=60)
+
+
+def settings(amqp_url, broker):
+    return {"CLOUDMATCH_AMQP_URL": amqp_url, **broker.settings}
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+async def test_a_restart_loses_nothing_and_counts_nothing_twice(analytics, publisher):
+    for ago in range(100):
+        await publisher.size(1, ago=ago)
+    await eventually(lambda: analytics.metric("cloudmatch_analytics_counted_total") == 100, 20)
+    own = children(analytics.process.pid)
+    assert len(own) == 2  # the source, and Python's keeper of shared things
+    await asyncio.to_thread(analytics.terminate)
+    assert analytics.process.returncode == 0
+    await eventually(lambda: not [pid for pid in own if alive(pid)], 10)  # Python's keeper sees it last
+
+    for ago in range(200, 100, -1):  # a backlog: older than what was, newest last
+        await publisher.size(1, ago=ago)
+    await asyncio.to_thread(analytics.restart, deadline=60)
+    await eventually(lambda: sums(analytics) == (200, 200), CLOSES)
+
+
+@contextlib.asynccontextmanager
+async def flow(publisher, rate=300):
+    """Publish sizes all the time, some of them twice; gives the bytes and messages so far."""
+    sent = [0, 0]
+    over = asyncio.Event()
+
+    async def publish():
+        while not over.is_set():
+            number = sent[1]
+            at = await publisher.size(number % 90, sender=f"d{number % 7}", message_id=f"{number}.0")
+            if number % 50 == 0:
+                await publisher.size(number % 90, sender=f"d{number % 7}", message_id=f"{number}.0", at=at)
+            sent[0] += number % 90
+            sent[1] += 1
+            await asyncio.sleep(1 / rate)
+
+    task = asyncio.create_task(publish())
+    try:
+        yield sent
+    finally:
+        over.set()
+        await task
+
+
+async def agree(service, sent):
+    """Return once the sums are what was sent; the failure says how they differ."""
+    try:
+        await eventually(lambda: sums(service) == tuple(sent), CLOSES)
+    except AssertionError as error:
+        error.add_note(f"sent {sent}, sums {sums(service)}")
+        raise
+
+
+async def counts(service):
+    """Return once the service counts sizes (again)."""
+    before = service.metric("cloudmatch_analytics_counted_total")
+    await eventually(lambda: service.metric("cloudmatch_analytics_counted_total") > before + 20, 30)
+
+
+async def test_sums_are_exact_after_sigkill_of_the_source_and_of_all_at_any_moment(analytics, publisher):
+    chance = random.Random(2019)  # noqa: S311 # no secret
+    async with flow(publisher) as sent:
+        for victims in ("source", "both"):
+            await counts(analytics)
+            await asyncio.sleep(chance.random() / 2)  # any moment between two commits
+            own = source_of(analytics)
+            assert own
+            os.kill(own, signal.SIGKILL)
+            if victims == "both":
+                analytics.kill()
+                await eventually(lambda own=own: not alive(own), 10)  # nobody told the source
+                await asyncio.to_thread(analytics.restart, deadline=60)
+            else:
+                await eventually(lambda own=own: source_of(analytics) not in (None, own), 20)
+        await counts(analytics)
+    await agree(analytics, sent)
+    apart = [sums(analytics, f"app=demo&device=d{i}") for i in range(7)]
+    assert [sum(of) for of in zip(*apart, strict=True)] == sent
+
+
+async def test_two_share_the_work_and_each_answers_for_all(
+    kafka_broker, amqp_url, publisher, start, analytics
+):
+    second = start("analytics", settings(amqp_url, kafka_broker), deadline=60)
+    both = (analytics, second)
+    async with flow(publisher) as sent:
+        await asyncio.gather(*map(counts, both))
+        analytics.kill()
+        await counts(second)
+        await asyncio.to_thread(analytics.restart, deadline=60)
+        await asyncio.gather(*map(counts, both))
+    for each in both:
+        await agree(each, sent)
+    query = "/windows?last=1000&app=demo&device=d3"
+    shown = [{w["start"]: w["bytes"] for w in each.get_json(query) if w["messages"]} for each in both]
+    assert shown[0] == shown[1]
+
+
+async def test_a_lost_folder_comes_back_from_what_the_broker_holds(analytics, publisher):
+    for ago in range(60, 65):
+        await publisher.size(10, ago=ago)
+    at = await publisher.size(10, ago=30, message_id="7.0")
+    await eventually(lambda: sums(analytics) == (60, 6), 20)
+    before = analytics.get_json("/windows?last=3")
+    await asyncio.to_thread(analytics.terminate)
+    shutil.rmtree(analytics.folder / "run")
+    await publisher.size(10, message_id="7.0", at=at)  # again: it is still known
+    await publisher.size(1, ago=20)
+    await asyncio.to_thread(analytics.restart, deadline=60)
+    await eventually(lambda: sums(analytics) == (61, 7), 20)
+    assert before[0] in analytics.get_json("/windows?last=1000")
+
+
+async def test_readiness_says_when_rabbitmq_is_away_and_when_it_is_back(kafka_broker, start):
+    with harness.rabbitmq() as rabbitmq:
+        analytics = start("analytics", settings(rabbitmq.url, kafka_broker))
+        await asyncio.to_thread(rabbitmq.kill)
+        _, text = await eventually(lambda: (a := analytics.get("/system/readiness"))[0] == 503 and a, 20)
+        assert "RabbitMQ is away" in json.loads(text)["reasons"]["source"]
+        await asyncio.to_thread(rabbitmq.restart)
+        await asyncio.to_thread(analytics.wait_ready)
+        analytics.terminate()
+
+
+def committed(bootstrap):
+    """How many records analytics has committed; ticks let it grow all the time."""
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "analytics", "log_level": 0})
+    places = consumer.committed([TopicPartition("cloudmatch.bytes", p) for p in range(4)], 5)
+    consumer.close()
+    return sum(max(0, place.offset) for place in places)
+
+
+@pytest.fixture
+def embedded(request):
+    """Skips what is about the embedded broker where there is a real Kafka."""
+    if request.config.getoption("--kafka"):
+        pytest.skip("is about the embedded broker")
+
+
+async def test_a_new_broker_in_place_of_the_old_goes_on_counting(
+    embedded, amqp_url, publisher, start, tmp_path, request
+):
+    port = str(harness.free_port())
+
+    def begin():
+        command = [harness.processes.BIN / "analytics-broker"]
+        made = harness.Process("broker", command, {"CLOUDMATCH_KAFKA_PORT": port}, tmp_path)
+        made.wait_line(rf"listens at tcp://127.0.0.1:{port}")
+        return made
+
+    broker = begin()
+    request.addfinalizer(lambda: broker.terminate())
+    analytics = start("analytics", {"CLOUDMATCH_AMQP_URL": amqp_url, "CLOUDMATCH_KAFKA_PORT": port})
+    await publisher.size(4, ago=60)
+    await eventually(lambda: sums(analytics) == (4, 1), 20)
+    shown = committed(f"127.0.0.1:{port}")
+    await eventually(lambda: committed(f"127.0.0.1:{port}") > shown, 10)  # the size is in what was shown
+    broker.kill()
+    await publisher.size(5, ago=60)
+    tmp_path.joinpath("broker.log").unlink()
+    broker = begin()
+    await publisher.size(6, ago=60)
+    await eventually(lambda: sums(analytics) == (15, 3), 30)
+    analytics.terminate()
+    broker.signal(signal.SIGTERM)
+    assert broker.wait(10) == 0
+
+
+async def test_sigterm_ends_it_at_once_while_there_is_no_broker(embedded, amqp_url, start):
+    nowhere = {"CLOUDMATCH_AMQP_URL": amqp_url, "CLOUDMATCH_KAFKA_PORT": str(harness.free_port())}
+    analytics = start("analytics", nowhere, ready=False)
+    _, text = await eventually(lambda: (a := analytics.get("/system/readiness"))[0] == 503 and a, 20)
+    assert "broker" in json.loads(text)["reasons"]["pipeline"]
+    analytics.terminate()
+    assert analytics.process.returncode == 0
