@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import re
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -18,6 +20,7 @@ Start = Callable[..., Service]
 Fault = Callable[[cloudmatch.Device, cloudmatch.Device], Awaitable[None]]
 
 pytestmark = pytest.mark.servers
+ROOT = Path(__file__).parents[2]
 RATE = 500  # payloads per s, each way
 SECONDS = 3  # of traffic around a fault
 
@@ -117,6 +120,16 @@ async def test_two_devices_are_matched_talk_and_part(edges: list[Service]) -> No
             assert (await a.matched()).id == "c"
             a.unmatch()
             assert (await heard(c.events(), cloudmatch.PeerLeft)).reason == "unmatched"
+
+
+async def test_the_first_program_of_the_readme_runs(
+    edges: list[Service], capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (ROOT / "edge/clients/python/README.md").read_text(encoding="utf-8")
+    program = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)[0]
+    program = program.replace("http://127.0.0.1:8080", edges[0].url)
+    await asyncio.to_thread(exec, program, {})
+    assert capsys.readouterr().out == "a is matched with b, 679 m away\nb hears ciao\n"
 
 
 async def test_a_device_that_is_wrong_or_replaced_is_told(edges: list[Service]) -> None:

@@ -122,11 +122,11 @@ class Run:
                 for _ in range(count):
                     self.device.take(self.now)
             case {"unmatch": True}:
-                self.device.unmatch()
+                self.device.unmatch(self.now)
             case {"locate": [lat, lon]}:
                 self.device.move(lat, lon)
             case {"leave": True}:
-                self.device.leave()
+                self.device.leave(self.now)
             case {"silence": seconds}:
                 assert seconds == SILENCE
                 self.pass_time(seconds)
@@ -257,7 +257,7 @@ def test_any_frame_is_a_sign_of_life(matched: Conversation) -> None:
 
 
 def test_what_the_server_found_too_much_is_said_again(matched: Conversation) -> None:
-    matched.unmatch()
+    matched.unmatch(1)
     matched.move(3, 4)
     matched.frames()
     hears(matched, 5, {"type": "error", "code": "rate_limited", "detail": "too much"})
@@ -268,7 +268,7 @@ def test_what_the_server_found_too_much_is_said_again(matched: Conversation) -> 
 
 def test_a_device_that_leaves_while_it_has_no_connection_says_so_on_the_next(matched: Conversation) -> None:
     matched.lost(None, 1)
-    matched.leave()
+    matched.leave(1)
     assert matched.closed is None
     matched.connect(2)
     hears(matched, 3, WELCOME)
@@ -280,7 +280,7 @@ def test_a_device_that_leaves_while_it_has_no_connection_says_so_on_the_next(mat
 def test_a_device_that_leaves_before_it_ever_had_a_connection_is_closed() -> None:
     device = Conversation(1, 2)
     device.connect(0)
-    device.leave()
+    device.leave(0)
     assert device.state is State.CLOSED
 
 
@@ -295,12 +295,23 @@ def test_a_payload_larger_than_the_window_travels_alone(matched: Conversation) -
     assert [said["text"] for said in says(matched)] == ["three"]
 
 
+@pytest.mark.parametrize("part", ["leave", "unmatch"])
+def test_what_was_taken_is_acknowledged_before_the_device_parts(matched: Conversation, part: str) -> None:
+    for number in (1, 2):
+        hears(matched, 1, {"type": "message", "from": "b", "n": number, "text": "ciao"})
+        matched.take(1)
+        matched.tick(1)
+    assert says(matched) == [{"type": "ack", "received": 1, "match": 7}]
+    getattr(matched, part)(1)
+    assert says(matched) == [{"type": "ack", "received": 2, "match": 7}, {"type": part}]
+
+
 def test_who_has_no_match_cannot_send_or_leave_it() -> None:
     device = Conversation(1, 2)
     with pytest.raises(NotMatchedError):
         device.send("ciao")
     with pytest.raises(NotMatchedError):
-        device.unmatch()
+        device.unmatch(0)
 
 
 @pytest.mark.parametrize(

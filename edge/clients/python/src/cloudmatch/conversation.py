@@ -201,10 +201,11 @@ class Conversation:
             self._acknowledge(now)
         return data
 
-    def unmatch(self) -> None:
+    def unmatch(self, now: float) -> None:
         """Leave the match and wait for another peer."""
         if self.peer is None:
             raise NotMatchedError("there is no match to leave")
+        self._acknowledge(now, last=True)
         self._abandoned = self.peer.match
         self._fail(self.outbox.clear(), "unmatched")
         self.peer = None
@@ -217,10 +218,11 @@ class Conversation:
         if self._welcomed:
             self._say(type="locate", lat=lat, lon=lon)
 
-    def leave(self) -> None:
+    def leave(self, now: float) -> None:
         """Leave for good; the server closes the connection. Without one, say so on the next."""
         if not self.closed and not self._leaving:
             self._leaving = True
+            self._acknowledge(now, last=True)
             if self._welcomed:
                 self._say(type="leave")
             elif not self._token:
@@ -342,8 +344,8 @@ class Conversation:
             else:
                 self._say(type="message", text=payload.data, ref=payload.ref)
 
-    def _acknowledge(self, now: float) -> None:
-        number = self.inbox.ack(now) if self._in_step and self.peer is not None else None
+    def _acknowledge(self, now: float, last: bool = False) -> None:
+        number = self.inbox.ack(now, last) if self._in_step and self.peer is not None else None
         if number is not None:
             self._say(type="ack", received=number, match=self.inbox.match)
 

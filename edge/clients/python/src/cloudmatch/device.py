@@ -152,7 +152,7 @@ class Device:
         """Leave the match and wait for another peer. What was not delivered fails."""
         self._check()
         self._parted = "unmatched"
-        self._conversation.unmatch()
+        self._conversation.unmatch(self._now())
         self._step()
 
     def move(self, lat: float, lon: float) -> None:
@@ -163,7 +163,7 @@ class Device:
 
     async def leave(self) -> None:
         """Leave for good; the peer hears it at once. What was not delivered fails."""
-        self._conversation.leave()
+        self._conversation.leave(self._now())
         self._step()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._until(lambda: False), LEAVE_TIMEOUT)

@@ -76,9 +76,9 @@ class Inbox:
         """Whether so many payloads were taken that the ack cannot wait."""
         return self._taken - self._acked >= ACK_COUNT
 
-    def ack(self, now: float) -> int | None:
-        """Give the number to acknowledge, if it is time."""
-        if self.ack_due is None or (now < self.ack_due and not self.ack_pressing):
+    def ack(self, now: float, last: bool = False) -> int | None:
+        """Give the number to acknowledge, if it is time, or the last time."""
+        if self.ack_due is None or (now < self.ack_due and not self.ack_pressing and not last):
             return None
         self.ack_due = None
         self._acked_at = now
