@@ -23,6 +23,7 @@ from cloudmatch_bus.messages import (
     decode_request,
     encode,
 )
+from cloudmatch_match_engine.records import closed, resumed
 
 Handler = Callable[[str, str, bytes, Any], None]
 
@@ -33,6 +34,7 @@ class Network:
     def __init__(self, chance: random.Random) -> None:
         self.chance = chance
         self.trouble = True
+        self.forgets = True  # requests and answers are lost, too
         self.pool = Pool(self)
         # (edge, kind of subject) → what hears there
         self.handlers: dict[tuple[str, str], Handler] = {}
@@ -41,7 +43,8 @@ class Network:
         """Take a message on its way, or not."""
         chance, loop = self.chance, asyncio.get_running_loop()
         copies = 1
-        if self.trouble:
+        # Where a connection began is told once: lost, it costs the sizes of a few payloads.
+        if self.trouble and not subject.endswith(f".{subjects.BEGAN}"):
             copies = chance.choices((1, 0, 2), (90, 6, 4))[0]
         for _ in range(copies):
             delay = chance.random() * (0.003 if chance.random() < 0.95 or not self.trouble else 0.4)
@@ -78,7 +81,7 @@ class Bus:
 
     async def request(self, _: str, payload: bytes, timeout: float = 2.0) -> bytes:
         chance = self._network.chance
-        lost = self._network.trouble and chance.random() < 0.2
+        lost = self._network.trouble and self._network.forgets and chance.random() < 0.2
         await asyncio.sleep(chance.random() * 0.004)
         if lost and chance.random() < 0.5:
             raise TimeoutError
@@ -124,7 +127,7 @@ class Pool:
                 return self._seek(request, record)
             case StepAway() if record is not None and record.session == request.session:
                 if record.away is None:
-                    self._records[record.device] = record = replace(record, away=1, closed=True)
+                    self._records[record.device] = record = closed(record, request, 1)
                     self._tell_peer(record, away=True)
                 return self._standing(record)
             case _ if record is None:
@@ -156,8 +159,7 @@ class Pool:
         if record.session < request.session:
             gone = DeviceReplaced(session=record.session, by=request.session, edge=request.edge)
             self._network.carry(subjects.ctl(record.app, record.edge, record.device), encode(gone), "")
-            record = replace(record, prior=record.session, prior_edge=record.edge)
-        record = replace(record, edge=request.edge, session=request.session, away=None, closed=False)
+        record = resumed(record, request)
         self._records[request.device] = record
         self._tell_peer(record, away=False)
         return self._standing(record)

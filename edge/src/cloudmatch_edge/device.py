@@ -145,11 +145,12 @@ class Device:
         self._heard = (0, False)
         # batches of a match that match-engine has not told us of yet
         self._early: list[tuple[subjects.ReplyAddress, bytes]] = []
+        self._wonders = 0  # the highest number of a match that was spoken of
 
     @property
     def puzzled(self) -> bool:
-        """Whether frames came of a match that it knows nothing of."""
-        return bool(self._early)
+        """Whether it was spoken to in a match that it knows nothing of."""
+        return (self._wonders, True) > self._heard
 
     @property
     def unheard(self) -> bool:
@@ -262,6 +263,12 @@ class Device:
         elif len(self._early) < WINDOW_FRAMES:
             # The peer knows of a match that we do not: its news is on the way, or was lost.
             self._early.append((address, payload))
+            self.wonder(address.epoch)
+
+    def wonder(self, number: int) -> None:
+        """Ask about a match, if no news of it comes."""
+        self._wonders = max(self._wonders, number)
+        if self.puzzled:
             self.wire.doubt(self)
 
     def hear_answer(self, answer: AnyAnswer) -> None:
@@ -324,7 +331,7 @@ class Device:
         self.replaced = True
         self.socket.end(REPLACED, "a newer connection has this id")
         if self.match is not None and self.dialect.resumable:
-            self.match.supersede(answer.edge)
+            self.match.supersede(answer.by, answer.edge)
         if self.away:
             self.wire.forget(self)
 

@@ -10,7 +10,7 @@ import h3
 from prometheus_client import Counter
 
 from cloudmatch_bus import subjects
-from cloudmatch_bus.connection import Bus
+from cloudmatch_bus.connection import Bus, NobodyListensError
 from cloudmatch_bus.messages import (
     AnyAnswer,
     AnyRequest,
@@ -31,7 +31,6 @@ COARSE = 1  # H3 resolution of the cell that names who serialises a device's pai
 FAREWELL = 1.0  # s that payloads may still take when their device parts or leaves
 TICK = 0.05  # s between two looks whether they have arrived
 DOUBT = 0.2  # s that news may take before it is asked for
-SKEW = 1.0  # s after its accept within which a connection may claim to be the newest, whatever clocks say
 RETRY_MIN, RETRY_MAX = 0.1, 2.0  # s between two requests
 
 _repeated = Counter("cloudmatch_edge_requests_repeated", "Requests to match-engine that were not answered")
@@ -53,9 +52,18 @@ class Engine:
     Args:
         start: µs since 1970 when this edge started.
         present: whether a device is still this edge's, by this connection.
+        clock: gives µs since 1970.
     """
 
-    def __init__(self, bus: Bus, edge: str, start: int, present: Callable[[Device], bool]) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        edge: str,
+        start: int,
+        present: Callable[[Device], bool],
+        clock: Callable[[], int],
+    ) -> None:
+        self._clock = clock
         self._bus = bus
         self._edge = edge
         self._start = start
@@ -72,15 +80,15 @@ class Engine:
         self._bus.spawn(self._seek(device))
 
     async def _seek(self, device: Device) -> None:
-        accepted = asyncio.get_running_loop().time()
         while True:
             answer = await self._ask(device, self._introduction(device), lambda: self._here(device))
-            late = asyncio.get_running_loop().time() - accepted > SKEW
-            if not isinstance(answer, DeviceReplaced) or not answer.by or late or not device.unheard:
-                break
-            device.session = answer.by + 1  # it came last, but to an edge whose clock is behind
-        if answer is not None and self._here(device):
-            device.hear_answer(answer)
+            if answer is None or not self._here(device):
+                return
+            if not isinstance(answer, DeviceReplaced) or not device.unheard or answer.by <= self._clock():
+                device.hear_answer(answer)
+                return
+            # Replaced by a connection from the future: this one came last, but that edge's clock is ahead.
+            device.session = answer.by + 1
 
     def _here(self, device: Device) -> bool:
         return self._present(device) and not device.away
@@ -156,7 +164,13 @@ class Engine:
 
     async def _step_away(self, device: Device) -> None:
         who = device.who
-        request = StepAway(app=who.app, device=who.id, edge=self._edge, session=device.session)
+        request = StepAway(
+            app=who.app,
+            device=who.id,
+            edge=self._edge,
+            session=device.session,
+            began=device.match is not None and device.match.sender is not None,
+        )
         answer = await self._ask(device, request, lambda: self._present(device))
         if answer is not None and self._present(device):
             device.hear_answer(answer)
@@ -198,6 +212,9 @@ class Engine:
         while wanted():
             try:
                 return decode_answer(await self._bus.request(subject, encode(request)))
+            except NobodyListensError:  # the partition changes hands: soon somebody will
+                _repeated.inc()
+                await asyncio.sleep(RETRY_MIN)
             except TimeoutError:
                 _repeated.inc()
                 await asyncio.sleep(pause)

@@ -8,8 +8,8 @@ how far they are, by `Position`s, questions and answers directly between the two
 - A new end asks the other for its position, and begins where the peer's hands are. The other end sends
   again what the new one lacks. Of two connections the one with the larger session is the newer; acks and
   answers name the session they are meant for, since a device may come back to an edge that held it before.
-- Only the sending end tells sizes, when payloads come into the peer's hands. An end that was superseded
-  asks its successor where that began, and tells the sizes up to there: so each is told once.
+- Only the sending end tells sizes, when payloads come into the peer's hands; `handover` sees to it that
+  of several connections one tells each.
 """
 
 import logging
@@ -22,6 +22,7 @@ from cloudmatch_bus import subjects
 from cloudmatch_bus.frames import split
 from cloudmatch_bus.messages import DevicePaired, PayloadsDelivered, Position, encode
 from cloudmatch_edge.dialect import Send
+from cloudmatch_edge.handover import Handover
 from cloudmatch_edge.hands import Hands
 from cloudmatch_edge.paths import DETOURS, FALLBACK, MAIN
 from cloudmatch_edge.window import RTO, Batch, Receiver, Sender
@@ -68,12 +69,9 @@ class Match:
         self.peer_away = paired.peer_away
         self._refs: deque[tuple[int, str]] = deque()  # (payload's number, what its receipt names)
         self._asked = float("-inf")
-        self._began: int | None = None if received is not None else 0  # number of the first payload sent
-        self._successor = ""  # where a newer connection of the device is asked
-        self._prior = (paired.prior, paired.prior_edge)  # the connection before: session, edge
         who = device.who
-        # reply address of our frames, up to the number
-        self.prefix = self._own(device.wire.name)
+        self.handover = Handover(who.app, who.id, self.number, self.session, device.wire, paired)
+        self.prefix = self.handover.prefix  # reply address of our frames, up to their number
         self._up = {
             MAIN: subjects.up(who.app, who.id),
             FALLBACK: subjects.up_fallback(who.app, who.id),
@@ -95,7 +93,7 @@ class Match:
     def idle(self) -> bool:
         """Whether nothing can become overdue."""
         if self.superseded:
-            return not self._successor
+            return self.handover.done
         if self.over:
             return True
         return self.sender is not None and self.sender.idle and (self.hands is None or self.hands.empty)
@@ -290,11 +288,10 @@ class Match:
     def _ask(self) -> None:
         """Ask the peer how far it is, or, if this connection is superseded, its successor where it began."""
         self._asked = self.device.wire.now()
-        if not self.superseded:
+        if self.superseded:
+            self.handover.ask()
+        else:
             self._tell_position()
-        elif self._successor:
-            question = f"{self._successor}0.{subjects.HANDOVER}"
-            self.device.wire.publish(question, subjects.handover_payload(self.session, self.device.wire.name))
 
     def _tell_position(self, to: int = 0) -> None:
         position = Position(
@@ -313,23 +310,24 @@ class Match:
             return
         if position.session > self.peer_session:
             self.peer_at(position.edge, position.session)
-        if self.sender is None:
-            self._begin(position.taken)
         if position.base is not None and position.base > self.receiver.next:
             self._miss(position.base)
         if not position.to:
             self._tell_position(to=position.session)
             self._restart(position)
+        elif self.sender is None and not self.device.away:  # else match-engine was told that nothing began
+            self._begin(position.taken)
 
     def _begin(self, base: int) -> None:
         """Go on sending: the peer has all before `base`."""
         device = self.device
         self.sender = Sender(base)
-        self._began = base
+        self.handover.begin(base)
         device.say(device.dialect.resumed(self.number, self.peer, self.distance, base))
 
     def _restart(self, position: Position) -> None:
-        assert self.sender is not None
+        if self.sender is None:
+            return
         before = self.sender.taken
         for batch in self.sender.restart(position.next, position.taken, self.device.wire.now()):
             self._resend(batch)
@@ -351,50 +349,24 @@ class Match:
         """Whether the device has a newer connection, which may go on with the match."""
         return self.device.replaced
 
-    def supersede(self, edge: str) -> None:
-        """The device has a newer connection, on `edge` if that is known. Send nothing more; the device says
-        again what the peer does not have."""
-        if edge:
-            self._successor = self._own(edge)
+    def supersede(self, session: int, edge: str) -> None:
+        """The device has a newer connection, known unless `edge` is empty. Send nothing more; the device
+        says again what the peer does not have."""
+        self.handover.supersede(session, edge)
         self.device.wire.busy(self)
         self.device.wire.linger(self)
         self._ask()
 
-    def asked_where_it_began(self, session: int, edge: str) -> None:
-        """An earlier connection, on `edge`, asks up to where it is to tell sizes. The one just before this
-        is answered; what another asks is passed on towards the one that came after it."""
-        prior, prior_edge = self._prior
-        if session < prior:
-            question = subjects.handover_payload(session, edge)
-            self.device.wire.publish(f"{self._own(prior_edge)}0.{subjects.HANDOVER}", question)
-        elif self._began is not None:
-            self.device.wire.publish(
-                f"{self._own(edge)}{self._began}.{subjects.BEGAN}", subjects.began_payload(session, 0)
-            )
-
-    def _own(self, edge: str) -> str:
-        """The beginning of where this very end of the match is spoken to while `edge` has it."""
-        who = self.device.who
-        return subjects.ack_prefix(who.app, edge, who.id, self.number)
-
     def cut_off(self, base: int, since: int) -> None:
         """Payloads before `base`, though not those between the ones told already and `since`, are this
         connection's to tell. What of them it never had, the one before it had."""
-        if not self.superseded:
-            return
-        self._successor = ""
-        if self.sender is None:
-            self._began = base
-            return
-        before = self.sender.taken
-        self.sender.forgo(since)
-        self.sender.acked(base, base, self.device.wire.now())
-        self._progress(before)
-        self._tell_sizes()
-        session, edge = self._prior
-        if edge and (since := max(since, self.sender.seq)) < base:
-            rest = subjects.began_payload(session, since)
-            self.device.wire.publish(f"{self._own(edge)}{base}.{subjects.BEGAN}", rest)
+        if self.sender is not None:
+            before = self.sender.taken
+            self.sender.forgo(since)
+            self.sender.acked(base, base, self.device.wire.now())
+            self._progress(before)
+            self._tell_sizes()
+        self.handover.cut_off(base, since, None if self.sender is None else self.sender.seq)
 
     def end(self) -> None:
         """The match is over for this connection. Acks on their way still count."""

@@ -8,7 +8,7 @@ import msgspec
 from prometheus_client import Gauge
 
 from cloudmatch_bus import subjects
-from cloudmatch_bus.connection import Bus, Headers, no_responders
+from cloudmatch_bus.connection import Bus, Headers
 from cloudmatch_bus.facts import FactPublisher
 from cloudmatch_bus.messages import (
     DeviceConnected,
@@ -16,10 +16,10 @@ from cloudmatch_bus.messages import (
     DeviceReplaced,
     PayloadsDelivered,
     decode_answer,
-    decode_position,
 )
 from cloudmatch_edge.device import REPLACED, Device, Socket
 from cloudmatch_edge.dialect import Dialect
+from cloudmatch_edge.ends import LINGER, Ends
 from cloudmatch_edge.engine import Engine
 from cloudmatch_edge.match import Match
 from cloudmatch_edge.parameters import Parameters
@@ -30,12 +30,10 @@ log = logging.getLogger("relay")
 
 TICK = 0.05  # s between two looks for what is overdue
 STALL = 1.0  # s between two looks after which the process was frozen
-LINGER = 5.0  # s for which acks of a match that is over still count
 FORGET = 10.0  # s beyond its grace for which a device that is away is kept, if nobody says that it expired
 
 _devices = Gauge("cloudmatch_edge_devices", "Devices connected here")
 _away = Gauge("cloudmatch_edge_away", "Devices whose connection here dropped and that may return")
-_matched = Gauge("cloudmatch_edge_matched", "Matches that are listened for here")
 
 
 class Relay:
@@ -49,7 +47,7 @@ class Relay:
         self.pulse = Pulse(bus, name, self._introduce_all)
         self.now = asyncio.get_running_loop().time
         self.publish = bus.publish
-        self._engine = Engine(bus, name, self.pulse.start, self._present)
+        self._engine = Engine(bus, name, self.pulse.start, self._present, self._now_us)
         self.seek, self.part, self.doubt = self._engine.seek, self._engine.part, self._engine.doubt
         self._patience = patience
         self._bus = bus
@@ -57,8 +55,7 @@ class Relay:
         self._loop = asyncio.get_running_loop()
         # subject on which a device hears → its newest connection
         self._devices: dict[str, Device] = {}
-        # beginning of the subjects of its acks → the match, once for each connection that lately had it
-        self._matches: dict[str, list[Match]] = {}
+        self._ends = Ends(bus.publish)
         # matches of which something may become overdue
         self._busy: dict[Match, None] = {}
         # matches that owe acks or sizes
@@ -91,8 +88,7 @@ class Relay:
         self, who: Parameters, socket: Socket, dialect: Dialect, token: str = "", *, resume: bool = False
     ) -> Device:
         """Take a device in: from now on it is in the pool, or goes on where the session `token` is."""
-        self._session = max(self._session + 1, time.time_ns() // 1000)
-        device = Device(who, self._session, socket, self, dialect)
+        device = Device(who, self._new_session(), socket, self, dialect)
         if dialect.resumable:
             device.token, device.grace = token, self.grace
         old = self._devices.get(device.subject)
@@ -118,9 +114,17 @@ class Relay:
         self.seek(device)
         return device
 
+    def _new_session(self) -> int:
+        self._session = max(self._session + 1, self._now_us())
+        return self._session
+
+    @staticmethod
+    def _now_us() -> int:
+        return time.time_ns() // 1000
+
     def renew(self, device: Device) -> None:
         """Enter the pool as a new connection: match-engine has given up the one there was."""
-        self._session = device.session = max(self._session + 1, time.time_ns() // 1000)
+        device.session = self._new_session()
         self.seek(device)
 
     def leave(self, device: Device, code: int) -> None:
@@ -192,42 +196,12 @@ class Relay:
 
     def _on_ack(self, subject: str, _: str, payload: bytes, headers: Headers) -> None:
         address = subjects.parse_reply(subject)
-        matches = None if address is None else self._matches.get(address.prefix)
-        if matches is None or address is None:
+        if address is None or self._ends.hear(address, payload, headers):
             return
-        if no_responders(headers):
-            matches[-1].refused(address.seq)
-        elif address.shape == subjects.ACK:
-            if (ack := subjects.parse_ack(payload)) is not None:
-                taken, session, to = ack
-                for match in matches:
-                    if match.session == to:
-                        match.acked(address.seq, taken, session)
-        else:
-            self._on_move(matches, address, payload)
-
-    @staticmethod
-    def _on_move(matches: list[Match], address: subjects.ReplyAddress, payload: bytes) -> None:
-        """Take what one connection tells another because a device has moved."""
-        if address.shape == subjects.POSITION:
-            try:
-                position = decode_position(payload)
-            except msgspec.DecodeError as error:
-                log.warning("not a position: %s", error)
-                return
-            for match in matches if position.to else matches[-1:]:
-                if position.to in (0, match.session):
-                    match.hear_position(position)
-        elif address.shape == subjects.HANDOVER:
-            if (asker := subjects.parse_handover(payload)) is not None:
-                for match in matches:  # oldest first
-                    if match.session > asker[0]:
-                        match.asked_where_it_began(*asker)
-                        break
-        elif address.shape == subjects.BEGAN and (told := subjects.parse_began(payload)) is not None:
-            for match in matches:
-                if match.session == told[0]:
-                    match.cut_off(address.seq, told[1])
+        # A peer asks about a match that the device has not heard of: its news is on the way, or was lost.
+        device = self._devices.get(subjects.dn_of_ack(address))
+        if device is not None:
+            device.wonder(address.epoch)
 
     # -- what devices ask of the relay
 
@@ -242,18 +216,12 @@ class Relay:
 
     def began(self, match: Match) -> None:
         """Listen for acks of a match."""
-        self._matches.setdefault(match.prefix, []).append(match)
-        _matched.set(len(self._matches))
+        self._ends.add(match)
 
     def ended(self, match: Match) -> None:
         """Listen no more."""
         self._busy.pop(match, None)
-        matches = self._matches.get(match.prefix, [])
-        if match in matches:
-            matches.remove(match)
-        if not matches:
-            self._matches.pop(match.prefix, None)
-        _matched.set(len(self._matches))
+        self._ends.remove(match)
 
     def linger(self, match: Match) -> None:
         """Listen a little longer for acks, then close the match."""

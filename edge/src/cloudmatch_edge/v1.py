@@ -194,8 +194,8 @@ def _frame(message: ToDevice) -> Frame:
 
 
 def frame_limit(max_payload: int) -> int:
-    """The largest frame, in bytes, whose payload may be of `max_payload` bytes: JSON needs room."""
-    return 2 * max_payload + 1024
+    """The largest frame, in bytes, whose payload may be of `max_payload`: JSON may need six for one."""
+    return 6 * max_payload + 1024
 
 
 class V1:

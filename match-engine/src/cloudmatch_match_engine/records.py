@@ -12,6 +12,7 @@ from cloudmatch_bus.messages import (
     DeviceWaiting,
     Request,
     SeekPartner,
+    StepAway,
 )
 
 
@@ -52,9 +53,9 @@ def resumes(record: DeviceRecord, request: SeekPartner) -> bool:
 
 
 def resumed(record: DeviceRecord, request: SeekPartner) -> DeviceRecord:
-    """A newer connection takes the session over, with its match; of two places the newer counts."""
+    """A newer connection takes the session over, with its match. It names the newest place."""
     prior, prior_edge = _behind(record)
-    new = replace(
+    return replace(
         record,
         edge=request.edge,
         session=request.session,
@@ -62,20 +63,30 @@ def resumed(record: DeviceRecord, request: SeekPartner) -> DeviceRecord:
         began=True,
         prior=prior,
         prior_edge=prior_edge,
+        place=request.place,
+        lat=request.lat,
+        lon=request.lon,
         radius=request.radius,
         tag=request.tag,
         grace=request.grace,
         away=None,
         closed=False,
     )
-    if request.place >= record.place:
-        return replace(new, place=request.place, lat=request.lat, lon=request.lon)
-    return new
 
 
 def paired(record: DeviceRecord, peer: DeviceRecord, match: int, metres: float) -> DeviceRecord:
     """Put a device into a match."""
-    return replace(record, match=match, peer=peer.device, distance=metres, met=record.session, former=None)
+    return replace(
+        record,
+        match=match,
+        peer=peer.device,
+        distance=metres,
+        met=record.session,
+        began=True,
+        prior=0,
+        prior_edge="",
+        former=None,
+    )
 
 
 def again(record: DeviceRecord, former: str | None = None) -> DeviceRecord:

@@ -161,6 +161,8 @@ class StepAway(Request, frozen=True, kw_only=True, tag="away"):
     """The connection is not there (any more). Its device may return within its grace; without one it has
     left."""
 
+    began: bool = True  # whether the connection may have sent payloads
+
 
 class LeaveMatch(Request, frozen=True, kw_only=True, tag="unmatch"):
     """End this match; both wait again, but not for each other."""
@@ -204,7 +206,7 @@ class DevicePaired(Answer, frozen=True, kw_only=True, tag="paired"):
     peer_edge: str = ""
     peer_session: int = 0
     peer_away: bool = False
-    prior: int = 0  # the device's connection that had the match before this one; 0: none
+    prior: int = 0  # the device's connection before this one that may have sent payloads; 0: none
     prior_edge: str = ""
 
 
@@ -284,7 +286,8 @@ class DeviceRecord(msgspec.Struct, frozen=True, kw_only=True):
     grace: float = 0.0  # s
     token: str = ""
     met: int = 0  # the session that the match was made with
-    prior: int = 0  # the session that this one has taken over from
+    began: bool = True  # whether this connection may have sent payloads
+    prior: int = 0  # the session before this one that may have sent payloads
     prior_edge: str = ""
     away: int | None = None  # ms since 1970; since when it has no connection
     former: str | None = None  # whom it parted from: not its partner again before it has had another

@@ -90,6 +90,16 @@ def dn_of_ctl(subject: str) -> str:
     return ".".join(parts)
 
 
+def dn_of_ack(address: "ReplyAddress") -> str:
+    """Where the device hears its frames that sent the frames which are acknowledged here."""
+    return f"{ROOT}.{address.app}.dn.{address.edge}.{address.device}"
+
+
+def prefix_at(address: "ReplyAddress", edge: str) -> str:
+    """What `address.prefix` is while another edge (id) holds the device."""
+    return f"{ROOT}.{address.app}.ack.{token(edge)}.{address.device}.{address.epoch}."
+
+
 def app_and_device(subject: str) -> tuple[str, str]:
     """The plain ids of app and device in a subject that ends with the device."""
     parts = subject.split(".")
@@ -163,16 +173,16 @@ def parse_began(payload: bytes) -> tuple[int, int] | None:
         return None
 
 
-def handover_payload(session: int, edge: str) -> bytes:
-    """Say who asks a newer connection where it began: the older one, and the edge that had it."""
-    return f"{session} {token(edge)}".encode()
+def handover_payload(asker: int, edge: str, asked: int) -> bytes:
+    """Say which older connection asks, which edge had it, and which newer one is asked."""
+    return f"{asker} {token(edge)} {asked}".encode()
 
 
-def parse_handover(payload: bytes) -> tuple[int, str] | None:
-    """Read (session, edge) of such a question; None when it is not one."""
+def parse_handover(payload: bytes) -> tuple[int, str, int] | None:
+    """Read (asker, edge, asked) of such a question; None when it is not one."""
     try:
-        session, edge = payload.decode().split()
-        return int(session), untoken(edge)
+        asker, edge, asked = payload.decode().split()
+        return int(asker), untoken(edge), int(asked)
     except ValueError:
         return None
 
