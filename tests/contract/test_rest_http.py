@@ -19,7 +19,6 @@ from websockets.sync.client import connect
 from cloudmatch_analytics.gateway import gateway
 from cloudmatch_analytics.ledger import Ledger as WindowLedger
 from cloudmatch_analytics.settings import AnalyticsSettings
-from cloudmatch_analytics.windows import SIZES
 from cloudmatch_bridge_rabbit.settings import BridgeSettings
 from cloudmatch_bus.health import LIVENESS, METRICS, READINESS, Health
 from cloudmatch_bus.http import application
@@ -105,7 +104,7 @@ def services(tmp_path: Path) -> Iterator[dict[str, Litestar]]:
     publish(MatchMade(app="default", at=1, match=1, device="c", peer="a", distance=111_000))
     over = asyncio.Event()
     over.set()  # streams end after what they have
-    windows = WindowLedger(SIZES, 1, 1000)
+    windows = WindowLedger(1, 1000)
     yield {
         "journal": application("journal", Health(), handlers(store, ledger, publish)),
         "engine": application("match-engine", Health()),

@@ -1,30 +1,39 @@
 """The page with the live chart: what is in the folder `web`, as it is, and nothing from elsewhere."""
 
 from importlib.resources import files
+from pathlib import PurePosixPath
 
 from litestar import Response, get
+from litestar.exceptions import NotFoundException
+from litestar.params import FromPath
 from litestar.types import ControllerRouterHandler
 
-# what there is, by path; uPlot is a copy of the npm package of that name, with its licence beside it
+# what is served; uPlot is a copy from the npm package of that name, with its licence beside it
 FILES = {
-    "/": ("index.html", "text/html; charset=utf-8"),
-    "/web/page.css": ("page.css", "text/css; charset=utf-8"),
-    "/web/page.js": ("page.js", "text/javascript; charset=utf-8"),
-    "/web/uPlot.css": ("vendor/uPlot.min.css", "text/css; charset=utf-8"),
-    "/web/uPlot.js": ("vendor/uPlot.iife.min.js", "text/javascript; charset=utf-8"),
+    "index.html": "text/html; charset=utf-8",
+    "page.css": "text/css; charset=utf-8",
+    "page.js": "text/javascript; charset=utf-8",
+    "vendor/uPlot.min.css": "text/css; charset=utf-8",
+    "vendor/uPlot.iife.min.js": "text/javascript; charset=utf-8",
 }
 
 
 def handlers() -> list[ControllerRouterHandler]:
-    """Make the handlers of all files."""
-    return [_handler(path, name, kind) for path, (name, kind) in FILES.items()]
+    """Make the handlers of the page and of all that it needs."""
+    folder = files(__package__).joinpath("web")
+    contents = {name: folder.joinpath(name).read_bytes() for name in FILES}
 
+    def give(name: str) -> Response[bytes]:
+        if name not in contents:
+            raise NotFoundException(f"there is no {name}")
+        return Response(contents[name], media_type=FILES[name], headers={"Cache-Control": "no-cache"})
 
-def _handler(path: str, name: str, kind: str) -> ControllerRouterHandler:
-    content = files(__package__).joinpath("web", name).read_bytes()
+    @get("/", sync_to_thread=False, include_in_schema=False)
+    def page() -> Response[bytes]:
+        return give("index.html")
 
-    @get(path, media_type=kind, sync_to_thread=False, include_in_schema=False)
-    def give() -> Response[bytes]:
-        return Response(content, media_type=kind, headers={"Cache-Control": "no-cache"})
+    @get("/web/{name:path}", sync_to_thread=False, include_in_schema=False)
+    def part(name: FromPath[PurePosixPath]) -> Response[bytes]:
+        return give(str(name).removeprefix("/"))
 
-    return give
+    return [page, part]

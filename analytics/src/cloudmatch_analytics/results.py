@@ -45,6 +45,7 @@ class Results:
         self._ledger = ledger
         self._archive = archive
         self._stop = threading.Event()
+        self._error: Exception | None = None
         # monotonic time of the last result, s; 0.0: none yet
         self.heard = 0.0
         # rows to save, and the places after which nothing of them is missing
@@ -58,10 +59,12 @@ class Results:
         self._thread.start()
 
     def stop(self) -> None:
-        """End, and save."""
+        """End, and save; raise what ended it before, if something did."""
         self._stop.set()
         if self._thread.ident is not None:
             self._thread.join()
+        if self._error is not None:
+            raise self._error
 
     def _run(self) -> None:
         consumer = Consumer(
@@ -86,8 +89,8 @@ class Results:
                     self._save()
                     saved = time.monotonic()
             self._save()
-        except BaseException:
-            log.exception("results cannot be read")
+        except Exception as error:  # noqa: BLE001 # whatever it is, `stop` raises it in the service's thread
+            self._error = error
             self._failed()
         finally:
             consumer.close()
