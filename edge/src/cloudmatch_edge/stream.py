@@ -11,7 +11,7 @@ What has arrived is cut only as far as the caller has room for payloads; the res
 """
 
 from websockets import frames as library
-from websockets.frames import BINARY, CONT, PONG, TEXT, CloseCode
+from websockets.frames import BINARY, CONT, TEXT, CloseCode
 from websockets.frames import Frame as JudgedFrame
 from websockets.protocol import CLOSED, OPEN
 from websockets.server import ServerProtocol
@@ -43,7 +43,7 @@ def head(text: bool, length: int) -> bytes:
 class Stream:
     """The open side of a connection, after its handshake.
 
-    Call `receive` with what arrived, then `take` for the payloads, then send `output`.
+    Call `receive` with what arrived, then `take` for the payloads; then send what the protocol wants sent.
     """
 
     def __init__(self, protocol: ServerProtocol, max_size: int) -> None:
@@ -53,7 +53,6 @@ class Stream:
         self._need = 2  # bytes that the buffer must have before cutting makes sense
         self._fragments: list[bytes] | None = None  # of a message that is not finished
         self._text = True  # its kind
-        self.pongs = 0  # heard from the other side
 
     @property
     def open(self) -> bool:
@@ -68,10 +67,6 @@ class Stream:
     def receive(self, data: bytes) -> None:
         """Add what arrived."""
         self._buffer = self._buffer + data if self._buffer else data
-
-    def output(self) -> list[bytes]:
-        """Give what the protocol wants sent besides payloads; an empty one ends the connection."""
-        return self._protocol.data_to_send()
 
     def take(self, frames: int, size: int) -> list[Frame]:
         """Cut up to `frames` payloads (and up to `size` bytes, exceeded by the last one only).
@@ -147,8 +142,6 @@ class Stream:
             self._event(event, out)
 
     def _event(self, frame: JudgedFrame, out: list[Frame]) -> None:
-        if frame.opcode is PONG:
-            self.pongs += 1
         if frame.opcode is TEXT or frame.opcode is BINARY:
             self._text = frame.opcode is TEXT
             self._fragments = []

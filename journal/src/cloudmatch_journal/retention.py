@@ -14,11 +14,6 @@ class Retention(NamedTuple):
     days: float = 0.0
     size: int = 0  # bytes
 
-    @property
-    def unlimited(self) -> bool:
-        """Whether everything is kept."""
-        return not (self.days or self.size)
-
     def expired(self, seals: Sequence[Seal], size: int, now: int) -> int:
         """Give how many segments go, of these, oldest first; all that is kept has `size` bytes.
 

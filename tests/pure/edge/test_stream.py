@@ -94,14 +94,15 @@ def by_the_judge(data: bytes) -> tuple[list[Frame], bytes, bool]:
 
 def by_the_stream(chunks: list[bytes], frames: int = PLENTY) -> tuple[list[Frame], bytes, bool]:
     """What the stream makes of bytes that come in these chunks, with room for so many payloads at a time."""
-    stream = Stream(judge(), MAX_SIZE)
+    protocol = judge()
+    stream = Stream(protocol, MAX_SIZE)
     out: list[Frame] = []
     for chunk in chunks:
         stream.receive(chunk)
         while taken := stream.take(frames, PLENTY):
             assert len(taken) <= frames
             out += taken
-    return out, b"".join(stream.output()), stream.open
+    return out, b"".join(protocol.data_to_send()), stream.open
 
 
 def cut(data: bytes, seed: int) -> list[bytes]:
@@ -254,11 +255,12 @@ def test_a_half_frame_is_not_pending() -> None:
 
 
 def test_more_fragments_than_anyone_needs_are_refused() -> None:
-    stream = Stream(judge(), MAX_SIZE)
+    protocol = judge()
+    stream = Stream(protocol, MAX_SIZE)
     stream.receive(frame(1, b"a", fin=False) + frame(0, b"a", fin=False) * FRAGMENTS)
     assert stream.take(PLENTY, PLENTY) == []
     assert not stream.open
-    assert struct.pack("!H", 1008) in b"".join(stream.output())
+    assert struct.pack("!H", 1008) in b"".join(protocol.data_to_send())
 
 
 @given(st.booleans(), st.sampled_from([0, 1, 125, 126, 65535, 65536, 70_000]))
