@@ -108,13 +108,9 @@ class Bucket:
         return headers
 
     async def _last(self, write: Write, headers: dict[str, str]) -> int:
-        try:
-            message = await self._bus.client.request(
-                PREFIX + write.key, self._payload(write), timeout=2, headers=headers
-            )
-        except NatsError as error:
-            raise TimeoutError(f"cannot write {write.key}: {error!r}") from error
-        answer = json.loads(message.data)
+        answer = json.loads(
+            await self._bus.request(PREFIX + write.key, self._payload(write), headers=headers)
+        )
         if refusal := answer.get("error"):
             if refusal.get("err_code") in WRONG_LAST_SEQUENCE:
                 raise ConflictError(write.key)

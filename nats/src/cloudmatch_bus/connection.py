@@ -128,7 +128,9 @@ class Bus:
 
         await asyncio.gather(*map(end, subscriptions))
 
-    async def request(self, subject: str, payload: bytes, timeout: float = 2.0) -> bytes:
+    async def request(
+        self, subject: str, payload: bytes, timeout: float = 2.0, headers: Headers = None
+    ) -> bytes:
         """Ask and wait for the answer.
 
         Raises:
@@ -136,7 +138,7 @@ class Bus:
             TimeoutError: nobody answered in `timeout` seconds, or the connection is away.
         """
         try:
-            return bytes((await self.client.request(subject, payload, timeout=timeout)).data)
+            return bytes((await self.client.request(subject, payload, timeout=timeout, headers=headers)).data)
         except NoRespondersError as error:
             raise NobodyListensError(f"no answer on {subject}: nobody listens") from error
         except NatsError as error:
