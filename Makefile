@@ -10,6 +10,9 @@ OUTAGE ?= 60
 APP ?=
 DEVICE ?=
 ARGS ?=
+ENV ?= local
+TAG ?= local
+CONTAINERS ?= docker
 
 BIN := .venv/bin
 ROOMS := nats edge match-engine journal bridge-rabbit analytics
@@ -17,7 +20,7 @@ SOURCES := $(ROOMS:%=%/src) edge/clients/python/src deploy/local
 LOCAL := exec env PYTHONPATH=deploy/local $(BIN)/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests up test test-faults test-pairing-faults test-kills test-kafka check format bench-relay bench-pairing bench-facts trace queues clean pristine
+.PHONY: help setup setup-tests up test test-faults test-pairing-faults test-kills test-kafka check format bench-relay bench-pairing bench-facts trace queues manifests images image-check deploy undeploy clean pristine
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,6 +78,27 @@ trace: setup ## Show what is said on the bus [DEVICE=a] [APP=demo]
 
 queues: setup ## Show the queues of the local RabbitMQ, their messages and consumers
 	@$(LOCAL) cloudmatch_local.rabbitmq list_queues name messages consumers
+
+manifests: setup ## Render every Kubernetes environment into .run/manifests, and hold them to the rules
+	@mkdir -p .run/manifests
+	@for each in deploy/kustomize/overlays/* deploy/kustomize/scenarios/*; do \
+	  $(BIN)/kubectl kustomize $$each >.run/manifests/$$(basename $$each).yaml || exit 1; done
+	@$(BIN)/pytest -q tests/deploy $(ARGS)
+
+images: ## Build the five images [TAG=local] [CONTAINERS=docker]
+	@for each in $(filter-out nats,$(ROOMS)); do \
+	  $(CONTAINERS) build -f deploy/Dockerfile --build-arg SERVICE=$$each -t cloudmatch/$$each:$(TAG) . || exit 1; done
+
+image-check: setup ## Install each service as its image does, start it from there, ask its probes
+	@$(BIN)/pytest -q tests/deploy/test_images.py --images $(ARGS)
+
+deploy: setup ## Apply an environment to the cluster that kubectl points to, and wait [ENV=local]
+	@$(BIN)/kubectl apply -k deploy/kustomize/overlays/$(ENV)
+	@$(BIN)/kubectl -n cloudmatch$(if $(filter-out production,$(ENV)),-$(ENV)) rollout status \
+	  deployments,statefulsets -l app.kubernetes.io/part-of=cloudmatch --timeout=10m
+
+undeploy: setup ## Remove it again, volumes and all [ENV=local]
+	@$(BIN)/kubectl delete -k deploy/kustomize/overlays/$(ENV)
 
 clean: ## Remove the data of `make up` and all caches
 	@! [ -e .run/lock ] || flock -n .run/lock true || { echo "make up is running: stop it first" >&2; exit 1; }

