@@ -185,7 +185,7 @@ class Relay:
         if device is not None and device.session == answer.session:
             device.hear_answer(answer)
         elif not isinstance(answer, DeviceReplaced):
-            log.info("news on %s for a connection that is gone", subject)
+            log.debug("news on %s for a connection that is gone", subject)
             self._engine.disown(subject, answer.session)
 
     def _on_frames(self, subject: str, reply: str, payload: bytes, _: Headers) -> None:
