@@ -9,12 +9,14 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+import uvloop
 from websockets.asyncio.server import Request, Response, ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 import cloudmatch
+from cloudmatch.inbox import ACK_DELAY
 from cloudmatch.outbox import COUNT
 from harness import eventually
 
@@ -120,6 +122,21 @@ async def test_iterating_gives_the_payloads_and_ends_with_the_device() -> None:
                 leaving = asyncio.create_task(a.leave())
         await leaving
     assert got == ["ciao", b"\x00\xff"]
+
+
+def test_a_device_runs_on_uvloop_whose_handles_know_no_time() -> None:
+    async def talk(it: Server, socket: ServerConnection) -> None:
+        await say(socket, WELCOME, WAITING, MATCHED)
+        await asyncio.sleep(2 * ACK_DELAY)  # then the next ack is due at once
+        for n in (1, 2):
+            await say(socket, {"type": "message", "from": "b", "n": n, "text": f"{n}"})
+        await it.listen(socket)
+
+    async def receive() -> list[str | bytes]:
+        async with server(talk) as it, device(it.url) as a:
+            return [await a.receive() for _ in range(2)]
+
+    assert uvloop.run(receive()) == ["1", "2"]
 
 
 @pytest.mark.parametrize("url", ["", "127.0.0.1:8080", "ftp://x", "http://"])

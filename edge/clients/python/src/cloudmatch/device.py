@@ -50,7 +50,9 @@ class Device:
         self._stay = stay
         self._conversation = Conversation(*position)
         self._line = Line(url, who, token, self._conversation, self._step)
-        self._timer: asyncio.TimerHandle | None = None
+        # uvloop gives a handle without time for what is due at once
+        self._timer: asyncio.Handle | None = None
+        self._timer_at = 0.0
         # of those who wait for any change
         self._waiters: list[asyncio.Future[None]] = []
         self._receipts: dict[Payload, asyncio.Future[None]] = {}
@@ -280,12 +282,13 @@ class Device:
     def _set_timer(self) -> None:
         deadline = self._conversation.deadline
         if self._timer is not None:
-            if deadline is not None and self._timer.when() <= deadline:
+            if deadline is not None and self._timer_at <= deadline:
                 return  # it looks again then
             self._timer.cancel()
             self._timer = None
         if deadline is not None:
             self._timer = asyncio.get_running_loop().call_at(deadline, self._tick)
+            self._timer_at = deadline
 
     def _tick(self) -> None:
         self._timer = None
