@@ -226,15 +226,32 @@ async def test_a_device_that_stays_goes_on_when_it_comes_back(edges: list[Servic
             b._stay = False
 
 
+async def test_nothing_counts_as_received_while_the_device_is_away(edges: list[Service]) -> None:
+    a = device(edges[0].url, "a", stay=True, linger=0)
+    async with device(edges[1].url, "b") as b:
+        async with a:
+            await b.matched()
+            for number in range(COUNT):
+                await b.send(payload(number))
+            await eventually(lambda: len(a._conversation.inbox) == COUNT)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(b.flush(), 2)
+        assert b.pending == COUNT
+        async with a:
+            await asyncio.wait_for(b.flush(), 20)
+            await hear(a, COUNT)
+            a._stay = False
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "drained"])
 async def test_an_edge_that_goes_away_loses_nothing(edges: list[Service], number: signal.Signals) -> None:
     ports = [int(edge.url.rsplit(":", 1)[1]) for edge in edges]
 
     async def go(a: cloudmatch.Device, b: cloudmatch.Device) -> None:
         told = a.events()
-        link.target = ports[1]
+        ports.reverse()
         edges[0].process.signal(number)
         await heard(told, cloudmatch.Resumed)
 
-    async with Link(ports[0]) as link, pair(f"http://127.0.0.1:{link.port}", edges[1].url) as (a, b):
+    async with Link(lambda: ports) as link, pair(f"http://127.0.0.1:{link.port}", edges[1].url) as (a, b):
         await flows_through(a, b, go)

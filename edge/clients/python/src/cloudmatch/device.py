@@ -179,7 +179,10 @@ class Device:
     # -- what it tells
 
     def events(self) -> AsyncIterator[Event]:
-        """Give what happens from now on, until the device is closed."""
+        """Give what happens from now on, until the device is closed.
+
+        Call it before ``async with`` to miss nothing: the first match may be made as soon as it is connected.
+        """
         queue: asyncio.Queue[Event] = asyncio.Queue()
         self._listeners.append(queue.put_nowait)
         return self._told(queue)

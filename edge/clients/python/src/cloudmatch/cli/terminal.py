@@ -66,6 +66,8 @@ class Terminal:
         self._note(f"connected as {self._device.id}", "green")
         if self._person:
             self._note(HELP, "bright_black")
+        if self._device.peer is not None:  # the news came before anybody listened
+            self._matched(self._device.peer)
         watching = asyncio.create_task(self._watch(self._device.events()))
         hearing = asyncio.create_task(self._hear())
         speaking = asyncio.create_task(self._speak())
