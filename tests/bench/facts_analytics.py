@@ -134,10 +134,12 @@ def _relay(progress: Progress, quick: bool) -> list[Row]:
     task = progress.add_task("relay beside stopped counters", total=2 * repetitions)
     with tempfile.TemporaryDirectory() as build, stack() as alone, stack() as beside, _stopped(beside.bus):
         program = generator.build(Path(build))
+        strangers: list[float] = []
 
         def rate(of: Stack, app: str) -> float:
             run = generator.run(program, of.ports, of.pids, RELAY.options, app=app, warmup=1, seconds=seconds)
             progress.advance(task)
+            strangers.append(run.strangers)
             return valid(RELAY, run).payloads_per_second
 
         rates = [(rate(alone, f"alone-{i}"), rate(beside, f"beside-{i}")) for i in range(repetitions)]
@@ -147,4 +149,5 @@ def _relay(progress: Progress, quick: bool) -> list[Row]:
         Row("analytics", f"relay {RELAY}, nobody counting", median(r for r, _ in rates), "payloads/s"),
         Row("analytics", "the same beside stopped counters", median(r for _, r in rates), "payloads/s"),
         Row("analytics", "the one over the other, median", ratio, "×", f"≥ {RATIO}", met),
+        Row("analytics", "other processes meanwhile, at most", max(strangers), "cores"),
     ]
