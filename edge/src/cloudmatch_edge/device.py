@@ -279,9 +279,7 @@ class Device:
                 self._begin(answer)
             case DevicePaired() if self._is_in(answer.match):
                 assert self.match is not None
-                self.match.peer_at(answer.peer_edge, answer.peer_session)
-                if answer.peer_away:
-                    self.match.peer_went(answer.peer_session)
+                self.match.peer_stands(answer)
             case PeerAway() if self._is_in(answer.match):
                 assert self.match is not None
                 self.match.peer_went(answer.peer_session)

@@ -170,7 +170,7 @@ class Match:
                 self._resend(batch)
             if not self.sender.idle and now - self.sender.progress > patience:
                 self.device.socket.end(STUCK, "the peer made no progress")
-        if self.hands is not None and self.hands.presume(now, self.device.audible):
+        if self.hands is not None and not self.device.away and self.hands.presume(now, self.device.audible):
             self._took()
 
     def thaw(self, now: float) -> None:
@@ -274,6 +274,15 @@ class Match:
         if session == self.peer_session and not self.peer_away:
             self.peer_away = True
             self.device.say(self.device.dialect.away(self.peer))
+
+    def peer_stands(self, paired: DevicePaired) -> None:
+        """Learn from news that may be older where the peer is: whoever is away is not back by them."""
+        if paired.peer_session > self.peer_session and not paired.peer_away:
+            self.peer_at(paired.peer_edge, paired.peer_session)
+        elif paired.peer_away:
+            if paired.peer_session > self.peer_session:
+                self._peer_at(paired.peer_edge, paired.peer_session)
+            self.peer_went(paired.peer_session)
 
     def peer_at(self, edge: str, session: int) -> None:
         """The peer's connection `session` is on `edge`."""
