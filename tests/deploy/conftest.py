@@ -7,6 +7,11 @@ import pytest
 from deploy.rendered import ENVIRONMENTS, KUBECTL, Rendered, render
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """An option for what takes long."""
+    parser.addoption("--images", action="store_true", help="install and start each service as its image does")
+
+
 def _need_kubectl() -> None:
     if not KUBECTL.exists():
         missing = "kubectl is not installed: make setup"
