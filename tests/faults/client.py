@@ -150,7 +150,11 @@ async def connect(
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
     loop = asyncio.get_running_loop()
-    await loop.sock_connect(sock, (target.host, target.port))
-    _, client = await loop.create_connection(lambda: Client(url, hear, pong), sock=sock)
+    try:
+        await loop.sock_connect(sock, (target.host, target.port))
+        _, client = await loop.create_connection(lambda: Client(url, hear, pong), sock=sock)
+    except BaseException:  # the caller may lose patience
+        sock.close()
+        raise
     await asyncio.wait_for(client.opened, 10)
     return client
