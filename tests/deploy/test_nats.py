@@ -1,6 +1,7 @@
 """Real NATS servers, started as Kubernetes would: the same configuration, options, variables, probes."""
 
 import contextlib
+import os
 import re
 import shutil
 import signal
@@ -43,7 +44,7 @@ class Node:
         for name, number in pod.ports.items():
             self._there[str(number)] = str(self.ports[name])
         env = {each["name"]: each["value"] for each in self.container["env"] if "value" in each}
-        command = [BIN / "nats-server", *map(self._here, self.container["args"])]
+        command = [BIN / self.container["command"][0], *map(self._here, self.container["args"])]
         self.process = Process(f"nats-{index}", command, env, folder)
 
     def _here(self, text: str) -> str:
@@ -69,9 +70,8 @@ class Node:
     def stop(self) -> None:
         """Do what the kubelet does: the hook, then SIGTERM at once."""
         hook: Object = self.container["lifecycle"]["preStop"]["exec"]
-        subprocess.run(
-            [BIN / "nats-server", *map(self._here, hook["command"][1:])], check=True, capture_output=True
-        )
+        command = [self._here(part) for part in hook["command"]]
+        subprocess.run(command, env={"PATH": f"{BIN}:{os.defpath}"}, check=True, capture_output=True)
         self.process.signal(signal.SIGTERM)
 
 
