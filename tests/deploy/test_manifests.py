@@ -4,6 +4,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
@@ -147,11 +148,11 @@ def test_every_file_of_a_configmap_is_read(rendered: Rendered) -> None:
                 continue
             files = rendered.data("ConfigMap", volume["configMap"]["name"])
             assert files
-            # RabbitMQ reads all *.conf of its folder; others name a file, here or in another file.
+            # An option or variable names the file, or another file of the folder does.
             named = json.dumps([container.get("args"), container.get("env")]) + "".join(files.values())
             for file in files:
-                folder = f'"{mounts[name]}"' in named and file.endswith(".conf")
-                assert folder or f"{mounts[name]}/{file}" in named or f"./{file}" in named, file
+                ways = (f"{mounts[name]}/{file}", f'{mounts[name]}/*{Path(file).suffix}"', f"./{file}")
+                assert any(way in named for way in ways), file
 
 
 def test_secrets_are_made_for_one_machine_only(rendered: Rendered) -> None:
