@@ -43,6 +43,16 @@ class NobodyListensError(TimeoutError):
     """A request found nobody who listens: the server says so at once."""
 
 
+class _Client(Client):
+    """nats-py's client, but a pong may come after who waited for it has given up: there that costs the
+    connection."""
+
+    async def _process_pong(self) -> None:
+        if self._pongs and self._pongs[0].done():
+            self._pongs[0] = asyncio.get_running_loop().create_future()
+        await super()._process_pong()
+
+
 class Bus:
     """A connection to NATS that comes back by itself. Make one with `connect`."""
 
@@ -178,7 +188,7 @@ async def connect(settings: NatsSettings, name: str) -> Bus:
     Args:
         name: the connection's name, as NATS monitoring shows it; the service's.
     """
-    client = Client()
+    client = _Client()
     bus = Bus(client)
     reported = ""
 
