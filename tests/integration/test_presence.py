@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
+import cloudmatch
 from cloudmatch_bus.messages import (
     DeviceGone,
     DevicePaired,
@@ -14,6 +15,9 @@ from cloudmatch_bus.messages import (
     PeerAway,
     PeerReturned,
 )
+from cloudmatch_match_engine.presence import FROZEN
+from cloudmatch_match_engine.sweeps import EVERY
+from faults.link import Link
 from harness import NatsServer, Service
 from harness.edges import Device, FakeEdge, fake_edge
 
@@ -180,3 +184,44 @@ async def test_an_edge_that_says_it_leaves_is_believed(edge: MakeEdge) -> None:
     _, b = await pair(one, two)
     await one.end(leaving=True)
     await b.until(lambda d: d.match is None, 20)
+
+
+async def test_a_worker_that_was_cut_off_gives_up_no_edge(
+    nats_server: NatsServer, start: Callable[..., Service]
+) -> None:
+    async with (
+        Link(nats_server.port) as link,
+        fake_edge(nats_server.url, "one") as one,
+        fake_edge(nats_server.url, "two") as two,
+    ):
+        wired = {"CLOUDMATCH_NATS_URL": f"nats://127.0.0.1:{link.port}"}
+        worker = await asyncio.to_thread(start, "match-engine", wired)
+        a, b = await pair(one, two)
+        link.cut()
+        await asyncio.sleep(FROZEN + 1)
+        link.heal()
+        c = await one.connect("c", lat=1)  # once it is answered, all before is, too
+        await c.until(lambda d: bool(told(d, DeviceWaiting)))
+        await asyncio.sleep(2 * EVERY)
+        assert not told(a, DeviceUnpaired)
+        assert not told(b, DeviceUnpaired)
+        assert worker.metric("cloudmatch_match_engine_released") == 0
+
+
+async def test_an_edge_that_was_cut_off_for_long_has_its_devices_back(
+    nats_server: NatsServer, start: Callable[..., Service]
+) -> None:
+    bus = {"CLOUDMATCH_NATS_URL": nats_server.url}
+    await asyncio.to_thread(start, "match-engine", bus)
+    async with Link(nats_server.port) as link, fake_edge(nats_server.url, "one") as one:
+        cut = {"CLOUDMATCH_NATS_URL": f"nats://127.0.0.1:{link.port}", "CLOUDMATCH_EDGE_NAME": "two"}
+        two = await asyncio.to_thread(start, "edge", cut)
+        a = await one.connect("a", **SESSION)
+        async with cloudmatch.connect(two.url, id="b", app="demo", lat=0, lon=0) as b:
+            await b.matched()
+            await a.until(lambda d: d.match is not None)
+            link.cut()
+            await a.until(lambda d: bool(told(d, PeerAway)), 10)
+            link.heal()
+            await a.until(lambda d: bool(told(d, PeerReturned)), 10)
+            assert b.state == "matched"

@@ -11,24 +11,27 @@ from cloudmatch_bus.messages import Heartbeat, encode
 ROLE = "edge"
 BEAT = 0.5  # s between heartbeats
 STALL = 1.0  # s between two of our own beats after which others may have given us up
+SILENCE = 2.5  # s between two of our beats as the bus brings them, after which the same holds
 
 
 class Pulse:
-    """The heartbeat of an edge. `on_stall` is called after the process was frozen for a while."""
+    """The heartbeat of an edge. `on_stall` is called when the process was frozen or cut off."""
 
     def __init__(self, bus: Bus, name: str, on_stall: Callable[[], Awaitable[None]]) -> None:
         self.start = time.time_ns() // 1000
         self._bus = bus
         self._name = name
         self._on_stall = on_stall
+        self._clock = asyncio.get_running_loop().time
+        self._echoed = self._clock()  # when we last heard ourselves
 
     async def run(self) -> None:
         """Beat until cancelled."""
         await self._bus.subscribe(subjects.probe(self._name), self._on_probe)
-        clock = asyncio.get_running_loop().time
-        last = clock()
+        await self._bus.subscribe(subjects.heartbeat(ROLE, self._name), self._on_echo)
+        last = self._clock()
         while True:
-            now = clock()
+            now = self._clock()
             if now - last > STALL:
                 self._bus.spawn(self._on_stall())
             last = now
@@ -38,6 +41,12 @@ class Pulse:
     def beat(self, *, leaving: bool = False) -> None:
         """Say once that the edge lives, or that it is about to end."""
         self._bus.publish(subjects.heartbeat(ROLE, self._name), self._word(leaving=leaving))
+
+    def _on_echo(self, *_: object) -> None:
+        now = self._clock()
+        if now - self._echoed > SILENCE:
+            self._bus.spawn(self._on_stall())
+        self._echoed = now
 
     def _on_probe(self, _: str, reply: str, __: bytes, ___: Headers) -> None:
         if reply:

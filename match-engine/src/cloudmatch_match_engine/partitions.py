@@ -19,6 +19,7 @@ from cloudmatch_match_engine.ownership import BEAT, Roll
 log = logging.getLogger("partitions")
 
 ROLE = "worker"
+SILENCE = 1.0  # s without our own heartbeat after which we are cut off from NATS, whatever the socket says
 OVERLAP = 0.3  # s for which a partition is still served after it fell to another, who may not serve it yet
 SETTLE = 1.2  # s a new worker listens for others before it takes partitions
 
@@ -45,6 +46,7 @@ class Partitions:
         self._on_loss = on_loss
         self._clock = asyncio.get_running_loop().time
         self._roll = Roll(name, self._clock())
+        self._echoed = self._clock()  # when we last heard ourselves
         self._name = name
         self._serving: dict[int, list[Subscription]] = {}
         # set when the workers believed alive have changed
@@ -55,6 +57,11 @@ class Partitions:
     def owns(self, device: DeviceId) -> bool:
         """Whether what is to be done unasked for a device falls to this worker."""
         return subjects.partition(*device) in self._mine
+
+    @property
+    def in_touch(self) -> bool:
+        """Whether what is said on the bus is heard here: who hears nobody cannot tell who lives."""
+        return self._bus.connected and self._clock() - self._echoed < SILENCE
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop`; then say so, and serve on until the others have taken over."""
@@ -88,6 +95,8 @@ class Partitions:
             beat = decode_heartbeat(payload)
         except msgspec.DecodeError:
             return
+        if beat.name == self._name:
+            self._echoed = self._clock()
         if beat.leaving:
             self._roll.gone(beat.name)
         else:

@@ -34,7 +34,8 @@ _told_again = Counter("cloudmatch_match_engine_told_again", "Matches told of aga
 
 
 class Sweeps:
-    """What one worker does unasked. `clock` gives ms since 1970; `owns` tells what falls to it."""
+    """What one worker does unasked. `clock` gives ms since 1970; `owns` tells what falls to it, `in_touch`
+    whether it hears what is said on the bus."""
 
     def __init__(
         self,
@@ -43,12 +44,14 @@ class Sweeps:
         pairing: Pairing,
         clock: Callable[[], int],
         owns: Callable[[DeviceId], bool],
+        in_touch: Callable[[], bool],
     ) -> None:
         self._bus = bus
         self._roster = roster
         self._pairing = pairing
         self._clock = clock
         self._owns = owns
+        self._in_touch = in_touch
         self._now = asyncio.get_running_loop().time
         self._presence = Presence(self._now())
         self._places = asyncio.Semaphore(AT_ONCE)
@@ -78,9 +81,10 @@ class Sweeps:
     def _look(self) -> None:
         holders = list(self._roster.holders())
         beating = {holder.edge for holder in holders if holder.start}  # the others neither beat nor answer
-        for edge in self._presence.look(beating, self._now(), self._bus.connected):
+        in_touch = self._in_touch()
+        for edge in self._presence.look(beating, self._now(), in_touch):
             self._bus.spawn(self._probe(edge))
-        if not self._bus.connected:
+        if not in_touch:
             return
         dead = [holder for holder in holders if self._presence.dead(*holder)]
         _dead.set(len(dead))

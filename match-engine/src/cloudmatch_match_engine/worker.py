@@ -85,7 +85,9 @@ class Worker:
             await unless(stop, self._watch.completed.wait())
             partitions = Partitions(self._bus, unique_name(), self._on_frames, self._on_request, self._doubt)
             self._doubt()
-            sweeps = Sweeps(self._bus, self._roster, self._pairing, clock, partitions.owns)
+            sweeps = Sweeps(
+                self._bus, self._roster, self._pairing, clock, partitions.owns, lambda: partitions.in_touch
+            )
             tasks.append(asyncio.create_task(sweeps.run()))
             asked = Endpoint("explain", subjects.explain(), self._on_explain)
             async with offered(self._bus, "match-engine", "pairs devices; why is one not matched?", asked):
