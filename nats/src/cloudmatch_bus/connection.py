@@ -14,8 +14,8 @@ from collections.abc import Awaitable, Callable
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as Subscription
+from nats.errors import ConnectionClosedError, NoRespondersError
 from nats.errors import Error as NatsError
-from nats.errors import NoRespondersError
 from nats.js import JetStreamContext
 from prometheus_client import Counter
 
@@ -123,9 +123,10 @@ class Bus:
         return subscription
 
     async def unsubscribe(self, subscription: Subscription) -> None:
-        """End a subscription of `subscribe`."""
+        """End a subscription of `subscribe`; it has ended where the connection is closed."""
         self._handlers.pop(subscription._id, None)
-        await subscription.unsubscribe()
+        with contextlib.suppress(ConnectionClosedError):
+            await subscription.unsubscribe()
 
     async def drain(self, *subscriptions: Subscription) -> None:
         """End subscriptions of `subscribe`, but handle what the server has sent by then.
