@@ -231,7 +231,7 @@ class Connection(asyncio.Protocol):
         writes = self._protocol.data_to_send()
         if not writes:
             return
-        if self._out:
+        if self._out and not self.transport.is_closing():
             self._out, before = [], b"".join(self._out)
             self.transport.write(before)
         for data in writes:
