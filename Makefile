@@ -5,6 +5,8 @@ WORKERS ?= 1
 FAULTS ?= 100
 PAIRS ?= 20
 RATE ?= 3000
+DIALECT ?= v1
+FRAMES ?= 200000
 KILLS ?= 50
 OUTAGE ?= 60
 APP ?=
@@ -20,7 +22,7 @@ SOURCES := $(ROOMS:%=%/src) edge/clients/python/src deploy/local
 LOCAL := exec env PYTHONPATH=deploy/local $(BIN)/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests up test test-faults test-pairing-faults test-kills test-kafka check format bench-relay bench-pairing bench-facts trace queues manifests images image-check deploy undeploy clean pristine
+.PHONY: help setup setup-tests up test test-faults test-fuzz test-pairing-faults test-kills test-kafka check format bench-relay bench-pairing bench-facts trace queues manifests images image-check deploy undeploy clean pristine
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,13 +39,16 @@ up: setup ## Run everything here until Ctrl-C [EDGES=1] [WORKERS=1]
 test: setup-tests ## Run all tests, with real servers [ARGS='-k device -x']
 	@$(BIN)/pytest $(ARGS)
 
-test-faults: setup ## Break a whole stack while devices talk [SEED=…] [FAULTS=100] [PAIRS=20] [RATE=3000]
+test-faults: setup ## Break a whole stack while devices talk [SEED=…] [FAULTS=100] [PAIRS=20] [RATE=3000] [DIALECT=v1]
 	@exec env PYTHONPATH=tests:deploy/local $(BIN)/python -m faults --faults '$(FAULTS)' --pairs '$(PAIRS)' \
-	  --rate '$(RATE)' $(if $(SEED),--seed '$(SEED)') $(ARGS)
+	  --rate '$(RATE)' --dialect '$(DIALECT)' $(if $(SEED),--seed '$(SEED)') $(ARGS)
 
 test-kills: setup ## Kill journal and bridge under load, stop RabbitMQ for long [KILLS=50] [OUTAGE=60] [SEED=…]
 	@$(BIN)/pytest -s tests/integration/test_kills.py --kills '$(KILLS)' --outage '$(OUTAGE)' \
 	  $(if $(SEED),--kill-seed '$(SEED)') $(ARGS)
+
+test-fuzz: setup ## Let an edge hear nonsense [FRAMES=200000] [SEED=…]
+	@$(BIN)/pytest -s tests/integration/test_fuzz.py --frames '$(FRAMES)' $(if $(SEED),--fuzz-seed '$(SEED)') $(ARGS)
 
 test-kafka: setup ## Run the tests of analytics on a real Kafka; needs Java and Maven [ARGS='-k two_share']
 	@mvn -q -B -f tests/kafka/pom.xml dependency:copy-dependencies -DoutputDirectory='$(CURDIR)/.run/kafka'

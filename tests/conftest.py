@@ -32,6 +32,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--kill-seed", type=int, default=None, help="of the moments at which processes are killed"
     )
+    group.addoption("--frames", type=int, default=40_000, help="how many frames of nonsense an edge hears")
+    group.addoption("--fuzz-seed", type=int, default=2019, help="of the nonsense")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

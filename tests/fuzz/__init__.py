@@ -1,0 +1,1 @@
+"""Nonsense for edges: frames and bytes that no client of good will would send."""
