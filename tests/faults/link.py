@@ -1,7 +1,8 @@
 """A link between a process and NATS that can be cut: then nothing passes, as when a cable is pulled."""
 
 import asyncio
-from collections.abc import Coroutine
+import contextlib
+from collections.abc import Callable, Coroutine, Sequence
 from types import TracebackType
 
 
@@ -27,9 +28,7 @@ class _End(asyncio.Protocol):
     async def _reach(self) -> None:
         await self._link.whole.wait()
         try:
-            _, other = await asyncio.get_running_loop().create_connection(
-                lambda: _End(self._link, self), "127.0.0.1", self._link.target
-            )
+            other = await self._link.reach(lambda: _End(self._link, self))
         except OSError:
             self.transport.abort()
             return
@@ -60,10 +59,10 @@ class _End(asyncio.Protocol):
 
 
 class Link:
-    """A link to a port of loopback."""
+    """A link to a port of loopback, or, for each connection, to the first of some that answers."""
 
-    def __init__(self, target: int) -> None:
-        self.target = target
+    def __init__(self, target: int | Callable[[], Sequence[int]]) -> None:
+        self._ports = target if callable(target) else lambda: [target]
         self.port = 0
         self.ends: set[_End] = set()
         # set while it is not cut
@@ -102,6 +101,18 @@ class Link:
         self.whole.set()
         for end in self.ends:
             end.transport.resume_reading()
+
+    async def reach(self, make: Callable[[], _End]) -> _End:
+        """Connect to the first port that answers.
+
+        Raises:
+            OSError: none does.
+        """
+        for port in self._ports():
+            with contextlib.suppress(OSError):
+                _, end = await asyncio.get_running_loop().create_connection(make, "127.0.0.1", port)
+                return end
+        raise ConnectionError("nobody answers")
 
     def spawn(self, work: Coroutine[object, object, None]) -> None:
         """Keep a task until it ends."""

@@ -7,13 +7,21 @@ happen at once; the next step begins when all of them are over and a gap has pas
 
 import random
 from collections.abc import Iterable
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import NamedTuple
 
 SLOTS = 4  # workers that may run; number i lives in slot i
 FIRST = 3  # of which run at the start
 GAP = (0.5, 3.0)  # s between two steps
+EDGES = 3
 WIRED = 0  # slot of the worker, and number of the edge, whose link can be cut
+
+
+class Dialect(StrEnum):
+    """What the devices speak."""
+
+    V1 = "v1"
+    CLASSIC = "classic"
 
 
 class Kind(Enum):
@@ -31,13 +39,25 @@ class Kind(Enum):
     TRACER = "a subscriber to everything"
     CUT_WORKER = "link of a worker cut"
     CUT_EDGE = "link of an edge cut"
+    KILL_EDGE = "edge killed"
+    STOP_EDGE = "edge drained"
+    DROP = "sockets dropped"
 
     @property
     def of_nats(self) -> bool:
         """Whether a NATS node goes down."""
         return self in NATS
 
+    @property
+    def of_edge(self) -> bool:
+        """Whether `target` is an edge."""
+        return self in {Kind.CUT_EDGE, Kind.KILL_EDGE, Kind.STOP_EDGE}
 
+
+# A classic device's match ends with its connection.
+RESUMED = {Kind.KILL_EDGE, Kind.STOP_EDGE, Kind.DROP}
+# s; an edge that is silent for 3.5 s counts as dead, and with it the matches of its classic devices
+CUT = {Dialect.CLASSIC: (0.5, 1.5), Dialect.V1: (0.5, 7)}
 NATS = {Kind.KILL_PAIRING_LEADER, Kind.KILL_EVENTS_LEADER, Kind.KILL_NATS, Kind.STOP_NATS}
 WEIGHTS = {
     Kind.KILL_WORKER: 5,
@@ -52,6 +72,9 @@ WEIGHTS = {
     Kind.TRACER: 2,
     Kind.CUT_WORKER: 2,
     Kind.CUT_EDGE: 1,
+    Kind.KILL_EDGE: 5,
+    Kind.STOP_EDGE: 3,
+    Kind.DROP: 5,
 }
 TWO_AT_ONCE = 0.2  # of the steps
 
@@ -60,7 +83,7 @@ class Fault(NamedTuple):
     """One thing that breaks."""
 
     kind: Kind
-    target: int = 0  # slot of the worker, or number of the NATS node
+    target: int = 0  # slot of the worker, number of the edge or NATS node, seed of whose sockets drop
     seconds: float = 0.0  # for which it lasts
 
     def __str__(self) -> str:
@@ -81,15 +104,18 @@ class Step(NamedTuple):
 
 
 class _Planner:
-    def __init__(self, seed: int, kinds: Iterable[Kind]) -> None:
+    def __init__(self, seed: int, kinds: Iterable[Kind], dialect: Dialect) -> None:
         self._random = random.Random(seed)  # noqa: S311  # a plan, no secret
         self._kinds = [kind for kind in Kind if kind in set(kinds)]  # in an order of their own
+        self._cut = CUT[dialect]
         self._running = set(range(FIRST))
+        self._edges: set[int] = set()  # not yet touched in this step
 
     def step(self) -> Step:
         gap = round(self._random.uniform(*GAP), 2)
         # Of whom none may die twice in one step, and one must go on.
         untouched = set(self._running)
+        self._edges = set(range(EDGES))
         first = self._fault(self._possible(untouched, alone=True), untouched)
         faults = [first]
         # A tracer hides from edges that a worker is gone: alone it would prove nothing.
@@ -112,6 +138,7 @@ class _Planner:
             Kind.STOP_WORKER: spare,
             Kind.FREEZE_WORKER: spare,
             Kind.CUT_WORKER: WIRED in untouched and spare,
+            Kind.CUT_EDGE: WIRED in self._edges,
             Kind.START_WORKER: len(self._running) < SLOTS and alone,
             Kind.NO_WORKER: alone,
         }
@@ -138,7 +165,14 @@ class _Planner:
                 untouched.discard(WIRED)
                 return Fault(kind, WIRED, self._seconds(1, 5))
             case Kind.CUT_EDGE:
-                return Fault(kind, WIRED, self._seconds(0.5, 4))
+                self._edges.discard(WIRED)
+                return Fault(kind, WIRED, self._seconds(*self._cut))
+            case Kind.KILL_EDGE | Kind.STOP_EDGE:
+                edge = pick(sorted(self._edges))
+                self._edges.discard(edge)
+                return Fault(kind, edge, self._seconds(0, 5))
+            case Kind.DROP:
+                return Fault(kind, self._random.randrange(1000), self._seconds(0, 1))
             case Kind.START_WORKER:
                 slot = min(set(range(SLOTS)) - self._running)
                 self._running.add(slot)
@@ -155,9 +189,14 @@ class _Planner:
         return round(self._random.uniform(least, most), 1)
 
 
-def plan(seed: int, faults: int, kinds: Iterable[Kind] = Kind) -> list[Step]:
-    """Plan steps with at least `faults` faults in all, of these kinds."""
-    planner = _Planner(seed, kinds)
+def possible(dialect: Dialect) -> tuple[Kind, ...]:
+    """Give the faults that devices of this dialect can bear."""
+    return tuple(kind for kind in Kind if dialect is Dialect.V1 or kind not in RESUMED)
+
+
+def plan(seed: int, faults: int, dialect: Dialect, kinds: Iterable[Kind] = ()) -> list[Step]:
+    """Plan steps with at least `faults` faults in all, of these kinds, or of all that are possible."""
+    planner = _Planner(seed, tuple(kinds) or possible(dialect), dialect)
     steps: list[Step] = []
     while sum(len(step.faults) for step in steps) < faults:
         steps.append(planner.step())

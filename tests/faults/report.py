@@ -45,9 +45,15 @@ def markdown(result: Result) -> str:
 
 def summary(result: Result) -> str:
     """Say what else there is to know, in a paragraph."""
+    untold = result.bytes_heard - result.bytes_told
+    killed = (
+        f" {result.edges_killed} killed edges left {untold:,} bytes untold." if result.edges_killed else ""
+    )
+    resumed = f" Devices came back {result.resumed:,} times." if result.resumed else ""
     rate = result.total.sent / result.seconds if result.seconds else 0
     return (
         f"{result.faults} faults in {result.seconds:.0f} s, {result.total.sent:,} payloads sent "
         f"({rate:,.0f} per second), {result.heard:,} heard. "
         f"Bytes heard by devices: {result.bytes_heard:,}; told by the facts in EVENTS: {result.bytes_told:,}."
+        f"{killed}{resumed}"
     )

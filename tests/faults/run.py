@@ -3,14 +3,18 @@
 import asyncio
 import contextlib
 import time
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
+from typing import Any
 
 from cloudmatch_bus.connection import connect
 from cloudmatch_bus.feed import Delivery, Follower
 from cloudmatch_bus.messages import PayloadsDelivered
 from cloudmatch_bus.settings import NatsSettings
-from faults.plan import Kind, Step, plan
+from faults.link import Link
+from faults.plan import Dialect, Fault, Kind, Step, plan
 from faults.stack import Stack, stack
+from faults.talkers import V1, Classic
 from faults.tally import Count, by_name
 from faults.traffic import Traffic
 
@@ -26,7 +30,13 @@ class Options:
     faults: int = 100
     pairs: int = 20
     rate: float = 3000  # payloads per second, all together
-    kinds: tuple[Kind, ...] = tuple(Kind)
+    kinds: tuple[Kind, ...] = ()  # all that devices of the dialect can bear
+    dialect: Dialect = Dialect.V1
+
+    @property
+    def plan(self) -> list[Step]:
+        """What will break."""
+        return plan(self.seed, self.faults, self.dialect, self.kinds)
 
 
 @dataclass
@@ -40,6 +50,8 @@ class Result:
     heard: int = 0
     bytes_heard: int = 0  # by devices
     bytes_told: int = 0  # in facts
+    edges_killed: int = 0  # what these had not told yet nobody tells
+    resumed: int = 0  # how often devices came back to their match
     complaints: list[str] = field(default_factory=list)  # whatever else is not as promised
 
     @property
@@ -63,32 +75,42 @@ async def run(options: Options, stop: asyncio.Event, progress: Progress) -> Resu
     result = Result()
     progress.say("starting three NATS nodes, three edges and three workers")
     try:
-        async with stack() as broken:
-            await _run(options, stop, progress, broken, result)
+        async with stack() as broken, Link(broken.ports) as balancer:
+            await _run(options, stop, progress, broken, balancer, result)
     except AssertionError as error:  # by the harness: a log holds a traceback, a process did not end
         result.complaints.append("\n".join([str(error), *getattr(error, "__notes__", ())]))
     return result
 
 
 async def _run(
-    options: Options, stop: asyncio.Event, progress: Progress, broken: Stack, result: Result
+    options: Options,
+    stop: asyncio.Event,
+    progress: Progress,
+    broken: Stack,
+    balancer: Link,
+    result: Result,
 ) -> None:
-    traffic = Traffic(options.pairs, options.rate, options.seed)
+    talker = Classic if options.dialect is Dialect.CLASSIC else V1
+    traffic = Traffic(options.pairs, options.rate, options.seed, talker)
     names = [BEFORE]
     try:
-        await traffic.connect([edge.url for edge in broken.edges])
+        urls = [edge.url for edge in broken.edges]
+        if options.dialect is Dialect.V1:
+            urls = [f"http://127.0.0.1:{balancer.port}"]
+        await traffic.connect(urls)
         traffic.start()
         began = time.monotonic()
-        for step in plan(options.seed, options.faults, options.kinds):
+        for step in options.plan:
             await _pause(stop, step.gap)
             if stop.is_set():
                 break
             names.append(step.name)
             result.faults += len(step.faults)
-            progress.say(" + ".join(map(str, step.faults)))
+            progress.say(f"{time.monotonic():.2f} {' + '.join(map(str, step.faults))}")
             traffic.tally.begin()
             progress.at(result.faults, traffic)
-            await _inflict(broken, step)
+            result.edges_killed += sum(fault.kind is Kind.KILL_EDGE for fault in step.faults)
+            await _inflict(broken, traffic, step)
         await _pause(stop, 2.0)
         progress.say("waiting for what is on its way")
         result.seconds = time.monotonic() - began
@@ -100,6 +122,7 @@ async def _run(
         for span in spans:
             result.total.add(span)
         result.heard, result.bytes_heard = traffic.heard, traffic.bytes_heard
+        result.resumed = traffic.resumed
     progress.say("reading the facts")
     await _facts(broken, result)
     await traffic.close()
@@ -110,10 +133,13 @@ async def _pause(stop: asyncio.Event, seconds: float) -> None:
         await asyncio.wait_for(stop.wait(), seconds)
 
 
-async def _inflict(broken: Stack, step: Step) -> None:
+async def _inflict(broken: Stack, traffic: Traffic, step: Step) -> None:
+    def work(fault: Fault) -> Coroutine[Any, Any, None]:
+        return traffic.drop(*fault[1:]) if fault.kind is Kind.DROP else broken.inflict(fault)
+
     async with asyncio.TaskGroup() as group:
         for fault in step.faults:
-            group.create_task(broken.inflict(fault))
+            group.create_task(work(fault))
 
 
 async def _facts(broken: Stack, result: Result) -> None:
@@ -136,7 +162,10 @@ async def _facts(broken: Stack, result: Result) -> None:
     done.set()
     await reading
     await bus.close()
-    if result.bytes_told != result.bytes_heard:
+    if not (
+        result.bytes_told == result.bytes_heard
+        or (result.edges_killed and 0 < result.bytes_told < result.bytes_heard)
+    ):
         result.complaints.append(
             f"devices heard {result.bytes_heard} bytes, facts speak of {result.bytes_told}"
         )

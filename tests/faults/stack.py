@@ -2,16 +2,17 @@
 
 import asyncio
 import contextlib
+import random
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 from cloudmatch_bus.subjects import EVERYTHING
 from faults.link import Link
-from faults.plan import FIRST, WIRED, Fault, Kind
-from harness import NatsCluster, NatsServer, Service, nats_cluster, service
+from faults.plan import EDGES, FIRST, WIRED, Fault, Kind
+from harness import NatsCluster, NatsServer, Service, free_port, nats_cluster, service
 
-EDGES = 3
+WANDERER = EDGES - 1  # the edge that has another port whenever it starts
 PAIRING, EVENTS = "KV_match", "EVENTS"
 
 
@@ -33,7 +34,8 @@ class Stack:
         """Start edges and workers."""
         names = range(EDGES)
         edges = [asyncio.to_thread(self._service, "edge", self._bus(self._edge_links, i), i) for i in names]
-        await asyncio.gather(*edges, *(self._start_worker(slot) for slot in range(FIRST)))
+        workers = [self._start_worker(slot) for slot in range(FIRST)]
+        self.edges = (await asyncio.gather(asyncio.gather(*edges), *workers))[0]
 
     def stop(self) -> None:
         """End all services.
@@ -52,11 +54,15 @@ class Stack:
 
     def _service(self, name: str, settings: dict[str, str], number: int) -> Service:
         if name == "edge":
-            settings = {**settings, "CLOUDMATCH_EDGE_NAME": f"edge-{number}"}
-        started = self._services.enter_context(service(name, settings, deadline=40))
-        if name == "edge":
-            self.edges.append(started)
-        return started
+            port = 0 if number == WANDERER else free_port()
+            settings |= {"CLOUDMATCH_EDGE_NAME": f"edge-{number}", "CLOUDMATCH_EDGE_PORT": str(port)}
+        return self._services.enter_context(service(name, settings, deadline=40))
+
+    def ports(self) -> list[int]:
+        """Give the ports of the edges, any of them first: what a balancer before them tries."""
+        ports = [int(edge.url.rpartition(":")[2]) for edge in self.edges]
+        random.shuffle(ports)
+        return ports
 
     async def _start_worker(self, slot: int) -> None:
         if (worker := self._workers.get(slot)) is not None:
@@ -81,6 +87,8 @@ class Stack:
             Kind.TRACER: self._trace,
             Kind.CUT_WORKER: lambda fault: self._cut(self._worker_links, fault.seconds),
             Kind.CUT_EDGE: lambda fault: self._cut(self._edge_links, fault.seconds),
+            Kind.KILL_EDGE: self._end_edge,
+            Kind.STOP_EDGE: self._end_edge,
         }.get(kind, self._break_nats)
 
     async def _kill_worker(self, fault: Fault) -> None:
@@ -111,6 +119,12 @@ class Stack:
         finally:
             for link in links:
                 link.heal()
+
+    async def _end_edge(self, fault: Fault) -> None:
+        edge = self.edges[fault.target]
+        await asyncio.to_thread(edge.kill if fault.kind is Kind.KILL_EDGE else edge.terminate)
+        await asyncio.sleep(fault.seconds)
+        await asyncio.to_thread(edge.restart, deadline=40)
 
     async def _trace(self, fault: Fault) -> None:
         """Listen to all that is said, and be quick about it: in the protocol itself, without a client."""

@@ -1,15 +1,16 @@
-"""A short run of what ``make test-faults`` does for minutes."""
+"""Short runs of what ``make test-faults`` does for minutes."""
 
 import asyncio
 
 import pytest
 
 from faults import report
-from faults.plan import Kind, plan
+from faults.plan import Dialect, Kind
 from faults.run import Options, Progress, run
 
-# A seed whose few faults hold one of each sort: workers, NATS, a link, a subscriber that hides the loss.
-OPTIONS = Options(seed=12620, faults=8, pairs=12, rate=1000)
+# Seeds whose few faults hold what matters: workers, a subscriber that hides the loss; edges, NATS, a link.
+CLASSIC = Options(seed=6856, faults=5, pairs=10, rate=1000, dialect=Dialect.CLASSIC)
+V1 = Options(seed=22142, faults=6, pairs=10, rate=800, dialect=Dialect.V1)
 
 
 class Lines(Progress):
@@ -19,22 +20,26 @@ class Lines(Progress):
         print(sentence)  # noqa: T201  # the same
 
 
-def test_the_short_plan_holds_faults_of_every_sort() -> None:
-    kinds = {fault.kind for step in plan(OPTIONS.seed, OPTIONS.faults) for fault in step.faults}
-    assert {Kind.KILL_WORKER, Kind.FREEZE_WORKER, Kind.NO_WORKER, Kind.TRACER} <= kinds
-    assert any(kind.of_nats for kind in kinds)
-    assert kinds & {Kind.CUT_WORKER, Kind.CUT_EDGE}
+def test_the_short_plans_hold_faults_of_every_sort() -> None:
+    classic, v1 = ({f.kind for step in each.plan for f in step.faults} for each in (CLASSIC, V1))
+    assert {Kind.KILL_WORKER, Kind.FREEZE_WORKER, Kind.NO_WORKER, Kind.TRACER} <= classic
+    assert {Kind.KILL_EDGE, Kind.STOP_EDGE, Kind.DROP, Kind.CUT_EDGE, Kind.KILL_WORKER} <= v1
+    assert any(kind.of_nats for kind in v1)
 
 
 @pytest.mark.servers
-async def test_payloads_arrive_exactly_once_and_in_order_whatever_dies_in_the_middle() -> None:
-    result = await run(OPTIONS, asyncio.Event(), Lines())
-    print(f"seed {OPTIONS.seed}\n{report.markdown(result)}\n{report.summary(result)}")  # noqa: T201  # the same
+@pytest.mark.parametrize("options", [CLASSIC, V1], ids=lambda options: str(options.dialect))
+async def test_payloads_arrive_exactly_once_and_in_order_whatever_dies_in_the_middle(
+    options: Options,
+) -> None:
+    result = await run(options, asyncio.Event(), Lines())
+    print(f"seed {options.seed}\n{report.markdown(result)}\n{report.summary(result)}")  # noqa: T201  # the same
     assert not result.complaints
     assert result.total.lost == 0
     assert result.total.twice == 0
     assert result.total.out_of_order == 0
     assert result.total.corrupted == 0
-    assert result.heard == result.total.sent > 5000
-    assert result.bytes_told == result.bytes_heard > 0
-    assert result.faults >= OPTIONS.faults
+    assert result.heard == result.total.sent > 4000
+    assert 0 < result.bytes_told <= result.bytes_heard
+    assert result.faults >= options.faults
+    assert result.resumed > 5 or options.dialect is Dialect.CLASSIC
