@@ -25,7 +25,7 @@ LOCAL := exec env PYTHONPATH=deploy/local $(BIN)/python -m
 .PHONY: help setup setup-tests up test test-faults test-fuzz test-pairing-faults test-kills test-kafka check format bench-relay bench-pairing bench-facts trace queues manifests images image-check deploy undeploy clean pristine
 
 help: ## Show this
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## Install all that is needed; quick when nothing changed
 	@sh deploy/local/setup.sh
