@@ -62,7 +62,7 @@ class Link:
     """A link to a port of loopback, or, for each connection, to the first of some that answers."""
 
     def __init__(self, target: int | Callable[[], Sequence[int]]) -> None:
-        self._ports = target if callable(target) else lambda: [target]
+        self.target = target
         self.port = 0
         self.ends: set[_End] = set()
         # set while it is not cut
@@ -108,7 +108,7 @@ class Link:
         Raises:
             OSError: none does.
         """
-        for port in self._ports():
+        for port in self.target() if callable(self.target) else [self.target]:
             with contextlib.suppress(OSError):
                 _, end = await asyncio.get_running_loop().create_connection(make, "127.0.0.1", port)
                 return end
