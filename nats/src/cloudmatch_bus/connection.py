@@ -27,6 +27,7 @@ Headers = dict[str, str] | None
 Handler = Callable[[str, str, bytes, Headers], None]  # subject, reply, payload, headers
 
 DRAIN = 1.0  # s for the server's word that a subscription has ended
+STRAGGLERS = 0.25  # s for which messages still come after that word
 PENDING_LIMIT = 8 * 1024 * 1024  # bytes that wait for the socket, at most; beyond it publish refuses
 
 _errors = Counter("cloudmatch_bus_errors", "Errors that the NATS client reported", ["kind"])
@@ -136,8 +137,12 @@ class Bus:
 
         async def end(subscription: Subscription) -> None:
             with contextlib.suppress(NatsError, TimeoutError):
-                await asyncio.wait_for(subscription.drain(), DRAIN)  # type: ignore[no-untyped-call]  # nats-py gives it no types
-                self._handlers.pop(subscription._id, None)
+                # nats-py's own drain hears nothing more once the server has answered. The server may still
+                # be handing out what it had read from another client by then.
+                await self.client._send_unsubscribe(subscription._id)
+                await self.client.flush(timeout=DRAIN)  # type: ignore[arg-type]  # annotated int
+                await asyncio.sleep(STRAGGLERS)
+                await self.unsubscribe(subscription)
 
         await asyncio.gather(*map(end, subscriptions))
 
