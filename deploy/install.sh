@@ -50,7 +50,7 @@ wheels() {
         # shellcheck disable=SC2046 # a list
         needed $(dirname ./*/pyproject.toml) >"$1/needed.txt"
         # shellcheck disable=SC2086 # a list
-        $PIP download -c requirements.txt -r "$1/needed.txt" -d "$1"
+        $PIP wheel -c requirements.txt -r "$1/needed.txt" -w "$1"
         printf '%s\n' "$sums" >"$1/of"
     fi
 }

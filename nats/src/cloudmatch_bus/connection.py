@@ -19,6 +19,7 @@ from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from prometheus_client import Counter
 
+from cloudmatch_bus.permissions import inbox
 from cloudmatch_bus.settings import NatsSettings
 
 log = logging.getLogger("bus")
@@ -28,9 +29,12 @@ Handler = Callable[[str, str, bytes, Headers], None]  # subject, reply, payload,
 
 DRAIN = 1.0  # s for the server's word that a subscription has ended
 STRAGGLERS = 0.25  # s for which messages still come after that word
+DENIED = "permissions violation"  # as the client hands on what the server says
+DENIALS = 50  # different ones that are logged: each may name a subject of its own
 PENDING_LIMIT = 8 * 1024 * 1024  # bytes that wait for the socket, at most; beyond it publish refuses
 
 _errors = Counter("cloudmatch_bus_errors", "Errors that the NATS client reported", ["kind"])
+_denied = Counter("cloudmatch_bus_denied", "Times the server said that this user may not do what it tried")
 _refused = Counter("cloudmatch_bus_refused", "Messages that could not be handed to the NATS client")
 _reconnects = Counter("cloudmatch_bus_reconnects", "Connections made anew after a loss")
 
@@ -193,16 +197,26 @@ async def connect(settings: NatsSettings, name: str) -> Bus:
 
     Args:
         name: the connection's name, as NATS monitoring shows it; the service's.
+
+    Raises:
+        SettingsError: a file that the settings name cannot be used.
     """
     client = _Client()
     bus = Bus(client)
     reported = ""
+    # what the server said that this user may not do, as far as it was logged
+    denied: set[str] = set()
 
     async def on_error(error: Exception) -> None:
         # Runs inside the read loop: count, and say a thing once, no more.
         nonlocal reported
         _errors.labels(type(error).__name__).inc()
-        if (text := f"{type(error).__name__}: {error}") != reported:
+        if DENIED in str(error):
+            _denied.inc()
+            if str(error) not in denied and len(denied) < DENIALS:
+                denied.add(str(error))
+                log.error("this user may not do that: %s", error)
+        elif (text := f"{type(error).__name__}: {error}") != reported:
             reported = text
             log.warning("NATS at %s: %s", ", ".join(settings.servers), text)
 
@@ -224,6 +238,9 @@ async def connect(settings: NatsSettings, name: str) -> Bus:
     await client.connect(
         settings.servers,
         name=name,
+        inbox_prefix=inbox(name),
+        nkeys_seed_str=settings.seed(),
+        tls=settings.tls(),
         error_cb=on_error,
         reconnected_cb=on_reconnected,
         closed_cb=on_closed,

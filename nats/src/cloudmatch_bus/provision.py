@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any
 
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
@@ -61,11 +62,23 @@ async def provision(bus: Bus, replicas: int) -> None:
             raise ProvisionError(f"consumer {durable} is not as asked: {wrong}")
 
 
-async def provisioned(bus: Bus, replicas: int) -> bool:
-    """Like `provision`, again and again until JetStream answers (a cluster may still elect its leader)."""
+async def await_events(bus: Bus) -> None:
+    """Make sure that the stream of facts is there, without the right to make it.
+
+    Raises:
+        TimeoutError, nats.errors.Error: it is not, or JetStream does not answer.
+    """
+    await bus.jetstream().stream_info(streams.EVENTS)
+
+
+async def provisioned(bus: Bus, replicas: int, *, ourselves: bool = True) -> bool:
+    """Provision `ourselves`, or wait for who does, until JetStream answers (it may elect its leader)."""
     while True:
         try:
-            await provision(bus, replicas)
+            if ourselves:
+                await provision(bus, replicas)
+            else:
+                await await_events(bus)
         except (NatsError, TimeoutError) as error:
             log.warning("JetStream does not answer yet: %r", error)
             await asyncio.sleep(0.5)
@@ -88,10 +101,14 @@ async def session(
         return
     bus.on_closed.append(stop.set)
     health.check("nats", lambda: "JetStream is not provisioned")
+
+    def ready() -> Coroutine[Any, Any, bool]:
+        return provisioned(bus, settings.replicas, ourselves=settings.provision)
+
     try:
-        done = await unless(stop, provisioned(bus, settings.replicas))
+        done = await unless(stop, ready())
         health.check("nats", bus.health)
-        bus.on_reconnect.append(lambda: provisioned(bus, settings.replicas))
+        bus.on_reconnect.append(ready)
         yield bus if done else None
     finally:
         await bus.close()

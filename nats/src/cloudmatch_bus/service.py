@@ -23,6 +23,8 @@ class Environment:
     def __init__(self, *groups: type[Settings], environ: Mapping[str, str]) -> None:
         wanted: tuple[type[Settings], ...] = (CommonSettings, *groups)
         self._groups = {group: read(group, environ) for group in wanted}
+        for each in self._groups.values():
+            each.check()
         self.unknown = unknown(self._groups, environ)
 
     def __getitem__(self, group: type[S]) -> S:

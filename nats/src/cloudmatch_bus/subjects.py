@@ -262,3 +262,18 @@ def every_match_of(partition: int) -> str:
 def explain() -> str:
     """Where match-engine is asked why a device is not matched."""
     return f"{ROOT}.sys.explain"
+
+
+def all_of(word: str) -> str:
+    """All subjects of one word (``up``, ``dn``, ``ack``, ``match``, ``ctl``), of every app."""
+    return f"{ROOT}.*.{word}.>"
+
+
+def every_ev_of(kind: str) -> str:
+    """All facts of one kind."""
+    return f"{ROOT}.*.ev.{kind}.*"
+
+
+def every_probe() -> str:
+    """Where edges are asked whether they live."""
+    return f"{ROOT}.sys.probe.*"
