@@ -11,6 +11,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from cloudmatch_bus import keys, permissions
 from cloudmatch_edge.gateway import CONNECT
 from deploy.rendered import COMPONENT, ENVIRONMENTS, NAME, Object, Pod, Rendered, render
 from harness.processes import ROOT
@@ -147,12 +148,16 @@ def test_every_file_of_a_configmap_is_read(rendered: Rendered) -> None:
         volumes = {each["name"]: each for each in pod.spec.get("volumes", ())}
         assert set(volumes) <= set(mounts), "a volume that nobody mounts"
         for name, volume in volumes.items():
-            if "configMap" not in volume:
+            sources = volume.get("projected", {}).get("sources", [volume])
+            (reference,) = [each["configMap"] for each in sources if "configMap" in each] or [None]
+            if reference is None:
                 continue
-            files = rendered.data("ConfigMap", volume["configMap"]["name"])
+            files = rendered.data("ConfigMap", reference["name"])
             assert files
             # An option or variable names the file, or another file of the folder does.
             named = json.dumps([container.get("args"), container.get("env")]) + "".join(files.values())
+            if len(sources) > 1:  # the file of who is known comes from a Secret
+                named += keys.INCLUDE
             for file in files:
                 ways = (f"{mounts[name]}/{file}", f'{mounts[name]}/*{Path(file).suffix}"', f"./{file}")
                 assert any(way in named for way in ways), file
@@ -166,6 +171,34 @@ def test_secrets_are_made_for_one_machine_only(rendered: Rendered) -> None:
             name = str(part.get("name", ""))
             if re.search("PASS|COOKIE|TOKEN|AMQP_URL", name):
                 assert "value" not in part, name
+
+
+def test_each_service_is_given_its_own_key_and_no_other(rendered: Rendered) -> None:
+    for pod in rendered.pods:
+        secrets = [part["secret"] for part in parts(pod.spec) if isinstance(part.get("secret"), dict)]
+        given = [
+            item["key"]
+            for secret in secrets
+            if "nats-keys" in secret.get("name", "")
+            for item in secret["items"]
+        ]
+        if pod.name == "nats":
+            assert given == ["users.conf"]
+        else:
+            assert given == ([pod.name] if pod.name in permissions.SERVICES else [])
+            assert all("tls.key" not in str(secret.get("items", "tls.key")) for secret in secrets)
+
+
+def test_who_makes_streams_has_the_right_to(rendered: Rendered) -> None:
+    for name, rights in permissions.USERS.items():
+        if name in permissions.SERVICES:
+            pod = rendered.pod(name)
+            container = pod.containers[0]
+            bus = rendered.data("ConfigMap", container["envFrom"][0]["configMapRef"]["name"])
+            assert bus
+            values = bus | {e["name"]: e["value"] for e in container["env"] if "value" in e}
+            may = any(".STREAM.CREATE." in subject for subject in rights.says)
+            assert values["CLOUDMATCH_NATS_PROVISION"] == str(may).lower()
 
 
 def test_images_have_tags_and_ours_are_of_this_version(rendered: Rendered) -> None:

@@ -70,7 +70,8 @@ def test_services_find_the_servers_that_are_there(rendered: Rendered) -> None:
     names = {each["metadata"]["name"]: each for each in rendered.of("Service")}
     assert names["nats"]["spec"]["ports"][0]["port"] == rendered.pod("nats").ports["client"]
     _, values, _ = service(rendered, "edge")
-    assert read(NatsSettings, values).servers == ["nats://nats:4222"]
+    scheme = "tls" if "nats-tls" in rendered.text else "nats"
+    assert read(NatsSettings, values).servers == [f"{scheme}://nats:4222"]
     _, values, _ = service(rendered, "analytics")
     kafka = read(KafkaSettings, values)
     if kafka.embedded:

@@ -12,6 +12,7 @@ from cloudmatch_bus import permissions
 
 PEOPLE = "people"  # the folder of those seeds that no process needs
 ACCEPTED = "users.conf"  # public keys, for the server
+INCLUDE = "include ./permissions.conf"  # here, not beside it: a file sees the variables of what it includes
 OF_PEOPLE = ("operator", "trace", permissions.SYSTEM)
 
 command = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
@@ -50,7 +51,7 @@ def users(*folders: Path) -> str:
     return "\n".join(
         [
             "# Who may connect: public keys of users, made by cloudmatch-keys. It holds no secret.",
-            "include ./permissions.conf",
+            INCLUDE,
             "",
             "accounts {",
             "  CLOUDMATCH {",

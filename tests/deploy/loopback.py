@@ -1,0 +1,232 @@
+"""What a cluster would make of an environment, on loopback: secrets, mounted files, variables, processes.
+
+`Environment` renders one, and gives its servers of NATS and settings for its services. Files are those that
+the pods mount, options and variables those that their containers get. Only what must differ here does:
+folders, addresses and ports.
+"""
+
+import base64
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import trustme
+
+from cloudmatch_bus import keys
+from cloudmatch_bus.settings import NatsSettings
+from deploy.rendered import KUSTOMIZE, Object, Pod, render
+from harness import BIN, Process, eventually_sync, free_port
+
+PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
+Secrets = dict[str, dict[str, str]]  # name → file → content
+
+
+def certificate(authority: trustme.CA) -> dict[str, str]:
+    """Make what cert-manager would put into the Secret nats-tls; 127.0.0.1 is where the names lead here."""
+    names = ["nats", *(f"nats-{i}.nats-nodes" for i in range(3)), "127.0.0.1"]
+    made = authority.issue_cert(*names)
+    return {
+        "tls.crt": "".join(pem.bytes().decode() for pem in made.cert_chain_pems),
+        "tls.key": made.private_key_pem.bytes().decode(),
+        "ca.crt": authority.cert_pem.bytes().decode(),
+    }
+
+
+def secrets(folder: Path, authority: trustme.CA) -> Secrets:
+    """Make the secrets that deploy/README.md asks for; seeds are in `folder`."""
+    keys.make(folder)
+    return {
+        "nats-keys": {file.name: file.read_text() for file in folder.iterdir() if file.is_file()},
+        "nats-tls": certificate(authority),
+    }
+
+
+class Environment:
+    """An environment of deploy/kustomize."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.folder = folder
+        self.authority = trustme.CA()
+        self.keys = folder / "keys"  # as `cloudmatch-keys make` leaves it
+        self.secrets = secrets(self.keys, self.authority)
+        self.rendered = render(name)
+        for each in self.rendered.of("Secret"):
+            content = {k: base64.b64decode(v).decode() for k, v in each["data"].items()}
+            self.secrets[each["metadata"]["name"]] = content
+            self.keys = KUSTOMIZE / name / "keys"
+        pod = self.rendered.pod("nats")
+        count = pod.owner["spec"]["replicas"]
+        self.ports = [{name: free_port() for name in pod.ports} for _ in range(count)]
+        self.nodes: list[Node] = []
+
+    @property
+    def url(self) -> str:
+        """The servers of NATS, here."""
+        pod = self.rendered.pod("edge")
+        scheme = self.variables(pod, "")["CLOUDMATCH_NATS_URL"].partition(":")[0]
+        return ",".join(f"{scheme}://127.0.0.1:{ports['client']}" for ports in self.ports)
+
+    def _config(self, source: Object) -> dict[str, str]:
+        return self.rendered.data("ConfigMap", source["configMapRef"]["name"]) or {}
+
+    def content(self, source: Object) -> dict[str, str]:
+        """Give the files of one source of a volume; none of an empty folder or a claim."""
+        if reference := source.get("configMap"):
+            return self.rendered.data("ConfigMap", reference["name"]) or {}
+        if reference := source.get("secret"):
+            files = self.secrets[reference.get("secretName") or reference["name"]]
+            if items := reference.get("items"):
+                return {item["path"]: files[item["key"]] for item in items}
+            return files
+        if projected := source.get("projected"):
+            return {k: v for each in projected["sources"] for k, v in self.content(each).items()}
+        return {}
+
+    def mount(self, pod: Pod, own: Path) -> dict[str, str]:
+        """Write the files of a pod's first container under `own`; give where each path that it mounts is."""
+        volumes = {each["name"]: each for each in pod.spec.get("volumes", ())}
+        here: dict[str, str] = {}
+        for each in pod.containers[0].get("volumeMounts", ()):
+            folder = here[each["mountPath"]] = str(own / each["mountPath"].strip("/").replace("/", "-"))
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        for each in pod.containers[0].get("volumeMounts", ()):
+            for name, text in self.content(volumes.get(each["name"], {})).items():
+                Path(here[each["mountPath"]], name).write_text(replaced(text, here))
+        return here
+
+    def variables(self, pod: Pod, name: str) -> dict[str, str]:
+        """Give the variables of a pod's first container; `name` is the pod's."""
+        values: dict[str, str] = {}
+        for source in pod.containers[0].get("envFrom", ()):
+            values |= self._config(source)
+        for each in pod.containers[0].get("env", ()):
+            source = each.get("valueFrom", {})
+            if secret := source.get("secretKeyRef"):
+                values[each["name"]] = self.secrets[secret["name"]][secret["key"]]
+            else:
+                values[each["name"]] = name if "fieldRef" in source else each["value"]
+        return values
+
+    def settings(self, service: str, name: str = "") -> dict[str, str]:
+        """Give the settings of a service's pod of this name, for a process here."""
+        pod, own = self.rendered.pod(service), self.folder / (name or service)
+        here = self.mount(pod, own) | {"0.0.0.0": "127.0.0.1"}  # noqa: S104 # replaced
+        values = {k: replaced(v, here) for k, v in self.variables(pod, name or service).items()}
+        if "CLOUDMATCH_NATS_URL" in values:
+            values["CLOUDMATCH_NATS_URL"] = self.url
+        return values
+
+    def person(self, user: str) -> NatsSettings:
+        """Give the settings of a person, or of a service's user, for a connection of our own."""
+        return NatsSettings(
+            url=self.url,
+            nkey_file=str(keys.seed_file(self.keys, user)),
+            ca_file=self.authority_file if self.url.startswith("tls") else "",
+        )
+
+    @property
+    def authority_file(self) -> str:
+        """Where the authority's certificate is."""
+        file = self.folder / "ca.crt"
+        self.authority.cert_pem.write_to_path(str(file))
+        return str(file)
+
+    @contextlib.contextmanager
+    def nats(self) -> Iterator[list["Node"]]:
+        """Run the servers of NATS; all probes are content at first."""
+        try:
+            self.nodes = [Node(self, index) for index in range(len(self.ports))]
+            eventually_sync(lambda: all(node.healthy() for node in self.nodes), 30, "all probes")
+            yield self.nodes
+        finally:
+            for node in self.nodes:
+                node.process.kill()
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def replaced(text: str, here: Mapping[str, str]) -> str:
+    """Give a text with what is there said as it is here."""
+    names = sorted(here, key=len, reverse=True)
+    return re.sub("|".join(map(re.escape, names)), lambda found: here[found[0]], text)
+
+
+class Node:
+    """One server of the StatefulSet nats."""
+
+    def __init__(self, environment: Environment, index: int) -> None:
+        pod = environment.rendered.pod("nats")
+        self.container = pod.containers[0]
+        self.patience = pod.spec["terminationGracePeriodSeconds"]
+        self.name, self.ports = f"nats-{index}", environment.ports[index]
+        self._environment, self._pod = environment, pod
+        self._own = environment.folder / self.name
+        # The pod's addresses, ports and name → here.
+        self._there = {"0.0.0.0": "127.0.0.1", "$(POD_NAME)": self.name}  # noqa: S104 # replaced
+        for i, each in enumerate(environment.ports):
+            self._there[f"nats-{i}.nats-nodes:6222"] = f"127.0.0.1:{each['routes']}"
+        self._there |= {str(number): str(self.ports[name]) for name, number in pod.ports.items()}
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"{self._environment.url.partition(':')[0]}://127.0.0.1:{self.ports['client']}"
+
+    def mount(self) -> None:
+        """Write the files of the pod, as the kubelet does when they change."""
+        self._there |= self._environment.mount(self._pod, self._own)
+
+    def start(self) -> None:
+        """Start the server, on its ports and its data."""
+        self.mount()
+        env = {each["name"]: each["value"] for each in self.container["env"] if "value" in each}
+        command = [BIN / self.container["command"][0], *map(self._here, self.container["args"])]
+        self.process = Process(self.name, command, env, self._own)
+
+    def _here(self, text: str) -> str:
+        return replaced(text, self._there)
+
+    def probe(self, name: str) -> int:
+        """Give the status that the kubelet would see; 0 without an answer."""
+        how = self.container[name]["httpGet"]
+        url = f"http://127.0.0.1:{self.ports[how['port']]}{how['path']}"
+        try:
+            with urllib.request.urlopen(url, timeout=2) as answer:  # on loopback
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+        except OSError:
+            return 0
+
+    def healthy(self) -> bool:
+        """Tell whether all probes are content."""
+        assert self.process.returncode is None, self.process.tail()
+        return all(self.probe(name) == 200 for name in PROBES)
+
+    def execute(self, command: list[str]) -> None:
+        """Do what `kubectl exec` does: run a command in the pod."""
+        subprocess.run(
+            [self._here(part) for part in command],
+            env={"PATH": f"{BIN}:{os.defpath}"},
+            check=True,
+            capture_output=True,
+        )
+
+    def stop(self) -> None:
+        """Do what the kubelet does: the hook, then SIGTERM at once."""
+        hook: Object = self.container["lifecycle"]["preStop"]["exec"]
+        self.execute(hook["command"])
+        self.process.signal(signal.SIGTERM)
+
+    def replace(self) -> None:
+        """Do what a roll-out does to one pod; return when it is the next one's turn."""
+        self.stop()
+        assert self.process.wait(self.patience) == 0, self.process.tail()
+        self.start()
+        eventually_sync(self.healthy, 60, f"all probes of {self.name}")
