@@ -1,9 +1,12 @@
 """The connection to NATS: the one place that talks to nats-py's client.
 
-Messages of `subscribe` are handled synchronously, inside the client's parser: `Client.msg_class` is the
-public attribute through which it makes a message, and ours calls the handler instead. There is no queue
-and no task per message, so nothing can be dropped for a slow consumer; a handler must be quick and must
-not raise.
+Messages of `subscribe` are handled synchronously: there is no queue and no task per message, so nothing can
+be dropped for a slow consumer; a handler must be quick and must not raise. Most are cut from the socket by
+`lane`. The others come through the client's parser: `Client.msg_class` is the public attribute through
+which it makes a message, and ours calls the handler instead.
+
+What of nats-py's client is used that is not public: `_transport`, which is set before it connects so that it
+makes none itself; the id of a `Subscription`; `_send_unsubscribe`, `_process_pong`.
 """
 
 import asyncio
@@ -19,13 +22,13 @@ from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from prometheus_client import Counter
 
+from cloudmatch_bus.lane import Handler as Handler
+from cloudmatch_bus.lane import Headers as Headers
+from cloudmatch_bus.lane import Lane, handle
 from cloudmatch_bus.permissions import inbox
 from cloudmatch_bus.settings import NatsSettings
 
 log = logging.getLogger("bus")
-
-Headers = dict[str, str] | None
-Handler = Callable[[str, str, bytes, Headers], None]  # subject, reply, payload, headers
 
 DRAIN = 1.0  # s for the server's word that a subscription has ended
 STRAGGLERS = 0.25  # s for which messages still come after that word
@@ -65,8 +68,9 @@ class Bus:
         self.client = client
         self.on_reconnect: list[Callable[[], Awaitable[object]]] = []
         self.on_closed: list[Callable[[], None]] = []
-        # sid of a subscription → its handler
-        self._handlers: dict[int, Handler] = {}
+        # id of a subscription, as the server writes it → its handler
+        self._handlers: dict[str, Handler] = {}
+        self._lane: Lane | None = None
         # strong references: the loop keeps only weak ones
         self._tasks: set[asyncio.Future[object]] = set()
         client.msg_class = self._message  # type: ignore[assignment]  # any callable with its signature will do
@@ -74,16 +78,16 @@ class Bus:
     def _message(
         self, subject: str, reply: str, data: bytes, headers: Headers, _client: Client, _sid: int
     ) -> Msg | None:
-        handler = self._handlers.get(_sid)
+        handler = self._handlers.get(str(_sid))
         if handler is None:
             return Msg(_client=_client, subject=subject, reply=reply, data=data, headers=headers, _sid=_sid)
-        try:
-            handler(subject, reply, data, headers)
-        except Exception:
-            # Raised into the parser it would cost the connection; here it costs one message.
-            log.exception("a handler failed on %s", subject)
-            _errors.labels("handler").inc()
+        handle(handler, subject, reply, data, headers)
         return None
+
+    def take_the_lane(self) -> None:
+        """Let a `Lane` be the client's transport. Call it before the client connects."""
+        self._lane = Lane(self._handlers, PENDING_LIMIT)
+        self.client._transport = self._lane
 
     @property
     def connected(self) -> bool:
@@ -99,11 +103,21 @@ class Bus:
 
         While the connection is away, messages wait in the client up to a limit.
         """
-        if self.client.pending_data_size > PENDING_LIMIT:
+        client = self.client
+        pending = client.pending_data_size
+        # What waits in the client goes first: it may be the subscription that this message is for.
+        if not pending and self._lane is not None and client.is_connected:
+            line = self._lane.line
+            if line is None or line.full or len(payload) > client.max_payload:
+                _refused.inc()
+                return False
+            line.publish(subject, payload, reply, headers)
+            return True
+        if pending > PENDING_LIMIT:
             _refused.inc()
             return False
         # Below the limit the client's publish never suspends, so one step finishes it.
-        step = self.client.publish(subject, payload, reply, headers)
+        step = client.publish(subject, payload, reply, headers)
         try:
             step.send(None)
         except StopIteration:
@@ -124,12 +138,12 @@ class Bus:
             raise AssertionError("messages of this subscription are handled in the parser")
 
         subscription = await self.client.subscribe(subject, queue, cb=never)
-        self._handlers[subscription._id] = handler
+        self._handlers[str(subscription._id)] = handler
         return subscription
 
     async def unsubscribe(self, subscription: Subscription) -> None:
         """End a subscription of `subscribe`; it has ended where the connection is closed."""
-        self._handlers.pop(subscription._id, None)
+        self._handlers.pop(str(subscription._id), None)
         with contextlib.suppress(ConnectionClosedError):
             await subscription.unsubscribe()
 
@@ -203,6 +217,8 @@ async def connect(settings: NatsSettings, name: str) -> Bus:
     """
     client = _Client()
     bus = Bus(client)
+    if settings.lane and not any(server.startswith("ws") for server in settings.servers):
+        bus.take_the_lane()
     reported = ""
     # what the server said that this user may not do, as far as it was logged
     denied: set[str] = set()

@@ -5,37 +5,46 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Iterable
-from typing import NamedTuple
 
-from nats.errors import Error as NatsError
-from nats.js.api import Header, PubAck
+import msgspec
+from nats.js.api import Header
 from prometheus_client import Counter
 
 from cloudmatch_bus import subjects
-from cloudmatch_bus.connection import Bus
+from cloudmatch_bus.connection import Bus, Headers
 from cloudmatch_bus.messages import AnyFact, encode
 
 log = logging.getLogger("facts")
 
 LIMIT = 20_000  # facts that wait, at most
-IN_FLIGHT = 512
+IN_FLIGHT = 512  # of them sent and not acknowledged, at most
 PATIENCE = 5.0  # s for JetStream's ack, then once more
-PAUSE = 0.2  # s after a failure
+PAUSE = 0.2  # s between two looks for what has failed or is overdue
 
 _refused = Counter("cloudmatch_facts_refused", "Facts lost because the queue to JetStream was full")
 _kept = Counter("cloudmatch_facts_kept", "Facts that JetStream has acknowledged")
 _retried = Counter("cloudmatch_facts_retried", "Facts sent again because JetStream did not acknowledge")
 
 
-class _Waiting(NamedTuple):
+class _Ack(msgspec.Struct):
+    """JetStream's word on a message."""
+
+    error: msgspec.Raw | None = None
+
+
+_decode_ack = msgspec.json.Decoder(_Ack).decode
+
+
+class _Fact(msgspec.Struct):
+    number: int
     subject: str
     payload: bytes
-    message_id: str
+    headers: dict[str, str]
+    sent: float = 0.0  # when last
 
 
 class FactPublisher:
-    """A queue to EVENTS. `publish` never waits; `run` sends in order and again until acknowledged.
+    """A queue to EVENTS. `publish` never waits; facts go in order, and again until acknowledged while `run`.
 
     JetStream keeps one of several messages with the same id within two minutes, so a fact sent again,
     or published by two processes under one `key`, counts once.
@@ -43,15 +52,24 @@ class FactPublisher:
 
     def __init__(self, bus: Bus, limit: int = LIMIT) -> None:
         self._bus = bus
-        self._js = bus.jetstream()
         self._limit = limit
-        self._queue: deque[_Waiting] = deque()
-        self._some = asyncio.Event()
-        self._none = asyncio.Event()
+        self._now = asyncio.get_running_loop().time
+        self._inbox = bus.client.new_inbox()
+        self._listening = False
+        self._queue: deque[_Fact] = deque()  # to be sent
+        self._flying: dict[int, _Fact] = {}  # sent, oldest first
+        self._failed: list[_Fact] = []  # refused by JetStream: to be sent again in a while
+        self._none = asyncio.Event()  # none of these has any
         self._none.set()
         # distinguishes the ids of this process from those of every other, before and beside it
         self._origin = f"{os.getpid():x}-{time.time_ns():x}"
         self._count = 0
+        bus.on_reconnect.append(self._reconnected)
+
+    @property
+    def waiting(self) -> int:
+        """Facts that JetStream has not acknowledged."""
+        return len(self._queue) + len(self._flying) + len(self._failed)
 
     def publish(self, fact: AnyFact, key: str = "") -> bool:
         """Queue a fact; False (and counted) when the queue is full.
@@ -59,64 +77,66 @@ class FactPublisher:
         Args:
             key: names the fact where several processes may publish the same one.
         """
-        if len(self._queue) >= self._limit:
+        if self.waiting >= self._limit:
             _refused.inc()
             return False
         self._count += 1
+        message_id = key or f"{self._origin}-{self._count}"
         subject = subjects.ev(fact.app, fact.kind, fact.about)
-        self._queue.append(_Waiting(subject, encode(fact), key or f"{self._origin}-{self._count}"))
-        self._some.set()
+        self._queue.append(_Fact(self._count, subject, encode(fact), {Header.MSG_ID: message_id}))
         self._none.clear()
+        self._send()
         return True
 
     async def run(self) -> None:
-        """Send what is queued, until cancelled."""
+        """See to it that all that is queued is kept, until cancelled."""
+        await self._bus.subscribe(f"{self._inbox}.*", self._on_ack)
+        self._listening = True
         while True:
-            await self._some.wait()
-            while not self._bus.connected:  # noqa: ASYNC110  # what comes of it is looked at again below
-                await asyncio.sleep(PAUSE)
-            taken = [self._queue[i] for i in range(min(len(self._queue), IN_FLIGHT))]
-            failed = await self._send(taken)
-            for _ in taken:
-                self._queue.popleft()
-            self._queue.extendleft(reversed(failed))
-            _kept.inc(len(taken) - len(failed))
-            if failed:
-                _retried.inc(len(failed))
-                await asyncio.sleep(PAUSE)
-            if not self._queue:
-                self._some.clear()
-                self._none.set()
+            overdue = self._now() - PATIENCE
+            self._again([fact for fact in self._flying.values() if fact.sent < overdue])
+            failed, self._failed = self._failed, []
+            self._again(failed)
+            self._send()
+            await asyncio.sleep(PAUSE)
 
-    async def _send(self, facts: Iterable[_Waiting]) -> list[_Waiting]:
-        """Send these; give those that were not acknowledged."""
-        failed: list[_Waiting] = []
-        sent: dict[asyncio.Future[PubAck], _Waiting] = {}
+    async def _reconnected(self) -> None:
+        # What was on its way may be lost.
+        self._again(list(self._flying.values()))
+        self._send()
+
+    def _again(self, facts: list[_Fact]) -> None:
         for fact in facts:
-            if not self._bus.connected:
-                # A refusal by a full buffer would cost one of the context's places in flight for ever.
-                failed.append(fact)
-                continue
-            try:
-                future = await self._js.publish_async(
-                    fact.subject, fact.payload, headers={Header.MSG_ID: fact.message_id}, wait_stall=PATIENCE
-                )
-            except NatsError:
-                failed.append(fact)
-            else:
-                sent[future] = fact
-        if sent:
-            done, late = await asyncio.wait(sent, timeout=PATIENCE)
-            for future in late:
-                future.cancel()
-                failed.append(sent[future])
-            failed.extend(sent[f] for f in done if f.exception() is not None)
-        return failed
+            self._flying.pop(fact.number, None)
+        self._queue.extendleft(reversed(facts))
+        _retried.inc(len(facts))
+
+    def _send(self) -> None:
+        if not self._listening or not self._bus.connected:
+            return
+        while self._queue and len(self._flying) < IN_FLIGHT:
+            fact = self._queue.popleft()
+            fact.sent = self._now()
+            self._flying[fact.number] = fact
+            # One that the client refuses is overdue some day.
+            self._bus.publish(fact.subject, fact.payload, f"{self._inbox}.{fact.number}", fact.headers)
+
+    def _on_ack(self, subject: str, _: str, payload: bytes, headers: Headers) -> None:
+        fact = self._flying.pop(int(subject.rpartition(".")[2]), None)
+        if fact is None:
+            return  # sent twice, acknowledged twice
+        if headers is None and _decode_ack(payload).error is None:
+            _kept.inc()
+        else:  # nobody listens there, or the stream cannot take it now
+            self._failed.append(fact)
+        self._send()
+        if not self.waiting:
+            self._none.set()
 
     async def drain(self, timeout: float = 2.0) -> int:
         """Wait until all queued facts are kept; give how many still wait after `timeout` seconds."""
         try:
             await asyncio.wait_for(self._none.wait(), timeout)
         except TimeoutError:
-            log.warning("%d facts were not acknowledged by JetStream", len(self._queue))
-        return len(self._queue)
+            log.warning("%d facts were not acknowledged by JetStream", self.waiting)
+        return self.waiting

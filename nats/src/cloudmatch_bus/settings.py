@@ -65,6 +65,12 @@ class NatsSettings(Settings, frozen=True, kw_only=True):
             "of the users that `nats/permissions.conf` knows, match-engine alone may."
         ),
     ] = True
+    lane: Annotated[
+        bool,
+        Meta(
+            description="Whether messages take the fast lane past the client's parser (`nats://` and `tls://`)."
+        ),
+    ] = True
     nkey_file: Annotated[
         str, Meta(description="File with the seed of the user's nkey. Default: servers that ask for none.")
     ] = ""
