@@ -14,7 +14,7 @@ import signal
 import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import trustme
@@ -22,7 +22,7 @@ import trustme
 from cloudmatch_bus import keys
 from cloudmatch_bus.settings import NatsSettings
 from deploy.rendered import KUSTOMIZE, Object, Pod, render
-from harness import BIN, Process, eventually_sync, free_port
+from harness import BIN, Process, Service, eventually_sync, free_port, service
 
 PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
 Secrets = dict[str, dict[str, str]]  # name → file → content
@@ -65,6 +65,7 @@ class Environment:
         count = pod.owner["spec"]["replicas"]
         self.ports = [{name: free_port() for name in pod.ports} for _ in range(count)]
         self.nodes: list[Node] = []
+        self.started: list[Service] = []
 
     @property
     def url(self) -> str:
@@ -89,8 +90,12 @@ class Environment:
             return {k: v for each in projected["sources"] for k, v in self.content(each).items()}
         return {}
 
-    def mount(self, pod: Pod, own: Path) -> dict[str, str]:
-        """Write the files of a pod's first container under `own`; give where each path that it mounts is."""
+    def mount(self, pod: Pod, own: Path, more: Mapping[str, str]) -> dict[str, str]:
+        """Write the files of a pod's first container under `own`; give where each path that it mounts is.
+
+        Args:
+            more: what else the files say of the pod → what it is here.
+        """
         volumes = {each["name"]: each for each in pod.spec.get("volumes", ())}
         here: dict[str, str] = {}
         for each in pod.containers[0].get("volumeMounts", ()):
@@ -98,7 +103,7 @@ class Environment:
             Path(folder).mkdir(parents=True, exist_ok=True)
         for each in pod.containers[0].get("volumeMounts", ()):
             for name, text in self.content(volumes.get(each["name"], {})).items():
-                Path(here[each["mountPath"]], name).write_text(replaced(text, here))
+                Path(here[each["mountPath"]], name).write_text(replaced(text, here | dict(more)))
         return here
 
     def variables(self, pod: Pod, name: str) -> dict[str, str]:
@@ -117,7 +122,8 @@ class Environment:
     def settings(self, service: str, name: str = "") -> dict[str, str]:
         """Give the settings of a service's pod of this name, for a process here."""
         pod, own = self.rendered.pod(service), self.folder / (name or service)
-        here = self.mount(pod, own) | {"0.0.0.0": "127.0.0.1"}  # noqa: S104 # replaced
+        more = {"0.0.0.0": "127.0.0.1"}  # noqa: S104 # replaced
+        here = self.mount(pod, own, more) | more
         values = {k: replaced(v, here) for k, v in self.variables(pod, name or service).items()}
         if "CLOUDMATCH_NATS_URL" in values:
             values["CLOUDMATCH_NATS_URL"] = self.url
@@ -137,6 +143,26 @@ class Environment:
         file = self.folder / "ca.crt"
         self.authority.cert_pem.write_to_path(str(file))
         return str(file)
+
+    @contextlib.contextmanager
+    def services(self) -> Iterator[Callable[..., Service]]:
+        """Start services that end at last: ``start(service, name of its pod, other settings)``."""
+        with contextlib.ExitStack() as stack:
+
+            def start(
+                kind: str, name: str, more: Mapping[str, str] | None = None, deadline: float = 20
+            ) -> Service:
+                settings = self.settings(kind, name) | (more or {})
+                self.started.append(stack.enter_context(service(kind, settings, deadline=deadline)))
+                return self.started[-1]
+
+            yield start
+
+    def check(self) -> None:
+        """Fail when a service that runs tried what its user may not do."""
+        for each in self.started:
+            if each.process.returncode is None:
+                assert each.metric("cloudmatch_bus_denied_total") == 0, each.process.tail()
 
     @contextlib.contextmanager
     def nats(self) -> Iterator[list["Node"]]:
@@ -167,8 +193,8 @@ class Node:
         self.name, self.ports = f"nats-{index}", environment.ports[index]
         self._environment, self._pod = environment, pod
         self._own = environment.folder / self.name
-        # The pod's addresses, ports and name → here.
-        self._there = {"0.0.0.0": "127.0.0.1", "$(POD_NAME)": self.name}  # noqa: S104 # replaced
+        # The pod's addresses and ports → here.
+        self._there = {"0.0.0.0": "127.0.0.1"}  # noqa: S104 # replaced
         for i, each in enumerate(environment.ports):
             self._there[f"nats-{i}.nats-nodes:6222"] = f"127.0.0.1:{each['routes']}"
         self._there |= {str(number): str(self.ports[name]) for name, number in pod.ports.items()}
@@ -180,12 +206,12 @@ class Node:
 
     def mount(self) -> None:
         """Write the files of the pod, as the kubelet does when they change."""
-        self._there |= self._environment.mount(self._pod, self._own)
+        self._there |= self._environment.mount(self._pod, self._own, self._there)
 
     def start(self) -> None:
         """Start the server, on its ports and its data."""
         self.mount()
-        env = {each["name"]: each["value"] for each in self.container["env"] if "value" in each}
+        env = self._environment.variables(self._pod, self.name)
         command = [BIN / self.container["command"][0], *map(self._here, self.container["args"])]
         self.process = Process(self.name, command, env, self._own)
 

@@ -1,6 +1,7 @@
 """Environment variables and ports of the manifests are those of the services' settings."""
 
 import itertools
+import re
 from typing import Any
 
 import msgspec
@@ -89,10 +90,14 @@ def test_copies_are_kept_by_as_many_servers_as_there_are(rendered: Rendered) -> 
     nats = rendered.pod("nats").owner["spec"]["replicas"]
     assert read(NatsSettings, values).replicas == nats
     assert read(AmqpSettings, values).queue_type == ("quorum" if nats > 1 else "classic")
-    arguments = rendered.pod("nats").containers[0]["args"]
-    routes = next((a.partition("=")[2].split(",") for a in arguments if a.startswith("--routes=")), [])
-    assert routes == ([f"nats://nats-{i}.nats-nodes:6222" for i in range(nats)] if nats > 1 else [])
-    assert any(a.startswith("--cluster") for a in arguments) == (nats > 1)
+    file = "cluster.conf" if nats > 1 else "kubernetes.conf"
+    assert rendered.pod("nats").containers[0]["args"][0] == f"--config=/etc/nats/{file}"
+    (routes,) = [
+        re.findall(r"nats://[^\"]+", each["data"]["routes.conf"])
+        for each in rendered.of("ConfigMap")
+        if "routes.conf" in each["data"]
+    ]
+    assert nats == 1 or routes == [f"nats://nats-{i}.nats-nodes:6222" for i in range(nats)]
 
 
 def test_each_edge_is_named_after_its_pod(rendered: Rendered) -> None:

@@ -1,5 +1,8 @@
 """The story of 2019, told by the whole system on real servers.
 
+The system is the environment `production` of deploy/kustomize: three servers of NATS with TLS, a key for each
+service, and the settings of its pods. RabbitMQ and Kafka are those of development.
+
 Devices a (1,1), b (1,3) and c (1,2) on two edges. The default reach is the rule of 2019, a planar
 distance below 1.42 degrees: c is in reach of both, a and b are 2 degrees apart and out of each other's.
 Where the three name a radius of 250 km, all are in reach of each other.
@@ -8,7 +11,8 @@ Where the three name a radius of 250 km, all are in reach of each other.
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import aio_pika
@@ -17,8 +21,10 @@ from websockets.asyncio.client import ClientConnection, connect
 
 import harness
 from cloudmatch_bus import amqp
+from deploy.loopback import Environment
 from harness import Service, eventually
 
+LOCAL_KAFKA = {"CLOUDMATCH_KAFKA_BROKERS": "", "CLOUDMATCH_ANALYTICS_REPLICATION": ""}
 PLACES = {"a": (1, 1), "b": (1, 3), "c": (1, 2)}
 
 
@@ -33,26 +39,20 @@ class System(NamedTuple):
 
 
 @pytest.fixture
-def system(
-    nats_server: harness.NatsServer,
-    amqp_url: str,
-    kafka_broker: harness.KafkaBroker,
-    start: Callable[..., Service],
-) -> Iterator[System]:
-    env = {
-        "CLOUDMATCH_NATS_URL": nats_server.url,
-        "CLOUDMATCH_AMQP_URL": amqp_url,
-        **kafka_broker.settings,
-    }
-    for _ in range(3):
-        start("match-engine", env)
-    return System(
-        edges=[start("edge", {**env, "CLOUDMATCH_EDGE_NAME": f"edge-{i}"}) for i in range(2)],
-        journal=start("journal", env),
-        bridge=start("bridge-rabbit", env),
-        analytics=start("analytics", env, deadline=40),
-        amqp_url=amqp_url,
-    )
+def system(amqp_url: str, kafka_broker: harness.KafkaBroker, tmp_path: Path) -> Iterator[System]:
+    here = Environment("overlays/production", tmp_path)
+    here.secrets["rabbitmq"] = {"url": amqp_url}
+    with here.nats(), here.services() as start:
+        for i in range(3):
+            start("match-engine", f"match-engine-{i}")
+        yield System(
+            edges=[start("edge", f"edge-{i}") for i in range(2)],
+            journal=start("journal", "journal-0"),
+            bridge=start("bridge-rabbit", "bridge-rabbit-0"),
+            analytics=start("analytics", "analytics-0", LOCAL_KAFKA | kafka_broker.settings, deadline=40),
+            amqp_url=amqp_url,
+        )
+        here.check()
 
 
 @contextlib.asynccontextmanager

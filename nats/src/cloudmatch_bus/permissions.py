@@ -111,7 +111,7 @@ USERS = {
     "trace": Rights(says=(), hears=(subjects.EVERYTHING, f"{inbox('trace')}.>", TOOLS)),
     "operator": Rights(
         says=("$JS.>", "$KV.>", "$SRV.>", subjects.explain()),
-        hears=(subjects.EVERYTHING, "$KV.>", TOOLS),
+        hears=(subjects.EVERYTHING, "$KV.>", f"{inbox('operator')}.>", TOOLS),
     ),
 }
 SERVICES = ("edge", "match-engine", "journal", BRIDGE)

@@ -1,0 +1,193 @@
+"""What users of the bus may not do, tried on a real server; and keys that change while it runs."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+from prometheus_client import REGISTRY
+
+from cloudmatch_bus import keys, streams, subjects
+from cloudmatch_bus.bucket import Bucket, Write
+from cloudmatch_bus.connection import Bus, NobodyListensError, connect
+from cloudmatch_bus.provision import provision, provisioned
+from cloudmatch_bus.settings import NatsSettings
+from deploy.loopback import Environment
+from harness import eventually
+
+pytestmark = pytest.mark.servers
+RELOAD = ["nats-server", "--signal", "reload=/run/nats/nats.pid"]
+PATIENCE = 5.0  # s for what is allowed to arrive
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Environment]:
+    """The environment `local`: one server, and a key for each user."""
+    environment = Environment("overlays/local", tmp_path)
+    with environment.nats():
+        yield environment
+
+
+class Denials(list[str]):
+    """What a server said that a user may not do."""
+
+    async def of(self, what: str) -> None:
+        """Return once the server has said that of this."""
+        await eventually(lambda: any(what.lower() in each for each in self), PATIENCE, f"a denial of {what}")
+
+
+@contextlib.asynccontextmanager
+async def user(environment: Environment, name: str, denials: Denials | None = None) -> AsyncIterator[Bus]:
+    """Connect as a user; without `denials` there must be none."""
+    bus = await asyncio.wait_for(connect(environment.person(name), name), 10)
+    heard = Denials() if denials is None else denials
+    report = bus.client._error_cb
+
+    async def note(error: Exception) -> None:
+        heard.append(str(error).lower())
+        await report(error)
+
+    bus.client._error_cb = note  # type: ignore[assignment]  # an async function like the one before
+    try:
+        yield bus
+        await bus.client.flush()
+        assert denials is not None or not heard
+    finally:
+        await bus.close()
+
+
+MAY_NOT_SAY = [
+    ("edge", subjects.dn("demo", "edge-1", "a")),
+    ("edge", subjects.ctl("demo", "edge-1", "a")),
+    ("edge", subjects.ev("demo", "matched", "a")),
+    ("edge", "$KV.match.dev.demo.a"),
+    ("edge", "$JS.API.STREAM.UPDATE.EVENTS"),
+    ("edge", "$JS.ACK.EVENTS.bridge-rabbit.1.1.1.1.1"),
+    ("match-engine", subjects.up("demo", "a")),
+    ("match-engine", subjects.ev("demo", "delivered", "a")),
+    ("match-engine", "$JS.API.STREAM.DELETE.EVENTS"),
+    ("match-engine", "$JS.API.STREAM.PURGE.KV_match"),
+    ("journal", subjects.ev("demo", "delivered", "a")),
+    ("journal", "$JS.API.CONSUMER.MSG.NEXT.EVENTS.bridge-rabbit"),
+    ("journal", "$JS.API.CONSUMER.DELETE.EVENTS.bridge-rabbit"),
+    ("journal", "$KV.match.dev.demo.a"),
+    ("bridge-rabbit", subjects.ev("demo", "delivered", "a")),
+    ("bridge-rabbit", "$JS.API.CONSUMER.CREATE.EVENTS.other"),
+    ("trace", subjects.up("demo", "a")),
+    ("trace", subjects.explain()),
+    ("trace", "$JS.API.INFO"),
+    ("operator", subjects.dn("demo", "edge-1", "a")),
+]
+MAY_NOT_HEAR = [
+    ("edge", subjects.all_of("up"), ""),
+    ("edge", subjects.every_ev(), ""),
+    ("edge", "_INBOX_match-engine.>", ""),
+    ("edge", "$KV.match.>", ""),
+    ("match-engine", subjects.all_of("up"), ""),  # outside its queue group
+    ("match-engine", subjects.every_up_of(1), ""),
+    ("match-engine", subjects.every_up_of(1), "other"),
+    ("match-engine", subjects.all_of("dn"), ""),
+    ("match-engine", subjects.EVERYTHING, ""),
+    ("journal", subjects.every_ev(), ""),
+    ("bridge-rabbit", subjects.EVERYTHING, ""),
+    ("trace", "_INBOX_edge.>", ""),
+    ("trace", ">", ""),
+    ("operator", "_INBOX_match-engine.>", ""),
+]
+
+
+async def test_what_a_user_has_no_right_to_is_refused_logged_and_counted(
+    here: Environment, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in dict.fromkeys(name for name, *_ in (*MAY_NOT_SAY, *MAY_NOT_HEAR)):
+        denials = Denials()
+        before = denied()
+        async with user(here, name, denials) as bus:
+            mine = [subject for who, subject in MAY_NOT_SAY if who == name]
+            for subject in mine:
+                assert bus.publish(subject, b"ciao")
+            hears = [each[1:] for each in MAY_NOT_HEAR if each[0] == name]
+            for subject, queue in hears:
+                await bus.subscribe(subject, lambda *_: None, queue)
+            for subject in mine:
+                await denials.of(f'publish to "{subject}"')
+            for subject, queue in hears:
+                await denials.of(
+                    f'subscription to "{subject}"' + (f' using queue "{queue}"' if queue else "")
+                )
+        assert denied() - before == len(mine) + len(hears)
+        assert (
+            f'this user may not do that: nats: permissions violation for publish to "{mine[0].lower()}'
+            in (caplog.text.lower())
+            or not mine
+        )
+
+
+def denied() -> float:
+    """Count what was denied so far."""
+    return REGISTRY.get_sample_value("cloudmatch_bus_denied_total") or 0
+
+
+async def test_who_may_not_make_streams_waits_for_who_may(here: Environment) -> None:
+    async with user(here, "edge") as edge:
+        waiting = asyncio.create_task(provisioned(edge, 1, ourselves=False))
+        async with user(here, "match-engine") as worker:
+            assert not waiting.done()
+            await provision(worker, 1)
+            assert await asyncio.wait_for(waiting, PATIENCE)
+            key = "dev.demo.a"
+            bucket = Bucket(worker)
+            revision = await bucket.commit([Write(key, b"1", 0), Write("pair.demo.1", b"2", 0)])
+            assert revision == (await bucket.get(key)).revision + 1
+
+
+async def test_strangers_are_turned_away(here: Environment) -> None:
+    settings = here.person("edge")
+    for stranger in (
+        NatsSettings(url=settings.url),
+        replace(settings, nkey_file=str(here.folder / "stranger")),
+    ):
+        (here.folder / "stranger").write_text(keys.make_seed())
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(connect(stranger, "edge"), 1.5)
+    assert "authentication error" in here.nodes[0].process.log
+
+
+async def test_operators_see_what_goes_on_and_ask(here: Environment) -> None:
+    async with user(here, "match-engine") as worker, user(here, "operator") as operator:
+        await provision(worker, 1)
+        assert (await operator.jetstream().stream_info(streams.EVENTS)).state.messages == 0
+        with pytest.raises(NobodyListensError):
+            await operator.request(subjects.explain(), b"{}")
+
+
+async def test_a_key_changes_without_a_moment_in_which_nobody_is_let_in(here: Environment) -> None:
+    """As deploy/README.md says: the server knows both, then users take the new one, then the old one goes."""
+    (node,) = here.nodes
+    old, new = here.keys, here.folder / "new"
+    keys.make(new)
+    (secret,) = [name for name in here.secrets if name.startswith("nats-keys-")]
+
+    def accept(*folders: Path) -> None:
+        here.secrets[secret]["users.conf"] = keys.users(*folders)
+        node.mount()
+        node.execute(RELOAD)
+
+    refused = Denials()
+    async with user(here, "edge", refused) as first:
+        accept(old, new)
+        await eventually(lambda: "Reloaded: accounts" in node.process.log, PATIENCE, "the reload")
+        await first.client.flush()
+        assert first.client.stats["reconnects"] == 0  # who is there stays
+        settings = replace(here.person("edge"), nkey_file=str(new / "edge"))
+        second = await asyncio.wait_for(connect(settings, "edge"), PATIENCE)
+        try:
+            accept(new)
+            await eventually(lambda: "authorization violation" in str(refused), PATIENCE, "the old key's end")
+            assert first.health()
+            await second.client.flush()
+            assert second.client.stats["reconnects"] == 0
+        finally:
+            await second.close()
