@@ -29,7 +29,7 @@ _retried = Counter("cloudmatch_facts_retried", "Facts sent again because JetStre
 class _Ack(msgspec.Struct):
     """JetStream's word on a message."""
 
-    error: msgspec.Raw | None = None
+    error: dict[str, object] | None = None
 
 
 _decode_ack = msgspec.json.Decoder(_Ack).decode
