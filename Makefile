@@ -9,6 +9,7 @@ DIALECT ?= v1
 FRAMES ?= 200000
 KILLS ?= 50
 OUTAGE ?= 60
+ROUNDS ?= 5
 APP ?=
 DEVICE ?=
 ARGS ?=
@@ -22,7 +23,7 @@ SOURCES := $(ROOMS:%=%/src) edge/clients/python/src deploy/local
 LOCAL := exec env PYTHONPATH=deploy/local $(BIN)/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests up test test-faults test-fuzz test-pairing-faults test-kills test-kafka check format bench-relay bench-pairing bench-facts trace queues manifests images image-check deploy undeploy clean pristine
+.PHONY: help setup setup-tests up test test-roll-out test-faults test-fuzz test-pairing-faults test-kills test-kafka check format bench-relay bench-pairing bench-facts trace queues manifests images image-check deploy undeploy clean pristine
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -89,6 +90,9 @@ manifests: setup ## Render every Kubernetes environment into .run/manifests, and
 	@for each in deploy/kustomize/overlays/* deploy/kustomize/scenarios/*; do \
 	  $(BIN)/kubectl kustomize $$each >.run/manifests/$$(basename $$each).yaml || exit 1; done
 	@$(BIN)/pytest -q tests/deploy $(ARGS)
+
+test-roll-out: setup ## Replace every pod of the environment production in turn while devices talk [ROUNDS=5]
+	@$(BIN)/pytest -s tests/deploy/test_roll_out.py --rounds '$(ROUNDS)' $(ARGS)
 
 images: ## Build the five images [TAG=local] [CONTAINERS=docker]
 	@for each in $(filter-out nats,$(ROOMS)); do \

@@ -8,8 +8,9 @@ from deploy.rendered import ENVIRONMENTS, KUBECTL, Rendered, render
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """An option for what takes long."""
+    """Options for what takes long."""
     parser.addoption("--images", action="store_true", help="install and start each service as its image does")
+    parser.addoption("--rounds", type=int, default=1, help="how often everything is rolled out")
 
 
 def _need_kubectl() -> None:

@@ -1,14 +1,11 @@
 """Real NATS servers, started as Kubernetes would: the same configuration, options, variables, probes."""
 
-import asyncio
 from pathlib import Path
 
 import pytest
 
 from cloudmatch_bus import streams
 from cloudmatch_bus.connection import connect
-from cloudmatch_bus.facts import FactPublisher
-from cloudmatch_bus.messages import MatchEnded
 from cloudmatch_bus.provision import provision
 from deploy.loopback import Environment
 from harness import eventually_sync
@@ -33,36 +30,3 @@ async def test_nats_is_healthy_keeps_the_copies_and_ends_in_order(environment: s
         assert first.process.wait(30) == 0
         assert "Entering lame duck mode" in first.process.log
         eventually_sync(lambda: all(n.probe("readinessProbe") == 200 for n in others), 20, "the others")
-
-
-async def test_a_roll_out_of_nats_loses_no_fact(tmp_path: Path) -> None:
-    here = Environment("overlays/production", tmp_path)
-    with here.nats() as nodes:
-        bus = await connect(here.person("match-engine"), "match-engine")
-        await provision(bus, 3)
-        publisher = FactPublisher(bus)
-        tasks = [asyncio.create_task(publisher.run())]
-        told = 0
-
-        async def tell() -> None:
-            nonlocal told
-            while True:
-                fact = MatchEnded(app="demo", at=told, match=told, device=f"d{told}", peer="p", reason="left")
-                assert publisher.publish(fact)
-                told += 1
-                await asyncio.sleep(0.005)
-
-        tasks.append(telling := asyncio.create_task(tell()))
-        try:
-            for node in reversed(nodes):  # as a StatefulSet does
-                before = told
-                await asyncio.to_thread(node.replace)
-                assert told > before
-            telling.cancel()
-            assert await publisher.drain(30) == 0
-            state = (await bus.jetstream().stream_info(streams.EVENTS)).state
-            assert state.messages == told
-        finally:
-            for task in tasks:
-                task.cancel()
-            await bus.close()

@@ -1,0 +1,131 @@
+"""Everything is replaced, one after the other, as Kubernetes rolls it out, while devices talk.
+
+In the environment `production`, as in the story of 2019: its NATS, with TLS and keys, and its settings. Devices
+are those of the Python client; a balancer gives each connection an edge that is ready.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.loopback import Environment, Node
+from faults import report
+from faults.link import Link
+from faults.run import BEFORE, Result
+from faults.talkers import V1
+from faults.tally import by_name
+from faults.traffic import Traffic
+from harness import Service, eventually
+from harness.amqp import arriving
+
+PAIRS, RATE = 6, 300  # payloads a second, all together
+PAUSE = 0.5  # s between two steps, in which what was replaced must work
+Start = Callable[..., Service]
+
+
+class System:
+    """What is rolled out."""
+
+    def __init__(self, nodes: list[Node], start: Start) -> None:
+        self.nodes = nodes
+        self._start = start
+        self._made = 0
+        self.workers = [self._next("match-engine") for _ in range(2)]
+        self.edges = [self._next("edge") for _ in range(2)]
+        self.journal = start("journal", "journal-0")
+        self.bridge = self._next("bridge-rabbit")
+
+    def _next(self, kind: str) -> Service:
+        self._made += 1
+        return self._start(kind, f"{kind}-{self._made}")
+
+    def ports(self) -> list[int]:
+        """Give the ports of edges that are ready, any of them first."""
+        ports = [int(edge.url.rpartition(":")[2]) for edge in self.edges]
+        random.shuffle(ports)
+        return ports
+
+    def _deployment(self, pods: list[Service]) -> None:
+        """Replace the first: a new one comes, then no more is sent to the old one, then it ends."""
+        pods.append(self._next(pods[0].name))
+        pods.pop(0).terminate(20)
+
+    def steps(self) -> Iterator[tuple[str, Callable[[], None]]]:
+        """Give what is replaced, in order, and how."""
+        for node in reversed(self.nodes):  # as a StatefulSet does
+            yield "a server of NATS", node.replace
+        for _ in self.workers:
+            yield "a worker", lambda: self._deployment(self.workers)
+        for _ in self.edges:
+            yield "an edge", lambda: self._deployment(self.edges)
+        yield "the journal", self.journal.restart
+        yield "a bridge", self._bridge
+
+    def _bridge(self) -> None:
+        old, self.bridge = self.bridge, self._next("bridge-rabbit")
+        old.terminate(20)
+
+
+@pytest.fixture
+def here(tmp_path: Path, amqp_url: str) -> Iterator[Environment]:
+    environment = Environment("overlays/production", tmp_path)
+    environment.secrets["rabbitmq"] = {"url": amqp_url}
+    with environment.nats():
+        yield environment
+
+
+@contextlib.asynccontextmanager
+async def talking(system: System) -> AsyncIterator[Traffic]:
+    """Let devices talk; at the end all has arrived."""
+    traffic = Traffic(PAIRS, RATE, 2019, V1)
+    async with Link(system.ports) as balancer:
+        await traffic.connect([f"http://127.0.0.1:{balancer.port}"])
+        traffic.start()
+        yield traffic
+        await traffic.finish()
+        try:
+            assert traffic.changes() == []
+        finally:
+            await traffic.close()
+
+
+@pytest.mark.servers
+@pytest.mark.timeout(1800)
+async def test_a_roll_out_of_everything_loses_nothing_and_repeats_nothing(
+    here: Environment, amqp_url: str, request: pytest.FixtureRequest
+) -> None:
+    result, names = Result(), [BEFORE]
+    with here.services() as start:
+        system = await asyncio.to_thread(System, here.nodes, start)
+        async with arriving(amqp_url) as sizes:
+            async with talking(system) as traffic:
+                for _ in range(request.config.getoption("--rounds")):
+                    for name, replace in system.steps():
+                        await asyncio.sleep(PAUSE)
+                        traffic.tally.begin()
+                        names.append(name)
+                        await asyncio.to_thread(replace)
+                await asyncio.sleep(PAUSE)
+            result.rows = by_name(list(zip(names, traffic.tally.spans, strict=True)))
+            for span in traffic.tally.spans:
+                result.total.add(span)
+            result.faults = len(names) - 1
+            print(f"\n{report.markdown(result)}\ndevices came back {traffic.resumed} times")  # noqa: T201 # -s shows it
+            assert result.total.broken == 0
+            assert traffic.heard == traffic.sent > 1000
+            assert traffic.resumed >= PAIRS
+
+            def counted() -> dict[str, int]:
+                states = [system.journal.get_json(f"/device/state/{t.name}") for t in traffic.talkers]
+                return {
+                    "journal": sum(state["bytesReceived"] for state in states),
+                    "rabbitmq": sum({str(m.message_id): int(m.body) for m in sizes}.values()),
+                }
+
+            exact = {"journal": traffic.bytes_heard, "rabbitmq": traffic.bytes_heard}
+            await eventually(lambda: counted() == exact, 30, f"agreement on {traffic.bytes_heard} bytes")
+    here.check()
