@@ -139,7 +139,9 @@ def test_the_edge_decides_as_the_titles_say() -> None:
     for request in of("edge"):
         query = urlsplit(request.target).query
         if request.path != CONNECT:
-            assert pages.answer(request.path, Health(), b"").status == request.status, request
+            client = pages.dev_client("edge-0", {})
+            known = request.headers.get("If-None-Match", "")
+            assert pages.answer(request.path, Health(), client, known).status == request.status, request
         elif "Sec-WebSocket-Protocol" not in request.headers:  # that is the gateway's to judge
             assert request.status in verdicts(query), request
 
@@ -154,7 +156,8 @@ def verdicts(query: str) -> tuple[int, ...]:
 
 
 def test_every_path_of_the_edge_is_in_the_file() -> None:
-    assert {"/", LIVENESS, READINESS, METRICS, CONNECT} <= {r.path for r in of("edge")}
+    paths = {"/", "/services.json", "/cloudmatch.js", LIVENESS, READINESS, METRICS, CONNECT}
+    assert paths <= {r.path for r in of("edge")}
 
 
 @pytest.mark.servers

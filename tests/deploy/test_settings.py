@@ -7,17 +7,25 @@ from typing import Any
 import msgspec
 import pytest
 
-from cloudmatch_bus.settings import AmqpSettings, CommonSettings, KafkaSettings, NatsSettings, Settings, read
+from cloudmatch_bus.settings import (
+    AmqpSettings,
+    CommonSettings,
+    HttpSettings,
+    KafkaSettings,
+    NatsSettings,
+    Settings,
+    read,
+)
 from cloudmatch_local.settings import SERVICES, LocalSettings, groups, prefix
 from deploy.rendered import Object, Pod, Rendered
 
 # The groups that each service gives to `run` or `prepare` in its __main__, beside its own.
 READS: dict[str, list[type[Settings]]] = {
     "edge": [NatsSettings],
-    "match-engine": [NatsSettings],
-    "journal": [NatsSettings],
-    "bridge-rabbit": [NatsSettings, AmqpSettings],
-    "analytics": [AmqpSettings, KafkaSettings],
+    "match-engine": [NatsSettings, HttpSettings],
+    "journal": [NatsSettings, HttpSettings],
+    "bridge-rabbit": [NatsSettings, AmqpSettings, HttpSettings],
+    "analytics": [AmqpSettings, KafkaSettings, HttpSettings],
 }
 SECRETS = {"url": "amqp://user:secret@server:5672/", "username": "user", "password": "secret"}
 

@@ -5,12 +5,12 @@ import logging
 from cloudmatch_analytics.settings import AnalyticsSettings
 from cloudmatch_analytics.worker import Worker
 from cloudmatch_bus.service import prepare
-from cloudmatch_bus.settings import AmqpSettings, KafkaSettings
+from cloudmatch_bus.settings import AmqpSettings, HttpSettings, KafkaSettings
 
 
 def main() -> None:
     """Run until SIGTERM or SIGINT."""
-    environment = prepare(AnalyticsSettings, AmqpSettings, KafkaSettings)
+    environment = prepare(AnalyticsSettings, AmqpSettings, KafkaSettings, HttpSettings)
     logging.getLogger("quixstreams").setLevel(logging.WARNING)
     Worker(environment).run()
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Annotated
 
@@ -85,8 +85,8 @@ def shape(size: str, hop: str) -> Shape:
     return Shape(SIZES[size], SIZES[hop or size])
 
 
-def gateway(health: Health, ledger: Ledger, stop: asyncio.Event) -> Litestar:
-    """Make the HTTP application. Streams end when `stop` is set."""
+def gateway(health: Health, ledger: Ledger, stop: asyncio.Event, origins: Sequence[str] = ()) -> Litestar:
+    """Make the HTTP application. Streams end when `stop` is set; pages of `origins` may read it."""
 
     @get("/windows", sync_to_thread=False)
     def windows(
@@ -114,7 +114,8 @@ def gateway(health: Health, ledger: Ledger, stop: asyncio.Event) -> Litestar:
         found.sort(key=lambda sender: (-sender.bytes, sender.app, sender.device))
         return [sender for sender in found if app in ("", sender.app)][:limit]
 
-    return application("CloudMatch analytics", health, [windows, live, senders, *page.handlers()])
+    handlers = [windows, live, senders, *page.handlers()]
+    return application("CloudMatch analytics", health, handlers, origins)
 
 
 async def _follow(
@@ -150,10 +151,10 @@ def _event(name: str, data: msgspec.Struct) -> ServerSentEventMessage:
 class Http:
     """The HTTP side in a thread with an event loop of its own."""
 
-    def __init__(self, host: str, port: int, ledger: Ledger, health: Health) -> None:
+    def __init__(self, host: str, port: int, ledger: Ledger, health: Health, origins: Sequence[str]) -> None:
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
-        app = gateway(health, ledger, self._stop)
+        app = gateway(health, ledger, self._stop, origins)
         serving = serve(app, NAME, host, port, self._stop)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="http")
         self._future: Future[None] = self._thread.submit(self._loop.run_until_complete, serving)

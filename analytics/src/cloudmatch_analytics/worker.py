@@ -25,7 +25,7 @@ from cloudmatch_analytics.settings import AnalyticsSettings
 from cloudmatch_analytics.source import AmqpSource
 from cloudmatch_bus.health import Health
 from cloudmatch_bus.service import Environment
-from cloudmatch_bus.settings import AmqpSettings, CommonSettings, KafkaSettings
+from cloudmatch_bus.settings import AmqpSettings, CommonSettings, HttpSettings, KafkaSettings
 
 log = logging.getLogger("worker")
 
@@ -41,6 +41,7 @@ class Worker(Collector):
         self._settings = environment[AnalyticsSettings]
         self._amqp = environment[AmqpSettings]
         self._kafka = environment[KafkaSettings]
+        self._origins = environment[HttpSettings].allowed
         self._pulse = Pulse()
         self._ledger = Ledger(PARTITIONS, self._settings.lag_ms)
         self._folder = (Path(environment[CommonSettings].run_dir) / NAME).resolve()
@@ -60,7 +61,7 @@ class Worker(Collector):
         """Run until a signal, or a failure."""
         REGISTRY.register(self)
         self._ledger.restore(*self._archive.load())
-        http = Http(self._settings.host, self._settings.port, self._ledger, self._health())
+        http = Http(self._settings.host, self._settings.port, self._ledger, self._health(), self._origins)
         try:
             self._process(http)
         finally:

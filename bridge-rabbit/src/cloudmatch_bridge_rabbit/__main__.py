@@ -5,7 +5,7 @@ import typer
 from cloudmatch_bridge_rabbit.commands import command
 from cloudmatch_bridge_rabbit.settings import BridgeSettings
 from cloudmatch_bus.service import run
-from cloudmatch_bus.settings import AmqpSettings, NatsSettings
+from cloudmatch_bus.settings import AmqpSettings, HttpSettings, NatsSettings
 
 
 @command.callback(invoke_without_command=True)
@@ -17,7 +17,7 @@ def bridge(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
         from cloudmatch_bridge_rabbit.worker import serve  # the commands start quicker without it
 
-        run(serve, NatsSettings, AmqpSettings, BridgeSettings)
+        run(serve, NatsSettings, AmqpSettings, HttpSettings, BridgeSettings)
 
 
 def main() -> None:

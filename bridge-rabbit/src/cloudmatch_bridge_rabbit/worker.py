@@ -11,7 +11,7 @@ from cloudmatch_bus.feed import Delivery, Feed
 from cloudmatch_bus.health import Health
 from cloudmatch_bus.provision import session
 from cloudmatch_bus.service import Environment, unless
-from cloudmatch_bus.settings import AmqpSettings, NatsSettings
+from cloudmatch_bus.settings import AmqpSettings, HttpSettings, NatsSettings
 
 log = logging.getLogger("bridge")
 
@@ -43,7 +43,8 @@ async def serve(environment: Environment, stop: asyncio.Event) -> None:
     async def forward(deliveries: list[Delivery]) -> None:
         await rabbit.publish([size for position, fact in deliveries for size in sizes(position, fact)])
 
-    app = http.application("CloudMatch bridge to RabbitMQ", health)
+    origins = environment[HttpSettings].allowed
+    app = http.application("CloudMatch bridge to RabbitMQ", health, origins=origins)
     async with asyncio.TaskGroup() as group:
         group.create_task(http.serve(app, NAME, settings.host, settings.port, stop))
         group.create_task(rabbit.keep(stop))

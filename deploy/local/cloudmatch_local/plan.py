@@ -37,6 +37,9 @@ class Plan(msgspec.Struct, frozen=True):
     counts: dict[str, int]  # processes by their name in the Procfile, only those that start
     listeners: list[Listener]
     rows: list[Row]
+    # what an edge's page is told: where services are, and from which origins it comes itself
+    services: str
+    origins: str
 
     def clash(self) -> str | None:
         """Say which two of our own ports are the same, if any are."""
@@ -53,6 +56,7 @@ class Plan(msgspec.Struct, frozen=True):
 def make(settings: Everything, edges: int, workers: int) -> Plan:
     """Plan `edges` edges, `workers` workers, one of each other service, and the servers that lack."""
     listeners, rows = _servers(settings)
+    services, origins = [], []
     counts = {each.process.partition(".")[0]: 1 for each in listeners}
     for service, (host, first) in settings.places.items():
         counts[service] = {"edge": edges, "match-engine": workers}.get(service, 1)
@@ -61,8 +65,11 @@ def make(settings: Everything, edges: int, workers: int) -> Plan:
             place = f"{_reachable(host)}:{port}"
             probe = f"http://{place}{READINESS}"
             listeners.append(Listener(name, port, f"{prefix(service)}_PORT", host, probe))
+            services.append(f"{service}=http://{place}")
+            if service == "edge":
+                origins += [f"http://{place}", f"http://localhost:{port}"]
             rows += [Row(name, purpose, url.format(place)) for purpose, url in PAGES[service]]
-    return Plan(counts, listeners, rows)
+    return Plan(counts, listeners, rows, ",".join(services), ",".join(origins))
 
 
 PAGES = {

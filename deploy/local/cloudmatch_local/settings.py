@@ -11,6 +11,7 @@ from cloudmatch_bus.service import Environment
 from cloudmatch_bus.settings import (
     AmqpSettings,
     CommonSettings,
+    HttpSettings,
     KafkaSettings,
     NatsSettings,
     Port,
@@ -42,7 +43,7 @@ class Place(NamedTuple):
 def groups() -> dict[str, list[type[Settings]]]:
     """Give every group of settings, by whose it is: a service's, or (under "") of more than one."""
     found: dict[str, list[type[Settings]]] = {
-        "": [CommonSettings, NatsSettings, AmqpSettings, KafkaSettings, LocalSettings]
+        "": [CommonSettings, NatsSettings, AmqpSettings, KafkaSettings, HttpSettings, LocalSettings]
     }
     for service in SERVICES:
         module = importlib.import_module(f"cloudmatch_{service.replace('-', '_')}.settings")

@@ -117,7 +117,7 @@ def run(arguments: list[str]) -> int:
         raise UnusableError(reason)
     folder = (ROOT / settings[CommonSettings].run_dir).resolve()
     with lock(folder):
-        return start(what, folder, environment(settings, folder))
+        return start(what, folder, environment(settings, what, folder))
 
 
 def _counts(arguments: list[str]) -> tuple[int, int]:
@@ -174,9 +174,14 @@ def lock(folder: Path) -> Iterator[None]:
         yield
 
 
-def environment(settings: Everything, folder: Path) -> dict[str, str]:
-    """Give what every process gets: our environment, the ports that Procfile lines name, our paths."""
+def environment(settings: Everything, what: Plan, folder: Path) -> dict[str, str]:
+    """Give what every process gets: our environment, the ports that Procfile lines name, our paths.
+
+    The edges' page is told where all services are, and may read them, unless that is set already.
+    """
+    page = {"CLOUDMATCH_EDGE_SERVICES": what.services, "CLOUDMATCH_HTTP_ORIGINS": what.origins}
     return {
+        **page,
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}",
         "PYTHONPATH": os.pathsep.join(

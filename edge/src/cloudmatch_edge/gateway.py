@@ -262,7 +262,7 @@ class Gateway:
         self.soon = asyncio.get_running_loop().call_soon
         self._name = settings.own_name
         self._health = health
-        self._client_page = pages.dev_client()
+        self._client = pages.dev_client(settings.own_name, settings.places)
         self._relay: Relay | None = None
         self._closing = False
         # set when the last connection has gone after `close`
@@ -276,7 +276,8 @@ class Gateway:
         """Give the answer to a request, or the parameters of a device that is to be let in."""
         path, _, query = request.path.partition("?")
         if path != CONNECT:
-            return pages.answer(path, self._health, self._client_page)
+            known = ",".join(request.headers.get_all("If-None-Match"))
+            return pages.answer(path, self._health, self._client, known)
         offered = ",".join(request.headers.get_all("Sec-WebSocket-Protocol"))
         if offered and v1.SUBPROTOCOL not in map(str.strip, offered.split(",")):
             return pages.error(400, "unknown_subprotocol", f"none of {offered!r} is spoken here")
@@ -339,14 +340,16 @@ class Gateway:
 
 
 def _response(page: pages.Page) -> Response:
+    size = [] if page.status == http.HTTPStatus.NOT_MODIFIED else [("Content-Length", str(len(page.body)))]
     headers = Headers(
         [
             ("Content-Type", page.media_type),
-            ("Content-Length", str(len(page.body))),
+            *size,
             ("Connection", "close"),
-            ("Cache-Control", "no-store"),
+            ("X-Content-Type-Options", "nosniff"),
             # Nothing here is secret, and a page that was opened from disk wants to read why it was refused.
             ("Access-Control-Allow-Origin", "*"),
+            *(page.headers or (("Cache-Control", "no-store"),)),
         ]
     )
     return Response(page.status, http.HTTPStatus(page.status).phrase, headers, page.body)

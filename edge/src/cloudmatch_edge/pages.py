@@ -1,15 +1,26 @@
-"""What the edge answers to plain HTTP: the dev client page, probes, metrics, errors."""
+"""What the edge answers to plain HTTP: the dev client, probes, metrics, errors."""
 
+import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from cloudmatch_bus.health import LIVENESS, METRICS, METRICS_TYPE, READINESS, Health, metrics
 from cloudmatch_edge.parameters import BadParameterError
 
 JSON = "application/json"
-HTML = "text/html; charset=utf-8"
 TEXT = "text/plain; charset=utf-8"
+TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+}
+# Where the files of the page are: packaged, or in the room's folder of a checkout.
+HERE = Path(__file__).parent
+WEB = (HERE / "web", HERE.parents[1] / "dev-client/web")
+SDK = (HERE / "web/cloudmatch.js", HERE.parents[1] / "clients/javascript/cloudmatch.js")
 
 
 class Page(NamedTuple):
@@ -18,21 +29,70 @@ class Page(NamedTuple):
     status: int
     media_type: str
     body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
 
 
-def dev_client() -> bytes:
-    """Read the dev client page: beside the package when installed, in the room's folder in a checkout."""
-    here = Path(__file__).parent
-    for folder in (here / "dev-client", here.parents[1] / "dev-client"):
-        if (page := folder / "index.html").exists():
-            return page.read_bytes()
-    raise FileNotFoundError("dev-client/index.html")
+def dev_client(name: str, services: Mapping[str, Sequence[str]]) -> dict[str, Page]:
+    """Read the dev client; give its parts by path.
+
+    The JavaScript client is one of them, at ``/cloudmatch.js``, and so is what the page cannot know:
+    ``/services.json`` says which edge this is and where the other services are.
+
+    Raises:
+        FileNotFoundError: it is neither packaged nor in a checkout.
+    """
+    folder, sdk = _first(WEB), _first(SDK)
+    origins = {_origin(url) for urls in services.values() for url in urls}
+    told = json.dumps({"edge": name, "services": services}).encode()
+    parts = {f"/web/{file.name}": _part(file) for file in folder.iterdir() if file.suffix in TYPES}
+    index = parts.pop("/web/index.html")
+    return {
+        **parts,
+        "/": index._replace(headers=(*index.headers, ("Content-Security-Policy", _policy(origins)))),
+        "/cloudmatch.js": _part(sdk),
+        "/services.json": Page(200, JSON, told, (("Cache-Control", "no-store"),)),
+    }
 
 
-def answer(path: str, health: Health, client: bytes) -> Page:
-    """Answer a GET of `path` that is no connection of a device."""
-    if path == "/":
-        return Page(200, HTML, client)
+def _first(places: Sequence[Path]) -> Path:
+    for place in places:
+        if place.exists():
+            return place
+    raise FileNotFoundError(places[0])
+
+
+def _part(file: Path) -> Page:
+    body = file.read_bytes()
+    etag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
+    return Page(200, TYPES[file.suffix], body, (("Cache-Control", "no-cache"), ("ETag", etag)))
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _policy(origins: set[str]) -> str:
+    """Let the page run its own files only; it may connect to any edge, and read these origins."""
+    return "; ".join(
+        (
+            *("default-src 'none'", "script-src 'self'", "style-src 'self'", "img-src 'self' data:"),
+            " ".join(("connect-src 'self' ws: wss:", *sorted(origins))),
+            *("base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"),
+        )
+    )
+
+
+def answer(path: str, health: Health, client: Mapping[str, Page], known: str = "") -> Page:
+    """Answer a GET of `path` that is no connection of a device.
+
+    Args:
+        client: the dev client's parts.
+        known: ETags of what the browser has (its If-None-Match).
+    """
+    if part := client.get(path):
+        etag = dict(part.headers).get("ETag")
+        return part if etag is None or etag not in known else part._replace(status=304, body=b"")
     if path == LIVENESS:
         return Page(200, TEXT, b"alive")
     if path == READINESS:

@@ -36,6 +36,23 @@ class EdgeSettings(Settings, frozen=True, kw_only=True):
         str, Meta(description="Origins that browsers may come from, comma-separated. Default: any.")
     ] = ""
 
+    services: Annotated[
+        str,
+        Meta(
+            pattern=r"^((edge|match-engine|journal|bridge-rabbit|analytics)=https?://[^,\s]+(,|$))*$",
+            description="Where browsers reach services, for the dev client: `journal=http://…`, comma-separated.",
+        ),
+    ] = ""
+
+    @property
+    def places(self) -> dict[str, list[str]]:
+        """URLs by service, as many as were named; without a slash at the end."""
+        found: dict[str, list[str]] = {}
+        for each in filter(None, self.services.split(",")):
+            service, _, url = each.partition("=")
+            found.setdefault(service, []).append(url.rstrip("/"))
+        return found
+
     @property
     def own_port(self) -> int:
         """The port of this very edge; 0 stays 0: a free one."""

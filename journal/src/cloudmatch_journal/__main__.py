@@ -3,7 +3,7 @@
 import typer
 
 from cloudmatch_bus.service import run
-from cloudmatch_bus.settings import NatsSettings
+from cloudmatch_bus.settings import HttpSettings, NatsSettings
 from cloudmatch_journal.commands import command
 from cloudmatch_journal.settings import JournalSettings
 
@@ -17,7 +17,7 @@ def journal(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
         from cloudmatch_journal.worker import serve  # the commands start quicker without it
 
-        run(serve, NatsSettings, JournalSettings)
+        run(serve, NatsSettings, HttpSettings, JournalSettings)
 
 
 def main() -> None:

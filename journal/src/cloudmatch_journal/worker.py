@@ -14,7 +14,7 @@ from cloudmatch_bus.health import Health
 from cloudmatch_bus.messages import AmountReported
 from cloudmatch_bus.provision import session
 from cloudmatch_bus.service import Environment
-from cloudmatch_bus.settings import NatsSettings
+from cloudmatch_bus.settings import HttpSettings, NatsSettings
 from cloudmatch_journal.files import BASE, STATE, StoreError
 from cloudmatch_journal.gateway import handlers
 from cloudmatch_journal.ledger import Ledger
@@ -176,7 +176,8 @@ async def serve(environment: Environment, stop: asyncio.Event) -> None:
         raise SystemExit(f"the journal cannot start: {error}") from None
     health = Health()
     health.check("stopping", lambda: "stopping" if stop.is_set() else None)
-    app = http.application("CloudMatch journal", health, handlers(store, journal.ledger, journal.publish))
+    answers = handlers(store, journal.ledger, journal.publish)
+    app = http.application("CloudMatch journal", health, answers, environment[HttpSettings].allowed)
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(http.serve(app, NAME, settings.host, settings.port, stop))

@@ -1,14 +1,14 @@
 """Run a worker: ``match-engine``."""
 
 from cloudmatch_bus.service import run
-from cloudmatch_bus.settings import NatsSettings
+from cloudmatch_bus.settings import HttpSettings, NatsSettings
 from cloudmatch_match_engine.settings import MatchEngineSettings
 from cloudmatch_match_engine.worker import work
 
 
 def main() -> None:
     """Run a match-engine worker until SIGTERM or SIGINT."""
-    run(work, MatchEngineSettings, NatsSettings)
+    run(work, MatchEngineSettings, NatsSettings, HttpSettings)
 
 
 if __name__ == "__main__":

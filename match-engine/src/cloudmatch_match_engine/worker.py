@@ -28,7 +28,7 @@ from cloudmatch_bus.messages import (
 from cloudmatch_bus.micro import Endpoint, RefusedError, offered
 from cloudmatch_bus.provision import session
 from cloudmatch_bus.service import Environment, unless
-from cloudmatch_bus.settings import NatsSettings
+from cloudmatch_bus.settings import HttpSettings, NatsSettings
 from cloudmatch_match_engine.explain import Explanation, explain
 from cloudmatch_match_engine.gateway import routes
 from cloudmatch_match_engine.keys import DeviceId, parse_device
@@ -222,7 +222,8 @@ async def work(environment: Environment, stop: asyncio.Event) -> None:
             raise LookupError("not connected to NATS yet")
         return working[0].explain(app, device)
 
-    probes = application("CloudMatch match-engine", health, routes(explained))
+    origins = environment[HttpSettings].allowed
+    probes = application("CloudMatch match-engine", health, routes(explained), origins)
     async with asyncio.TaskGroup() as group:
         group.create_task(serve(probes, "match-engine", settings.host, settings.own_port, stop))
         async with session(environment[NatsSettings], "match-engine", health, stop) as bus:

@@ -8,6 +8,7 @@ from typing import Any
 
 import uvicorn
 from litestar import Litestar, MediaType, Request, Response, get
+from litestar.config.cors import CORSConfig
 from litestar.exceptions import HTTPException
 from litestar.openapi import OpenAPIConfig
 from litestar.types import ControllerRouterHandler
@@ -32,8 +33,17 @@ def _error(_: Request[Any, Any, Any], error: Exception) -> Response[dict[str, An
     return Response({"error": {"code": code, "detail": detail}}, status_code=error.status_code)
 
 
-def application(title: str, health: Health, handlers: Sequence[ControllerRouterHandler] = ()) -> Litestar:
-    """Make an HTTP application with the probes, metrics and OpenAPI that every service serves."""
+def application(
+    title: str,
+    health: Health,
+    handlers: Sequence[ControllerRouterHandler] = (),
+    origins: Sequence[str] = (),
+) -> Litestar:
+    """Make an HTTP application with the probes, metrics and OpenAPI that every service serves.
+
+    Args:
+        origins: of pages from elsewhere that may read what is answered to GET.
+    """
 
     @get(LIVENESS, media_type=MediaType.TEXT, sync_to_thread=False, include_in_schema=False)
     def liveness() -> str:
@@ -52,6 +62,7 @@ def application(title: str, health: Health, handlers: Sequence[ControllerRouterH
         [liveness, readiness, scrape, *handlers],
         exception_handlers={Exception: _error},
         openapi_config=OpenAPIConfig(title=title, version="1"),
+        cors_config=CORSConfig(allow_origins=list(origins), allow_methods=["GET"]) if origins else None,
         logging_config=None,
     )
 

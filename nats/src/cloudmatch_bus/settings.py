@@ -182,6 +182,25 @@ class KafkaSettings(Settings, frozen=True, kw_only=True):
         return not self.brokers
 
 
+class HttpSettings(Settings, frozen=True, kw_only=True):
+    """Which pages of other origins may read what a service answers to GET."""
+
+    prefix = "CLOUDMATCH_HTTP"
+
+    origins: Annotated[
+        str,
+        Meta(
+            pattern=r"^(https?://[^/,\s]+(,|$))*$",
+            description="Origins of pages that may read services other than edges, comma-separated.",
+        ),
+    ] = ""
+
+    @property
+    def allowed(self) -> list[str]:
+        """The origins, one by one."""
+        return [origin for origin in self.origins.split(",") if origin]
+
+
 class CommonSettings(Settings, frozen=True, kw_only=True):
     """What every process has."""
 

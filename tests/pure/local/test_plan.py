@@ -2,7 +2,8 @@
 
 import pytest
 
-from cloudmatch_bus.settings import SettingsError
+from cloudmatch_bus.settings import HttpSettings, SettingsError, read
+from cloudmatch_edge.settings import EdgeSettings
 from cloudmatch_local.plan import Listener, Plan, make, waits_for
 from cloudmatch_local.settings import SERVICES, Everything, groups
 
@@ -67,6 +68,20 @@ def test_two_processes_on_one_port_are_named_with_their_settings():
 def test_what_listens_on_every_address_is_reached_on_loopback():
     urls = [row.url for row in planned({"CLOUDMATCH_JOURNAL_HOST": "0.0.0.0"}).rows]  # noqa: S104 # a value
     assert "http://127.0.0.1:8081/schema" in urls
+
+
+def test_the_edges_page_is_told_of_every_process_and_may_read_it_from_every_edge():
+    plan = planned({"CLOUDMATCH_EDGE_PORT": "7000", "CLOUDMATCH_JOURNAL_HOST": "::"}, edges=2, workers=2)
+    assert read(EdgeSettings, {"CLOUDMATCH_EDGE_SERVICES": plan.services}).places == {
+        "match-engine": ["http://127.0.0.1:8082", "http://127.0.0.1:8092"],
+        "edge": ["http://127.0.0.1:7000", "http://127.0.0.1:7010"],
+        "journal": ["http://127.0.0.1:8081"],
+        "bridge-rabbit": ["http://127.0.0.1:8083"],
+        "analytics": ["http://127.0.0.1:8085"],
+    }
+    assert read(HttpSettings, {"CLOUDMATCH_HTTP_ORIGINS": plan.origins}).allowed == [
+        *("http://127.0.0.1:7000", "http://localhost:7000", "http://127.0.0.1:7010", "http://localhost:7010")
+    ]
 
 
 def test_what_is_waited_for_is_said_once_a_process_with_its_reason():

@@ -1,0 +1,66 @@
+/** The first steps, for who sees the page for the first time. They go away when they are done. */
+
+import { at, make, say } from "./dom.js";
+
+const DONE = "cloudmatch-guide-done";
+
+/** Steps over `devices`, which are the page's; `watch` is called with each device that is added. */
+export class Guide {
+  #step = 0;
+
+  constructor(devices) {
+    this.devices = devices;
+    const [first, second] = this.#pair();
+    const [a, b] = [first?.setup.id, second?.setup.id];
+    // what to do; the event that shows it was done; how to do it for those who only want to see
+    this.steps = [
+      [`Connect ${a} and ${b}. They are near each other, so they are matched.`, "matched", () => this.#pair().forEach((device) => device.connect())],
+      [`Send something from ${a}: it arrives at ${b}.`, "payload", () => this.#matched()?.send("ciao")],
+      [`Drop a connection, and send something meanwhile: the match goes on, and nothing is lost.`, "resumed", () => this.#matched()?.drop()],
+    ];
+    at("guide-do").onclick = () => this.steps[this.#step][2]();
+    at("guide-close").onclick = () => this.#end();
+    if (!seen() && a && b) this.#show();
+  }
+
+  watch(device) {
+    device.addEventListener("change", () => { if (device.state === "matched") this.#done("matched"); });
+    device.addEventListener("payload", () => this.#done("payload"));
+    device.addEventListener("resumed", () => this.#done("resumed"));
+  }
+
+  /** The first device, and the nearest to it. */
+  #pair() {
+    const [first, ...others] = this.devices;
+    const far = ({ setup }) => Math.hypot(setup.lat - first.setup.lat, setup.lon - first.setup.lon);
+    return first ? [first, others.sort((a, b) => far(a) - far(b))[0]].filter(Boolean) : [];
+  }
+
+  #matched() { return this.devices.find((device) => device.state === "matched" && device.canSend); }
+
+  #done(what) {
+    if (at("guide").hidden || this.steps[this.#step][1] !== what) return;
+    this.#step++;
+    if (this.#step === this.steps.length) this.#end();
+    else this.#show();
+  }
+
+  #show() {
+    at("guide").hidden = false;
+    say(at("guide-text"), this.steps[this.#step][0]);
+    at("guide-steps").replaceChildren(...this.steps.map((_, i) => make("i", {}, i < this.#step ? "✓" : String(i + 1))));
+    [...at("guide-steps").children].forEach((node, i) => node.classList.toggle("now", i === this.#step));
+    say(at("guide-count"), `Step ${this.#step + 1} of ${this.steps.length}`);
+  }
+
+  #end() {
+    const held = at("guide").contains(document.activeElement);
+    at("guide").hidden = true;
+    if (held) at("add").focus();
+    try { localStorage.setItem(DONE, "1"); } catch { /* then it comes again */ }
+  }
+}
+
+function seen() {
+  try { return localStorage.getItem(DONE) !== null; } catch { return false; }
+}

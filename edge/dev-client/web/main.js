@@ -1,0 +1,113 @@
+/** The page: devices, the map, what the services say, the address that says how all is set up. */
+
+import { Card } from "./card.js";
+import { Device } from "./device.js";
+import { announce, at, copy } from "./dom.js";
+import { Guide } from "./guide.js";
+import { watch } from "./health.js";
+import { choose } from "./log.js";
+import { PlaneMap } from "./map.js";
+import { repeatedly, Services } from "./services.js";
+import { complete, DEFAULT, freeId, read, write } from "./setup.js";
+import { counts, events, windows } from "./traffic.js";
+
+const EXPLAIN = 1500; // ms between two questions why a device has no match
+
+const devices = [];
+const cards = new Map();
+const others = new Map(); // devices elsewhere, as the journal tells
+const services = new Services();
+const map = new PlaneMap(devices, others, remember);
+let hues = 0;
+
+/** Write into the address how the devices are set up. */
+function remember() {
+  history.replaceState(null, "", `#${write(devices.map(({ setup }) => setup))}`);
+}
+
+function add(setup) {
+  const device = new Device(setup, location.origin);
+  const hue = (225 + 137.5 * hues++) % 360; // far from those before
+  const card = new Card(device, hue, { changed: () => { remember(); map.draw(); }, removed: () => remove(device), edges: services.edges });
+  devices.push(device);
+  cards.set(device, card);
+  at("cards").append(card.node);
+  map.add(device, hue);
+  guide?.watch(device);
+  device.addEventListener("state", ({ state }) => { if (state === "off") leaveAlone(device); });
+  return card;
+}
+
+function remove(device) {
+  device.leave();
+  cards.get(device).remove();
+  cards.delete(device);
+  devices.splice(devices.indexOf(device), 1);
+  map.remove(device);
+  remember();
+  announce(`${device.setup.id} removed`);
+  at("add").focus();
+}
+
+/** A classic device does not hear that its peer has left, but here both may be seen. */
+function leaveAlone(gone) {
+  const same = (a, b) => (a.setup.app || "default") === (b.setup.app || "default");
+  for (const device of devices) {
+    if (device !== gone && same(device, gone) && device.peer?.id === gone.setup.id) device.alone();
+  }
+}
+
+/** Ask match-engine about devices that wait, and about those that would not hear that their match is over. */
+async function explain() {
+  await Promise.all(devices.map(async (device) => {
+    const { state, since } = device;
+    if (state !== "waiting" && !(device.classic && state === "matched")) return;
+    const found = await services.explain(device.setup.app || "default", device.setup.id);
+    if (device.since !== since) return; // it is another story by now
+    if (state === "matched") {
+      if (found?.state === "waiting") device.alone();
+      return;
+    }
+    device.explanation = found;
+    device.dispatchEvent(new Event("change"));
+  }));
+}
+
+let guide = null;
+
+async function begin() {
+  await services.load();
+  document.title = `CloudMatch dev client · ${services.edge}`;
+  for (const setup of read(location.hash || DEFAULT)) add(setup);
+  guide = new Guide(devices);
+  devices.forEach((device) => guide.watch(device));
+  remember();
+  choose();
+  watch(services);
+  counts(services);
+  windows(services);
+  events(services, devices, others, map.draw);
+  if (services.find("match-engine")) repeatedly(EXPLAIN, explain);
+}
+
+at("add").onclick = () => {
+  const last = devices.at(-1)?.setup;
+  const id = freeId(devices.map(({ setup }) => setup.id));
+  const setup = complete({ ...last, id, lat: last?.lat ?? "1", lon: String(Number(last?.lon ?? 0) + 1) });
+  const card = add(setup);
+  remember();
+  card.node.querySelector("button").focus();
+};
+at("share").onclick = () => copy(location.href, at("share"));
+at("connect-all").onclick = () => devices.forEach((device) => device.connect());
+at("leave-all").onclick = () => devices.forEach((device) => device.leave());
+addEventListener("hashchange", () => { // somebody opened another set-up in this page
+  if (location.hash.slice(1) === write(devices.map(({ setup }) => setup))) return;
+  for (const device of [...devices]) remove(device);
+  for (const setup of read(location.hash)) add(setup);
+  remember();
+});
+
+begin().catch((error) => {
+  at("troubles").textContent = `The edge does not say where it is: ${error.message}. Load the page again.`;
+});

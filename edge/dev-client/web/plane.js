@@ -1,0 +1,68 @@
+/** The map's geometry: degrees to pixels and back. Plain latitude and longitude, equally scaled. Pure. */
+
+export const REACH = 1.42; // degrees: how far a device without a radius reaches, in this plane
+const DEGREE = 111_195; // metres
+
+/** How far a device reaches, in degrees of latitude (`high`) and longitude (`wide`). */
+export function reach({ lat, radius }) {
+  if (!(radius > 0)) return { high: REACH, wide: REACH };
+  const high = Math.min(radius / DEGREE, 180);
+  return { high, wide: Math.min(high / Math.max(Math.cos((lat * Math.PI) / 180), 0.01), 360) };
+}
+
+/** What of the plane to show so that all places are seen, and their reach as far as that is not far. */
+export function bounds(places) {
+  if (!places.length) return { west: -180, east: 180, south: -90, north: 90 };
+  const range = (name) => [Math.min(...places.map((p) => p[name])), Math.max(...places.map((p) => p[name]))];
+  const [[south, north], [west, east]] = [range("lat"), range("lon")];
+  const reaches = places.map((place) => Math.max(...Object.values(reach(place))));
+  const spread = Math.max(north - south, east - west);
+  const most = Math.max(spread * 0.75, Math.min(...reaches) * 1.1, 1e-6);
+  const room = Math.min(Math.max(...reaches) * 1.05, most);
+  return { west: west - room, east: east + room, south: south - room, north: north + room };
+}
+
+/** A view of `bounds` in a picture of so many pixels: the bounds are in its middle, whole. */
+export function view({ west, east, south, north }, width, height, margin = 12) {
+  const scale = Math.min((width - 2 * margin) / (east - west), (height - 2 * margin) / (north - south));
+  const [lon, lat] = [(west + east) / 2, (south + north) / 2];
+  return {
+    scale,
+    x: (of) => width / 2 + (of - lon) * scale,
+    y: (of) => height / 2 - (of - lat) * scale,
+    lon: (x) => lon + (x - width / 2) / scale,
+    lat: (y) => lat - (y - height / 2) / scale,
+  };
+}
+
+/** A round number of at least `least`: 1, 2 or 5 times a power of ten. */
+export function round(least) {
+  const power = 10 ** Math.floor(Math.log10(least));
+  return [1, 2, 5, 10].map((of) => of * power).find((number) => number >= least * (1 - 1e-9));
+}
+
+/** Numbers at which to draw lines of the grid, `step` apart. */
+export function ticks(from, to, step) {
+  const first = Math.ceil(from / step);
+  return Array.from({ length: Math.max(0, Math.floor(to / step) - first + 1) }, (_, i) => (first + i) * step);
+}
+
+/** A number of degrees as precise as a step of the grid needs. */
+export function degrees(number, step) {
+  const digits = Math.min(Math.max(0, -Math.floor(Math.log10(step) + 1e-9)), 7);
+  return `${(Number(number.toFixed(digits)) || 0).toFixed(digits)}°`;
+}
+
+/** A round length for the scale, at most `most` pixels: {metres, pixels}, along a parallel. */
+export function ruler(scale, lat, most) {
+  const perPixel = (DEGREE * Math.max(Math.cos((lat * Math.PI) / 180), 0.01)) / scale;
+  const metres = [5, 2, 1].map((of) => of * 10 ** Math.floor(Math.log10(most * perPixel))).find((m) => m <= most * perPixel);
+  return { metres, pixels: metres / perPixel };
+}
+
+/** A place where pixels point, rounded to what a pixel can say. */
+export function place(seen, x, y) {
+  const digits = Math.min(Math.max(0, Math.ceil(Math.log10(seen.scale))), 7);
+  const clamp = (number, most) => Number(Math.max(-most, Math.min(most, number)).toFixed(digits)) || 0;
+  return { lat: clamp(seen.lat(y), 90), lon: clamp(seen.lon(x), 180) };
+}

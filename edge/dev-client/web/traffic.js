@@ -1,0 +1,108 @@
+/** Live traffic: analytics' windows, the journal's events as they come, and what each service counts. */
+
+import { draw, SHOWN } from "./chart.js";
+import { at, coalesced, make, say } from "./dom.js";
+import { follow, named, sentence } from "./facts.js";
+import { json, repeatedly } from "./services.js";
+import { clock } from "./words.js";
+
+const KEPT = 200; // events shown
+const BEFORE = 30; // positions before the end at which the list begins
+const [EVENTS, COUNTS, RETRY] = [1000, 3000, 3000]; // ms between two looks
+
+// what is worth a line of each service: [metric, words]
+const FIGURES = {
+  edge: [["cloudmatch_edge_devices", "devices connected"], ["cloudmatch_edge_payloads_delivered_total", "payloads delivered"], ["cloudmatch_edge_delivered_bytes_total", "bytes delivered"], ["cloudmatch_edge_batches_resent_total", "batches sent again"]],
+  "match-engine": [["cloudmatch_match_engine_devices", "devices known"], ["cloudmatch_match_engine_waiting", "wait"], ["cloudmatch_match_engine_routed_total", "messages routed"]],
+  journal: [["cloudmatch_journal_events_total", "events kept"]],
+  "bridge-rabbit": [["cloudmatch_bridge_rabbit_confirmed_total", "sizes in RabbitMQ"], ["cloudmatch_bridge_rabbit_dead_letters", "dead letters"]],
+  analytics: [["cloudmatch_analytics_counted_total", "sizes counted"], ["cloudmatch_analytics_late_total", "late"]],
+};
+
+/** Show windows: those that closed, then each as it closes. */
+export function windows(services) {
+  const url = services.find("analytics");
+  at("chart-box").hidden = !url;
+  if (!url) return;
+  const closed = new Map();
+  let running = null;
+  at("analytics").href = `${url}/`;
+  const show = coalesced(() => {
+    const rows = [...closed.values()].sort((a, b) => a.start - b.start).slice(-SHOWN);
+    for (const start of [...closed.keys()].sort((a, b) => a - b).slice(0, -SHOWN)) closed.delete(start);
+    draw(at("chart"), at("chart-rows"), rows, running);
+  });
+  const put = (window) => { closed.set(window.start, window); show(); };
+  const begin = () => {
+    const live = new EventSource(`${url}/windows/live?size=10s`);
+    const on = (name, take) => live.addEventListener(name, ({ data }) => take(JSON.parse(data)));
+    on("closed", put);
+    on("corrected", put);
+    on("running", (window) => { running = window; show(); });
+    live.onopen = () => {
+      say(at("chart-state"), "");
+      json(`${url}/windows?size=10s&last=${SHOWN}`).then((found) => found.forEach(put), () => {});
+    };
+    live.onerror = () => {
+      say(at("chart-state"), "Analytics does not answer; the chart goes on when it does.");
+      if (live.readyState === EventSource.CLOSED) setTimeout(begin, RETRY);
+    };
+  };
+  show();
+  begin();
+}
+
+/** Show the journal's events as they come; `others` learns of devices, `changed` is called then. */
+export function events(services, devices, others, changed) {
+  const journal = services.all.find(({ service }) => service === "journal");
+  at("events-box").hidden = !journal;
+  if (!journal) return;
+  let after = null;
+  const matches = new Set(); // a match is told again when a worker or a device was away
+  const again = ({ type, match }) => type === "matched" && matches.size === matches.add(match).size;
+  const list = at("events");
+  const mine = at("events-mine");
+  mine.onchange = () => list.classList.toggle("mine", mine.checked);
+  const apps = () => new Set(devices.map(({ setup }) => JSON.stringify([setup.app || "default", setup.id])));
+  repeatedly(EVENTS, async () => {
+    try {
+      after ??= Math.max(0, (await services.metrics(journal))("cloudmatch_journal_position") - BEFORE);
+      const page = await json(`${journal.url}/events?after=${after}&limit=500`);
+      after = page.next;
+      const own = apps();
+      const rows = page.events.filter(({ fact }) => !again(fact)).map(({ position, fact }) => {
+        follow(others, fact);
+        const node = make("li", {}, make("time", {}, clock(fact.at)), make("b", {}, fact.type), make("span", { title: `app ${fact.app}, position ${position}` }, sentence(fact)));
+        if (!named(fact).some((id) => own.has(JSON.stringify([fact.app, id])))) node.classList.add("other");
+        return node;
+      });
+      if (rows.length) {
+        list.prepend(...rows.reverse());
+        while (list.childElementCount > KEPT) list.lastElementChild.remove();
+        changed();
+      }
+      say(at("events-state"), list.childElementCount ? "" : "Nothing has happened yet.");
+    } catch {
+      say(at("events-state"), "The journal does not answer; its events come when it does.");
+    }
+  });
+}
+
+/** Show what each service counts. */
+export function counts(services) {
+  const rows = services.all.map((each) => {
+    const node = make("dd", {}, "…");
+    return { each, node, item: make("div", {}, make("dt", {}, each.name), node) };
+  });
+  at("counts").replaceChildren(...rows.map(({ item }) => item));
+  repeatedly(COUNTS, () => Promise.all(rows.map(async ({ each, node }) => {
+    let text;
+    try {
+      const metric = await services.metrics(each);
+      text = FIGURES[each.service].map(([name, words]) => `${metric(name).toLocaleString("en", { maximumFractionDigits: 0 })} ${words}`).join(", ");
+    } catch {
+      text = "not known";
+    }
+    say(node, text);
+  })));
+}
