@@ -1,7 +1,7 @@
 """Everything is replaced, one after the other, as Kubernetes rolls it out, while devices talk.
 
-In the environment `production`, as in the story of 2019: its NATS, with TLS and keys, and its settings. Devices
-are those of the Python client; a balancer gives each connection an edge that is ready.
+In the environment `production`, as in the story of 2019: its NATS, with TLS and keys, and its settings.
+Devices are those of the Python client; a balancer gives each connection an edge that is ready.
 """
 
 import asyncio

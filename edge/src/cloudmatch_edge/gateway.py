@@ -27,6 +27,7 @@ from cloudmatch_bus.provision import session
 from cloudmatch_bus.service import Environment
 from cloudmatch_bus.settings import NatsSettings
 from cloudmatch_edge import pages, v1
+from cloudmatch_edge.certificate import Certificate
 from cloudmatch_edge.classic import Classic
 from cloudmatch_edge.device import Device
 from cloudmatch_edge.dialect import Dialect
@@ -366,8 +367,11 @@ async def serve_devices(environment: Environment, stop: asyncio.Event) -> None:
     health = Health()
     gateway = Gateway(settings, health)
     sock = listen(settings.host, settings.own_port)
-    server = await asyncio.get_running_loop().create_server(lambda: Connection(gateway), sock=sock)
-    ready_at("edge", sock)
+    tls = Certificate(settings.tls_cert_file, settings.tls_key_file) if settings.tls_cert_file else None
+    server = await asyncio.get_running_loop().create_server(
+        lambda: Connection(gateway), sock=sock, **(tls.options if tls else {})
+    )
+    ready_at("edge", sock, "https" if tls else "http")
     async with session(environment[NatsSettings], "edge", health, stop) as bus:
         if bus is not None:
             facts = FactPublisher(bus)
@@ -375,6 +379,8 @@ async def serve_devices(environment: Environment, stop: asyncio.Event) -> None:
             relay = Relay(bus, settings.own_name, facts, settings.patience, settings.grace)
             await relay.start()
             tasks.append(asyncio.create_task(relay.pulse.run()))
+            if tls:
+                tasks.append(asyncio.create_task(tls.watch()))
             gateway.open(relay)
             await stop.wait()
             health.check("stopping", lambda: "going away")

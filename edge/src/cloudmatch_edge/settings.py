@@ -1,10 +1,11 @@
 """Settings of the edge."""
 
+import ssl
 from typing import Annotated
 
 from msgspec import Meta
 
-from cloudmatch_bus.settings import Port, Settings
+from cloudmatch_bus.settings import Port, Settings, SettingsError, variable
 
 
 class EdgeSettings(Settings, frozen=True, kw_only=True):
@@ -35,12 +36,18 @@ class EdgeSettings(Settings, frozen=True, kw_only=True):
     origins: Annotated[
         str, Meta(description="Origins that browsers may come from, comma-separated. Default: any.")
     ] = ""
+    tls_cert_file: Annotated[
+        str, Meta(description="Certificate chain (PEM) for `wss`, with its key. Default: `ws`.")
+    ] = ""
+    tls_key_file: Annotated[str, Meta(description="Its key (PEM). Both are read again when they change.")] = (
+        ""
+    )
 
     services: Annotated[
         str,
         Meta(
             pattern=r"^((edge|match-engine|journal|bridge-rabbit|analytics)=https?://[^,\s]+(,|$))*$",
-            description="Where browsers reach services, for the dev client: `journal=http://…`, comma-separated.",
+            description="Where browsers reach services: `journal=http://…`, comma-separated. For the dev client.",
         ),
     ] = ""
 
@@ -52,6 +59,23 @@ class EdgeSettings(Settings, frozen=True, kw_only=True):
             service, _, url = each.partition("=")
             found.setdefault(service, []).append(url.rstrip("/"))
         return found
+
+    def check(self) -> None:
+        """Try the certificate.
+
+        Raises:
+            SettingsError: it cannot be used, or there is no key, or a key alone.
+        """
+        cert, key = variable(type(self), "tls_cert_file"), variable(type(self), "tls_key_file")
+        if bool(self.tls_cert_file) != bool(self.tls_key_file):
+            raise SettingsError(f"{cert} and {key} must both be set, or neither")
+        if self.tls_cert_file:
+            try:
+                ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.tls_cert_file, self.tls_key_file)
+            except OSError as error:
+                raise SettingsError(
+                    f"{cert}={self.tls_cert_file!r} and {key}={self.tls_key_file!r} cannot be used: {error}"
+                ) from None
 
     @property
     def own_port(self) -> int:

@@ -25,7 +25,7 @@ def listen(host: str, port: int) -> socket.socket:
     return sock
 
 
-def ready_at(service: str, sock: socket.socket) -> None:
+def ready_at(service: str, sock: socket.socket, scheme: str = "http") -> None:
     """Log where a service listens, in the one form that tools read."""
     host, port = sock.getsockname()[:2]
-    log.info("%s listens at http://%s:%d", service, f"[{host}]" if ":" in host else host, port)
+    log.info("%s listens at %s://%s:%d", service, scheme, f"[{host}]" if ":" in host else host, port)

@@ -1,0 +1,200 @@
+"""Devices that speak TLS with their edge, one of whose peers may not."""
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+import trustme
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import InvalidHandshake
+
+from harness import NatsServer, Service, environment, eventually
+from harness.processes import BIN
+
+Start = Callable[..., Service]
+CHUNK = "x" * 60_000
+WINDOW = 32 * 1024 * 1024  # bytes: more than windows and sockets' buffers between two devices hold
+
+
+class Authority:
+    """Who vouches for the edge."""
+
+    def __init__(self, folder: Path) -> None:
+        self._authority = trustme.CA()
+        self._chain, self._key = folder / "tls.crt", folder / "tls.key"
+        self.settings = {
+            "CLOUDMATCH_EDGE_TLS_CERT_FILE": str(self._chain),
+            "CLOUDMATCH_EDGE_TLS_KEY_FILE": str(self._key),
+        }
+        self.trust = ssl.create_default_context()
+        self._authority.configure_trust(self.trust)
+        self.issue()
+
+    def issue(self) -> None:
+        """Make a certificate, in the place of the one before; each file changes in one moment."""
+        made = self._authority.issue_cert("127.0.0.1")
+        for file, pem in (
+            (self._key, made.private_key_pem.bytes()),
+            (self._chain, b"".join(each.bytes() for each in made.cert_chain_pems)),
+        ):
+            (new := file.with_suffix(".new")).write_bytes(pem)
+            new.replace(file)
+
+    def spoil(self) -> None:
+        """Let the key be none."""
+        self._key.write_text("nothing")
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+@pytest.fixture
+def edges(nats_server: NatsServer, start: Start, authority: Authority) -> list[Service]:
+    """Two edges; the first speaks TLS."""
+    bus = {"CLOUDMATCH_NATS_URL": nats_server.url}
+    start("match-engine", bus)
+    first = start("edge", {**bus, **authority.settings, "CLOUDMATCH_EDGE_NAME": "edge-0"})
+    return [first, start("edge", {**bus, "CLOUDMATCH_EDGE_NAME": "edge-1"})]
+
+
+@contextlib.asynccontextmanager
+async def device(
+    edge: Service, name: str, trust: ssl.SSLContext | None = None
+) -> AsyncIterator[ClientConnection]:
+    url = edge.url.replace("http", "ws") + f"/device/connect?id={name}&lat=1&lon=1"
+    async with connect(url, ssl=trust, max_size=None, compression=None, close_timeout=1) as socket:
+        assert (await hears(socket)).startswith("Connected and handled by edge-")
+        yield socket
+
+
+async def hears(socket: ClientConnection) -> str:
+    message = await asyncio.wait_for(socket.recv(), 10)
+    assert isinstance(message, str)
+    return message
+
+
+@contextlib.asynccontextmanager
+async def pair(
+    edges: list[Service], trust: ssl.SSLContext
+) -> AsyncIterator[tuple[ClientConnection, ClientConnection]]:
+    assert [edge.url.partition(":")[0] for edge in edges] == ["https", "http"]
+    async with device(edges[0], "a", trust) as a, device(edges[1], "c") as c:
+        assert await hears(a) == "I matched with device 'c'!"
+        assert await hears(c) == "I matched with device 'a'!"
+        yield a, c
+
+
+async def test_payloads_arrive_in_order_both_ways_whatever_their_size(
+    edges: list[Service], authority: Authority
+) -> None:
+    texts = ["ciao", "", "漢字 😀", "x" * 65536, *(f"n{i}" for i in range(2000)), "é" * 32768]
+    async with pair(edges, authority.trust) as (a, c):
+
+        async def send(socket: ClientConnection) -> None:
+            for text in texts:
+                await socket.send(text)
+
+        async def receive(socket: ClientConnection, peer: str) -> None:
+            for text in texts:
+                assert await hears(socket) == f"device {peer} says: {text}"
+
+        await asyncio.gather(send(a), send(c), receive(a, "c"), receive(c, "a"))
+
+
+@pytest.mark.parametrize("slow", ["a", "c"])
+async def test_a_device_that_does_not_read_stops_its_peer_and_nothing_is_lost(
+    edges: list[Service], authority: Authority, slow: str
+) -> None:
+    async with pair(edges, authority.trust) as (a, c):
+        reader, writer, name = (a, c, "c") if slow == "a" else (c, a, "a")
+        sent = 0
+
+        async def send() -> None:
+            nonlocal sent
+            while sent * len(CHUNK) < 2 * WINDOW:
+                await writer.send(f"{sent} {CHUNK}")
+                sent += 1
+
+        sending = asyncio.create_task(send())
+        seen = -1
+
+        async def stuck() -> bool:
+            nonlocal seen
+            before, seen = seen, sent
+            await asyncio.sleep(0.5)
+            return sent == before == seen
+
+        await eventually(stuck, 20, "the sender standing still")
+        assert 0 < sent * len(CHUNK) < WINDOW
+        for number in range(sent + 200):  # the sender goes on
+            assert await hears(reader) == f"device {name} says: {number} {CHUNK}"
+        sending.cancel()
+
+
+async def test_a_certificate_changes_while_devices_stay(edges: list[Service], authority: Authority) -> None:
+    async with pair(edges, authority.trust) as (a, c):
+        before = shown(a)
+        authority.issue()
+
+        async def renewed() -> bool:
+            async with device(edges[0], "b", authority.trust) as b:
+                return shown(b) != before
+
+        await eventually(renewed, 15, "the new certificate")
+        await a.send("still here")
+        assert await hears(c) == "device a says: still here"
+        # A chain without its key is not taken.
+        authority.spoil()
+        await eventually(lambda: "keeps its certificate" in edges[0].process.log, 15, "the refusal")
+        async with device(edges[0], "b", authority.trust):
+            pass
+
+
+def shown(socket: ClientConnection) -> bytes | None:
+    """Give the certificate that the edge has shown."""
+    channel = socket.transport.get_extra_info("ssl_object")
+    assert isinstance(channel, ssl.SSLObject)
+    return channel.getpeercert(binary_form=True)
+
+
+async def test_who_speaks_plainly_or_trusts_nobody_is_not_let_in(
+    edges: list[Service], authority: Authority
+) -> None:
+    plain = edges[0].url.replace("https", "ws") + "/device/connect?id=a&lat=1&lon=1"
+    with pytest.raises(InvalidHandshake):
+        await connect(plain)
+    with pytest.raises(ssl.SSLCertVerificationError):
+        async with device(edges[0], "a", ssl.create_default_context()):
+            pass
+    async with device(edges[0], "a", authority.trust):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("chain", "key", "says"),
+    [
+        ("tls.crt", "", "must both be set, or neither"),
+        ("", "tls.key", "must both be set, or neither"),
+        ("tls.crt", "tls.crt", "cannot be used"),
+        ("nowhere", "tls.key", "cannot be used"),
+    ],
+)
+async def test_files_that_cannot_be_used_are_refused_by_name(
+    authority: Authority, tmp_path: Path, chain: str, key: str, says: str
+) -> None:
+    settings = {
+        "CLOUDMATCH_EDGE_TLS_CERT_FILE": chain and str(tmp_path / chain),
+        "CLOUDMATCH_EDGE_TLS_KEY_FILE": key and str(tmp_path / key),
+    }
+    edge = await asyncio.create_subprocess_exec(
+        BIN / "edge", env=environment(settings), stderr=asyncio.subprocess.PIPE, cwd=tmp_path
+    )
+    _, said = await asyncio.wait_for(edge.communicate(), 20)
+    assert edge.returncode == 2
+    assert said.startswith(b"CLOUDMATCH_EDGE_TLS_CERT_FILE")
+    assert says in said.decode()
