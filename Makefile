@@ -23,7 +23,7 @@ SOURCES := $(ROOMS:%=%/src) edge/clients/python/src deploy/local
 LOCAL := exec env PYTHONPATH=deploy/local $(BIN)/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests up test test-roll-out test-faults test-fuzz test-pairing-faults test-kills test-kafka check format bench-relay bench-pairing bench-facts trace queues manifests images image-check deploy undeploy clean pristine
+.PHONY: help setup setup-tests up test test-roll-out test-faults test-fuzz test-pairing-faults test-kills test-kafka check format bench bench-quick bench-relay bench-pairing bench-facts trace queues manifests images image-check deploy undeploy clean pristine
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,12 @@ check: setup ## Run linters, type checks and the tests that need no server
 format: setup ## Put all Python files into their form
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
+
+bench: setup ## Measure CloudMatch against its peers, a quarter of an hour; installs them [ARGS='--report FILE']
+	@PYTHONPATH=tests:deploy/local $(BIN)/python -m bench.compare $(ARGS)
+
+bench-quick: setup ## The same in two minutes, rougher, with those peers that are installed [ARGS='cloudmatch nats']
+	@PYTHONPATH=tests:deploy/local $(BIN)/python -m bench.compare --quick $(ARGS)
 
 bench-relay: setup ## Measure the relay; needs a C compiler [ARGS='--quick']
 	@PYTHONPATH=tests:deploy/local $(BIN)/python -m bench.relay $(ARGS)

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from bench.relay import ROOT, machine
+from bench.machine import ROOT, machine
 
 PARTS = ("journal", "bridge", "analytics")
 console = Console(width=max(110, Console().width))

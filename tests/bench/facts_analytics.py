@@ -14,8 +14,9 @@ from rich.progress import Progress
 from bench import generator
 from bench.facts import Row
 from bench.load_facts import DEVICES, EVERY, watch
-from bench.relay import Stack, stack, valid
+from bench.relay import valid
 from bench.shapes import parse
+from bench.stack import Stack, stack
 from cloudmatch_bus import amqp
 from harness import eventually, kafka_broker, rabbitmq, service, source_of
 

@@ -47,7 +47,7 @@ def build(folder: Path) -> Path:
 
 def run(
     program: Path,
-    ports: tuple[int, int],
+    ports: Sequence[int],
     pids: Mapping[str, int],
     options: Sequence[str],
     *,
@@ -55,15 +55,15 @@ def run(
     warmup: float,
     seconds: float,
 ) -> Run:
-    """Load two edges once, and give what was measured, valid or not.
+    """Load two servers once, and give what was measured, valid or not.
 
     Raises:
         GeneratorError: it could not connect, or a connection ended; says so in its words.
     """
     command = [
-        *(str(program), "--ports", f"{ports[0]},{ports[1]}", "--app", app),
+        *(str(program), "--ports", ",".join(map(str, ports)), "--app", app),
         *("--warmup", str(warmup), "--seconds", str(seconds)),
-        *("--pids", ",".join(f"{name}={pid}" for name, pid in pids.items())),
+        *(("--pids", ",".join(f"{name}={pid}" for name, pid in pids.items())) if pids else ()),
         *options,
     ]
     try:

@@ -9,36 +9,52 @@
 #include "measure.h"
 
 struct options opt = {
-    .pairs = 1, .window = 1, .size = 64, .warmup = 1, .seconds = 5, .host = "127.0.0.1", .app = "bench",
+    .pairs = 1, .window = 1, .size = 64, .opening = 32, .warmup = 1, .seconds = 5,
+    .host = "127.0.0.1", .app = "bench", .dialect = "classic",
 };
 
 static const char usage[] =
-    "usage: load --ports A,B [options]\n"
+    "usage: load --ports A,B[,A,B…] [options]\n"
     "Connect pairs of devices, a<i> at port A and b<i> at port B, send payloads from a<i> to b<i>,\n"
     "check and time them. Prints one JSON object; exit code 0 when every payload came once, in order\n"
     "and undamaged.\n\n"
-    "  --pairs N         pairs of devices [1]\n"
+    "  --dialect NAME    what the servers speak: classic, v1, plain, socketio, mqtt0, mqtt1, nats\n"
+    "                    [classic]\n"
+    "  --pairs N         pairs of devices; they take turns with the pairs of ports [1]\n"
     "  --window N        closed loop: payloads in flight per sender [1]\n"
     "  --rate R          open loop: payloads per second in total, whatever has arrived\n"
     "  --size BYTES      of a payload, 24 to 60000 [64]\n"
     "  -2, --both-ways   from b<i> to a<i>, too\n"
+    "  --opening N       pairs that connect at a time [32]\n"
     "  --warmup S        seconds before measuring begins [1]\n"
     "  --seconds S       seconds of measuring [5]\n"
     "  --idle S          send nothing: hold the connections for S seconds\n"
     "  --app NAME        app of the devices [bench]\n"
-    "  --host ADDRESS    of the edges, IPv4 [127.0.0.1]\n"
-    "  --pids NAME=PID,… processes whose CPU time and memory are measured\n";
+    "  --host ADDRESS    of the servers, IPv4 [127.0.0.1]\n"
+    "  --pids NAME=PID,… processes whose CPU time and memory are measured\n"
+    "  --at S            when, after sending began, one of these is done:\n"
+    "  --kill PID        end this process by SIGKILL; connections that are lost come back\n"
+    "  --cut             cut the connections of all b<i>; each comes back half a second later\n";
 
 void parse(int count, char **words) {
     static const struct option options[] = {
         {"ports", 1, 0, 'p'},   {"pairs", 1, 0, 'n'},  {"window", 1, 0, 'w'}, {"rate", 1, 0, 'r'},
         {"size", 1, 0, 's'},    {"both-ways", 0, 0, '2'}, {"warmup", 1, 0, 'W'}, {"seconds", 1, 0, 'd'},
         {"idle", 1, 0, 'i'},    {"app", 1, 0, 'a'},    {"host", 1, 0, 'H'},   {"pids", 1, 0, 'P'},
-        {"help", 0, 0, 'h'},    {0, 0, 0, 0},
+        {"dialect", 1, 0, 'D'}, {"opening", 1, 0, 'o'}, {"at", 1, 0, 't'},  {"kill", 1, 0, 'k'},
+        {"cut", 0, 0, 'c'},     {"help", 0, 0, 'h'},   {0, 0, 0, 0},
     };
     for (int option; (option = getopt_long(count, words, "2h", options, NULL)) != -1;) {
         switch (option) {
-        case 'p': sscanf(optarg, "%d,%d", &opt.ports[0], &opt.ports[1]); break;
+        case 'p':
+            for (char *word = strtok(optarg, ","); word && opt.port_count < 16; word = strtok(NULL, ","))
+                opt.ports[opt.port_count++] = atoi(word);
+            break;
+        case 'D': opt.dialect = optarg; break;
+        case 'o': opt.opening = atoi(optarg); break;
+        case 't': opt.at = atof(optarg); break;
+        case 'k': opt.kill = atoi(optarg); break;
+        case 'c': opt.cut = true; break;
         case 'n': opt.pairs = atoi(optarg); break;
         case 'w': opt.window = atoi(optarg); break;
         case 'r': opt.rate = atof(optarg); break;
@@ -61,8 +77,10 @@ void parse(int count, char **words) {
         default: fputs(usage, stderr); exit(2);
         }
     }
-    if (optind < count || opt.ports[0] <= 0 || opt.ports[1] <= 0 || opt.pairs < 1 || opt.window < 1 ||
-        opt.size < STAMP || opt.size > MAX_SIZE || opt.rate < 0 || opt.warmup < 0 || opt.seconds <= 0) {
+    bool ports = opt.port_count && opt.port_count % 2 == 0;
+    for (int i = 0; i < opt.port_count; i++) ports = ports && opt.ports[i] > 0;
+    if (optind < count || !ports || opt.pairs < 1 || opt.window < 1 || opt.opening < 1 || opt.size < STAMP ||
+        opt.size > MAX_SIZE || opt.rate < 0 || opt.warmup < 0 || opt.seconds <= 0 || opt.kill < 0) {
         fputs(usage, stderr);
         exit(2);
     }

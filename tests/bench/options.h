@@ -10,10 +10,11 @@ enum {
 };
 
 struct options {
-    int ports[2], pairs, window, size;
-    double rate, warmup, seconds, idle;
-    bool both_ways;
-    const char *host, *app;
+    int ports[16], port_count, pairs, window, size, opening;
+    double rate, warmup, seconds, idle, at;
+    int kill;
+    bool cut, both_ways;
+    const char *host, *app, *dialect;
 };
 
 extern struct options opt;

@@ -15,8 +15,8 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
+from bench.machine import ROOT, machine
 from bench.pool_load import Sample, Town, burst
-from bench.relay import ROOT, machine
 from harness import nats_server, service
 from harness.edges import FakeEdge, fake_edge
 

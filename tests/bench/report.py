@@ -26,10 +26,10 @@ class Check(msgspec.Struct, frozen=True):
 
     sent: int
     received: int
-    gaps: int  # numbers skipped
-    repeats: int  # numbers that came again, or late
+    lost: int  # not there a while after the last was sent
+    repeated: int
+    reordered: int  # came after one with a higher number
     damaged: int
-    missing: int  # not there a while after the last was sent
 
 
 class ProcessUse(msgspec.Struct, frozen=True):
@@ -54,6 +54,8 @@ class Run(msgspec.Struct, frozen=True):
     latency_us: Times | None = None  # from when a payload was due to when it was read
     lateness_us: Times | None = None  # open loop: from when it was due to when it was written
     check: Check | None = None
+    opening_us: Times | None = None  # from connecting until a device can send and hear
+    reconnects: int = 0  # connections that were lost and came back
 
 
 def decode_run(text: bytes) -> Run:
@@ -72,7 +74,9 @@ class Summary(NamedTuple):
     spread: float  # (largest - smallest) / median of the rates
     p50: float  # µs
     p99: float  # µs
+    p999: float  # µs
     cpu_us: dict[str, float]  # per payload, by process
+    cost_spread: float  # (largest - smallest) / median of what the servers used per payload
     cores: dict[str, float]  # busy, by process
     strangers: float  # cores, the most of any run
     lateness: float  # p99 in µs; 0 in closed loop
@@ -100,12 +104,15 @@ def summarise(runs: Sequence[Run]) -> Summary:
     latencies = [run.latency_us for run in runs if run.latency_us is not None]
     late = [run.lateness_us.p99 for run in runs if run.lateness_us is not None]
     names = runs[0].processes
+    costs = [sum(use.cpu_us for name, use in run.processes.items() if name != GENERATOR) for run in runs]
     return Summary(
         rate=median(rates),
         spread=(max(rates) - min(rates)) / median(rates),
         p50=median(latency.p50 for latency in latencies),
         p99=median(latency.p99 for latency in latencies),
+        p999=median(latency.p999 for latency in latencies),
         cpu_us={name: median(run.processes[name].cpu_us for run in runs) for name in names},
+        cost_spread=(max(costs) - min(costs)) / median(costs) if median(costs) else 0.0,
         cores={name: median(run.processes[name].cores for run in runs) for name in names},
         strangers=max(run.strangers for run in runs),
         lateness=median(late) if late else 0.0,

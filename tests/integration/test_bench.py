@@ -11,9 +11,11 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from bench import generator, relay
+from bench import generator
 from bench.report import Check, Run
 from bench.shapes import parse
+from bench.stack import Stack
+from bench.stack import stack as running_stack
 
 
 @pytest.fixture
@@ -27,15 +29,15 @@ def program(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def stack() -> Iterator[relay.Stack]:
-    with relay.stack() as running:
+def stack() -> Iterator[Stack]:
+    with running_stack() as running:
         yield running
 
 
 @pytest.mark.servers
 @pytest.mark.parametrize("shape", ["3x4:64", "3x300:1024+both", "2x2:60000", "5@500:64"])
 def test_every_payload_of_a_load_arrives_once_in_order_undamaged(
-    program: Path, stack: relay.Stack, shape: str
+    program: Path, stack: Stack, shape: str
 ) -> None:
     run = generator.run(
         program, stack.ports, stack.pids, parse(shape).options, app="test", warmup=0.2, seconds=0.5
@@ -47,7 +49,7 @@ def test_every_payload_of_a_load_arrives_once_in_order_undamaged(
 
 
 @pytest.mark.servers
-def test_idle_connections_are_held_and_their_memory_is_told(program: Path, stack: relay.Stack) -> None:
+def test_idle_connections_are_held_and_their_memory_is_told(program: Path, stack: Stack) -> None:
     run = generator.run(
         program,
         stack.ports,
@@ -131,7 +133,7 @@ def counted(run: Run) -> dict[str, int]:
     assert isinstance(run.check, Check)
     return {
         name: count
-        for name in ("gaps", "repeats", "damaged", "missing")
+        for name in ("lost", "repeated", "reordered", "damaged")
         if (count := getattr(run.check, name))
     }
 
@@ -151,14 +153,14 @@ async def test_with_an_edge_that_does_not_err_it_finds_nothing_wrong(program: Pa
 @pytest.mark.parametrize(
     ("fault", "found"),
     [
-        pytest.param(at_five(lambda text: []), {"gaps": 1}, id="lost"),
-        pytest.param(at_five(lambda text: [text, text]), {"repeats": 1}, id="twice"),
-        pytest.param(Swap(), {"gaps": 1, "repeats": 1}, id="out of order"),
+        pytest.param(at_five(lambda text: []), {"lost": 1}, id="lost"),
+        pytest.param(at_five(lambda text: [text, text]), {"repeated": 1}, id="twice"),
+        pytest.param(Swap(), {"reordered": 1}, id="out of order"),
         pytest.param(at_five(lambda text: [text[:-1] + "~"]), {"damaged": 1}, id="a byte changed"),
         pytest.param(at_five(lambda text: [text[:-1]]), {"damaged": 1}, id="cut short"),
         pytest.param(at_five(lambda text: [text + "x"]), {"damaged": 1}, id="too long"),
         pytest.param(at_five(lambda text: [text.replace("a0", "a1")]), {"damaged": 1}, id="another sender's"),
-        pytest.param(lambda n, text: [text] if n < 5 else [], {"missing": 4}, id="nothing after the fifth"),
+        pytest.param(lambda n, text: [text] if n < 5 else [], {"lost": 4}, id="nothing after the fifth"),
     ],
 )
 async def test_what_an_edge_does_wrong_is_counted_and_makes_the_run_invalid(

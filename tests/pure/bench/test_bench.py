@@ -23,7 +23,7 @@ def run(rate: float, p50: float, cpu: float, more: bytes = b"", cores: float = 0
     return decode_run(
         b'{"valid":true,"connections":2,"seconds":1,"payloads":1,"payloads_per_second":%f,'
         b'"latency_us":{"p50":%f,"p99":9,"p999":9,"max":9},'
-        b'"check":{"sent":1,"received":1,"gaps":0,"repeats":0,"damaged":0,"missing":0},'
+        b'"check":{"sent":1,"received":1,"lost":0,"repeated":0,"reordered":0,"damaged":0},'
         b'"processes":{"edge-a":{"cores":0.5,"rss_before_kib":1,"rss_kib":1,"cpu_us":%f},'
         b'"generator":{"cores":%f,"rss_before_kib":1,"rss_kib":1,"cpu_us":9}}%s}'
         % (rate, p50, cpu, cores, more)

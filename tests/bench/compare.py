@@ -1,0 +1,202 @@
+"""Measure CloudMatch against what would be picked instead, on the same machine, by turns."""
+
+import contextlib
+import json
+import resource
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import rich.table
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from bench import generator, trials
+from bench.comparison import About, Comparison, markdown
+from bench.machine import ROOT, machine
+from bench.peers import Peer, PeerMissingError
+from bench.peers.cloudmatch import SIZES
+from bench.peers.every import PEERS
+from bench.plot import Bar, Group, svg
+from bench.session import Session
+
+PLOTTED = ("50x64:64", "50x1:64", "1x1:64")
+console = Console(width=max(150, Console().width))
+
+
+def chosen(names: Sequence[str], folder: Path, *, install: bool) -> tuple[list[Peer], dict[str, str]]:
+    """Give the peers that can take part, and by title why the others cannot; `install` what is missing."""
+    known = [peer.name for peer in PEERS]
+    if strangers := set(names) - set(known):
+        raise typer.BadParameter(
+            f"no such peer: {', '.join(sorted(strangers))}; there are {', '.join(known)}"
+        )
+    found, skipped = [], {}
+    for peer in PEERS:
+        if names and peer.name not in names:
+            continue
+        lacks = peer.missing(folder)
+        try:
+            if lacks and install:
+                console.print(f"installs {peer.title} ({lacks} is missing)")
+                peer.install(folder)
+                lacks = peer.missing(folder)
+        except (PeerMissingError, OSError) as error:
+            lacks = str(error)
+        if lacks:
+            skipped[peer.title] = f"not installed: {lacks}"
+        else:
+            found.append(peer)
+    return found, skipped
+
+
+def about(peer: Peer, folder: Path) -> About:
+    """Describe a peer."""
+    try:
+        versions = peer.versions(folder)
+    except (PeerMissingError, OSError) as error:
+        versions = {"unknown": str(error)}
+    return About(peer.name, peer.title, peer.parts, peer.promise, versions)
+
+
+@contextlib.contextmanager
+def sessions(peers: Sequence[Peer], folder: Path, program: Path) -> Iterator[dict[str, Session]]:
+    """Give a session for each peer; end all that were started."""
+    made = {peer.name: Session(peer, folder, program) for peer in peers}
+    try:
+        yield made
+    finally:
+        for session in made.values():
+            if complaint := session.stop():
+                console.print(f"[yellow]{session.peer.title}, at its end: {complaint}[/yellow]")
+
+
+def measure(result: Comparison, steps: Sequence[trials.Step], peers: Sequence[Peer], folder: Path) -> None:
+    """Take all steps; Ctrl-C ends them, and what there is remains."""
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    )
+    titles = {peer.name: peer.title for peer in peers}
+    with (
+        tempfile.TemporaryDirectory() as build,
+        bar,
+        sessions(peers, folder, generator.build(Path(build))) as of,
+    ):
+        task = bar.add_task("", total=len(steps))
+        try:
+            for step in steps:
+                bar.update(task, description=f"{titles[step.peer]}: {step.trial.title}")
+                result.outcomes.append(of[step.peer].attempt(step.trial, step.repetition))
+                bar.advance(task)
+                if (
+                    step.peer in {size.name for size in SIZES}
+                    and step.repetition == step.trial.repetitions - 1
+                ):
+                    of[step.peer].stop()
+        except KeyboardInterrupt:
+            console.print("[yellow]stopped: this is what there is[/yellow]")
+
+
+def picture(result: Comparison) -> str:
+    """Draw what a payload costs; empty when nothing was measured."""
+    groups = []
+    for trial in trials.RELAY:
+        found = [(peer, result.summary(peer.name, trial.name)) for peer in result.peers]
+        bars = [Bar(p.title, s.servers_us, p.name in ("cloudmatch", "classic")) for p, s in found if s]
+        if bars and trial.name in PLOTTED:
+            groups.append(Group(trial.title, bars))
+    return (
+        svg("CPU-µs per payload of all server processes (logarithmic; less is better)", groups)
+        if groups
+        else ""
+    )
+
+
+def show(result: Comparison) -> None:
+    """Print the tables and what is to be doubted."""
+    for table in result.tables():
+        drawn = rich.table.Table(title=table.title, title_justify="left")
+        for column in table.header:
+            drawn.add_column(column, justify="right" if column else "left")
+        for row in table.rows:
+            drawn.add_row(*row)
+        console.print(drawn)
+    console.print(f"The generator used up to {result.generator_share():.0%} of a core.")
+    for doubt in result.doubts():
+        console.print(f"[yellow]{doubt}[/yellow]")
+
+
+def keep(result: Comparison, folder: Path, report: Path | None) -> None:
+    """Write JSON, Markdown and picture."""
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"compare-{result.machine['date'].replace(':', '')}"
+    (folder / f"{name}.json").write_text(json.dumps(msgspec.to_builtins(result), indent=1))
+    drawn = picture(result)
+    for file in filter(None, (folder / f"{name}.md", report)):
+        if drawn:
+            file.with_suffix(".svg").write_text(drawn)
+        file.write_text(markdown(result, file.with_suffix(".svg").name if drawn else ""))
+    console.print(f"Kept: {folder / name}.json, .md, .svg")
+
+
+def main(
+    peer: Annotated[list[str] | None, typer.Argument(help="Which peers. Default: all.")] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Two shapes, what is installed; two minutes.")
+    ] = False,
+    shape: Annotated[list[str] | None, typer.Option(help="Relay these shapes only, e.g. 50x64:64.")] = None,
+    install: Annotated[bool, typer.Option(help="Install peers that are missing.")] = True,
+    report: Annotated[
+        Path | None, typer.Option(help="Write the Markdown here, the picture beside it.")
+    ] = None,
+    folder: Annotated[Path, typer.Option(help="Where results and peers are kept.")] = ROOT / ".run" / "bench",
+) -> None:
+    """Measure CloudMatch against its peers: each payload numbered and checked, CPU of all server processes.
+
+    Examples: `make bench`, `make bench-quick`, `make bench ARGS='cloudmatch socketio --shape 1x1:64'`.
+    """
+    folder = folder.resolve()
+    programs = folder / "peers"
+    (programs / "run").mkdir(parents=True, exist_ok=True)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # for thousands of connections
+    peers, skipped = chosen(peer or [], programs, install=install and not quick)
+    chosen_trials = trials.QUICK if quick else trials.FULL
+    try:
+        if shape:
+            chosen_trials = tuple(trials.relay(text, 0.5, 1.5, 2 if quick else 3) for text in shape)
+    except trials.shapes.ShapeError as error:
+        raise typer.BadParameter(str(error)) from None
+    sizes = () if quick or shape or (peer and "cloudmatch" not in peer) else SIZES
+    steps = list(trials.order(chosen_trials, [each.name for each in peers]))
+    for size in sizes:
+        steps += trials.order([trials.SCALING], [size.name])
+    console.print(
+        f"{len(steps)} runs with {', '.join(each.title for each in peers)}: "
+        f"about {trials.estimate(steps) / 60 + 0.5:.0f} minutes. Ctrl-C shows what there is until then."
+    )
+    result = Comparison(
+        machine=machine(),
+        peers=[about(each, programs) for each in peers],
+        sizes=[about(each, programs) for each in sizes],
+        skipped=skipped,
+        outcomes=[],
+    )
+    try:
+        measure(result, steps, [*peers, *sizes], programs)
+    except generator.GeneratorError as error:
+        console.print(f"[red]{error}[/red]")
+        raise typer.Exit(1) from None
+    show(result)
+    keep(result, folder, report)
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,227 @@
+"""What all trials with all peers come to: tables, for terminals and for Markdown."""
+
+from collections.abc import Callable, Sequence
+from statistics import median
+from typing import Any, NamedTuple
+
+import msgspec
+
+from bench.report import GENERATOR, Run, Summary, summarise
+from bench.trials import CONNECT, CUT, HOLD, KILL, OUTAGE, RELAY, SCALING, Trial
+
+NONE = "–"
+NOT_REACHED = 0.95  # of the rate of an open loop: who delivers less is overloaded
+
+
+class About(msgspec.Struct, frozen=True):
+    """Who took part."""
+
+    name: str
+    title: str
+    parts: str
+    promise: str
+    versions: dict[str, str]
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What came of one trial with one peer."""
+
+    trial: str
+    peer: str
+    repetition: int
+    load: float  # of the machine, in processes, over the last minute, when it began
+    run: Run | None = None
+    error: str = ""
+
+
+class Table(NamedTuple):
+    """A table; its first column is words, the others are figures."""
+
+    title: str
+    header: list[str]
+    rows: list[list[str]]
+
+    @property
+    def markdown(self) -> str:
+        """Write it for a README."""
+        lines = [f"**{self.title}**", ""]
+        lines.append(f"| {' | '.join(self.header)} |")
+        lines.append("|---|" + "---:|" * (len(self.header) - 1))
+        lines += [f"| {' | '.join(row)} |" for row in self.rows]
+        return "\n".join(lines) + "\n"
+
+
+class Comparison(msgspec.Struct):
+    """A whole run."""
+
+    machine: dict[str, Any]
+    peers: list[About]
+    sizes: list[About]  # CloudMatch, of several sizes
+    skipped: dict[str, str]  # why, by title
+    outcomes: list[Outcome]
+
+    def runs(self, peer: str, trial: str) -> list[Run]:
+        """Give what was measured, in all repetitions."""
+        return [o.run for o in self.outcomes if o.run and (o.peer, o.trial) == (peer, trial)]
+
+    def summary(self, peer: str, trial: str) -> Summary | None:
+        """Give medians of what carried payloads; None when nothing did."""
+        runs = [run for run in self.runs(peer, trial) if run.payloads]
+        return summarise(runs) if runs else None
+
+    def tables(self) -> list[Table]:
+        """Give all tables that say something."""
+        ratings = (
+            ("CPU-µs per payload, all server processes; ± spread of the repetitions", cost),
+            ("Payloads per second", rate),
+            ("Latency, ms: p50 / p99 / p99.9", latency),
+        )
+        tables = [self._by_peer(title, say) for title, say in ratings]
+        tables += [self._guarantees(), self._sizes()]
+        return [table for table in tables if table.rows]
+
+    def _by_peer(self, title: str, say: Callable[[Summary, Trial], str]) -> Table:
+        tried = {outcome.trial for outcome in self.outcomes}
+        trials = [trial for trial in RELAY if trial.name in tried]
+        rows = []
+        for trial in trials:
+            found = [self.summary(peer.name, trial.name) for peer in self.peers]
+            rows.append([trial.title, *(say(of, trial) if of else NONE for of in found)])
+        return Table(title, ["", *(peer.title for peer in self.peers)], rows)
+
+    def _guarantees(self) -> Table:
+        header = [
+            *("", "promise", "order kept", "repeated"),
+            *(f"lost, broker killed for {OUTAGE} s", "lost, receivers cut off for 0.5 s"),
+            *("KiB per idle connection", "connect to matched, ms: p50 / p99"),
+        ]
+        rows = []
+        for peer in self.peers:
+            runs = [run for o in self.outcomes if o.peer == peer.name and (run := o.run)]
+            checks = [run.check for run in runs if run.check]
+            if not checks:
+                continue
+            rows.append(
+                [
+                    f"{peer.title} ({peer.parts})",
+                    peer.promise,
+                    "yes" if not any(check.reordered for check in checks) else "no",
+                    f"{sum(check.repeated for check in checks):,}",
+                    *(self._lost(peer.name, trial) for trial in (KILL, CUT)),
+                    *(
+                        say(self.runs(peer.name, trial.name))
+                        for say, trial in ((memory, HOLD), (opening, CONNECT))
+                    ),
+                ]
+            )
+        return Table("What is promised, and what came of it", header, rows)
+
+    def _lost(self, peer: str, trial: Trial) -> str:
+        outcomes = [o for o in self.outcomes if (o.peer, o.trial) == (peer, trial.name)]
+        checks = [o.run.check for o in outcomes if o.run and o.run.check]
+        if not checks:
+            return "failed" if outcomes else NONE
+        return f"{checks[0].lost:,} of {checks[0].sent:,}"
+
+    def _sizes(self) -> Table:
+        rows = []
+        for size in self.sizes:
+            of = self.summary(size.name, SCALING.name)
+            if of:
+                rows.append([size.title, f"{of.rate:,.0f}", cost(of, SCALING), latency(of, SCALING)])
+        header = ["CloudMatch", "payloads/s", "CPU-µs per payload", "ms: p50 / p99 / p99.9"]
+        return Table(f"More edges and workers on the same {self.machine['cores']} cores", header, rows)
+
+    def doubts(self) -> list[str]:
+        """Say what speaks against these figures."""
+        found = [f"{title} was left out: {why}" for title, why in self.skipped.items()]
+        titles = {about.name: about.title for about in (*self.peers, *self.sizes)}
+        errors = {(o.peer, o.trial): o.error.splitlines()[0] for o in self.outcomes if o.error}
+        found += [f"{titles[peer]}, {trial}: {error}" for (peer, trial), error in errors.items()]
+        for peer in (*self.peers, *self.sizes):
+            for trial in RELAY:
+                of = self.summary(peer.name, trial.name)
+                if of is None:
+                    continue
+                said = of.doubts()
+                lost = sum(run.check.lost for run in self.runs(peer.name, trial.name) if run.check)
+                if lost:
+                    said.append(f"{lost:,} payloads never came")
+                found += [f"{peer.title}, {trial.title}: {doubt}" for doubt in said]
+        return found
+
+    def generator_share(self) -> float:
+        """Give the largest share of a core that the generator needed."""
+        uses = [o.run.processes[GENERATOR].cores for o in self.outcomes if o.run and o.run.payloads]
+        return max(uses, default=0.0)
+
+    def loads(self) -> tuple[float, float]:
+        """Give the smallest and the largest load of the machine."""
+        loads = [outcome.load for outcome in self.outcomes]
+        return min(loads, default=0.0), max(loads, default=0.0)
+
+
+def figure(value: float) -> str:
+    """Write a figure with the digits that say something."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def cost(of: Summary, _: Trial) -> str:
+    """Say what a payload costs."""
+    return f"{figure(of.servers_us)} ± {of.cost_spread / 2:.0%}"
+
+
+def rate(of: Summary, trial: Trial) -> str:
+    """Say how many payloads came per second; where a rate was asked for, whether it was reached."""
+    wanted = float(trial.name.partition("@")[2].partition(":")[0] or 0)
+    overloaded = " (overloaded)" if of.rate < NOT_REACHED * wanted else ""
+    return f"{of.rate:,.0f} ± {of.spread / 2:.0%}{overloaded}"
+
+
+def latency(of: Summary, _: Trial) -> str:
+    """Say how long a payload took."""
+    return " / ".join(figure(us / 1000) for us in (of.p50, of.p99, of.p999))
+
+
+def memory(runs: Sequence[Run]) -> str:
+    """Say what a connection that says nothing costs, in KiB of all server processes."""
+    if not runs:
+        return NONE
+    grown = [
+        sum(use.rss_kib - use.rss_before_kib for name, use in run.processes.items() if name != GENERATOR)
+        / run.connections
+        for run in runs
+    ]
+    return figure(median(grown))
+
+
+def opening(runs: Sequence[Run]) -> str:
+    """Say how long it took from connecting until a device could send and hear."""
+    times = [run.opening_us for run in runs if run.opening_us]
+    if not times:
+        return NONE
+    return " / ".join(figure(median(us) / 1000) for us in ([t.p50 for t in times], [t.p99 for t in times]))
+
+
+def markdown(of: Comparison, plot: str) -> str:
+    """Write all of it for a README; `plot` is the name of the picture's file, empty for none."""
+    machine = of.machine
+    low, high = of.loads()
+    about = (
+        f"Measured {machine['date'][:10]} at commit {machine['commit']} on {machine['cores']} cores of "
+        f"{machine['processor'] or 'an unnamed processor'}, {machine['system']}, Python {machine['python']}; "
+        f"load of the machine {low:.1f} to {high:.1f}; the generator used up to "
+        f"{of.generator_share():.0%} of a core. Medians, all peers in one run, by turns.\n"
+    )
+    parts = [about]
+    if plot:
+        parts.append(f"![CPU-µs per payload, by peer]({plot})\n")
+    parts += [table.markdown for table in of.tables()]
+    versions = [
+        f"- {peer.title}: {', '.join(f'{name} {version}' for name, version in peer.versions.items())}"
+        for peer in of.peers
+    ]
+    parts.append("\n".join(["Versions:", "", *versions, ""]))
+    if doubts := of.doubts():
+        parts.append("\n".join(["What speaks against these figures:", "", *(f"- {d}" for d in doubts), ""]))
+    return "\n".join(parts)

@@ -1,0 +1,102 @@
+/* CloudMatch: the dialect of 2019, and cloudmatch.v1 with binary payloads. */
+#define _GNU_SOURCE
+#include <stdio.h>
+#include <string.h>
+
+#include "device.h"
+#include "options.h"
+
+static int place(const struct device *d, char *path, size_t size) {
+    return snprintf(path, size, "/device/connect?id=%s&app=%s&lat=52.37&lon=4.89&tag=%d", d->name, opt.app,
+                    d->pair);
+}
+
+/* -- classic */
+
+static void prepare_classic(struct device *d, char *path, size_t size) {
+    place(d, path, size);
+    d->heard_length = (size_t)sprintf((char *)d->heard, "device %s says: ", d->peer->name);
+}
+
+static void opened(struct device *d) { *d->token = 0; }
+
+static size_t hear_classic(struct device *d, int opcode, const uint8_t *p, size_t size, uint64_t time) {
+    static const char greeting[] = "Connected and handled by ";
+    char wanted[64];
+    if (opcode != TEXT) unexpected(d, p, size, "a text");
+    if (d->state == READY) {
+        hear_payload(d, p, size, time);
+    } else if (!*d->token) {
+        if (!begins(p, size, greeting)) unexpected(d, p, size, greeting);
+        *d->token = 1; /* it has been greeted */
+    } else {
+        int length = snprintf(wanted, sizeof wanted, "I matched with device '%s'!", d->peer->name);
+        if (size != (size_t)length || !begins(p, size, wanted)) unexpected(d, p, size, wanted);
+        ready(d);
+    }
+    return size;
+}
+
+const struct dialect classic = {
+    .name = "classic", .opcode = TEXT, .after = "", .prepare = prepare_classic, .opened = opened,
+    .hear = hear_classic,
+};
+
+/* -- cloudmatch.v1 */
+
+enum { ACK_COUNT = 16 /* payloads acknowledged at once, as our own clients do */ };
+#define ACK_DELAY (SECOND / 50)
+
+static void prepare_v1(struct device *d, char *path, size_t size) {
+    int length = place(d, path, size);
+    if (*d->token)
+        snprintf(path + length, size - (size_t)length, "&resume=%s&received=%llu", d->token,
+                 (unsigned long long)d->next);
+}
+
+static void opened_v1(struct device *d) { (void)d; }
+
+static bool number_of(const uint8_t *p, size_t size, const char *field, uint64_t *number) {
+    const uint8_t *at = memmem(p, size, field, strlen(field)), *end = p + size;
+    if (!at) return false;
+    *number = 0;
+    for (at += strlen(field); at < end && *at >= '0' && *at <= '9'; at++) *number = 10 * *number + (*at - '0');
+    return true;
+}
+
+static size_t hear_v1(struct device *d, int opcode, const uint8_t *p, size_t size, uint64_t time) {
+    static const char resume[] = "\"resume\":\"";
+    uint64_t number;
+    if (opcode == BINARY) {
+        hear_payload(d, p, size, time);
+    } else if (begins(p, size, "{\"type\":\"welcome\"")) {
+        const uint8_t *at = memmem(p, size, resume, strlen(resume));
+        if (!at || sscanf((const char *)at + strlen(resume), "%63[^\"]", d->token) != 1)
+            unexpected(d, p, size, resume);
+    } else if (begins(p, size, "{\"type\":\"matched\"")) {
+        if (d->was_ready) unexpected(d, p, size, "the same match");
+        ready(d);
+    } else if (begins(p, size, "{\"type\":\"resumed\"")) {
+        if (!number_of(p, size, "\"received\":", &number)) unexpected(d, p, size, "received");
+        ready(d);
+        rewind_to(d, number);
+    } else if (begins(p, size, "{\"type\":\"peer_left\"") || begins(p, size, "{\"type\":\"error\"") ||
+               begins(p, size, "{\"type\":\"gap\"")) {
+        unexpected(d, p, size, "nothing of the kind");
+    }
+    return size;
+}
+
+static bool acknowledge_v1(struct device *d) {
+    uint64_t time = now();
+    if (d->unsaid < ACK_COUNT && time < d->said + ACK_DELAY) return false;
+    say_text(d, "{\"type\":\"ack\",\"received\":%llu}", (unsigned long long)d->next);
+    d->unsaid = 0;
+    d->said = time;
+    return true;
+}
+
+const struct dialect v1 = {
+    .name = "v1", .opcode = BINARY, .subprotocol = "cloudmatch.v1", .after = "", .prepare = prepare_v1,
+    .opened = opened_v1, .hear = hear_v1, .acknowledge = acknowledge_v1,
+};

@@ -1,0 +1,23 @@
+/* Texts and nothing else; a device hears "ready" when it can be sent to. */
+#include <stdio.h>
+
+#include "device.h"
+#include "options.h"
+
+static void prepare(struct device *d, char *path, size_t size) {
+    snprintf(path, size, "/%s.%s", opt.app, d->name);
+}
+
+static void opened(struct device *d) { (void)d; }
+
+static size_t hear(struct device *d, int opcode, const uint8_t *p, size_t size, uint64_t time) {
+    if (opcode != TEXT) unexpected(d, p, size, "a text");
+    if (d->state == READY) hear_payload(d, p, size, time);
+    else if (begins(p, size, "ready")) ready(d);
+    else unexpected(d, p, size, "ready");
+    return size;
+}
+
+const struct dialect plain = {
+    .name = "plain", .opcode = TEXT, .after = "", .prepare = prepare, .opened = opened, .hear = hear,
+};

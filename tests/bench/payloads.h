@@ -1,0 +1,26 @@
+/* Payloads: made, sent, and accounted for. */
+#ifndef PAYLOADS_H
+#define PAYLOADS_H
+
+#include "device.h"
+
+extern struct histogram latencies; /* from when a payload was due to when it was read */
+extern struct histogram lateness;  /* from when it was due to when it was written: this process' own fault */
+extern struct account {
+    uint64_t received, lost, repeated, reordered, damaged;
+} account;
+extern bool measuring, sending;
+extern uint64_t began; /* when sending began */
+
+void prepare_payloads(void);
+
+int senders(void);
+struct device *sender(uint64_t turn);
+
+/* Make the frames of all that a device owes and has room for. */
+void send_owed(struct device *);
+
+/* Count what has not come; give how many are still on their way, or lost. */
+uint64_t count_lost(void);
+
+#endif

