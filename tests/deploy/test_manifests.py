@@ -16,6 +16,8 @@ from cloudmatch_edge.gateway import CONNECT
 from deploy.rendered import COMPONENT, ENVIRONMENTS, NAME, Object, Pod, Rendered, render
 from harness.processes import ROOT
 
+# What the exporter, built from its sources, gave of three servers that were started as this folder does.
+OF_NATS = {"nats_healthz_status", "nats_varz_slow_consumers", "nats_consumer_num_pending"}
 KUBERNETES = "1.30"  # the oldest that has all that is used: `preStop: sleep`, sidecars, the label pod-index
 
 
@@ -241,9 +243,9 @@ def test_alerts_speak_of_metrics_that_there_are(production: Rendered) -> None:
     alerts: Any = yaml.safe_load(files["alerts.yml"])
     rules = [rule["expr"] for group in alerts["groups"] for rule in group["rules"]]
     code = "".join(file.read_text(encoding="utf-8") for file in ROOT.glob("*/src/*/*.py"))
-    metrics = {metric for rule in rules for metric in re.findall(r"cloudmatch_\w+", rule)}
+    metrics = {metric for rule in rules for metric in re.findall(r"(?:cloudmatch|nats)_\w+", rule)}
     assert len(metrics) >= len(rules) - 1
-    for metric in metrics:
+    for metric in metrics - OF_NATS:
         kind = "Counter" if metric.endswith("_total") else "Gauge"
         assert re.search(rf'{kind}\(\s*"{metric.removesuffix("_total")}"', code), metric
 

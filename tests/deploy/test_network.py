@@ -28,6 +28,7 @@ ARROWS = {
     # metrics
     *(("prometheus", name, port) for name, port in zip(SCRAPED, (8080, 8082, 8081, 8083, 8085), strict=True)),
     ("prometheus", "rabbitmq", 15692),
+    ("prometheus", "nats", 7777),
 }
 
 
