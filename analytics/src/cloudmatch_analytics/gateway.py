@@ -1,7 +1,6 @@
 """The HTTP side: windows by REST, live by Server-Sent Events, and a page with a chart."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Annotated
@@ -16,6 +15,7 @@ from cloudmatch_analytics import page
 from cloudmatch_analytics.ledger import Ledger
 from cloudmatch_analytics.sizes import DEFAULT_APP, key
 from cloudmatch_analytics.windows import ALL, BASE, KEPT, SIZES, Shape
+from cloudmatch_bus.clock import now_ms
 from cloudmatch_bus.health import Health
 from cloudmatch_bus.http import application, serve
 from cloudmatch_bus.subjects import token, untoken
@@ -104,7 +104,7 @@ def gateway(health: Health, ledger: Ledger, stop: asyncio.Event, origins: Sequen
     @get("/senders", sync_to_thread=False)
     def senders(app: App = "", minutes: Minutes = 60, limit: Limit = 500) -> list[Sender]:
         """Give who sent payloads lately, most bytes first."""
-        since = _now() - minutes * 60_000
+        since = now_ms() - minutes * 60_000
         found = [
             Sender(untoken(app_token), untoken(device_token), sums.bytes, sums.messages)
             for (app_token, _, device_token), sums in (
@@ -133,15 +133,11 @@ async def _follow(
             told = window.end
             yield _event("closed", ByteWindow(*window))
         if look % RUNNING == 0:
-            now = _now()
+            now = now_ms()
             yield _event("running", ByteWindow(*ledger.running(windows, now, name)))
             yield _event("state", State(now, ledger.closed_until, ledger.behind(now), health.reasons()))
         look += 1
         await asyncio.sleep(LOOK)
-
-
-def _now() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def _event(name: str, data: msgspec.Struct) -> ServerSentEventMessage:

@@ -23,6 +23,7 @@ from cloudmatch_analytics.pulse import Pulse
 from cloudmatch_analytics.records import PARTITIONS
 from cloudmatch_analytics.ticks import Ticker
 from cloudmatch_bus import amqp
+from cloudmatch_bus.clock import now_ms
 from cloudmatch_bus.service import prepare
 from cloudmatch_bus.settings import AmqpSettings
 
@@ -33,11 +34,6 @@ FLUSH = 0.5  # s that one attempt to flush may take
 RETRY = 0.2, 1.0  # s between two attempts to connect, first and last
 
 log = logging.getLogger("source")
-
-
-def now() -> int:
-    """Give the time, ms since 1970."""
-    return time.time_ns() // 1_000_000
 
 
 def orphaned() -> bool:
@@ -87,7 +83,7 @@ class AmqpSource(Source):
         assert isinstance(under, Channel)
         await under.basic_consume(amqp.QUEUE, arrived.put)
         log.info("consumes %s", amqp.QUEUE)
-        ticker = Ticker(now())
+        ticker = Ticker(now_ms())
         next_tick = 0.0
         while self._wanted():
             if under.is_closed:
@@ -103,7 +99,7 @@ class AmqpSource(Source):
 
     async def _take(self, batch: list[DeliveredMessage], channel: Channel, ticker: Ticker) -> int:
         """Produce messages to Kafka; give the tag of the last to acknowledge once Kafka has it, 0: none."""
-        last, found, arrival = 0, [], now()
+        last, found, arrival = 0, [], now_ms()
         for message in batch:
             assert message.delivery_tag
             try:
@@ -138,7 +134,7 @@ class AmqpSource(Source):
         """Leave what Kafka has not confirmed: it was not acknowledged either and comes again."""
 
     def _tick(self, ticker: Ticker) -> None:
-        at = ticker.tick(now())
+        at = ticker.tick(now_ms())
         if at is not None:
             for partition in range(PARTITIONS):
                 self.produce(b"", records.TICK, partition=partition, timestamp=at)

@@ -1,10 +1,10 @@
 """Tell match-engine that this edge lives; notice when it did not."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 
 from cloudmatch_bus import subjects
+from cloudmatch_bus.clock import now_us
 from cloudmatch_bus.connection import Bus, Headers
 from cloudmatch_bus.messages import Heartbeat, encode
 
@@ -18,7 +18,7 @@ class Pulse:
     """The heartbeat of an edge. `on_stall` is called when the process was frozen or cut off."""
 
     def __init__(self, bus: Bus, name: str, on_stall: Callable[[], Awaitable[None]]) -> None:
-        self.start = time.time_ns() // 1000
+        self.start = now_us()
         self._bus = bus
         self._name = name
         self._on_stall = on_stall

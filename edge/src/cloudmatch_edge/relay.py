@@ -2,12 +2,12 @@
 
 import asyncio
 import logging
-import time
 
 import msgspec
 from prometheus_client import Gauge
 
 from cloudmatch_bus import subjects
+from cloudmatch_bus.clock import now_ms, now_us
 from cloudmatch_bus.connection import Bus, Headers
 from cloudmatch_bus.facts import FactPublisher
 from cloudmatch_bus.messages import (
@@ -46,8 +46,9 @@ class Relay:
         self.grace = grace
         self.pulse = Pulse(bus, name, self._introduce_all)
         self.now = asyncio.get_running_loop().time
+        self.clock = now_ms
         self.publish = bus.publish
-        self._engine = Engine(bus, name, self.pulse.start, self._present, self._now_us)
+        self._engine = Engine(bus, name, self.pulse.start, self._present, now_us)
         self.seek, self.part, self.doubt = self._engine.seek, self._engine.part, self._engine.doubt
         self._patience = patience
         self._bus = bus
@@ -115,12 +116,8 @@ class Relay:
         return device
 
     def _new_session(self) -> int:
-        self._session = max(self._session + 1, self._now_us())
+        self._session = max(self._session + 1, now_us())
         return self._session
-
-    @staticmethod
-    def _now_us() -> int:
-        return time.time_ns() // 1000
 
     def renew(self, device: Device) -> None:
         """Enter the pool as a new connection: match-engine has given up the one there was."""
@@ -204,11 +201,6 @@ class Relay:
             device.wonder(address.epoch)
 
     # -- what devices ask of the relay
-
-    @staticmethod
-    def clock() -> int:
-        """Give ms since 1970."""
-        return time.time_ns() // 1_000_000
 
     def fact(self, fact: PayloadsDelivered) -> None:
         """Publish what happened."""

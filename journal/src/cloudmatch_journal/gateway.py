@@ -1,6 +1,5 @@
 """The journal's HTTP interface: events, devices, matches; and the reports of 2019 clients."""
 
-import time
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote
@@ -12,6 +11,7 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.types import ControllerRouterHandler
 from msgspec import Meta
 
+from cloudmatch_bus.clock import now_ms
 from cloudmatch_bus.messages import AmountReported, AnyFact
 from cloudmatch_journal.ledger import Kind, Ledger, MatchState
 from cloudmatch_journal.store import Page, Store
@@ -130,7 +130,7 @@ def handlers(
         """Report an amount about a device. It goes through the bus like any other event."""
         fact = AmountReported(
             app=data.app,
-            at=time.time_ns() // 1_000_000,
+            at=now_ms(),
             device=data.device_id,
             event_type=data.event_type,
             amount=data.amount,

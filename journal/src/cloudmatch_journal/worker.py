@@ -2,11 +2,11 @@
 
 import asyncio
 import logging
-import time
 
 from prometheus_client import Counter, Gauge, Histogram
 
 from cloudmatch_bus import http
+from cloudmatch_bus.clock import now_ms
 from cloudmatch_bus.connection import Bus
 from cloudmatch_bus.facts import FactPublisher
 from cloudmatch_bus.feed import Delivery, DownstreamError, Follower
@@ -112,7 +112,7 @@ class Journal:
         # A save costs as much as is known; so much more must have been folded since.
         if self._unsaved >= self._segment_size + len(self.ledger):
             self.save()
-            self.retain(time.time_ns() // 1_000_000)
+            self.retain(now_ms())
         self._show()
 
     def save(self) -> None:
@@ -144,7 +144,7 @@ class Journal:
     async def keep_retaining(self) -> None:
         """Look now and then at what is too old, until cancelled."""
         while True:
-            self.retain(time.time_ns() // 1_000_000)
+            self.retain(now_ms())
             await asyncio.sleep(RETAIN)
 
     def publish(self, fact: AmountReported) -> bool:

@@ -4,13 +4,13 @@ import asyncio
 import logging
 import os
 import socket
-import time
 from collections.abc import Callable
 
 import msgspec
 from prometheus_client import Counter, Gauge
 
 from cloudmatch_bus import subjects
+from cloudmatch_bus.clock import now_us
 from cloudmatch_bus.connection import Bus, Handler, Headers, Subscription
 from cloudmatch_bus.messages import Heartbeat, decode_heartbeat, encode
 from cloudmatch_match_engine.keys import DeviceId
@@ -30,7 +30,7 @@ _rebalances = Counter("cloudmatch_match_engine_rebalances", "Changes of the part
 
 def unique_name() -> str:
     """Name this process as no other is or was named."""
-    return f"{socket.gethostname()}-{os.getpid()}-{time.time_ns() // 1000 % 10**9}"
+    return f"{socket.gethostname()}-{os.getpid()}-{now_us() % 10**9}"
 
 
 class Partitions:

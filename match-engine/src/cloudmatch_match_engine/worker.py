@@ -2,13 +2,13 @@
 
 import asyncio
 import logging
-import time
 
 import msgspec
 from prometheus_client import Counter, Gauge
 
 from cloudmatch_bus import subjects
 from cloudmatch_bus.bucket import Bucket, Entry, Watch
+from cloudmatch_bus.clock import now_ms
 from cloudmatch_bus.connection import Bus, Headers
 from cloudmatch_bus.facts import FactPublisher
 from cloudmatch_bus.health import Health
@@ -57,11 +57,6 @@ class Wanted(msgspec.Struct, frozen=True):
 decode_wanted = msgspec.json.Decoder(Wanted).decode
 
 
-def clock() -> int:
-    """Give ms since 1970."""
-    return time.time_ns() // 1_000_000
-
-
 class Worker:
     """The shell: turns messages into calls of the engine and its decisions into messages."""
 
@@ -72,7 +67,7 @@ class Worker:
         _known.set_function(lambda: len(self._roster))
         _waiting.set_function(self._roster.count_waiting)
         self._facts = FactPublisher(bus)
-        self._pairing = Pairing(Bucket(bus), self._roster, self, clock=clock, reach=reach)
+        self._pairing = Pairing(Bucket(bus), self._roster, self, clock=now_ms, reach=reach)
         self._watch = Watch(bus, self._on_entry, self._roster.restart, self._on_ready)
         # devices about which the leader is being asked
         self._asking: set[DeviceId] = set()
@@ -86,7 +81,7 @@ class Worker:
             partitions = Partitions(self._bus, unique_name(), self._on_frames, self._on_request, self._doubt)
             self._doubt()
             sweeps = Sweeps(
-                self._bus, self._roster, self._pairing, clock, partitions.owns, lambda: partitions.in_touch
+                self._bus, self._roster, self._pairing, now_ms, partitions.owns, lambda: partitions.in_touch
             )
             tasks.append(asyncio.create_task(sweeps.run()))
             asked = Endpoint("explain", subjects.explain(), self._on_explain)
@@ -106,7 +101,7 @@ class Worker:
         """
         if reason := self._watch.health():
             raise LookupError(reason)
-        return explain(self._roster, app, device, self._reach, clock())
+        return explain(self._roster, app, device, self._reach, now_ms())
 
     def _on_explain(self, payload: bytes) -> bytes:
         try:
@@ -197,14 +192,14 @@ class Worker:
             self._roster.put(device, record, entry.revision)
         else:
             if entry.value is not None:
-                self._pairing.recent.saw(decode_pair(entry.value), clock())
+                self._pairing.recent.saw(decode_pair(entry.value), now_ms())
             elif entry.epitaph:
-                self._pairing.recent.saw(decode_departure(entry.epitaph), clock())
+                self._pairing.recent.saw(decode_departure(entry.epitaph), now_ms())
             self._roster.advance(entry.revision)
         self._pairing.mirror_moved()
 
     def _doubt(self) -> None:
-        self._pairing.recent.doubt(clock())
+        self._pairing.recent.doubt(now_ms())
 
     def _on_ready(self) -> None:
         self._roster.complete()

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
@@ -13,6 +12,7 @@ from nats.js.api import StreamConfig
 from nats.js.errors import APIError, BadRequestError, NotFoundError
 
 from cloudmatch_bus import streams
+from cloudmatch_bus.clock import now_us
 from cloudmatch_bus.connection import Bus, connect
 from cloudmatch_bus.health import Health
 from cloudmatch_bus.service import unless
@@ -32,7 +32,7 @@ async def _stream(js: JetStreamContext, asked: StreamConfig) -> None:
     except NotFoundError:
         # Sequences begin at the clock (µs), so that they grow even over the loss of the whole stream:
         # matches and journal positions are named by them.
-        asked.first_seq = time.time_ns() // 1000
+        asked.first_seq = now_us()
         try:
             got = (await js.add_stream(asked)).config
         except BadRequestError:  # another process came first

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cloudmatch_edge import relay
+from cloudmatch_bus import clock
 from relay_model.time import JumpingLoop
 from relay_model.world import World
 
@@ -13,7 +13,7 @@ from relay_model.world import World
 def loop(monkeypatch: pytest.MonkeyPatch) -> Iterator[JumpingLoop]:
     """A loop whose time jumps, also for who asks the relay what time it is."""
     jumping = JumpingLoop()
-    monkeypatch.setattr(relay, "time", jumping)
+    monkeypatch.setattr(clock, "time", jumping)
     yield jumping
     jumping.close()
 
