@@ -1,7 +1,8 @@
-"""What users of the bus may not do, tried on a real server; and keys that change while it runs."""
+"""What users of the bus may not do, on real servers; keys and certificates that change while they run."""
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -14,8 +15,8 @@ from cloudmatch_bus.bucket import Bucket, Write
 from cloudmatch_bus.connection import Bus, NobodyListensError, connect
 from cloudmatch_bus.provision import provision, provisioned
 from cloudmatch_bus.settings import NatsSettings
-from deploy.loopback import Environment
-from harness import eventually
+from deploy.loopback import Environment, Node, certificate
+from harness import BIN, Process, eventually
 
 pytestmark = pytest.mark.servers
 RELOAD = ["nats-server", "--signal", "reload=/run/nats/nats.pid"]
@@ -163,6 +164,21 @@ async def test_operators_see_what_goes_on_and_ask(here: Environment) -> None:
             await operator.request(subjects.explain(), b"{}")
 
 
+def test_the_tracer_listens_with_a_key_of_its_own(here: Environment) -> None:
+    settings = here.person("trace")
+    tracer = Process(
+        "trace",
+        [BIN / "cloudmatch-trace"],
+        {"CLOUDMATCH_NATS_URL": settings.url, "CLOUDMATCH_NATS_NKEY_FILE": settings.nkey_file},
+        here.folder,
+    )
+    try:
+        tracer.wait_line("listens at")
+        assert "may not" not in tracer.log
+    finally:
+        assert tracer.terminate()
+
+
 async def test_a_key_changes_without_a_moment_in_which_nobody_is_let_in(here: Environment) -> None:
     """As deploy/README.md says: the server knows both, then users take the new one, then the old one goes."""
     (node,) = here.nodes
@@ -191,3 +207,39 @@ async def test_a_key_changes_without_a_moment_in_which_nobody_is_let_in(here: En
             assert second.client.stats["reconnects"] == 0
         finally:
             await second.close()
+
+
+async def shown(node: Node, trust: str) -> bytes | None:
+    """Give the certificate that a server of NATS shows."""
+    context = ssl.create_default_context(cafile=trust)
+    reader, writer = await asyncio.open_connection("127.0.0.1", node.ports["client"])
+    try:
+        assert (await reader.readline()).startswith(b"INFO ")
+        await writer.start_tls(context, server_hostname="nats")
+        seen: bytes | None = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        return seen
+    finally:
+        writer.transport.abort()
+
+
+async def test_the_certificate_of_nats_changes_while_clients_stay(tmp_path: Path) -> None:
+    here = Environment("overlays/production", tmp_path)
+    with here.nats() as nodes:
+        trust = here.authority_file
+        async with user(here, "match-engine") as bus:
+            await provision(bus, 3)
+            before = [await shown(node, trust) for node in nodes]
+            assert len(set(before)) == 1
+            here.secrets["nats-tls"] = certificate(here.authority)
+            for node in nodes:
+                node.mount()
+                node.execute(RELOAD)
+
+            async def changed() -> bool:
+                after = [await shown(node, trust) for node in nodes]
+                return len(set(after)) == 1 and not set(after) & set(before)
+
+            await eventually(changed, PATIENCE, "the new certificate")
+            assert bus.client.stats["reconnects"] == 0
+            assert all(node.healthy() for node in nodes)
+            await provision(bus, 3)  # the servers still reach each other
