@@ -1,0 +1,119 @@
+"""Speed costs no conformance: what Autobahn's cases find right in the websockets library is right in an edge.
+
+Two echoes hear the same cases: one of the library alone, and one that is an edge's own sockets, with the same
+code from byte to payload and back, and a device behind each that says everything again. Only limits are
+raised: cases send messages of 16 MiB in up to 65,536 fragments. An edge has no compression, so cases of
+compression are left out.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import kosoku
+import pytest
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request
+
+from cloudmatch_bus.frames import Frame
+from cloudmatch_bus.health import Health
+from cloudmatch_edge import stream
+from cloudmatch_edge.gateway import Connection, Gateway
+from cloudmatch_edge.parameters import Parameters, parse
+from cloudmatch_edge.settings import EdgeSettings
+
+LARGEST = 16 * 1024 * 1024  # bytes of a message
+COMPRESSION = ["12.*", "13.*"]
+CASES = 290  # of 301 or so, at least: fewer would prove little
+
+
+class Echo:
+    """A device that has room for everything and says it again: a turn later, as what has been on a bus."""
+
+    room = (64, 64 * 1024)
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def take(self, payloads: list[Frame]) -> None:
+        for payload in payloads:
+            asyncio.get_running_loop().call_soon(self._connection.send, payload)
+
+    def clog(self) -> None:
+        """Hear that the socket takes no more."""
+
+    def unclog(self) -> None:
+        """Hear that it does again."""
+
+
+class EchoingGateway(Gateway):
+    """Lets everybody in, without a bus."""
+
+    def page(self, request: Request) -> Parameters:
+        return parse("id=a&lat=0&lon=0")
+
+    def frame_limit(self, *, speaks_v1: bool) -> int:
+        return LARGEST
+
+    def joined(self, who: Parameters, connection: Connection, *, speaks_v1: bool) -> Any:
+        return Echo(connection)
+
+    def left(self, device: object, code: int) -> None:
+        """Let it go."""
+
+
+@contextlib.asynccontextmanager
+async def an_edge() -> AsyncIterator[int]:
+    """Give the port of an echo that is an edge's sockets."""
+    gateway = EchoingGateway(EdgeSettings(), Health())
+    server = await asyncio.get_running_loop().create_server(lambda: Connection(gateway), "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+
+
+@contextlib.asynccontextmanager
+async def the_library() -> AsyncIterator[int]:
+    """Give the port of an echo of the library alone."""
+
+    async def echo(connection: ServerConnection) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            async for message in connection:
+                await connection.send(message)
+
+    async with serve(echo, "127.0.0.1", 0, compression=None, max_size=LARGEST) as server:
+        yield server.sockets[0].getsockname()[1]
+
+
+async def judge(
+    echo: Callable[[], AbstractAsyncContextManager[int]], only: Sequence[str] | None = None
+) -> tuple[set[str], dict[str, str]]:
+    """Give the cases that an echo passes, and what is wrong with it in the others."""
+    async with echo() as port:
+        try:
+            results = await kosoku.run_fuzzingclient(
+                f"ws://127.0.0.1:{port}", only, exclude_cases=COMPRESSION, concurrency=8
+            )
+        except kosoku.FailureError as failure:
+            results = failure.results  # all of them
+    failed = {r.case_id: f"{r.result} {r.result_close}" for r in results if not r.passed}
+    return {r.case_id for r in results if r.passed}, failed
+
+
+async def test_an_edge_passes_every_case_of_autobahn_that_the_library_passes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stream, "FRAGMENTS", LARGEST)
+    passed_by_the_library, _ = await judge(the_library)
+    _, failed = await judge(an_edge)
+    assert {case: why for case, why in failed.items() if case in passed_by_the_library} == {}
+    assert len(passed_by_the_library) >= CASES
+
+
+async def test_a_case_that_an_edge_does_not_pass_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Echo, "take", lambda *_: None)
+    passed, failed = await judge(an_edge, ["1.1.2"])
+    assert not passed
+    assert set(failed) == {"1.1.2"}
