@@ -35,7 +35,7 @@ export function draw(svg, table, closed, running) {
     bar.classList.toggle("nothing", !window.bytes);
     bar.append(shape("title", {}, sentence(window)));
     shapes.push(bar);
-    if ((windows.length - i) % 6 === 0 && x < width - 60) shapes.push(text(x, HEIGHT - 5, clock(window.start, { millis: false }).slice(0, 8)));
+    if ((windows.length - i) % 6 === 0 && x < width - 80) shapes.push(text(x, HEIGHT - 5, clock(window.start, { millis: false }).slice(0, 8)));
   });
   svg.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
   svg.replaceChildren(...shapes);

@@ -55,5 +55,11 @@ export async function copy(text, button) {
   button.back = setTimeout(() => { button.textContent = before; }, 1500);
 }
 
-/** Say something to those who hear the page. Sparingly. */
-export function announce(text) { at("announcer").textContent = text; }
+/** Say something to those who hear the page. Sparingly. What is said is not cut short by what follows. */
+export function announce(text) {
+  const said = make("p", {}, text);
+  at("announcer").append(said);
+  setTimeout(() => said.remove(), SAID);
+}
+
+const SAID = 5000; // ms

@@ -16,7 +16,7 @@ export class Guide {
     this.steps = [
       [`Connect ${a} and ${b}. They are near each other, so they are matched.`, "matched", () => this.#pair().forEach((device) => device.connect())],
       [`Send something from ${a}: it arrives at ${b}.`, "payload", () => this.#matched()?.send("ciao")],
-      [`Drop a connection, and send something meanwhile: the match goes on, and nothing is lost.`, "resumed", () => this.#matched()?.drop()],
+      [`Drop a connection, and send something meanwhile: the match goes on, and nothing is lost.`, "resumed", () => this.#dropped()],
     ];
     at("guide-do").onclick = () => this.steps[this.#step][2]();
     at("guide-close").onclick = () => this.#end();
@@ -37,6 +37,14 @@ export class Guide {
   }
 
   #matched() { return this.devices.find((device) => device.state === "matched" && device.canSend); }
+
+  /** Drop a device whose peer is here, too; let the peer speak meanwhile. */
+  #dropped() {
+    const device = this.#matched();
+    const peer = this.devices.find((each) => each.peer?.id === device?.setup.id);
+    device?.drop();
+    peer?.send("are you there?");
+  }
 
   #done(what) {
     if (at("guide").hidden || this.steps[this.#step][1] !== what) return;

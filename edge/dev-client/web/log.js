@@ -10,7 +10,7 @@ const ARROW = { out: ["→", "sent"], in: ["←", "received"], done: ["✓", "de
 
 export class Log {
   #fresh = [];
-  #list = make("ol", { tabIndex: 0, role: "log", "aria-live": "off" });
+  #list = make("ol", { tabIndex: 0 });
 
   constructor(device) {
     this.device = device;
@@ -50,7 +50,7 @@ function row(entry) {
     make("span.relative", {}, since(entry.since)), make("span.local", {}, clock(entry.at)));
   const content = make("span.content", {}, type && make("b", {}, type), type && " ", ...shown(text));
   if (type === "binary") content.append(" ", download(entry));
-  const amount = framed ? make("span.size", {}, bytes(size(data))) : null;
+  const amount = framed ? make("span.size", { title: bytes(size(data)) }, `${size(data).toLocaleString("en")} B`) : null;
   const node = make(`li.${way}`, {}, times, make("i", { "aria-hidden": "true" }, arrow), make("span.visually-hidden", {}, meaning), content, amount);
   if (quiet) node.classList.add("quiet");
   return node;

@@ -5,12 +5,14 @@ import { bounds, degrees, place, reach, round, ruler, ticks, view } from "./plan
 import { distance } from "./words.js";
 
 const FLIGHT = 650; // ms that a payload is seen on its way: it takes a few
+const NOTICE = 6000; // ms that a refusal is shown
 const MOST = 60; // payloads in flight that are drawn
 
 export class PlaneMap {
   #pins = new Map(); // device → its button
   #flights = [];
   #view = null;
+  #later; // when the hint below the map is the usual one again
   #held = null; // the device that is dragged
   #canvas = at("canvas");
   #still = matchMedia("(prefers-reduced-motion: reduce)");
@@ -93,7 +95,12 @@ export class PlaneMap {
   }
 
   #refuse(device) {
-    announce(`${device.setup.id} is a classic device: it says where it is when it connects, and cannot move later.`);
+    const hint = at("map-hint");
+    hint.text ??= hint.textContent;
+    hint.textContent = `${device.setup.id} is a classic device: it says where it is when it connects, and cannot move later.`;
+    announce(hint.textContent);
+    clearTimeout(this.#later);
+    this.#later = setTimeout(() => { hint.textContent = hint.text; }, NOTICE);
   }
 
   #move(device, { lat, lon }) {

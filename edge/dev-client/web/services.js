@@ -64,7 +64,7 @@ export class Services {
 /** Read Prometheus' text; give a function from a metric's name to its sum over all labels. */
 export function read(text) {
   const sums = new Map();
-  for (const [, name, value] of text.matchAll(/^([a-z_:][\w:]*)(?:\{[^}]*\})? (\S+)/gim)) {
+  for (const [, name, value] of text.matchAll(/^([a-z_:][\w:]*)(?:\{.*\})? (\S+)/gim)) {
     sums.set(name, (sums.get(name) ?? 0) + Number(value));
   }
   return (name) => sums.get(name) ?? 0;

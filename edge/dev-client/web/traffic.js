@@ -12,8 +12,8 @@ const [EVENTS, COUNTS, RETRY] = [1000, 3000, 3000]; // ms between two looks
 
 // what is worth a line of each service: [metric, words]
 const FIGURES = {
-  edge: [["cloudmatch_edge_devices", "devices connected"], ["cloudmatch_edge_payloads_delivered_total", "payloads delivered"], ["cloudmatch_edge_delivered_bytes_total", "bytes delivered"], ["cloudmatch_edge_batches_resent_total", "batches sent again"]],
-  "match-engine": [["cloudmatch_match_engine_devices", "devices known"], ["cloudmatch_match_engine_waiting", "wait"], ["cloudmatch_match_engine_routed_total", "messages routed"]],
+  edge: [["cloudmatch_edge_devices", "devices"], ["cloudmatch_edge_payloads_delivered_total", "payloads"], ["cloudmatch_edge_delivered_bytes_total", "bytes"], ["cloudmatch_edge_batches_resent_total", "resent"]],
+  "match-engine": [["cloudmatch_match_engine_devices", "devices"], ["cloudmatch_match_engine_waiting", "waiting"], ["cloudmatch_match_engine_routed_total", "messages routed"]],
   journal: [["cloudmatch_journal_events_total", "events kept"]],
   "bridge-rabbit": [["cloudmatch_bridge_rabbit_confirmed_total", "sizes in RabbitMQ"], ["cloudmatch_bridge_rabbit_dead_letters", "dead letters"]],
   analytics: [["cloudmatch_analytics_counted_total", "sizes counted"], ["cloudmatch_analytics_late_total", "late"]],
@@ -96,13 +96,12 @@ export function counts(services) {
   });
   at("counts").replaceChildren(...rows.map(({ item }) => item));
   repeatedly(COUNTS, () => Promise.all(rows.map(async ({ each, node }) => {
-    let text;
     try {
       const metric = await services.metrics(each);
-      text = FIGURES[each.service].map(([name, words]) => `${metric(name).toLocaleString("en", { maximumFractionDigits: 0 })} ${words}`).join(", ");
+      const said = FIGURES[each.service].map(([name, words]) => [make("b", {}, metric(name).toLocaleString("en", { maximumFractionDigits: 0 })), ` ${words}`]);
+      node.replaceChildren(...said.flatMap((pair, i) => (i ? [", ", ...pair] : pair)));
     } catch {
-      text = "not known";
+      say(node, "not known");
     }
-    say(node, text);
   })));
 }

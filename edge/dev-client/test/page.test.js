@@ -1,0 +1,171 @@
+// What the page decides without a page: set-ups, frames, places, advice, code, facts, the chart.
+
+import assert from "node:assert/strict";
+import test from "node:test";
+
+import { judge, obstacle, remedy } from "../web/advice.js";
+import { follow, named, sentence } from "../web/facts.js";
+import { describe, line } from "../web/frames.js";
+import { bounds, degrees, place, reach, REACH, round, ruler, ticks, view } from "../web/plane.js";
+import { read as metrics } from "../web/services.js";
+import { address, complete, DEFAULT, fault, freeId, read, write } from "../web/setup.js";
+import { snippets } from "../web/snippets.js";
+import { bytes, clipped, distance, since, size } from "../web/words.js";
+
+const EDGE = "http://127.0.0.1:8080";
+
+test("the devices of 2019 are there at first", () => {
+  const found = read(DEFAULT).map(({ id, lat, lon, dialect }) => [id, lat, lon, dialect]);
+  assert.deepEqual(found, [["a", "1", "1", "v1"], ["b", "1", "3", "v1"], ["c", "1", "2", "v1"], ["d", "1", "5", "v1"]]);
+  assert.equal(write(read(DEFAULT)), DEFAULT);
+});
+
+test("whatever is typed survives the address", () => {
+  const strange = "a@b,c;d=e&f#g%h ü'\"<>\\💶";
+  const setups = [
+    complete({ id: strange, lat: strange, lon: strange, app: strange, tag: strange, radius: strange, edge: strange, dialect: "classic" }),
+    complete({ id: "", lat: "", lon: "" }),
+  ];
+  assert.deepEqual(read(`#${write(setups)}`), setups);
+});
+
+test("an address that makes no sense gives no device, or one that can be mended", () => {
+  assert.deepEqual(read("#"), []);
+  assert.deepEqual(read("#nothing&a@1"), []);
+  assert.deepEqual(read("#a@1,%;mystery=1;dialect=future").map(({ lon, dialect }) => [lon, dialect]), [["%", "v1"]]);
+});
+
+test("a fault of a set-up is named by its field, as the edge would", () => {
+  const good = complete({ id: "a", lat: "-90", lon: "1.8e2", radius: ".5" });
+  assert.equal(fault(good), null);
+  const wrong = { id: "", lat: "90.1", lon: "east", radius: "0", app: "x".repeat(65), tag: "€".repeat(65) };
+  for (const [name, value] of Object.entries(wrong)) assert.equal(fault({ ...good, [name]: value })[0], name);
+  assert.equal(fault({ ...good, id: "€".repeat(64) }), null);
+  assert.equal(fault({ ...good, lat: "" })[0], "lat");
+});
+
+test("a new device has an id that is free", () => {
+  assert.equal(freeId(["a", "c"]), "b");
+  const letters = [..."abcdefghijklmnopqrstuvwxyz"];
+  assert.equal(freeId(letters), "device-27");
+  assert.equal(freeId([...letters, "device-28"]), "device-29");
+});
+
+test("an address to connect to has what was given, and only that", () => {
+  const setup = complete({ id: "a&b", lat: "1", lon: "2", tag: "red" });
+  for (const edge of [EDGE, `${EDGE}/`, "ws://127.0.0.1:8080", "127.0.0.1:8080"]) {
+    assert.equal(address(setup, edge), `${EDGE}/device/connect?id=a%26b&lat=1&lon=2&tag=red`);
+  }
+});
+
+test("a frame is told in a line, and acks and pings keep quiet", () => {
+  const told = (message) => Object.values(describe(JSON.stringify(message), "v1"));
+  assert.deepEqual(told({ type: "message", from: "c", n: 1, text: "ciao" }), ["message", "ciao  (from c, n 1)", false]);
+  assert.deepEqual(told({ type: "ack", received: 3, match: 7 }), ["ack", "received 3, match 7", true]);
+  assert.deepEqual(told({ type: "matched", match: 7, peer: "c" }), ["matched", "match 7, peer c", false]);
+  assert.deepEqual(Object.values(describe("null", "v1")), ["text", "null", false]);
+  assert.deepEqual(Object.values(describe("{", "v1")), ["text", "{", false]);
+  assert.deepEqual(Object.values(describe('{"type":"ack"}', "classic")), ["text", '{"type":"ack"}', false]);
+  assert.deepEqual(Object.values(describe(new Uint8Array(1234), "v1")), ["binary", "1,234 bytes", false]);
+});
+
+test("a copied log has each frame as it was", () => {
+  const at = Date.UTC(2026, 0, 2, 3, 4, 5, 6);
+  assert.equal(line({ at, way: "in", data: "ciào" }), "2026-01-02T03:04:05.006Z\t←\t5 bytes\tciào");
+  assert.equal(line({ at, way: "out", data: new Uint8Array([0, 255]) }), "2026-01-02T03:04:05.006Z\t→\t2 bytes\tbinary 00ff");
+  assert.equal(line({ at, way: "note", data: "so" }), "2026-01-02T03:04:05.006Z\t·\tso");
+});
+
+test("amounts, times and lengths are written as people read them", () => {
+  assert.deepEqual([0, 1, 65536].map(bytes), ["0 bytes", "1 byte", "65,536 bytes"]);
+  assert.deepEqual([0.347, 9.999, 850, 111_178].map(distance), ["0.35 m", "10.00 m", "850 m", "111 km"]);
+  assert.deepEqual([0.4, 999, 3214].map(since), ["+0 ms", "+999 ms", "+3.214 s"]);
+  assert.equal(size("ciào"), 5);
+  assert.deepEqual(clipped("abc", 3), { head: "abc", rest: 0 });
+  assert.deepEqual(clipped("ab💶d", 3), { head: "ab", rest: 3 }); // never half a character
+});
+
+test("a device without a radius reaches as far as the rule of 2019 lets it, on the plane", () => {
+  assert.deepEqual(reach({ lat: 60, radius: NaN }), { high: REACH, wide: REACH });
+  const { high, wide } = reach({ lat: 60, radius: 111_195 });
+  assert.ok(Math.abs(high - 1) < 1e-9 && Math.abs(wide - 2) < 1e-9);
+});
+
+test("pixels point where degrees do, and back", () => {
+  for (const spots of [[{ lat: 1, lon: 1 }, { lat: 1, lon: 5 }], [{ lat: 52.37, lon: 4.89, radius: 250 }], [{ lat: 89, lon: -179, radius: 1e9 }, { lat: -89, lon: 179 }]]) {
+    const seen = view(bounds(spots), 300, 500);
+    for (const { lat, lon } of spots) {
+      const [x, y] = [seen.x(lon), seen.y(lat)];
+      assert.ok(x >= 12 && x <= 288 && y >= 12 && y <= 488, `${x}, ${y}`);
+      const found = place(seen, x, y);
+      assert.ok(Math.hypot(found.lat - lat, found.lon - lon) * seen.scale <= 1);
+    }
+  }
+});
+
+test("the whole of a reach is seen where it is not out of all proportion", () => {
+  const spots = [{ lat: 1, lon: 1 }, { lat: 1, lon: 5 }];
+  assert.ok(bounds(spots).west < 1 - REACH);
+  const { west, east } = bounds([{ lat: 0, lon: 0, radius: 100 }, { lat: 0, lon: 0.01, radius: 20_000_000 }]);
+  assert.ok(east - west < 1);
+});
+
+test("the grid has round numbers", () => {
+  assert.deepEqual([0.03, 1, 1.1, 7].map(round), [0.05, 1, 2, 10]);
+  assert.deepEqual(ticks(-1.5, 2, 1), [-1, 0, 1, 2]);
+  assert.deepEqual([degrees(-0.001, 1), degrees(52.375, 0.005)], ["0°", "52.375°"]);
+  const { metres, pixels } = ruler(100, 0, 110);
+  assert.equal(metres, 100_000);
+  assert.ok(pixels <= 110);
+});
+
+test("what is down is named with what to do", () => {
+  const journal = { service: "journal", name: "journal", url: "http://j" };
+  assert.deepEqual(judge(journal, { status: 200 }, EDGE), { kind: "good", text: "ready" });
+  assert.match(judge(journal, { status: 0 }, EDGE).remedy, /^Start journal; make up starts everything\. Devices are not held up/);
+  assert.match(judge(journal, { status: 0, hidden: true }, EDGE).remedy, /CLOUDMATCH_HTTP_ORIGINS=http:\/\/127.0.0.1:8080/);
+  const behind = judge(journal, { status: 503, reasons: { nats: "not connected to NATS" } }, EDGE);
+  assert.deepEqual([behind.why, behind.remedy], ["journal: not connected to NATS.", "Is NATS running? Services connect again by themselves."]);
+});
+
+test("what keeps devices apart is said with what would help", () => {
+  const far = { rules: ["own_reach", "their_reach"], distance: 222_356.4 };
+  assert.equal(obstacle(far), "is too far away");
+  assert.equal(remedy(far), "bring them nearer, or give both a radius above 222,357 m");
+  assert.equal(obstacle({ rules: ["matched", "tag"] }), "is in another match, has another tag");
+  assert.equal(remedy({ rules: ["matched", "tag"] }), "give both the same tag");
+  assert.deepEqual([obstacle({ rules: [] }), remedy({ rules: [] })], ["should be matched in a moment", ""]);
+});
+
+test("code says what was set up, whatever characters it has", () => {
+  const setup = complete({ id: `it's "a"`, lat: "01.50", lon: "-2", radius: "250", app: "chess" });
+  const [[, websocat], [, python], [, javascript]] = snippets(setup, EDGE);
+  assert.ok(websocat.startsWith(`websocat --protocol cloudmatch.v1 'ws://127.0.0.1:8080/device/connect?id=it%27s+%22a%22&lat=01.50`));
+  assert.ok(python.includes(`cloudmatch.connect("${EDGE}", id="it's \\"a\\"", lat=1.5, lon=-2, app="chess", radius=250)`));
+  assert.ok(javascript.includes(`connect("${EDGE}", { id: "it's \\"a\\"", lat: 1.5, lon: -2, app: "chess", radius: 250 })`));
+  assert.ok(javascript.startsWith(`import { connect } from "${EDGE}/cloudmatch.js"`));
+  const classic = snippets({ ...setup, dialect: "classic" }, EDGE);
+  assert.ok(classic.every(([, code]) => code.includes("ws://127.0.0.1:8080/device/connect?id=") && !code.includes("cloudmatch.v1")));
+});
+
+test("facts are told in sentences", () => {
+  assert.equal(sentence({ type: "delivered", sender: "a", receiver: "c", sizes: [4, 5] }), "a → c: 2 payloads, 9 bytes");
+  assert.equal(sentence({ type: "later", a: 1 }), '{"type":"later","a":1}');
+  assert.deepEqual(named({ type: "matched", device: "a", peer: "c" }), ["a", "c"]);
+});
+
+test("who is connected elsewhere is known until its newest connection ends", () => {
+  const others = new Map();
+  const connected = { type: "connected", app: "x", device: "a", lat: 1, lon: 2, session: 1 };
+  follow(others, connected);
+  follow(others, { ...connected, session: 2 });
+  follow(others, { type: "left", app: "x", device: "a", session: 1 });
+  assert.equal(others.size, 1);
+  follow(others, { type: "left", app: "x", device: "a", session: 2 });
+  assert.equal(others.size, 0);
+});
+
+test("metrics are summed over their labels", () => {
+  const metric = metrics('# HELP a b\n# TYPE a counter\na_total{x="1"} 2.0\na_total{x="2",y="}"} 3\nb 1e3\n');
+  assert.deepEqual(["a_total", "b", "c"].map(metric), [5, 1000, 0]);
+});

@@ -1,0 +1,148 @@
+"""The dev client in a real browser: one system that it can read whole, Chromium, and pages."""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, sync_playwright
+
+import harness
+from harness.processes import ROOT, free_port
+from harness.services import Service
+
+PICTURES = ROOT / ".run/screenshots"
+WAIT = 15_000  # ms until something must be so, at most
+
+
+class System(NamedTuple):
+    """All services, running, and the address of the page."""
+
+    edge: Service
+    journal: Service
+    url: str
+
+
+@contextlib.contextmanager
+def system(bus: str, amqp: str, kafka: dict[str, str]) -> Iterator[System]:
+    """Run all services; the edge's page is told where they are, and may read them."""
+    names = ("edge", "match-engine", "journal", "bridge-rabbit", "analytics")
+    ports = {name: free_port() for name in names}
+    urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
+    env = {
+        "CLOUDMATCH_NATS_URL": bus,
+        "CLOUDMATCH_AMQP_URL": amqp,
+        "CLOUDMATCH_HTTP_ORIGINS": urls["edge"],
+        "CLOUDMATCH_EDGE_SERVICES": ",".join(f"{name}={url}" for name, url in urls.items()),
+        **{f"CLOUDMATCH_{name.upper().replace('-', '_')}_PORT": str(port) for name, port in ports.items()},
+        **kafka,
+    }
+    with contextlib.ExitStack() as stack:
+        running = {
+            name: stack.enter_context(harness.service(name, env, ready=False, deadline=40)) for name in names
+        }
+        for each in running.values():
+            each.wait_ready(40)
+        yield System(running["edge"], running["journal"], urls["edge"])
+
+
+@contextlib.contextmanager
+def chromium() -> Iterator[Browser]:
+    """Debian's Chromium, without a window. Skip without it on a laptop, fail where CI is set."""
+    path = shutil.which("chromium")
+    if path is None:
+        message = "chromium is missing: apt-get install chromium"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    with sync_playwright() as play:
+        browser = play.chromium.launch(
+            executable_path=path, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        )
+        yield browser
+        browser.close()
+
+
+class Visitor:
+    """A person with a browser of their own, at the page. What the page complains of is kept."""
+
+    def __init__(self, browser: Browser, url: str, **options: Any) -> None:
+        self._context = browser.new_context(
+            viewport={"width": 1280, "height": 900},
+            permissions=["clipboard-read", "clipboard-write"],
+            **options,
+        )
+        self.page: Page = self._context.new_page()
+        self.page.set_default_timeout(WAIT)
+        self.complaints: list[str] = []
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("console", self._said)
+        self.page.goto(url)
+        self.page.locator(".card").first.wait_for()
+
+    def _said(self, message: Any) -> None:
+        # what a person sees on the page anyway: that a service is away, or a device was refused
+        expected = ("Failed to load resource", "WebSocket connection to", "blocked by CORS policy")
+        if message.type == "error" and not any(each in message.text for each in expected):
+            self.complaints.append(message.text)
+
+    def card(self, name: str) -> "Card":
+        """Give the card of a device."""
+        heading = self.page.locator("h3", has_text=name).and_(
+            self.page.get_by_role("heading", name=name, exact=True)
+        )
+        return Card(self.page.locator(".card", has=heading))
+
+    def picture(self, name: str) -> None:
+        """Keep a picture of the whole page."""
+        PICTURES.mkdir(parents=True, exist_ok=True)
+        self.page.screenshot(path=PICTURES / f"{name}.png", full_page=True)
+
+    def close(self) -> None:
+        """Leave. Fails when the page complained."""
+        self._context.close()
+        assert self.complaints == []
+
+
+class Card:
+    """A device's card."""
+
+    def __init__(self, node: Locator) -> None:
+        self.node = node
+
+    def click(self, name: str) -> None:
+        """Press a button."""
+        self.node.get_by_role("button", name=name, exact=name != "Connect" and name != "Leave").first.click()
+
+    def stands(self, words: str) -> None:
+        """Return once its state begins with these words."""
+        self.node.locator(".state", has_text=words).wait_for(timeout=WAIT)
+
+    def logs(self, text: str) -> None:
+        """Return once a line of its log has this text."""
+        self.node.locator(".log li", has_text=text).first.wait_for(timeout=WAIT)
+
+    def log(self) -> list[str]:
+        """Give the lines of its log."""
+        return self.node.locator(".log li .content").all_text_contents()
+
+    def send(self, text: str) -> None:
+        """Send a payload."""
+        self.node.get_by_label("Payload").fill(text)
+        self.click("Send")
+
+    def files(self, paths: Sequence[Path]) -> None:
+        """Send files."""
+        self.node.locator("input[type=file]").set_input_files(list(paths))
+
+    def setup(self, **fields: str) -> None:
+        """Fill in its set-up."""
+        details = self.node.locator("details.setup")
+        if details.get_attribute("open") is None:
+            details.locator("summary").click()
+        for name, value in fields.items():
+            field = details.locator(f"[name={name}]")
+            field.select_option(value) if name == "dialect" else field.fill(value)
