@@ -47,7 +47,7 @@ class EdgeSettings(Settings, frozen=True, kw_only=True):
         str,
         Meta(
             pattern=r"^((edge|match-engine|journal|bridge-rabbit|analytics)=https?://[^,\s]+(,|$))*$",
-            description="Where browsers reach services: `journal=http://…`, comma-separated. For the dev client.",
+            description="Where the dev client finds services: `journal=http://…`, comma-separated.",
         ),
     ] = ""
 
