@@ -188,6 +188,8 @@ class Connection(asyncio.Protocol):
             if not payloads:
                 break
             device.take(payloads)
+            if not stream.pending:
+                break
         if not stream.open:
             stream.take(0, 0)  # the other side's answer to a close needs no room
         self._read(not stream.pending or not stream.open)

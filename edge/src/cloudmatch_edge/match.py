@@ -21,6 +21,7 @@ from prometheus_client import Counter
 from cloudmatch_bus import subjects
 from cloudmatch_bus.frames import split
 from cloudmatch_bus.messages import DevicePaired, PayloadsDelivered, Position, encode
+from cloudmatch_bus.tally import Tally
 from cloudmatch_edge.dialect import Send
 from cloudmatch_edge.handover import Handover
 from cloudmatch_edge.hands import Hands
@@ -35,9 +36,9 @@ log = logging.getLogger("match")
 STUCK = 1013  # close code: the peer made no progress
 SIZES = 50  # payloads whose sizes travel in one fact, at most
 
-_sent = Counter("cloudmatch_edge_payloads_sent", "Payloads taken from devices for their match")
-_delivered = Counter("cloudmatch_edge_payloads_delivered", "Payloads in the hands of peers")
-_delivered_bytes = Counter("cloudmatch_edge_delivered_bytes", "Bytes of payloads in the hands of peers")
+_sent = Tally("cloudmatch_edge_payloads_sent", "Payloads taken from devices for their match")
+_delivered = Tally("cloudmatch_edge_payloads_delivered", "Payloads in the hands of peers")
+_delivered_bytes = Tally("cloudmatch_edge_delivered_bytes", "Bytes of payloads in the hands of peers")
 undelivered = Counter("cloudmatch_edge_payloads_undelivered", "Payloads that had nowhere to go", ["reason"])
 _resent = Counter("cloudmatch_edge_batches_resent", "Batches sent again")
 dropped = Counter("cloudmatch_edge_messages_dropped", "Messages from the bus not used", ["reason"])
@@ -115,9 +116,10 @@ class Match:
         """Send payloads of the device to the peer."""
         assert self.sender is not None
         wire = self.device.wire
-        _sent.inc(len(send.payloads))
+        _sent.value += len(send.payloads)
         wire.busy(self)
-        self._refs.extend((self.sender.seq + at, ref) for at, ref in send.refs)
+        for at, ref in send.refs:
+            self._refs.append((self.sender.seq + at, ref))
         for batch in self.sender.push(send.payloads, wire.now()):
             self._send(batch)
 
@@ -138,7 +140,7 @@ class Match:
         taken = self.sender.taken
         if taken == before:
             return
-        _delivered.inc(taken - before)
+        _delivered.value += taken - before
         refs = []
         while self._refs and self._refs[0][0] < taken:
             refs.append(self._refs.popleft()[1])
@@ -253,7 +255,7 @@ class Match:
         if self.sender is None:
             return
         sizes = self.sender.told()
-        _delivered_bytes.inc(sum(sizes))
+        _delivered_bytes.value += sum(sizes)
         wire, who = self.device.wire, self.device.who
         for start in range(0, len(sizes), SIZES):
             wire.fact(

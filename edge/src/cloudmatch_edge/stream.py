@@ -83,7 +83,8 @@ class Stream:
             return out
         at = 0
         self._need = 2
-        while frames > 0 and size > 0 and self.open:
+        is_open = self.open
+        while frames > 0 and size > 0 and is_open:
             if have - at < 2:
                 break
             first, second = data[at], data[at + 1]
@@ -108,6 +109,7 @@ class Stream:
                 payload = apply_mask(data[start:end], data[start - 4 : start])
                 at = end
                 if text and not payload.isascii() and not self._utf8(payload):
+                    is_open = False
                     break
                 out.append(Frame(text, payload))
                 frames -= 1
@@ -116,10 +118,11 @@ class Stream:
             before = len(out)
             self._judge(data[at:end], out)
             at = end
+            is_open = self.open
             if len(out) > before:
                 frames -= 1
                 size -= len(out[-1].data)
-        if not self.open and at < have:
+        if not is_open and at < have:
             self._judge(data[at:], out)
             at = have
         self._buffer = data[at:]

@@ -16,7 +16,7 @@ No clock here: `now` arrives with the event, in seconds.
 """
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from cloudmatch_bus.frames import Frame, batches, join
 from cloudmatch_edge.paths import AROUND, Paths
@@ -77,7 +77,7 @@ class Sender:
         """How many more frames and bytes may come; none while one of the two is not above 0."""
         return WINDOW_FRAMES - self._frames, WINDOW_BYTES - self._bytes
 
-    def push(self, frames: Iterable[Frame], now: float) -> list[Batch]:
+    def push(self, frames: Sequence[Frame], now: float) -> list[Batch]:
         """Number frames and give the batches to send."""
         out = []
         if self.idle:
@@ -224,6 +224,9 @@ class Receiver:
             if seq - self.next <= WINDOW_FRAMES:  # a correct sender is never further ahead
                 self._held.setdefault(seq, frames)
             return []
+        if seq == self.next and not self._held:  # as nearly always
+            self.next += len(frames)
+            return [*frames]
         out: list[Frame] = []
         self._accept(seq, frames, out)
         if not out:

@@ -29,6 +29,7 @@ from cloudmatch_bus.micro import Endpoint, RefusedError, offered
 from cloudmatch_bus.provision import session
 from cloudmatch_bus.service import Environment, unless
 from cloudmatch_bus.settings import HttpSettings, NatsSettings
+from cloudmatch_bus.tally import Tally
 from cloudmatch_match_engine.explain import Explanation, explain
 from cloudmatch_match_engine.gateway import routes
 from cloudmatch_match_engine.keys import DeviceId, parse_device
@@ -40,7 +41,7 @@ from cloudmatch_match_engine.sweeps import Sweeps
 
 log = logging.getLogger("worker")
 
-_routed = Counter("cloudmatch_match_engine_routed", "Messages with frames passed on to the peer's edge")
+_routed = Tally("cloudmatch_match_engine_routed", "Messages with frames passed on to the peer's edge")
 _dropped = Counter("cloudmatch_match_engine_dropped", "Messages with frames not passed on", ["reason"])
 _requests = Counter("cloudmatch_match_engine_requests", "Pairing requests answered", ["answer"])
 _waiting = Gauge("cloudmatch_match_engine_waiting", "Devices that wait, as this worker knows")
@@ -123,16 +124,16 @@ class Worker:
     # -- frames
 
     def _on_frames(self, subject: str, reply: str, payload: bytes, _: Headers) -> None:
-        parts = subject.split(".")  # cm v1 <app> up <part> <dev>
+        names = subjects.source(subject)
         address = subjects.parse_reply(reply)
-        if len(parts) != 6 or address is None:
+        if names is None or address is None:
             _dropped.labels("no_address").inc()
             return
-        source = DeviceId(parts[2], parts[5])
+        source = DeviceId(*names)
         route = self._roster.route(source)
         if route is not None and route.match == address.epoch:
             self._bus.publish(route.subject, payload, reply)
-            _routed.inc()
+            _routed.value += 1
         elif source not in self._asking:
             self._asking.add(source)
             self._bus.spawn(self._ask(source, address.epoch))

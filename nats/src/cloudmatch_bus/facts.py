@@ -13,6 +13,7 @@ from prometheus_client import Counter
 from cloudmatch_bus import subjects
 from cloudmatch_bus.connection import Bus, Headers
 from cloudmatch_bus.messages import AnyFact, encode
+from cloudmatch_bus.tally import Tally
 
 log = logging.getLogger("facts")
 
@@ -22,7 +23,7 @@ PATIENCE = 5.0  # s for JetStream's ack, then once more
 PAUSE = 0.2  # s between two looks for what has failed or is overdue
 
 _refused = Counter("cloudmatch_facts_refused", "Facts lost because the queue to JetStream was full")
-_kept = Counter("cloudmatch_facts_kept", "Facts that JetStream has acknowledged")
+_kept = Tally("cloudmatch_facts_kept", "Facts that JetStream has acknowledged")
 _retried = Counter("cloudmatch_facts_retried", "Facts sent again because JetStream did not acknowledge")
 
 
@@ -126,7 +127,7 @@ class FactPublisher:
         if fact is None:
             return  # sent twice, acknowledged twice
         if headers is None and _decode_ack(payload).error is None:
-            _kept.inc()
+            _kept.value += 1
         else:  # nobody listens there, or the stream cannot take it now
             self._failed.append(fact)
         self._send()

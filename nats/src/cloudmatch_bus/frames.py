@@ -4,7 +4,7 @@ The payload of a message is the bytes of the socket frames and nothing else. Kin
 the last token of the reply address: ``t4`` is a text of 4 bytes, ``t4-t12-b300`` a batch of three frames.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 BATCH_FRAMES = 64  # frames in one message, at most
@@ -36,6 +36,8 @@ def split(shape: str, payload: bytes) -> list[Frame]:
     Raises:
         ValueError: the shape is malformed, or its lengths do not add up to the payload.
     """
+    if shape == f"t{len(payload)}":  # as of most: one text
+        return [Frame(True, payload)]
     frames = []
     at = 0
     for part in shape.split("-"):
@@ -49,8 +51,10 @@ def split(shape: str, payload: bytes) -> list[Frame]:
     return frames
 
 
-def batches(frames: Iterable[Frame]) -> list[list[Frame]]:
+def batches(frames: Sequence[Frame]) -> list[Sequence[Frame]]:
     """Cut frames into batches within `BATCH_FRAMES` and `BATCH_BYTES`, in order."""
+    if len(frames) == 1:
+        return [frames]
     out: list[list[Frame]] = []
     size = 0
     for frame in frames:
@@ -59,4 +63,4 @@ def batches(frames: Iterable[Frame]) -> list[list[Frame]]:
             size = 0
         out[-1].append(frame)
         size += len(frame.data)
-    return out
+    return [*out]

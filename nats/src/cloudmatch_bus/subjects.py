@@ -16,11 +16,13 @@ last, so that ``nats sub 'cm.v1.demo.*.*.dev42'`` shows all that one device says
 """
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 ROOT = "cm.v1"
 QUEUE = "match-engine"
 PARTITIONS = 128
+REMEMBERED = 16_384  # addresses of devices that talk, whose parsed form is kept
 DETOUR = 37  # partitions between two detours
 FALLBACK = "x"
 EVERYTHING = f"{ROOT}.>"
@@ -125,11 +127,7 @@ class ReplyAddress(NamedTuple):
     epoch: int  # the match
     seq: int  # number of the first frame, or for an ack: of the next frame expected
     shape: str  # kinds and lengths, or `ACK`
-
-    @property
-    def prefix(self) -> str:
-        """The address up to and without ``<seq>.<shape>``: what every ack of this match begins with."""
-        return f"{ROOT}.{self.app}.ack.{self.edge}.{self.device}.{self.epoch}."
+    prefix: str  # the address up to and without ``<seq>.<shape>``: what every ack of this match begins with
 
 
 # In the place of the shape: what a message on this subject is, when it is not the address of frames.
@@ -189,13 +187,27 @@ def parse_handover(payload: bytes) -> tuple[int, str, int] | None:
 
 def parse_reply(address: str) -> ReplyAddress | None:
     """Read a frame's reply address (or an ack's subject); None when it is not one."""
-    parts = address.split(".")
-    if len(parts) != 9 or parts[3] != "ack":
-        return None
     try:
-        return ReplyAddress(parts[2], parts[4], parts[5], int(parts[6]), int(parts[7]), parts[8])
+        prefix, seq, shape = address.rsplit(".", 2)
+        app, edge, device, epoch = _parse_prefix(prefix)
+        return ReplyAddress(app, edge, device, epoch, int(seq), shape, f"{prefix}.")
     except ValueError:
         return None
+
+
+@lru_cache(REMEMBERED)
+def _parse_prefix(prefix: str) -> tuple[str, str, str, int]:
+    parts = prefix.split(".")
+    if len(parts) != 7 or parts[3] != "ack":
+        raise ValueError(f"{prefix!r} begins no reply address")
+    return parts[2], parts[4], parts[5], int(parts[6])
+
+
+@lru_cache(REMEMBERED)
+def source(up: str) -> tuple[str, str] | None:
+    """Give app and device (tokens) of a subject on which frames go up; None when it is not one."""
+    parts = up.split(".")  # cm v1 <app> up <part> <dev>
+    return (parts[2], parts[5]) if len(parts) == 6 else None
 
 
 def every_up_of(partition: int) -> str:
