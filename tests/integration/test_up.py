@@ -1,5 +1,6 @@
 """`make up`: everything starts, is shown, and ends together."""
 
+import json
 import os
 import re
 import signal
@@ -51,11 +52,27 @@ def test_all_is_ready_at_the_places_shown_and_ctrl_c_ends_all(up, tmp_path):
         with urllib.request.urlopen(page, timeout=5) as answer:  # noqa: S310 # http, on loopback
             assert answer.status == 200
     assert len(re.findall(r"│ ws://\S+/device/connect\?", process.log)) == 2
+    everyone_is_read_by_the_pages_of(re.findall(r"a page to try devices +│ (http://\S+)/ ", process.log))
 
     process.signal(signal.SIGINT)
     assert process.wait(30) == 0, process.tail()
     eventually_sync(lambda: not alive(tmp_path / "run"), 10, "the end of every process")
     assert "Traceback" not in process.log
+
+
+def everyone_is_read_by_the_pages_of(edges: list[str]) -> None:
+    assert len(edges) == 2
+    for edge in edges:
+        with urllib.request.urlopen(f"{edge}/services.json", timeout=5) as answer:  # noqa: S310 # http, on loopback
+            services = json.load(answer)["services"]
+        assert {name: len(urls) for name, urls in services.items()} == {
+            **dict.fromkeys(("journal", "bridge-rabbit", "analytics"), 1),
+            **dict.fromkeys(("edge", "match-engine"), 2),
+        }
+        for url in (url for urls in services.values() for url in urls):
+            request = urllib.request.Request(f"{url}/system/readiness", headers={"Origin": edge})  # noqa: S310 # the same
+            with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310 # the same
+                assert answer.headers["Access-Control-Allow-Origin"] in (edge, "*")
 
 
 def test_when_a_service_dies_it_is_named_and_all_ends(up, amqp_url, tmp_path):

@@ -4,7 +4,7 @@ import { obstacle, remedy } from "./advice.js";
 import { announce, coalesced, copy, make, say } from "./dom.js";
 import { Log } from "./log.js";
 import { snippets } from "./snippets.js";
-import { bytes, count, distance } from "./words.js";
+import { bytes, clipped, count, distance } from "./words.js";
 
 const FIELDS = [
   ["id", "Id", {}],
@@ -17,6 +17,11 @@ const FIELDS = [
 
 const NEAREST = 3; // neighbours shown of a device that has no match
 let number = 0; // of cards made: names their parts
+
+function shortened(id) {
+  const { head, rest } = clipped(id, 24);
+  return rest ? `${head}…` : head;
+}
 
 export class Card {
   #parts = {};
@@ -36,6 +41,11 @@ export class Card {
     device.addEventListener("state", () => this.#announce());
     this.#clock = setInterval(() => this.#time(), 1000);
     this.#show();
+  }
+
+  focus() {
+    this.#parts.connect.focus();
+    this.node.scrollIntoView({ block: "nearest" });
   }
 
   remove() {
@@ -221,15 +231,16 @@ export class Card {
   #words() {
     const { device } = this;
     const { peer } = device;
+    const id = peer && shortened(peer.id);
     switch (device.state) {
       case "off": return "not connected";
-      case "connecting": return peer ? `reconnecting, still matched with ${peer.id}` : "connecting…";
-      case "dropped": return peer ? `dropped for 3 s, still matched with ${peer.id}` : "dropped for 3 s";
+      case "connecting": return peer ? `reconnecting, still matched with ${id}` : "connecting…";
+      case "dropped": return peer ? `dropped for 3 s, still matched with ${id}` : "dropped for 3 s";
       case "waiting": return "waiting for a match";
       default: {
         if (!peer) return "matched";
         const far = peer.distance === undefined ? "" : `, ${distance(peer.distance)} away`;
-        return device.peerAway ? `matched with ${peer.id}, whose connection dropped: payloads wait` : `matched with ${peer.id}${far}`;
+        return device.peerAway ? `matched with ${id}, whose connection dropped: payloads wait` : `matched with ${id}${far}`;
       }
     }
   }

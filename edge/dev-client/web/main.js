@@ -17,7 +17,7 @@ const devices = [];
 const cards = new Map();
 const others = new Map(); // devices elsewhere, as the journal tells
 const services = new Services();
-const map = new PlaneMap(devices, others, remember);
+const map = new PlaneMap(devices, others, remember, (device) => cards.get(device).focus());
 let hues = 0;
 
 /** Write into the address how the devices are set up. */

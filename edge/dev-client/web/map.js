@@ -17,11 +17,15 @@ export class PlaneMap {
   #canvas = at("canvas");
   #still = matchMedia("(prefers-reduced-motion: reduce)");
 
-  /** `devices` are those of the page, `others` those seen in the journal, by app and id: {id, app, lat, lon}. */
-  constructor(devices, others, moved) {
+  /**
+   * `devices` are those of the page; `others` those seen in the journal, by app and id: {id, app, lat, lon}.
+   * `moved` is called when a device was moved here, `chosen` with one that was clicked.
+   */
+  constructor(devices, others, moved, chosen) {
     this.devices = devices;
     this.others = others;
     this.moved = moved;
+    this.chosen = chosen;
     this.draw = coalesced(() => this.#draw());
     new ResizeObserver(this.draw).observe(this.#canvas);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", this.draw);
@@ -79,6 +83,7 @@ export class PlaneMap {
       this.#held = null;
       if (dragged) this.#move(device, device.setup);
     };
+    pin.onclick = () => { if (!dragged) this.chosen(device); dragged = false; };
     pin.onkeydown = (event) => {
       const [east, north] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key] ?? [];
       if (east === undefined || !this.#view) return;
@@ -272,7 +277,7 @@ export class PlaneMap {
       const label = setup.id.length > 12 ? `${setup.id.slice(0, 11)}…` : setup.id || "?";
       if (pin.textContent !== label) pin.textContent = label;
       const stands = { off: "not connected", matched: peer ? `matched with ${peer.id}` : "matched" }[state] ?? state;
-      const name = `Device ${setup.id} at latitude ${setup.lat}, longitude ${setup.lon}, ${stands}. Arrow keys move it.`;
+      const name = `Device ${setup.id} at latitude ${setup.lat}, longitude ${setup.lon}, ${stands}. Arrow keys move it, Enter goes to its card.`;
       if (pin.getAttribute("aria-label") !== name) pin.setAttribute("aria-label", name);
     }
   }

@@ -19,7 +19,10 @@ export class Services {
       const own = service === "edge" && location.origin;
       const others = urls.filter((url) => url !== own);
       if (own) this.all.push({ service, name: edge, url: own });
-      others.forEach((url, i) => this.all.push({ service, url, name: urls.length > 1 ? `${service} ${own ? i + 2 : i + 1}` : service }));
+      others.forEach((url, i) => {
+        const which = own ? new URL(url).host : i + 1; // of other edges it is not known what they are called
+        this.all.push({ service, url, name: own || others.length > 1 ? `${service} ${which}` : service });
+      });
     }
     this.edges = this.all.filter(({ service }) => service === "edge").map(({ url }) => url);
   }

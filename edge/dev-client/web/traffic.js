@@ -68,11 +68,11 @@ export function events(services, devices, others, changed) {
     try {
       after ??= Math.max(0, (await services.metrics(journal))("cloudmatch_journal_position") - BEFORE);
       const page = await json(`${journal.url}/events?after=${after}&limit=500`);
-      after = page.next;
+      after = page.more ? null : page.next; // when more comes than anybody reads: go on near the end
       const own = apps();
       const rows = page.events.filter(({ fact }) => !again(fact)).map(({ position, fact }) => {
         follow(others, fact);
-        const node = make("li", {}, make("time", {}, clock(fact.at)), make("b", {}, fact.type), make("span", { title: `app ${fact.app}, position ${position}` }, sentence(fact)));
+        const node = make("li", {}, make("time", {}, clock(fact.at)), make("span", { title: `app ${fact.app}, position ${position}` }, sentence(fact)));
         if (!named(fact).some((id) => own.has(JSON.stringify([fact.app, id])))) node.classList.add("other");
         return node;
       });
@@ -81,7 +81,8 @@ export function events(services, devices, others, changed) {
         while (list.childElementCount > KEPT) list.lastElementChild.remove();
         changed();
       }
-      say(at("events-state"), list.childElementCount ? "" : "Nothing has happened yet.");
+      const hurry = "More comes than can be shown here: some is left out.";
+      say(at("events-state"), page.more ? hurry : list.childElementCount ? "" : "Nothing has happened yet.");
     } catch {
       say(at("events-state"), "The journal does not answer; its events come when it does.");
     }
@@ -98,8 +99,8 @@ export function counts(services) {
   repeatedly(COUNTS, () => Promise.all(rows.map(async ({ each, node }) => {
     try {
       const metric = await services.metrics(each);
-      const said = FIGURES[each.service].map(([name, words]) => [make("b", {}, metric(name).toLocaleString("en", { maximumFractionDigits: 0 })), ` ${words}`]);
-      node.replaceChildren(...said.flatMap((pair, i) => (i ? [", ", ...pair] : pair)));
+      const said = FIGURES[each.service].map(([name, words]) => [`${words} `, make("b", {}, metric(name).toLocaleString("en", { maximumFractionDigits: 0 }))]);
+      node.replaceChildren(...said.flatMap((pair, i) => (i ? [" · ", ...pair] : pair)));
     } catch {
       say(node, "not known");
     }
