@@ -112,7 +112,10 @@ def test_the_first_steps_lead_through_match_payload_and_resume_in_which_nothing_
     a.logs("resumed: the match with c goes on, nothing is missing")
     a.logs("are you there?")
     c.logs("just a moment")
-    counts = c.node.locator(".counts", has_text="Sent 1, 1 delivered (14 bytes). Received 2 (17 bytes).")
+    counts = c.node.locator(
+        ".counts",
+        has_text=re.compile(r"Match \d+\. Sent 1, 1 delivered \(14 bytes\)\. Received 2 \(17 bytes\)\."),
+    )
     counts.wait_for()
     guide.wait_for(state="hidden")
     page.locator("#leave-all").click()
@@ -348,6 +351,10 @@ def test_every_control_is_reached_by_keys_alone(visit: Callable[..., Visitor]) -
     for wanted in ("Skip to the devices", "Do it for me", "Copy link", "Connect: d", "All windows"):
         assert wanted in seen
     assert any(name.startswith("Device a at latitude 1") for name in seen)
+    page.locator("#skip").press("Enter")
+    assert page.evaluate("document.activeElement.id") == "cards"
+    assert visitor.card("d").node.is_visible()
+    assert page.url.endswith("#a@1,1&b@1,3&c@1,2&d@1,5")
 
 
 def test_the_parts_that_only_decide_do_it_right() -> None:

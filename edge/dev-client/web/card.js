@@ -192,9 +192,9 @@ export class Card {
     unmatch.disabled = !device.peer || device.classic;
     drop.disabled = !["waiting", "matched"].includes(device.state);
     const { sent, delivered, failed, received, bytesSent, bytesReceived } = device.counts;
-    counts.hidden = sent + received === 0;
+    const match = device.peer?.match ? `Match ${device.peer.match}. ` : "";
     const receipts = device.classic || !sent ? "" : `, ${delivered} delivered${failed ? `, ${failed} failed` : ""}`;
-    say(counts, `Sent ${sent}${receipts} (${bytes(bytesSent)}). Received ${received} (${bytes(bytesReceived)}).`);
+    say(counts, `${match}Sent ${sent}${receipts} (${bytes(bytesSent)}). Received ${received} (${bytes(bytesReceived)}).`);
     const further = [setup.app && `app ${setup.app}`, setup.tag && `tag ${setup.tag}`, setup.radius && `radius ${setup.radius} m`, device.classic && "classic"];
     say(summary, [`Set-up: ${setup.lat}, ${setup.lon}`, ...further.filter(Boolean)].join(" · "));
     for (const [name] of [...FIELDS, ["dialect"], ["edge"]]) {
@@ -255,6 +255,6 @@ export class Card {
     const { device } = this;
     // the frames between two states are not worth a word
     clearTimeout(this.later);
-    this.later = setTimeout(() => announce(`${device.setup.id}: ${this.#words()}`), 300);
+    this.later = setTimeout(() => announce([`${device.setup.id}: ${this.#words()}`, device.problem].filter(Boolean).join(". ")), 300);
   }
 }

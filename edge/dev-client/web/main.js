@@ -28,7 +28,7 @@ function remember() {
 function add(setup) {
   const device = new Device(setup, location.origin);
   const hue = (225 + 137.5 * hues++) % 360; // far from those before
-  const card = new Card(device, hue, { changed: () => { remember(); map.draw(); }, removed: () => remove(device), edges: services.edges });
+  const card = new Card(device, hue, { changed: () => { remember(); map.draw(); }, removed: () => dismiss(device), edges: services.edges });
   devices.push(device);
   cards.set(device, card);
   at("cards").append(card.node);
@@ -38,15 +38,20 @@ function add(setup) {
   return card;
 }
 
+/** Take a device off the page, as a person asked for. */
+function dismiss(device) {
+  remove(device);
+  remember();
+  announce(`${device.setup.id} removed`);
+  at("add").focus();
+}
+
 function remove(device) {
   device.leave();
   cards.get(device).remove();
   cards.delete(device);
   devices.splice(devices.indexOf(device), 1);
   map.remove(device);
-  remember();
-  announce(`${device.setup.id} removed`);
-  at("add").focus();
 }
 
 /** A classic device does not hear that its peer has left, but here both may be seen. */
@@ -90,6 +95,10 @@ async function begin() {
   if (services.find("match-engine")) repeatedly(EXPLAIN, explain);
 }
 
+at("skip").onclick = (event) => { // the fragment is the set-up's
+  event.preventDefault();
+  at("cards").focus();
+};
 at("add").onclick = () => {
   const last = devices.at(-1)?.setup;
   const id = freeId(devices.map(({ setup }) => setup.id));
@@ -102,9 +111,11 @@ at("share").onclick = () => copy(location.href, at("share"));
 at("connect-all").onclick = () => devices.forEach((device) => device.connect());
 at("leave-all").onclick = () => devices.forEach((device) => device.leave());
 addEventListener("hashchange", () => { // somebody opened another set-up in this page
-  if (location.hash.slice(1) === write(devices.map(({ setup }) => setup))) return;
-  for (const device of [...devices]) remove(device);
-  for (const setup of read(location.hash)) add(setup);
+  const setups = read(location.hash);
+  if (setups.length && write(setups) !== write(devices.map(({ setup }) => setup))) {
+    for (const device of [...devices]) remove(device);
+    setups.forEach(add);
+  }
   remember();
 });
 
