@@ -77,6 +77,7 @@ def test_the_story_of_2019_is_told_by_clicks_and_shows_in_journal_chart_and_coun
 
     a.send("ciao")
     c.logs("device a says: ciao")
+    c.node.locator(".counts", has_text="Received 1 (4 bytes).").wait_for()
     assert "device a says: ciao" not in "".join(b.log())
     visitor.page.locator("#events").get_by_text("a → c: 1 payload, 4 bytes").wait_for()
     visitor.page.locator("#chart rect title", has_text="4 bytes in 1 payload").first.wait_for(

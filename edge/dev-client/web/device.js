@@ -31,6 +31,7 @@ export class Device extends EventTarget {
 
   #edge;
   get edge() { return this.setup.edge || this.#edge; }
+  get app() { return this.setup.app || "default"; }
   get on() { return this.state !== "off"; }
   get classic() { return this.setup.dialect === "classic"; }
   get canSend() { return this.#line !== null && this.peer !== null; }
@@ -78,6 +79,7 @@ export class Device extends EventTarget {
         this.counts.received++;
         this.counts.bytesReceived += size(payload);
         this.#tell("payload", { payload, from: this.peer?.id });
+        this.#tell("change");
       }),
       ended: (text) => { if (present()) this.#ended(text); },
     };

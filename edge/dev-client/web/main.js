@@ -56,9 +56,8 @@ function remove(device) {
 
 /** A classic device does not hear that its peer has left, but here both may be seen. */
 function leaveAlone(gone) {
-  const same = (a, b) => (a.setup.app || "default") === (b.setup.app || "default");
   for (const device of devices) {
-    if (device !== gone && same(device, gone) && device.peer?.id === gone.setup.id) device.alone();
+    if (device !== gone && device.app === gone.app && device.peer?.id === gone.setup.id) device.alone();
   }
 }
 
@@ -67,7 +66,7 @@ async function explain() {
   await Promise.all(devices.map(async (device) => {
     const { state, since } = device;
     if (state !== "waiting" && !(device.classic && state === "matched")) return;
-    const found = await services.explain(device.setup.app || "default", device.setup.id);
+    const found = await services.explain(device.app, device.setup.id);
     if (device.since !== since) return; // it is another story by now
     if (state === "matched") {
       if (found?.state === "waiting") device.alone();

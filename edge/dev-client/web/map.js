@@ -39,9 +39,12 @@ export class PlaneMap {
     this.#pins.set(device, pin);
     at("pins").append(pin);
     device.addEventListener("change", this.draw);
-    device.addEventListener("payload", ({ from }) => this.#fly(this.#find(from, device), this.#at(device), hue, device));
-    device.addEventListener("delivered", ({ to }) => { // to one that is not of this page
-      if (!this.devices.some((each) => each.on && each.setup.id === to)) this.#fly(this.#at(device), this.#find(to, device), hue, device);
+    device.addEventListener("payload", ({ from }) => {
+      const sender = this.#own(from, device);
+      this.#fly(this.#find(from, device), this.#at(device), this.#pins.get(sender)?.hue ?? hue);
+    });
+    device.addEventListener("delivered", ({ to }) => { // of devices of this page the one that gets it tells
+      if (!this.#own(to, device)) this.#fly(this.#at(device), this.#find(to, device), hue);
     });
     this.draw();
   }
@@ -121,18 +124,21 @@ export class PlaneMap {
     return Math.abs(lat) <= 90 && Math.abs(lon) <= 180 ? { lat, lon, radius } : null;
   }
 
-  /** Where the peer of a device is, if that is known. */
-  #find(id, device) {
-    const app = device.setup.app || "default";
-    const own = this.devices.find((each) => each.on && each.setup.id === id && (each.setup.app || "default") === app);
-    return own ? this.#at(own) : this.others.get(JSON.stringify([app, id])) ?? null;
+  /** A device's peer, if it is of this page, too. */
+  #own(id, device) {
+    return this.devices.find((each) => each.on && each.setup.id === id && each.app === device.app);
   }
 
-  #fly(from, to, hue, device) {
+  /** Where a device's peer is, if that is known. */
+  #find(id, device) {
+    const own = this.#own(id, device);
+    return own ? this.#at(own) : this.others.get(JSON.stringify([device.app, id])) ?? null;
+  }
+
+  #fly(from, to, hue) {
     const target = to ?? from;
     if (!target || this.#flights.length >= MOST) return;
-    const flight = { from: from ?? target, to: target, hue, device, begun: performance.now() };
-    this.#flights.push(flight);
+    this.#flights.push({ from: from ?? target, to: target, hue, begun: performance.now() });
     this.draw();
   }
 
@@ -200,8 +206,8 @@ export class PlaneMap {
   }
 
   #strangers(pen, colour) {
-    const apps = new Set(this.devices.map(({ setup }) => setup.app || "default"));
-    const here = new Set(this.devices.filter((d) => d.on).map(({ setup }) => JSON.stringify([setup.app || "default", setup.id])));
+    const apps = new Set(this.devices.map(({ app }) => app));
+    const here = new Set(this.devices.filter(({ on }) => on).map(({ app, setup }) => JSON.stringify([app, setup.id])));
     pen.strokeStyle = pen.fillStyle = colour("--muted");
     pen.lineWidth = 1.5;
     for (const [key, other] of this.others) {

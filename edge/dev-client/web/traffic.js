@@ -63,13 +63,12 @@ export function events(services, devices, others, changed) {
   const list = at("events");
   const mine = at("events-mine");
   mine.onchange = () => list.classList.toggle("mine", mine.checked);
-  const apps = () => new Set(devices.map(({ setup }) => JSON.stringify([setup.app || "default", setup.id])));
   repeatedly(EVENTS, async () => {
     try {
       after ??= Math.max(0, (await services.metrics(journal))("cloudmatch_journal_position") - BEFORE);
       const page = await json(`${journal.url}/events?after=${after}&limit=500`);
       after = page.more ? null : page.next; // when more comes than anybody reads: go on near the end
-      const own = apps();
+      const own = new Set(devices.map(({ app, setup }) => JSON.stringify([app, setup.id])));
       const rows = page.events.filter(({ fact }) => !again(fact)).map(({ position, fact }) => {
         follow(others, fact);
         const node = make("li", {}, make("time", {}, clock(fact.at)), make("span", { title: `app ${fact.app}, position ${position}` }, sentence(fact)));
