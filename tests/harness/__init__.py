@@ -18,7 +18,8 @@ Fixtures (`tests/conftest.py`), for most tests::
                    which fails if the log holds a traceback or SIGTERM did not end the process
 
 Context managers of the same names (and `service`) serve scopes of your own: ``with nats_server() as bus:``;
-`nats_cluster` gives three NATS servers that keep their streams together.
+`nats_cluster` gives three NATS servers that keep their streams together. `harness.page` has the dev client in
+Chromium.
 All of them block; in a test whose own sockets must stay alive, ``await asyncio.to_thread(edge.restart)``.
 Environment variables ``CLOUDMATCH_*`` of the shell do not reach what is started here: pass what it needs.
 """

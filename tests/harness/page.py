@@ -1,17 +1,15 @@
 """The dev client in a real browser: one system that it can read whole, Chromium, and pages."""
 
 import contextlib
-import os
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pytest
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
 import harness
 from harness.processes import ROOT, free_port
+from harness.programs import need
 from harness.services import Service
 
 PICTURES = ROOT / ".run/screenshots"
@@ -35,7 +33,7 @@ def system(bus: str, amqp: str, kafka: dict[str, str]) -> Iterator[System]:
     env = {
         "CLOUDMATCH_NATS_URL": bus,
         "CLOUDMATCH_AMQP_URL": amqp,
-        "CLOUDMATCH_HTTP_ORIGINS": urls["edge"],
+        "CLOUDMATCH_HTTP_ORIGINS": ",".join((urls["edge"], urls["edge"].replace("127.0.0.1", "localhost"))),
         "CLOUDMATCH_EDGE_SERVICES": ",".join(f"{name}={url}" for name, url in urls.items()),
         **{f"CLOUDMATCH_{name.upper().replace('-', '_')}_PORT": str(port) for name, port in ports.items()},
         **kafka,
@@ -52,12 +50,7 @@ def system(bus: str, amqp: str, kafka: dict[str, str]) -> Iterator[System]:
 @contextlib.contextmanager
 def chromium() -> Iterator[Browser]:
     """Debian's Chromium, without a window. Skip without it on a laptop, fail where CI is set."""
-    path = shutil.which("chromium")
-    if path is None:
-        message = "chromium is missing: apt-get install chromium"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
+    path = need("chromium", "chromium")
     with sync_playwright() as play:
         browser = play.chromium.launch(
             executable_path=path, args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]

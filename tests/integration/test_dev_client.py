@@ -15,6 +15,7 @@ import harness
 from harness import KafkaBroker, Service, eventually_sync
 from harness.page import System, Visitor, chromium, system
 from harness.processes import environment
+from harness.programs import need
 
 pytestmark = pytest.mark.servers
 CLASSIC = "#a@1,1;dialect=classic&b@1,3;dialect=classic&c@1,2;dialect=classic&d@1,5;dialect=classic"
@@ -248,13 +249,14 @@ def test_a_wrong_set_up_is_named_and_a_refusal_says_why(visit: Callable[..., Vis
 def test_the_strip_says_which_service_is_down_and_what_to_do_until_it_is_back(
     visit: Callable[..., Visitor], whole: System
 ) -> None:
-    visitor = visit()
+    visitor = visit(url=whole.url.replace("127.0.0.1", "localhost"))  # the same edge, not another
     strip, troubles = visitor.page.locator("#health"), visitor.page.locator("#troubles")
     journal = strip.locator("li", has_text="journal")
     journal.get_by_text("ready", exact=True).wait_for()
     eventually_sync(
         lambda: strip.locator("[data-kind=good]").count() == 5, what="five services that are ready"
     )
+    assert strip.locator("li").count() == 5
     assert troubles.text_content() == ""
     whole.journal.kill()
     journal.get_by_text("down").wait_for()
@@ -361,7 +363,10 @@ def test_every_control_is_reached_by_keys_alone(visit: Callable[..., Visitor]) -
 def test_the_parts_that_only_decide_do_it_right() -> None:
     folder = Path(__file__).parents[2] / "edge/dev-client/test"
     done = subprocess.run(
-        ["node", "--test", *sorted(folder.glob("*.test.js"))], capture_output=True, text=True, timeout=60
+        [need("node", "nodejs"), "--test", *sorted(folder.glob("*.test.js"))],
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert int(re.search(r"^. pass (\d+)$", done.stdout, re.MULTILINE)[1]) > 10

@@ -17,21 +17,11 @@ import pytest
 
 from faults.link import Link
 from harness import NatsServer, Process, Service
+from harness.programs import need
 
 SDK = Path(__file__).resolve().parents[2] / "edge/clients/javascript"
 Start = Callable[..., Service]
 COUNT, RATE = 1500, 500  # payloads each way, and how many a second
-
-
-def need(program: str, package: str) -> str:
-    """Give the path of a program. Without it, skip on a laptop, fail where CI is set."""
-    path = shutil.which(program)
-    if path is None:
-        message = f"{program} is missing: apt-get install {package}"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
-    return path
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { judge, obstacle, remedy } from "../web/advice.js";
+import { judge, obstacle, remedy, same } from "../web/advice.js";
 import { follow, named, sentence } from "../web/facts.js";
 import { describe, line } from "../web/frames.js";
 import { bounds, degrees, place, reach, REACH, round, ruler, ticks, view } from "../web/plane.js";
@@ -124,8 +124,17 @@ test("what is down is named with what to do", () => {
   assert.deepEqual(judge(journal, { status: 200 }, EDGE), { kind: "good", text: "ready" });
   assert.match(judge(journal, { status: 0 }, EDGE).remedy, /^Start journal; make up starts everything\. Devices are not held up/);
   assert.match(judge(journal, { status: 0, hidden: true }, EDGE).remedy, /CLOUDMATCH_HTTP_ORIGINS=http:\/\/127.0.0.1:8080/);
+  assert.match(judge({ ...journal, url: "http://localhost:8081" }, { status: 0 }, "http://192.0.2.1:8080").remedy, /CLOUDMATCH_EDGE_SERVICES/);
   const behind = judge(journal, { status: 503, reasons: { nats: "not connected to NATS" } }, EDGE);
   assert.deepEqual([behind.why, behind.remedy], ["journal: not connected to NATS.", "Is NATS running? Services connect again by themselves."]);
+});
+
+test("an edge is one, whether it is called localhost or 127.0.0.1", () => {
+  assert.ok(same("http://localhost:8080", EDGE));
+  assert.ok(same("http://[::1]:8080", EDGE));
+  assert.ok(!same("http://localhost:8090", EDGE));
+  assert.ok(!same("http://localhost.example:8080", EDGE));
+  assert.ok(same("https://edge.example/a", "https://edge.example"));
 });
 
 test("what keeps devices apart is said with what would help", () => {

@@ -16,6 +16,14 @@ export function judge({ service, name, url }, answer, origin) {
       remedy: `Start it with CLOUDMATCH_HTTP_ORIGINS=${origin}, as make up does.`,
     };
   }
+  if (!status && loopback(url) && !loopback(origin)) {
+    return {
+      kind: "bad",
+      text: "not reachable",
+      why: `${url} is an address within the edge’s own machine.`,
+      remedy: "Set CLOUDMATCH_EDGE_SERVICES to addresses that browsers reach from here.",
+    };
+  }
   if (!status) {
     return {
       kind: "bad",
@@ -31,6 +39,14 @@ export function judge({ service, name, url }, answer, origin) {
     why: said.length ? `${name}: ${said.map(([, reason]) => reason).join("; ")}.` : `${name} answers ${status}.`,
     remedy: said.map(([check]) => REMEDY[check]).find(Boolean) ?? "Its log says more.",
   };
+}
+
+const loopback = (url) => /^(localhost|127(\.\d+){3}|\[::1\])$/.test(new URL(url).hostname);
+
+/** Whether two addresses are of one server, as far as one can tell by looking at them. */
+export function same(one, other) {
+  const [a, b] = [new URL(one), new URL(other)];
+  return a.origin === b.origin || (a.port === b.port && loopback(one) && loopback(other));
 }
 
 // what is lost while a service is away

@@ -1,5 +1,7 @@
 /** The other services, as far as the edge knows where they are: ask whether they are ready, what they count and know. */
 
+import { same } from "./advice.js";
+
 const PATIENCE = 3000; // ms for an answer
 
 /** In the order in which facts travel. */
@@ -17,7 +19,7 @@ export class Services {
     for (const service of NAMES) {
       const urls = services[service] ?? [];
       const own = service === "edge" && location.origin;
-      const others = urls.filter((url) => url !== own);
+      const others = own ? urls.filter((url) => !same(url, own)) : urls;
       if (own) this.all.push({ service, name: edge, url: own });
       others.forEach((url, i) => {
         const which = own ? new URL(url).host : i + 1; // of other edges it is not known what they are called
