@@ -89,6 +89,7 @@ def test_the_story_of_2019_is_told_by_clicks_and_shows_in_journal_chart_and_coun
     c.click("Leave")
     c.stands("not connected")
     a.stands("waiting")  # which the page found out: its dialect does not say so
+    assert visitor.page.locator("#guide").is_hidden()  # its last step is not for classic devices
     visitor.picture("story")
 
 

@@ -16,8 +16,10 @@ export class Guide {
     this.steps = [
       [`Connect ${a} and ${b}. They are near each other, so they are matched.`, "matched", () => this.#pair().forEach((device) => device.connect())],
       [`Send something from ${a}: it arrives at ${b}.`, "payload", () => this.#matched()?.send("ciao")],
-      [`Drop a connection, and send something meanwhile: the match goes on, and nothing is lost.`, "resumed", () => this.#dropped()],
     ];
+    if (![first, second].some((device) => device?.classic)) { // which cannot resume
+      this.steps.push(["Drop a connection, and send something meanwhile: the match goes on, and nothing is lost.", "resumed", () => this.#dropped()]);
+    }
     at("guide-do").onclick = () => this.steps[this.#step][2]();
     at("guide-close").onclick = () => this.#end();
     if (!seen() && a && b) this.#show();

@@ -80,6 +80,7 @@ export function choose() {
   const set = () => {
     document.body.classList.toggle("local-times", at("times").value === "local");
     document.body.classList.toggle("all-frames", at("all-frames").checked);
+    for (const list of document.querySelectorAll(".log ol")) list.scrollTop = list.scrollHeight;
   };
   at("times").onchange = at("all-frames").onchange = set;
   set();

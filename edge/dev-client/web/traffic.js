@@ -48,7 +48,7 @@ export function windows(services) {
       if (live.readyState === EventSource.CLOSED) setTimeout(begin, RETRY);
     };
   };
-  show();
+  new ResizeObserver(show).observe(at("chart"));
   begin();
 }
 
