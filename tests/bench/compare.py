@@ -59,7 +59,7 @@ def about(peer: Peer, folder: Path) -> About:
         versions = peer.versions(folder)
     except (PeerMissingError, OSError) as error:
         versions = {"unknown": str(error)}
-    return About(peer.name, peer.title, peer.parts, peer.promise, versions)
+    return About(peer.name, peer.title, peer.parts, peer.promise, versions, peer.redundancy)
 
 
 @contextlib.contextmanager

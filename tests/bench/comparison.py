@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from bench.report import GENERATOR, Run, Summary, summarise
+from bench.report import GENERATOR, STRANGERS, Run, Summary, summarise
 from bench.trials import CONNECT, CUT, HOLD, KILL, OUTAGE, RELAY, SCALING, Trial
 
-NONE = "–"
+NONE, OVERLOADED = "–", "overloaded"
 NOT_REACHED = 0.95  # of the rate of an open loop: who delivers less is overloaded
 
 
@@ -21,6 +21,7 @@ class About(msgspec.Struct, frozen=True):
     parts: str
     promise: str
     versions: dict[str, str]
+    redundancy: str = ""  # which of its brokers is killed, if it has more than one
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -121,7 +122,9 @@ class Comparison(msgspec.Struct):
         checks = [o.run.check for o in outcomes if o.run and o.run.check]
         if not checks:
             return "failed" if outcomes else NONE
-        return f"{checks[0].lost:,} of {checks[0].sent:,}"
+        which = next(about.redundancy for about in self.peers if about.name == peer)
+        note = f" ({which})" if which and trial == KILL else ""
+        return f"{checks[0].lost:,} of {checks[0].sent:,}{note}"
 
     def _sizes(self) -> Table:
         rows = []
@@ -143,11 +146,17 @@ class Comparison(msgspec.Struct):
                 of = self.summary(peer.name, trial.name)
                 if of is None:
                     continue
-                said = of.doubts()
+                said = of.doubts(strangers=False)
                 lost = sum(run.check.lost for run in self.runs(peer.name, trial.name) if run.check)
                 if lost:
                     said.append(f"{lost:,} payloads never came")
                 found += [f"{peer.title}, {trial.title}: {doubt}" for doubt in said]
+        crowded = [o.run.strangers for o in self.outcomes if o.run and o.run.strangers > STRANGERS]
+        if crowded:
+            found.append(
+                f"In {len(crowded)} of {len(self.outcomes)} runs other processes used more than {STRANGERS} "
+                f"cores, up to {max(crowded):.2f}"
+            )
         return found
 
     def generator_share(self) -> float:
@@ -166,20 +175,32 @@ def figure(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
-def cost(of: Summary, _: Trial) -> str:
-    """Say what a payload costs."""
-    return f"{figure(of.servers_us)} ± {of.cost_spread / 2:.0%}"
+def around(value: float, spread: float) -> str:
+    """Write a median and half of its spread."""
+    return f"{figure(value)} ± {min(spread / 2, 9.99):.0%}"
+
+
+def overloaded(of: Summary, trial: Trial) -> bool:
+    """Tell whether a rate was asked for and not reached."""
+    wanted = float(trial.name.partition("@")[2].partition(":")[0] or 0)
+    return of.rate < NOT_REACHED * wanted
+
+
+def cost(of: Summary, trial: Trial) -> str:
+    """Say what a payload costs; of an overloaded peer nothing can be said: most of them did not come."""
+    return OVERLOADED if overloaded(of, trial) else around(of.servers_us, of.cost_spread)
 
 
 def rate(of: Summary, trial: Trial) -> str:
-    """Say how many payloads came per second; where a rate was asked for, whether it was reached."""
-    wanted = float(trial.name.partition("@")[2].partition(":")[0] or 0)
-    overloaded = " (overloaded)" if of.rate < NOT_REACHED * wanted else ""
-    return f"{of.rate:,.0f} ± {of.spread / 2:.0%}{overloaded}"
+    """Say how many payloads came per second."""
+    said = around(of.rate, of.spread)
+    return f"{said} ({OVERLOADED})" if overloaded(of, trial) else said
 
 
-def latency(of: Summary, _: Trial) -> str:
+def latency(of: Summary, trial: Trial) -> str:
     """Say how long a payload took."""
+    if overloaded(of, trial):
+        return OVERLOADED
     return " / ".join(figure(us / 1000) for us in (of.p50, of.p99, of.p999))
 
 

@@ -47,7 +47,8 @@ struct dialect {
     int opcode;              /* of all frames sent */
     bool stream;             /* frames are cut anywhere: what they carry is one stream of bytes */
     const char *subprotocol; /* or NULL */
-    const char *after;       /* what follows a payload */
+    const char *after;       /* what follows a payload sent, */
+    const char *heard_after; /* and one heard; NULL: the same */
     /* Write the path to connect to; fill `before` and `heard`. */
     void (*prepare)(struct device *, char *path, size_t size);
     /* The WebSocket is open. */
@@ -61,7 +62,7 @@ struct dialect {
 };
 
 extern const struct dialect *dialect;
-extern const struct dialect classic, v1, plain, socketio, mqtt0, mqtt1, nats;
+extern const struct dialect classic, v1, plain, socketio, mqtt0, mqtt1, nats, centrifugo;
 
 /* -- what dialects call */
 
@@ -72,7 +73,7 @@ __attribute__((format(printf, 2, 3))) void say_text(struct device *, const char 
 /* The device can send and hear payloads. */
 void ready(struct device *);
 
-/* Account for what came, beginning with `heard` and ending with `after`. */
+/* Account for what came, beginning with `heard` and ending with `heard_after`. */
 void hear_payload(struct device *, const uint8_t *, size_t, uint64_t time);
 
 /* Send all again from payload number `number` on. */

@@ -23,15 +23,16 @@ static void opened(struct device *d) { *d->token = 0; }
 static size_t hear_classic(struct device *d, int opcode, const uint8_t *p, size_t size, uint64_t time) {
     static const char greeting[] = "Connected and handled by ";
     char wanted[64];
+    int length = snprintf(wanted, sizeof wanted, "I matched with device '%s'!", d->peer->name);
+    bool matched = size == (size_t)length && begins(p, size, wanted);
     if (opcode != TEXT) unexpected(d, p, size, "a text");
-    if (d->state == READY) {
-        hear_payload(d, p, size, time);
+    if (d->state == READY) { /* the peer may have come back, too */
+        if (!matched || !(opt.cut || opt.kill)) hear_payload(d, p, size, time);
     } else if (!*d->token) {
         if (!begins(p, size, greeting)) unexpected(d, p, size, greeting);
         *d->token = 1; /* it has been greeted */
     } else {
-        int length = snprintf(wanted, sizeof wanted, "I matched with device '%s'!", d->peer->name);
-        if (size != (size_t)length || !begins(p, size, wanted)) unexpected(d, p, size, wanted);
+        if (!matched) unexpected(d, p, size, wanted);
         ready(d);
     }
     return size;

@@ -12,8 +12,8 @@ static void opened(struct device *d) { (void)d; }
 
 static size_t hear(struct device *d, int opcode, const uint8_t *p, size_t size, uint64_t time) {
     if (opcode != TEXT) unexpected(d, p, size, "a text");
-    if (d->state == READY) hear_payload(d, p, size, time);
-    else if (begins(p, size, "ready")) ready(d);
+    if (d->state != READY && begins(p, size, "ready")) ready(d);
+    else if (d->was_ready) hear_payload(d, p, size, time); /* it may come before we hear that we are back */
     else unexpected(d, p, size, "ready");
     return size;
 }

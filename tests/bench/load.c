@@ -21,10 +21,10 @@
 #include "payloads.h"
 
 #define PATIENCE (20 * SECOND) /* for a step of the opening */
-#define DRAIN (20 * SECOND)    /* for payloads still on their way at the end, */
-#define QUIET (3 * SECOND)     /* as long as any arrive */
+#define DRAIN (20 * SECOND)    /* for payloads still on their way at the end, as long as any arrive */
 
-static const struct dialect *const dialects[] = {&classic, &v1, &plain, &socketio, &mqtt0, &mqtt1, &nats};
+static const struct dialect *const dialects[] = {&classic, &v1,    &plain, &socketio,
+                                                 &mqtt0,   &mqtt1, &nats,  &centrifugo};
 const struct dialect *dialect;
 
 static struct histogram openings; /* from connecting to being able to send and hear */
@@ -119,10 +119,11 @@ static uint64_t run(void) {
 /* Wait for what is on its way. What was not sent yet is sent only if its time has come. */
 static void drain(void) {
     uint64_t deadline = now() + DRAIN;
+    uint64_t quiet = (uint64_t)(opt.quiet * 1e9);
     bool broken = opt.kill || opt.cut;
     for (int i = 0; i < device_count && !broken; i++) devices[i].owed = 0;
     last_arrival = now();
-    while (count_lost() && now() < last_arrival + QUIET && turn(now() + SECOND / 100) && now() < deadline) {}
+    while (count_lost() && now() < last_arrival + quiet && turn(now() + SECOND / 100) && now() < deadline) {}
 }
 
 static bool report(uint64_t length) {

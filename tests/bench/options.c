@@ -9,7 +9,7 @@
 #include "measure.h"
 
 struct options opt = {
-    .pairs = 1, .window = 1, .size = 64, .opening = 32, .warmup = 1, .seconds = 5,
+    .pairs = 1, .window = 1, .size = 64, .opening = 32, .warmup = 1, .seconds = 5, .quiet = 3,
     .host = "127.0.0.1", .app = "bench", .dialect = "classic",
 };
 
@@ -18,8 +18,8 @@ static const char usage[] =
     "Connect pairs of devices, a<i> at port A and b<i> at port B, send payloads from a<i> to b<i>,\n"
     "check and time them. Prints one JSON object; exit code 0 when every payload came once, in order\n"
     "and undamaged.\n\n"
-    "  --dialect NAME    what the servers speak: classic, v1, plain, socketio, mqtt0, mqtt1, nats\n"
-    "                    [classic]\n"
+    "  --dialect NAME    what the servers speak: classic, v1, plain, socketio, mqtt0, mqtt1, nats,\n"
+    "                    centrifugo [classic]\n"
     "  --pairs N         pairs of devices; they take turns with the pairs of ports [1]\n"
     "  --window N        closed loop: payloads in flight per sender [1]\n"
     "  --rate R          open loop: payloads per second in total, whatever has arrived\n"
@@ -28,6 +28,7 @@ static const char usage[] =
     "  --opening N       pairs that connect at a time [32]\n"
     "  --warmup S        seconds before measuring begins [1]\n"
     "  --seconds S       seconds of measuring [5]\n"
+    "  --quiet S         how long after the last arrival what has not come is lost [3]\n"
     "  --idle S          send nothing: hold the connections for S seconds\n"
     "  --app NAME        app of the devices [bench]\n"
     "  --host ADDRESS    of the servers, IPv4 [127.0.0.1]\n"
@@ -38,11 +39,11 @@ static const char usage[] =
 
 void parse(int count, char **words) {
     static const struct option options[] = {
-        {"ports", 1, 0, 'p'},   {"pairs", 1, 0, 'n'},  {"window", 1, 0, 'w'}, {"rate", 1, 0, 'r'},
-        {"size", 1, 0, 's'},    {"both-ways", 0, 0, '2'}, {"warmup", 1, 0, 'W'}, {"seconds", 1, 0, 'd'},
-        {"idle", 1, 0, 'i'},    {"app", 1, 0, 'a'},    {"host", 1, 0, 'H'},   {"pids", 1, 0, 'P'},
-        {"dialect", 1, 0, 'D'}, {"opening", 1, 0, 'o'}, {"at", 1, 0, 't'},  {"kill", 1, 0, 'k'},
-        {"cut", 0, 0, 'c'},     {"help", 0, 0, 'h'},   {0, 0, 0, 0},
+        {"ports", 1, 0, 'p'},       {"pairs", 1, 0, 'n'},       {"window", 1, 0, 'w'},      {"rate", 1, 0, 'r'},
+        {"size", 1, 0, 's'},        {"both-ways", 0, 0, '2'},   {"opening", 1, 0, 'o'},     {"warmup", 1, 0, 'W'},
+        {"seconds", 1, 0, 'd'},     {"quiet", 1, 0, 'q'},       {"idle", 1, 0, 'i'},        {"app", 1, 0, 'a'},
+        {"host", 1, 0, 'H'},        {"dialect", 1, 0, 'D'},     {"pids", 1, 0, 'P'},        {"at", 1, 0, 't'},
+        {"kill", 1, 0, 'k'},        {"cut", 0, 0, 'c'},         {"help", 0, 0, 'h'},        {0, 0, 0, 0},
     };
     for (int option; (option = getopt_long(count, words, "2h", options, NULL)) != -1;) {
         switch (option) {
@@ -55,6 +56,7 @@ void parse(int count, char **words) {
         case 't': opt.at = atof(optarg); break;
         case 'k': opt.kill = atoi(optarg); break;
         case 'c': opt.cut = true; break;
+        case 'q': opt.quiet = atof(optarg); break;
         case 'n': opt.pairs = atoi(optarg); break;
         case 'w': opt.window = atoi(optarg); break;
         case 'r': opt.rate = atof(optarg); break;

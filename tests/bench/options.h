@@ -11,7 +11,7 @@ enum {
 
 struct options {
     int ports[16], port_count, pairs, window, size, opening;
-    double rate, warmup, seconds, idle, at;
+    double rate, warmup, seconds, idle, quiet, at;
     int kill;
     bool cut, both_ways;
     const char *host, *app, *dialect;

@@ -106,11 +106,12 @@ void hear_payload(struct device *d, const uint8_t *p, size_t size, uint64_t time
     uint64_t number, due, freed = 0;
     struct device *from = d->peer;
     const uint8_t *body = p + d->heard_length;
-    size_t after = strlen(dialect->after);
+    const char *end = dialect->heard_after ? dialect->heard_after : dialect->after;
+    size_t after = strlen(end);
     account.received++;
     d->unsaid++;
     if (size != d->heard_length + (size_t)opt.size + after || memcmp(p, d->heard, d->heard_length) ||
-        memcmp(body + opt.size, dialect->after, after) || !read_hex(body, NUMBER, &number) ||
+        memcmp(body + opt.size, end, after) || !read_hex(body, NUMBER, &number) ||
         !read_hex(body + NUMBER, TIME, &due) || due > time || number >= from->made ||
         memcmp(body + STAMP, filler + number % FILLER_PERIOD, (size_t)opt.size - STAMP)) {
         account.damaged++;

@@ -86,14 +86,14 @@ class Summary(NamedTuple):
         """CPU-µs per payload of all processes but the generator."""
         return sum(us for name, us in self.cpu_us.items() if name != GENERATOR)
 
-    def doubts(self) -> list[str]:
+    def doubts(self, *, strangers: bool = True) -> list[str]:
         """Say what speaks against these figures, a few words each; nothing when nothing does."""
         found = []
         if self.cores.get(GENERATOR, 0) > BOTTLENECK:
             found.append(f"the generator is the bottleneck: {self.cores[GENERATOR]:.0%} of a core")
         if self.lateness > LATE * self.p99:
             found.append(f"the generator sent late: p99 {self.lateness / 1000:.1f} ms")
-        if self.strangers > STRANGERS:
+        if strangers and self.strangers > STRANGERS:
             found.append(f"other processes used {self.strangers:.2f} cores")
         return found
 

@@ -25,15 +25,18 @@ class Session:
         self._running: Running | None = None
         self._count = 0
 
-    def start(self) -> Running:
-        """Give the peer, running.
+    def start(self, *, redundant: bool = False) -> Running:
+        """Give the peer, running; as it runs where its broker may die, if asked to and there is a way.
 
         Raises:
             PeerMissingError: it cannot be started.
         """
+        if redundant and self.peer.redundant is not None:
+            self.stop()
         if self._running is None:
+            run = (self.peer.redundant if redundant else None) or self.peer.run
             try:
-                self._running = self._stack.enter_context(self.peer.run(self.folder))
+                self._running = self._stack.enter_context(run(self.folder))
             except (AssertionError, OSError) as error:
                 raise PeerMissingError(f"{self.peer.title} does not start: {error}") from error
         return self._running
@@ -51,10 +54,14 @@ class Session:
         """Try; a failure is an outcome, too."""
         load = os.getloadavg()[0]
         try:
-            return Outcome(trial.name, self.peer.name, repetition, load, self._run(self.start(), trial))
+            running = self.start(redundant=trial.breaks == "broker")
+            return Outcome(trial.name, self.peer.name, repetition, load, self._run(running, trial))
         except (generator.GeneratorError, PeerMissingError) as error:
             self.stop()
             return Outcome(trial.name, self.peer.name, repetition, load, error=str(error))
+        finally:
+            if trial.spends:
+                self.stop()
 
     def _run(self, running: Running, trial: Trial) -> Run:
         self._count += 1
@@ -75,12 +82,7 @@ class Session:
                 seconds=trial.seconds,
             )
 
-        if not kills:
-            return run()
-        try:
-            return _reviving(running.broker, run)
-        finally:
-            self.stop()  # its processes are not those that `pids` names
+        return _reviving(running.broker, run) if kills else run()
 
 
 def _reviving(broker: Broker, run: Callable[[], Run]) -> Run:

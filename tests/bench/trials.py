@@ -22,6 +22,7 @@ class Trial(NamedTuple):
     seconds: float  # s
     repetitions: int = 1
     breaks: str = ""  # what breaks meanwhile: "broker", "connections"
+    spends: bool = False  # the peer: it is started anew for what comes next
     more: float = 0.0  # s that it takes beyond the usual
 
     @property
@@ -41,13 +42,14 @@ class Step(NamedTuple):
 def relay(text: str, warmup: float, seconds: float, repetitions: int) -> Trial:
     """Try how payloads are relayed."""
     shape = shapes.parse(text)
-    return Trial(text, shape.title, tuple(shape.options), warmup, seconds, repetitions)
+    return Trial(text, shape.title, (*shape.options, "--quiet", "6"), warmup, seconds, repetitions)
 
 
 def breaking(name: str, title: str, option: str) -> Trial:
     """Try what is lost when something breaks."""
-    options = (*shapes.parse(RATE).options, "--at", str(BREAK_AT), option)
-    return Trial(name, title, options, 0.5, 3.5, 1, "broker" if name == "kill" else "connections", more=1)
+    options = (*shapes.parse(RATE).options, "--at", str(BREAK_AT), "--quiet", "2", option)
+    what = "broker" if name == "kill" else "connections"
+    return Trial(name, title, options, 0.5, 3.5, breaks=what, spends=True, more=4)
 
 
 QUICK = tuple(relay(text, 0.4, 1.0, 2) for text in ("50x64:64", "1x1:64"))

@@ -42,3 +42,6 @@ class Peer:
     run: Callable[[Path], contextlib.AbstractContextManager[Running]]
     versions: Callable[[Path], dict[str, str]]
     missing: Callable[[Path], str]  # what is not installed yet; empty: nothing
+    # How it is run where its broker may die, and which of its brokers then does; None: it has only the one.
+    redundant: Callable[[Path], contextlib.AbstractContextManager[Running]] | None = None
+    redundancy: str = ""

@@ -41,12 +41,14 @@ class Bus(NamedTuple):
         self.server.start()
 
 
-def size(edges: int, workers: int) -> Callable[[Path], contextlib.AbstractContextManager[Running]]:
-    """Give a CloudMatch of another size to run."""
+def size(
+    edges: int, workers: int, *, cluster: bool = False
+) -> Callable[[Path], contextlib.AbstractContextManager[Running]]:
+    """Give a CloudMatch of some size to run; with `cluster` on three NATS servers."""
 
     @contextlib.contextmanager
     def run(_: Path) -> Iterator[Running]:
-        with stack(edges, workers) as running:
+        with stack(edges, workers, cluster=cluster) as running:
             yield Running(running.ports, running.pids, Bus(running.nats))
 
     return run
@@ -62,6 +64,8 @@ def peer(name: str, title: str, dialect: str, promise: str, edges: int = 2, work
         promise=promise,
         install=install,
         run=size(edges, workers),
+        redundant=size(edges, workers, cluster=True),
+        redundancy="one of three NATS servers",
         versions=versions,
         missing=missing,
     )

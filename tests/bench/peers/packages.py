@@ -5,17 +5,18 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench.peers import PeerMissingError
 
-PATIENCE = 300  # s for an installation
+PATIENCE = 600  # s for an installation
 PEERS = Path(__file__).parent
 
 
-def quietly(command: Sequence[str | Path], cwd: Path) -> str:
-    """Run a command; give what it printed.
+def quietly(command: Sequence[str | Path], cwd: Path, more: Mapping[str, str] | None = None) -> str:
+    """Run a command with `more` in its environment; give what it printed.
 
     Raises:
         PeerMissingError: it is not there, failed, or did not end; ends with its last words.
@@ -25,6 +26,7 @@ def quietly(command: Sequence[str | Path], cwd: Path) -> str:
         done = subprocess.run(
             words,
             cwd=cwd,
+            env={**os.environ, **(more or {})},
             capture_output=True,
             text=True,
             check=False,
@@ -107,3 +109,13 @@ def pypi(folder: Path, pins: Mapping[str, str]) -> None:
         quietly([sys.executable, "-m", "venv", folder], folder.parent)
     pip = [folder / "bin/python", "-m", "pip", "install", "--disable-pip-version-check", "--quiet"]
     quietly([*pip, *(f"{name}=={version}" for name, version in pins.items())], folder)
+
+
+def go(program: Path, module: str) -> None:
+    """Build a program from its module; what it was built from is not kept."""
+    program.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        more = {"GOPATH": scratch, "GOBIN": scratch, "GOFLAGS": "-modcacherw"}
+        quietly(["go", "install", module], program.parent, more)
+        built = next(file for file in Path(scratch).iterdir() if file.is_file())
+        shutil.move(built, program)

@@ -16,27 +16,34 @@ class Server:
         self, name: str, command: Sequence[str | Path], port: int, env: Mapping[str, str], logs: Path
     ) -> None:
         self.name, self.command, self.port, self.env, self.logs = name, command, port, env, logs
-        self.process: Process
+        self.process: Process | None = None
 
     @property
     def pid(self) -> int:
+        assert self.process is not None
         return self.process.pid
 
     def start(self) -> None:
         """Start it; return once it listens."""
-        self.process = Process(self.name, self.command, self.env, self.logs)
+        process = self.process = Process(self.name, self.command, self.env, self.logs)
 
         def listens() -> bool:
-            if self.process.returncode is not None:
-                raise PeerMissingError(f"{self.name} ended: {self.process.tail(5)}")
+            if process.returncode is not None:
+                raise PeerMissingError(f"{self.name} ended: {process.tail(5)}")
             return answers(self.port)
 
         eventually_sync(listens, 10, f"{self.name} listening")
 
     def restart(self) -> None:
         """Start it again once it has ended."""
-        self.process.wait(10)
+        if self.process is not None:
+            self.process.wait(10)
         self.start()
+
+    def end(self) -> None:
+        """End it, if it was ever started."""
+        if self.process is not None:
+            self.process.terminate()
 
 
 @contextlib.contextmanager
@@ -46,4 +53,4 @@ def serving(server: Server) -> Iterator[Server]:
         server.start()
         yield server
     finally:
-        server.process.terminate()
+        server.end()

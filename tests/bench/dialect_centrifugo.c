@@ -1,0 +1,51 @@
+/* Centrifugo's JSON protocol: each device subscribes to a channel of its own, and publishes to its peer's. */
+#define _GNU_SOURCE
+#include <stdio.h>
+#include <string.h>
+
+#include "device.h"
+#include "options.h"
+
+static void prepare(struct device *d, char *path, size_t size) {
+    snprintf(path, size, "/connection/websocket");
+    d->before_length = (size_t)snprintf((char *)d->before, sizeof d->before,
+                                        "{\"id\":3,\"publish\":{\"channel\":\"%s.%s\",\"data\":\"", opt.app,
+                                        d->peer->name);
+    d->heard_length = (size_t)snprintf((char *)d->heard, sizeof d->heard,
+                                       "{\"push\":{\"channel\":\"%s.%s\",\"pub\":{\"data\":\"", opt.app, d->name);
+    if (d->before_length >= sizeof d->before || d->heard_length >= sizeof d->heard)
+        fail("the name of the app is too long");
+}
+
+static void opened(struct device *d) {
+    say_text(d, "{\"id\":1,\"connect\":{}}\n{\"id\":2,\"subscribe\":{\"channel\":\"%s.%s\"}}", opt.app, d->name);
+}
+
+static void hear_line(struct device *d, const uint8_t *p, size_t size, uint64_t time) {
+    size_t whole = d->heard_length + (size_t)opt.size + 1; /* behind that it says who sent it */
+    if (begins(p, size, "{\"push\"")) {
+        hear_payload(d, p, size < whole ? size : whole, time);
+    } else if (size == 2) {
+        say_text(d, "{}"); /* ping, pong */
+    } else if (begins(p, size, "{\"id\":2,\"subscribe\"")) {
+        ready(d);
+    } else if (!begins(p, size, "{\"id\":1,\"connect\"") && !begins(p, size, "{\"id\":3,\"publish\"")) {
+        unexpected(d, p, size, "{\"push\"");
+    }
+}
+
+static size_t hear(struct device *d, int opcode, const uint8_t *data, size_t size, uint64_t time) {
+    if (opcode != TEXT) unexpected(d, data, size, "a text");
+    for (size_t at = 0; at < size;) {
+        const uint8_t *p = data + at, *end = memchr(p, '\n', size - at);
+        size_t length = end ? (size_t)(end - p) : size - at;
+        hear_line(d, p, length, time);
+        at += length + 1;
+    }
+    return size;
+}
+
+const struct dialect centrifugo = {
+    .name = "centrifugo", .opcode = TEXT, .after = "\"}}", .heard_after = "\"", .prepare = prepare,
+    .opened = opened, .hear = hear,
+};

@@ -1,0 +1,315 @@
+"""The generator's dialects: in each it finds what a server does wrong, and nothing where it does not err."""
+
+import asyncio
+import contextlib
+import json
+import os
+import resource
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+from websockets.typing import Subprotocol
+
+from bench import generator, trials
+from bench.machine import ROOT
+from bench.peers import Peer
+from bench.peers.every import PEERS
+from bench.report import Run
+from bench.session import Session
+from bench.shapes import parse
+from bench.stack import stack
+
+OTHERS = [peer for peer in PEERS if peer.name not in {"cloudmatch", "classic"}]
+Fault = Callable[[int, bytes], list[bytes]]  # number and payload → the payloads that are delivered
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    try:
+        return generator.build(tmp_path_factory.mktemp("generator"))
+    except generator.CompilerMissingError as missing:
+        if os.environ.get("CI"):
+            pytest.fail(str(missing))
+        pytest.skip(str(missing))
+
+
+# -- servers that speak a dialect, for one pair, one way
+
+
+class Plain:
+    """Texts."""
+
+    subprotocol: str | None = None
+
+    async def open(self, socket: ServerConnection) -> str:
+        """Do what comes before payloads; give the name of the device."""
+        assert socket.request is not None
+        await socket.send("ready")
+        return socket.request.path.rpartition(".")[2]
+
+    def take(self, message: str | bytes) -> tuple[list[bytes], list[bytes]]:
+        """Give the payloads in what a device said, and what to answer."""
+        assert isinstance(message, str)
+        return [message.encode()], []
+
+    def give(self, name: str, payload: bytes) -> list[str | bytes]:
+        """Give the messages that deliver a payload."""
+        return [payload.decode()]
+
+
+class SocketIO(Plain):
+    """Socket.IO 5 over Engine.IO 4."""
+
+    async def open(self, socket: ServerConnection) -> str:
+        assert socket.request is not None
+        assert parse_qs(urlsplit(socket.request.path).query)["EIO"] == ["4"]
+        await socket.send('0{"sid":"x","upgrades":[],"pingInterval":25000,"pingTimeout":20000}')
+        assert await socket.recv() == "40"
+        await socket.send('40{"sid":"y"}')
+        await socket.send("2")  # a ping: its answer comes before all payloads
+        if "d=test.b0" in socket.request.path:
+            assert await socket.recv() == "3"
+        return socket.request.path.rpartition(".")[2]
+
+    def take(self, message: str | bytes) -> tuple[list[bytes], list[bytes]]:
+        if message == "3":
+            return [], []
+        event, text = json.loads(message[2:])
+        assert event == "m"
+        return [text.encode()], []
+
+    def give(self, name: str, payload: bytes) -> list[str | bytes]:
+        return ["42" + json.dumps(["m", payload.decode()], separators=(",", ":"))]
+
+
+class V1(Plain):
+    """cloudmatch.v1 with binary payloads."""
+
+    subprotocol = "cloudmatch.v1"
+
+    async def open(self, socket: ServerConnection) -> str:
+        assert socket.request is not None
+        welcome = {"type": "welcome", "device": "x", "session": "x", "resume": "token", "grace": 30}
+        for message in (welcome, {"type": "waiting", "since": 1}, {"type": "matched", "match": "1"}):
+            await socket.send(json.dumps(message, separators=(",", ":")))
+        return parse_qs(urlsplit(socket.request.path).query)["id"][0]
+
+    def take(self, message: str | bytes) -> tuple[list[bytes], list[bytes]]:
+        assert isinstance(message, bytes)
+        return [message], []
+
+    def give(self, name: str, payload: bytes) -> list[str | bytes]:
+        return [payload]
+
+
+class MQTT(Plain):
+    """MQTT 3.1.1."""
+
+    subprotocol = "mqtt"
+
+    def __init__(self, qos: int) -> None:
+        self.qos = qos
+        self.sent = 0
+
+    async def open(self, socket: ServerConnection) -> str:
+        connect = await socket.recv()
+        assert isinstance(connect, bytes)
+        assert connect[2:8] == b"\0\4MQTT"
+        await socket.send(b"\x20\2\0\0")
+        subscribe = await socket.recv()
+        assert isinstance(subscribe, bytes)
+        assert subscribe[-1] == self.qos
+        await socket.send(b"\x90\3\0\1" + subscribe[-1:])
+        return connect[14:].decode().rpartition("/")[2]
+
+    def take(self, message: str | bytes) -> tuple[list[bytes], list[bytes]]:
+        assert isinstance(message, bytes)
+        if message[0] == 0x40:  # the receiver's acknowledgement
+            return [], []
+        assert message[0] == 0x30 | self.qos << 1
+        body = message[2:] if message[1] < 128 else message[3:]
+        end = 2 + int.from_bytes(body[:2], "big")
+        if not self.qos:
+            return [body[end:]], []
+        return [body[end + 2 :]], [b"\x40\2" + body[end : end + 2]]
+
+    def give(self, name: str, payload: bytes) -> list[str | bytes]:
+        topic = b"test/" + name.encode()
+        self.sent += 1
+        number = self.sent.to_bytes(2, "big") if self.qos else b""
+        body = len(topic).to_bytes(2, "big") + topic + number + payload
+        length = bytes([len(body)]) if len(body) < 128 else bytes([len(body) % 128 | 128, len(body) // 128])
+        packet = bytes([0x30 | self.qos << 1]) + length + body
+        return [packet[:1], packet[1:20], packet[20:]]  # frames end wherever they like
+
+
+class NATS(Plain):
+    """NATS' own protocol."""
+
+    async def open(self, socket: ServerConnection) -> str:
+        await socket.send(b'INFO {"server_id":"x"}\r\n')
+        hello = await socket.recv()
+        assert isinstance(hello, bytes | str)
+        lines = (hello if isinstance(hello, str) else hello.decode()).split("\r\n")
+        assert lines[0].startswith("CONNECT {")
+        assert lines[2] == "PING"
+        await socket.send(b"PONG\r\n")
+        return lines[1].split()[1].rpartition(".")[2]
+
+    def take(self, message: str | bytes) -> tuple[list[bytes], list[bytes]]:
+        assert isinstance(message, bytes)
+        head, _, rest = message.partition(b"\r\n")
+        assert head.startswith(b"PUB bench.test.")
+        assert rest[int(head.split()[2]) :] == b"\r\n"
+        return [rest[:-2]], []
+
+    def give(self, name: str, payload: bytes) -> list[str | bytes]:
+        message = b"MSG bench.test.%s 1 %d\r\n%s\r\n" % (name.encode(), len(payload), payload)
+        return [message[:9], message[9:60], message[60:]]
+
+
+SERVERS: dict[str, Callable[[], Plain]] = {
+    "plain": Plain,
+    "socketio": SocketIO,
+    "v1": V1,
+    "mqtt0": lambda: MQTT(0),
+    "mqtt1": lambda: MQTT(1),
+    "nats": NATS,
+}
+
+
+@contextlib.asynccontextmanager
+async def relay(server: Plain, fault: Fault) -> AsyncIterator[int]:
+    """Give the port of a server for a0 and b0 that errs as `fault` says."""
+    sockets: dict[str, asyncio.Future[ServerConnection]] = {
+        name: asyncio.get_running_loop().create_future() for name in ("a0", "b0")
+    }
+
+    async def device(socket: ServerConnection) -> None:
+        own = await server.open(socket)
+        sockets[own].set_result(socket)
+        peer = await sockets["b0" if own == "a0" else "a0"]
+        n = 0
+        with contextlib.suppress(ConnectionClosed):
+            async for message in socket:
+                if own == "b0":
+                    continue  # acknowledgements
+                payloads, answers = server.take(message)
+                for payload in payloads:
+                    for delivered in fault(n, payload):
+                        for part in server.give("b0", delivered):
+                            await peer.send(part)
+                    n += 1
+                for answer in answers:
+                    await socket.send(answer)
+
+    subprotocols = [Subprotocol(server.subprotocol)] if server.subprotocol else None
+    async with serve(device, "127.0.0.1", 0, compression=None, subprotocols=subprotocols) as listening:
+        yield listening.sockets[0].getsockname()[1]
+
+
+class Swap:
+    """Deliver the fifth payload after the sixth."""
+
+    def __init__(self) -> None:
+        self.held: list[bytes] = []
+
+    def __call__(self, n: int, payload: bytes) -> list[bytes]:
+        if n == 5:
+            self.held.append(payload)
+            return []
+        held, self.held = self.held, []
+        return [payload, *held]
+
+
+def at_five(change: Callable[[bytes], list[bytes]]) -> Callable[[], Fault]:
+    """Err with the fifth payload only."""
+    return lambda: lambda n, payload: change(payload) if n == 5 else [payload]
+
+
+FAULTS: dict[str, tuple[Callable[[], Fault], dict[str, int]]] = {
+    "none": (lambda: lambda _, payload: [payload], {}),
+    "lost": (at_five(lambda payload: []), {"lost": 1}),
+    "twice": (at_five(lambda payload: [payload, payload]), {"repeated": 1}),
+    "out of order": (Swap, {"reordered": 1}),
+    "a byte changed": (at_five(lambda payload: [payload[:-1] + b"~"]), {"damaged": 1}),
+}
+
+
+def counted(run: Run) -> dict[str, int]:
+    assert run.check is not None
+    names = ("lost", "repeated", "reordered", "damaged")
+    return {name: count for name in names if (count := getattr(run.check, name))}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("dialect", SERVERS)
+async def test_what_a_server_does_wrong_is_counted_in_every_dialect(
+    program: Path, dialect: str, fault: str
+) -> None:
+    make, found = FAULTS[fault]
+    async with relay(SERVERS[dialect](), make()) as port:
+        run = await asyncio.to_thread(
+            generator.run,
+            program,
+            (port, port),
+            {},
+            ["--dialect", dialect, "--quiet", "0.5", *parse("1x4:64").options],
+            app="test",
+            warmup=0,
+            seconds=0.2,
+        )
+    assert counted(run) == found
+    assert run.payloads > 5
+    assert run.valid == (not found)
+
+
+# -- real ones
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _files() -> Iterator[None]:
+    """Allow peers as many connections as the system does."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1], limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("peer", OTHERS, ids=lambda peer: peer.name)
+def test_each_peer_that_is_installed_carries_payloads_undamaged_and_bears_lost_connections(
+    program: Path, peer: Peer
+) -> None:
+    folder = ROOT / ".run/bench/peers"
+    if lacks := peer.missing(folder):
+        pytest.skip(f"{peer.title} is not installed ({lacks}): make bench installs it")
+    (folder / "run").mkdir(parents=True, exist_ok=True)
+    session = Session(peer, folder, program)
+    try:
+        carried = session.attempt(trials.relay("3x2:64", 0.1, 0.3, 1), 0)
+        cut = session.attempt(trials.CUT._replace(seconds=1.5), 0)
+    finally:
+        complaint = session.stop()
+    assert complaint == ""
+    assert carried.run is not None, carried.error
+    assert carried.run.check is not None
+    assert carried.run.valid, carried.run.check
+    assert carried.run.payloads > 0
+    assert all(use.cpu_us > 0 for use in carried.run.processes.values())
+    assert cut.run is not None, cut.error
+    assert cut.run.reconnects == 50
+
+
+@pytest.mark.servers
+def test_receivers_of_cloudmatch_that_are_cut_off_lose_nothing_and_hear_nothing_twice(program: Path) -> None:
+    with stack() as running:
+        options = ["--dialect", "v1", *parse("5@500:64").options, "--at", "0.5", "--cut"]
+        run = generator.run(program, running.ports, {}, options, app="cut", warmup=0.2, seconds=1.5)
+    assert run.reconnects == 5
+    assert counted(run) == {}
+    assert run.valid

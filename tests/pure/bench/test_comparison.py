@@ -1,0 +1,188 @@
+"""What is tried with peers, in which order, and what it comes to."""
+
+import json
+from xml.etree import ElementTree
+
+import msgspec
+import pytest
+
+from bench import trials
+from bench.compare import picture
+from bench.comparison import About, Comparison, Outcome, figure, markdown
+from bench.peers.every import PEERS
+from bench.plot import Bar, Group, svg
+from bench.report import Check, ProcessUse, Run, Times
+
+
+def run(
+    rate: float = 100, cpu: float = 4, lost: int = 0, reordered: int = 0, strangers: float = 0, **more: object
+) -> Run:
+    times = Times(p50=1000, p99=2000, p999=3000, max=4000)
+    return Run(
+        valid=not lost,
+        connections=2,
+        seconds=1,
+        processes={
+            "edge": ProcessUse(cores=0.5, rss_before_kib=100, rss_kib=140, cpu_us=cpu),
+            "generator": ProcessUse(cores=0.2, rss_before_kib=1, rss_kib=9, cpu_us=9),
+        },
+        strangers=strangers,
+        payloads=1000,
+        payloads_per_second=rate,
+        latency_us=times,
+        opening_us=times,
+        check=Check(sent=1000, received=1000 - lost, lost=lost, repeated=0, reordered=reordered, damaged=0),
+        **more,  # type: ignore[arg-type] # fields of a run
+    )
+
+
+def comparison(*outcomes: Outcome, skipped: dict[str, str] | None = None) -> Comparison:
+    machine = {
+        "date": "2026-11-24T00:00:00",
+        "commit": "c",
+        "cores": 2,
+        "processor": "P",
+        "system": "S",
+        "python": "3",
+    }
+    peers = [
+        About(name, name.upper(), "one process", "at most once", {"x": "1"}) for name in ("ours", "theirs")
+    ]
+    return Comparison(machine, peers, [], skipped or {}, list(outcomes))
+
+
+def outcome(peer: str, trial: str, of: Run | None, repetition: int = 0, error: str = "") -> Outcome:
+    return Outcome(trial, peer, repetition, 0.5, of, error)
+
+
+def column(made: Comparison, title: str) -> list[str]:
+    table = next(table for table in made.tables() if title in table.title)
+    return table.rows[0][1:]
+
+
+# -- the order
+
+
+def test_peers_take_turns_and_every_other_round_goes_backwards() -> None:
+    steps = list(trials.order(trials.QUICK, ["a", "b"]))
+    assert [(step.trial.name, step.peer, step.repetition) for step in steps] == [
+        *(("50x64:64", "a", 0), ("50x64:64", "b", 0), ("1x1:64", "a", 0), ("1x1:64", "b", 0)),
+        *(("50x64:64", "b", 1), ("50x64:64", "a", 1), ("1x1:64", "b", 1), ("1x1:64", "a", 1)),
+    ]
+
+
+def test_memory_is_measured_first_and_what_breaks_peers_comes_last() -> None:
+    names = [step.trial.name for step in trials.order(trials.FULL, ["a"])]
+    assert names[0] == "idle"
+    assert names[-2:] == ["cut", "kill"]
+
+
+def test_every_shape_of_the_long_run_is_tried_three_times_and_of_the_short_one_twice() -> None:
+    assert {trial.repetitions for trial in trials.RELAY} == {3}
+    assert {trial.repetitions for trial in trials.QUICK} == {2}
+
+
+def test_both_runs_keep_within_their_time() -> None:
+    names = [peer.name for peer in PEERS]
+    sizes = 3 * trials.SCALING.repetitions * trials.SCALING.estimate
+    assert trials.estimate(list(trials.order(trials.FULL, names))) + sizes < 15 * 60
+    assert trials.estimate(list(trials.order(trials.QUICK, names))) < 2 * 60
+
+
+def test_peers_have_names_and_titles_of_their_own() -> None:
+    for of in (lambda peer: peer.name, lambda peer: peer.title):
+        assert len(set(map(of, PEERS))) == len(PEERS)
+
+
+# -- what it comes to
+
+
+def test_medians_are_shown_with_half_of_their_spread() -> None:
+    made = comparison(*(outcome("ours", "1x1:64", run(100, cpu), i) for i, cpu in enumerate((4, 5, 6))))
+    assert column(made, "CPU-µs") == ["5.00 ± 20%", "–"]
+
+
+def test_latencies_are_shown_in_milliseconds() -> None:
+    assert column(comparison(outcome("ours", "1x1:64", run())), "Latency")[0] == "1.00 / 2.00 / 3.00"
+
+
+def test_who_does_not_reach_the_rate_asked_for_is_called_overloaded() -> None:
+    made = comparison(
+        outcome("ours", "50@20000:64", run(19_900)), outcome("theirs", "50@20000:64", run(12_000))
+    )
+    assert column(made, "per second") == ["19,900 ± 0%", "12,000 ± 0% (overloaded)"]
+
+
+def test_what_was_lost_when_something_broke_is_said_of_how_many() -> None:
+    made = comparison(
+        outcome("ours", "kill", run()),
+        outcome("ours", "cut", None, error="it ended\nwith a traceback"),
+        outcome("theirs", "kill", run(lost=7)),
+    )
+    table = next(table for table in made.tables() if "promised" in table.title)
+    assert [row[4:6] for row in table.rows] == [["0 of 1,000", "failed"], ["7 of 1,000", "–"]]
+
+
+def test_order_was_kept_only_if_it_was_kept_in_every_run() -> None:
+    made = comparison(outcome("ours", "1x1:64", run()), outcome("ours", "1x1:64", run(reordered=1), 1))
+    table = next(table for table in made.tables() if "promised" in table.title)
+    assert table.rows[0][2] == "no"
+
+
+def test_memory_is_what_all_servers_grew_by_over_connections() -> None:
+    made = comparison(outcome("ours", "idle", run()), outcome("ours", "1x1:64", run()))
+    table = next(table for table in made.tables() if "promised" in table.title)
+    assert table.rows[0][6] == "20.0"
+
+
+def test_who_was_left_out_what_failed_and_what_was_lost_on_the_way_is_not_hidden() -> None:
+    made = comparison(
+        outcome("ours", "1x1:64", None, error="it ended\nwith a traceback"),
+        outcome("theirs", "50x64:64", run(lost=3, strangers=0.5)),
+        skipped={"Third": "not installed: go"},
+    )
+    assert made.doubts() == [
+        "Third was left out: not installed: go",
+        "OURS, 1x1:64: it ended",
+        "THEIRS, 50 × 64, 64 B: 3 payloads never came",
+        "In 1 of 2 runs other processes used more than 0.1 cores, up to 0.50",
+    ]
+
+
+def test_a_comparison_without_a_single_figure_can_be_shown() -> None:
+    made = comparison(outcome("ours", "1x1:64", None, error="it ended"))
+    assert "it ended" in markdown(made, "")
+    assert picture(made) == ""
+
+
+def test_a_comparison_is_read_as_it_was_kept() -> None:
+    made = comparison(outcome("ours", "1x1:64", run()))
+    assert msgspec.convert(json.loads(json.dumps(msgspec.to_builtins(made))), Comparison) == made
+
+
+@pytest.mark.parametrize(
+    ("value", "written"), [(0.123, "0.12"), (4.56, "4.56"), (45.67, "45.7"), (4567, "4,567")]
+)
+def test_figures_have_the_digits_that_say_something(value: float, written: str) -> None:
+    assert figure(value) == written
+
+
+# -- the picture
+
+
+def widths(drawn: str) -> list[float]:
+    bars = ElementTree.fromstring(drawn).iter("{http://www.w3.org/2000/svg}rect")  # noqa: S314 # ours
+    return [float(bar.attrib["width"]) for bar in bars]
+
+
+def test_bars_grow_with_the_logarithm() -> None:
+    small, middle, large = widths(
+        svg("x", [Group("g", [Bar("a", 2, True), Bar("b", 20, False), Bar("c", 200, False)])])
+    )
+    assert large - middle == pytest.approx(middle - small, abs=0.2)
+
+
+def test_what_is_drawn_is_well_formed_whatever_it_is_called() -> None:
+    drawn = svg("a < b", [Group("<g>", [Bar("R&D", 1.5, True)])])
+    assert "R&amp;D" in drawn
+    assert len(widths(drawn)) == 1
