@@ -6,7 +6,7 @@ import test from "node:test";
 import { judge, obstacle, remedy, same } from "../web/advice.js";
 import { follow, named, sentence } from "../web/facts.js";
 import { describe, line } from "../web/frames.js";
-import { bounds, degrees, place, reach, REACH, round, ruler, ticks, view } from "../web/plane.js";
+import { bounds, degrees, place, reach, REACH, round, ruler, squeeze, ticks, view } from "../web/plane.js";
 import { read as metrics } from "../web/services.js";
 import { address, complete, DEFAULT, fault, freeId, read, write } from "../web/setup.js";
 import { snippets } from "../web/snippets.js";
@@ -93,12 +93,12 @@ test("a device without a radius reaches as far as the rule of 2019 lets it, on t
 
 test("pixels point where degrees do, and back", () => {
   for (const spots of [[{ lat: 1, lon: 1 }, { lat: 1, lon: 5 }], [{ lat: 52.37, lon: 4.89, radius: 250 }], [{ lat: 89, lon: -179, radius: 1e9 }, { lat: -89, lon: 179 }]]) {
-    const seen = view(bounds(spots), 300, 500);
+    const seen = view(bounds(spots), 300, 500, squeeze(spots));
     for (const { lat, lon } of spots) {
       const [x, y] = [seen.x(lon), seen.y(lat)];
       assert.ok(x >= 12 && x <= 288 && y >= 12 && y <= 488, `${x}, ${y}`);
       const found = place(seen, x, y);
-      assert.ok(Math.hypot(found.lat - lat, found.lon - lon) * seen.scale <= 1);
+      assert.ok(Math.hypot(found.lat - lat, found.lon - lon) * seen.high <= 1);
     }
   }
 });
@@ -110,11 +110,19 @@ test("the whole of a reach is seen where it is not out of all proportion", () =>
   assert.ok(east - west < 1);
 });
 
+test("reach is drawn round: in metres as on earth, by the rule of 2019 as on a plane", () => {
+  for (const spots of [[{ lat: 60, lon: 1, radius: 500 }], [{ lat: 60, lon: 1 }, { lat: 60, lon: 2, radius: 500 }]]) {
+    const seen = view(bounds(spots), 300, 500, squeeze(spots));
+    const { high, wide } = reach(spots[0]);
+    assert.ok(Math.abs((high * seen.high) / (wide * seen.wide) - 1) < 1e-9);
+  }
+});
+
 test("the grid has round numbers", () => {
   assert.deepEqual([0.03, 1, 1.1, 7].map(round), [0.05, 1, 2, 10]);
   assert.deepEqual(ticks(-1.5, 2, 1), [-1, 0, 1, 2]);
   assert.deepEqual([degrees(-0.001, 1), degrees(52.375, 0.005)], ["0°", "52.375°"]);
-  const { metres, pixels } = ruler(100, 0, 110);
+  const { metres, pixels } = ruler({ wide: 100 }, 0, 110);
   assert.equal(metres, 100_000);
   assert.ok(pixels <= 110);
 });

@@ -1,7 +1,7 @@
 /** The map: a plain plane with devices, how far they reach, matches, and payloads on their way. */
 
 import { announce, at, coalesced, make } from "./dom.js";
-import { bounds, degrees, place, reach, round, ruler, ticks, view } from "./plane.js";
+import { bounds, degrees, place, reach, round, ruler, squeeze, ticks, view } from "./plane.js";
 import { distance } from "./words.js";
 
 const FLIGHT = 650; // ms that a payload is seen on its way: it takes a few
@@ -92,7 +92,7 @@ export class PlaneMap {
       if (east === undefined || !this.#view) return;
       event.preventDefault();
       if (!device.canMove) return this.#refuse(device);
-      const step = round(10 / this.#view.scale) * (event.shiftKey ? 5 : 1);
+      const step = round(10 / this.#view.high) * (event.shiftKey ? 5 : 1);
       const { setup } = device;
       const near = (number) => Number(number.toFixed(7));
       const lat = Math.max(-90, Math.min(90, near(Number(setup.lat) + north * step)));
@@ -154,7 +154,8 @@ export class PlaneMap {
       canvas.height = Math.round(height * ratio);
     }
     const shown = this.devices.map((device) => ({ device, spot: this.#at(device), hue: this.#pins.get(device)?.hue })).filter(({ spot }) => spot);
-    if (!this.#held || !this.#view) this.#view = view(bounds(shown.map(({ spot }) => spot)), width, height);
+    const spots = shown.map(({ spot }) => spot);
+    if (!this.#held || !this.#view) this.#view = view(bounds(spots), width, height, squeeze(spots));
     const style = getComputedStyle(canvas);
     const colour = (name) => style.getPropertyValue(name).trim();
     const own = (hue, opacity = 1) => `hsl(${hue} 60% ${colour("--shade")} / ${opacity})`;
@@ -173,26 +174,26 @@ export class PlaneMap {
 
   #grid(pen, width, height, colour) {
     const seen = this.#view;
-    const step = round(70 / seen.scale);
+    const [across, up] = [round(70 / seen.wide), round(70 / seen.high)];
     pen.lineWidth = 1;
     pen.strokeStyle = colour("--line");
     pen.fillStyle = colour("--muted");
     pen.font = "11px system-ui, sans-serif";
     pen.beginPath();
-    for (const lon of ticks(Math.max(seen.lon(0), -180), Math.min(seen.lon(width), 180), step)) {
+    for (const lon of ticks(Math.max(seen.lon(0), -180), Math.min(seen.lon(width), 180), across)) {
       const x = Math.round(seen.x(lon)) + 0.5;
       pen.moveTo(x, 0);
       pen.lineTo(x, height);
-      if (x > 34 && x < width - 24) pen.fillText(degrees(lon, step), x + 4, height - 6);
+      if (x > 34 && x < width - 24) pen.fillText(degrees(lon, across), x + 4, height - 6);
     }
-    for (const lat of ticks(Math.max(seen.lat(height), -90), Math.min(seen.lat(0), 90), step)) {
+    for (const lat of ticks(Math.max(seen.lat(height), -90), Math.min(seen.lat(0), 90), up)) {
       const y = Math.round(seen.y(lat)) + 0.5;
       pen.moveTo(0, y);
       pen.lineTo(width, y);
-      if (y > 16 && y < height - 20) pen.fillText(degrees(lat, step), 5, y - 4);
+      if (y > 16 && y < height - 20) pen.fillText(degrees(lat, up), 5, y - 4);
     }
     pen.stroke();
-    const { metres, pixels } = ruler(seen.scale, seen.lat(height / 2), 110);
+    const { metres, pixels } = ruler(seen, seen.lat(height / 2), 110);
     pen.strokeStyle = colour("--muted");
     pen.beginPath();
     pen.moveTo(width - 14 - pixels, 16.5);
@@ -223,7 +224,7 @@ export class PlaneMap {
   #reach(pen, spot, fill, stroke, on) {
     const { high, wide } = reach(spot);
     pen.beginPath();
-    pen.ellipse(this.#view.x(spot.lon), this.#view.y(spot.lat), wide * this.#view.scale, high * this.#view.scale, 0, 0, 7);
+    pen.ellipse(this.#view.x(spot.lon), this.#view.y(spot.lat), wide * this.#view.wide, high * this.#view.high, 0, 0, 7);
     pen.fillStyle = fill;
     pen.fill();
     pen.strokeStyle = stroke;

@@ -1,4 +1,4 @@
-/** The map's geometry: degrees to pixels and back. Plain latitude and longitude, equally scaled. Pure. */
+/** The map's geometry: degrees to pixels and back. Plain latitude and longitude, each with one scale. Pure. */
 
 export const REACH = 1.42; // degrees: how far a device without a radius reaches, in this plane
 const DEGREE = 111_195; // metres
@@ -22,16 +22,31 @@ export function bounds(places) {
   return { west: west - room, east: east + room, south: south - room, north: north + room };
 }
 
-/** A view of `bounds` in a picture of so many pixels: the bounds are in its middle, whole. */
-export function view({ west, east, south, north }, width, height, margin = 12) {
-  const scale = Math.min((width - 2 * margin) / (east - west), (height - 2 * margin) / (north - south));
+/**
+ * How much narrower a degree of longitude is drawn than one of latitude: as on earth where all reach is in metres,
+ * so that it is round; not at all where some reach by the rule of 2019, which knows a plane.
+ */
+export function squeeze(places) {
+  if (!places.length || !places.every(({ radius }) => radius > 0)) return 1;
+  const middle = places.reduce((sum, { lat }) => sum + lat, 0) / places.length;
+  return Math.max(Math.cos((middle * Math.PI) / 180), 0.1);
+}
+
+/**
+ * A view of `bounds` in a picture of so many pixels: the bounds are in its middle, whole. `high` and `wide` are
+ * the pixels of a degree of latitude and of longitude.
+ */
+export function view({ west, east, south, north }, width, height, narrow = 1, margin = 12) {
+  const high = Math.min((width - 2 * margin) / ((east - west) * narrow), (height - 2 * margin) / (north - south));
+  const wide = high * narrow;
   const [lon, lat] = [(west + east) / 2, (south + north) / 2];
   return {
-    scale,
-    x: (of) => width / 2 + (of - lon) * scale,
-    y: (of) => height / 2 - (of - lat) * scale,
-    lon: (x) => lon + (x - width / 2) / scale,
-    lat: (y) => lat - (y - height / 2) / scale,
+    high,
+    wide,
+    x: (of) => width / 2 + (of - lon) * wide,
+    y: (of) => height / 2 - (of - lat) * high,
+    lon: (x) => lon + (x - width / 2) / wide,
+    lat: (y) => lat - (y - height / 2) / high,
   };
 }
 
@@ -53,16 +68,16 @@ export function degrees(number, step) {
   return `${(Number(number.toFixed(digits)) || 0).toFixed(digits)}°`;
 }
 
-/** A round length for the scale, at most `most` pixels: {metres, pixels}, along a parallel. */
-export function ruler(scale, lat, most) {
-  const perPixel = (DEGREE * Math.max(Math.cos((lat * Math.PI) / 180), 0.01)) / scale;
+/** A round length for the scale, at most `most` pixels: {metres, pixels}, along the parallel of `lat`. */
+export function ruler({ wide }, lat, most) {
+  const perPixel = (DEGREE * Math.max(Math.cos((lat * Math.PI) / 180), 0.01)) / wide;
   const metres = [5, 2, 1].map((of) => of * 10 ** Math.floor(Math.log10(most * perPixel))).find((m) => m <= most * perPixel);
   return { metres, pixels: metres / perPixel };
 }
 
 /** A place where pixels point, rounded to what a pixel can say. */
 export function place(seen, x, y) {
-  const digits = Math.min(Math.max(0, Math.ceil(Math.log10(seen.scale))), 7);
+  const digits = Math.min(Math.max(0, Math.ceil(Math.log10(seen.high))), 7);
   const clamp = (number, most) => Number(Math.max(-most, Math.min(most, number)).toFixed(digits)) || 0;
   return { lat: clamp(seen.lat(y), 90), lon: clamp(seen.lon(x), 180) };
 }
