@@ -46,7 +46,7 @@ REQUEST_SIZE = 16 * 1024  # bytes of a request's head, at most
 OPEN_TIMEOUT = 10.0  # s for a request to be complete
 CLOSE_TIMEOUT = 2.0  # s for the other side to close after we did
 HEARTBEAT = 20.0  # s between pings; a device silent for one whole interval is gone
-DRAIN = 1.5  # s for match-engine to hear of all who left
+DRAIN = 4.0  # s for match-engine to hear of all who left, and for these to go on elsewhere
 
 _connections = Counter("cloudmatch_edge_connections", "Connections of devices, by how they ended", ["code"])
 

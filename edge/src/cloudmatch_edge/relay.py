@@ -73,12 +73,12 @@ class Relay:
         self._tick()
 
     async def drain(self, timeout: float) -> None:
-        """Wait until match-engine knows of all who left and what they sent has arrived, but no longer than
-        `timeout` seconds; say that this edge ends."""
+        """Wait until match-engine knows of all who left, and what they sent has arrived or goes on elsewhere,
+        but no longer than `timeout` seconds; say that this edge ends."""
         deadline = self.now() + timeout
         if unknown := await self._engine.bid_farewell(timeout):
             log.warning("match-engine did not hear of %d devices that left", unknown)
-        while self.now() < deadline and any(m.sending and not m.peer_away for m in self._busy):  # noqa: ASYNC110  # many matches, one deadline
+        while self.now() < deadline and any(m.sending or not m.handover.done for m in self._busy):  # noqa: ASYNC110  # many matches, one deadline
             await asyncio.sleep(TICK)
         self._settle()
         self.pulse.beat(leaving=True)
