@@ -46,8 +46,9 @@ def handle(handler: Handler, subject: str, reply: str, payload: bytes, headers: 
 
 def _head(headers: dict[str, str]) -> bytes:
     """Write headers; a value has no line ends."""
-    lines = (f"{name}: {' '.join(value.splitlines())}\r\n" for name, value in headers.items())
-    return f"NATS/1.0\r\n{''.join(lines)}\r\n".encode()
+    # Joined, not formatted: the library's names are members of an enumeration, which would show as such.
+    lines = ("".join((name, ": ", " ".join(value.splitlines()), "\r\n")) for name, value in headers.items())
+    return "".join(("NATS/1.0\r\n", *lines, "\r\n")).encode()
 
 
 class Line(asyncio.Protocol):

@@ -1,6 +1,7 @@
 """Run one service: settings, logging, uvloop, signals. Every ``__main__`` is a call of `run`."""
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -75,4 +76,5 @@ def run(serve: Callable[[Environment, asyncio.Event], Awaitable[None]], *groups:
             loop.add_signal_handler(number, stop.set)
         await serve(environment, stop)
 
+    gc.freeze()  # what was imported is there to stay, and need not be looked at again
     uvloop.run(main())

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
+from nats.js.api import Header
 from nats.protocol.parser import Parser
 
 from cloudmatch_bus.connection import Headers
@@ -199,10 +200,10 @@ async def test_all_that_a_turn_publishes_is_written_at_once_and_in_order() -> No
     line.connection_made(socket)
     line.write(b"SUB t  1\r\n")
     line.publish("t", b"ciao", "", None)
-    line.publish("t", b"", "r", {"Name": "a\r\nb"})
+    line.publish("t", b"", "r", {Header.MSG_ID: "a\r\nb"})
     assert socket.written == b""
     await asyncio.sleep(0)
-    head = b"NATS/1.0\r\nName: a b\r\n\r\n"
+    head = b"NATS/1.0\r\nNats-Msg-Id: a b\r\n\r\n"
     assert socket.written == (
         b"SUB t  1\r\nPUB t  4\r\nciao\r\n" + b"HPUB t r %d %d\r\n" % (len(head), len(head)) + head + b"\r\n"
     )
