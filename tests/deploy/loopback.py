@@ -29,10 +29,12 @@ PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
 Secrets = dict[str, dict[str, str]]  # name → file → content
 
 
-def certificate(authority: trustme.CA) -> dict[str, str]:
-    """Make what cert-manager would put into the Secret nats-tls; 127.0.0.1 is where the names lead here."""
-    names = ["nats", *(f"nats-{i}.nats-nodes" for i in range(3)), "127.0.0.1"]
-    made = authority.issue_cert(*names)
+NODES = ("nats", *(f"nats-{i}.nats-nodes" for i in range(3)))
+
+
+def certificate(authority: trustme.CA, *names: str) -> dict[str, str]:
+    """Make what cert-manager would put into a Secret; 127.0.0.1 is where the names lead here."""
+    made = authority.issue_cert(*names, "127.0.0.1")
     return {
         "tls.crt": "".join(pem.bytes().decode() for pem in made.cert_chain_pems),
         "tls.key": made.private_key_pem.bytes().decode(),
@@ -45,7 +47,8 @@ def secrets(folder: Path, authority: trustme.CA) -> Secrets:
     keys.make(folder)
     return {
         "nats-keys": {file.name: file.read_text() for file in folder.iterdir() if file.is_file()},
-        "nats-tls": certificate(authority),
+        "nats-tls": certificate(authority, *NODES),
+        "rabbitmq-tls": certificate(authority, "rabbitmq"),
     }
 
 

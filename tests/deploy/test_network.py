@@ -16,8 +16,8 @@ ARROWS = {
     ("match-engine", "nats", 4222),
     ("journal", "nats", 4222),
     ("bridge-rabbit", "nats", 4222),
-    ("bridge-rabbit", "rabbitmq", 5672),
-    ("analytics", "rabbitmq", 5672),
+    ("bridge-rabbit", "rabbitmq", 5671),
+    ("analytics", "rabbitmq", 5671),
     ("analytics", "kafka", 9092),
     # the servers among themselves
     ("nats", "nats", 6222),

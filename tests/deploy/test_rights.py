@@ -15,7 +15,7 @@ from cloudmatch_bus.bucket import Bucket, Write
 from cloudmatch_bus.connection import Bus, NobodyListensError, connect
 from cloudmatch_bus.provision import provision, provisioned
 from cloudmatch_bus.settings import NatsSettings
-from deploy.loopback import Environment, Node, certificate
+from deploy.loopback import NODES, Environment, Node, certificate
 from harness import BIN, Process, eventually
 
 pytestmark = pytest.mark.servers
@@ -230,7 +230,7 @@ async def test_the_certificate_of_nats_changes_while_clients_stay(tmp_path: Path
             await provision(bus, 3)
             before = [await shown(node, trust) for node in nodes]
             assert len(set(before)) == 1
-            here.secrets["nats-tls"] = certificate(here.authority)
+            here.secrets["nats-tls"] = certificate(here.authority, *NODES)
             for node in nodes:
                 node.mount()
                 node.execute(RELOAD)
