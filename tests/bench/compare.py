@@ -4,6 +4,7 @@ import contextlib
 import json
 import resource
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -74,8 +75,10 @@ def sessions(peers: Sequence[Peer], folder: Path, program: Path) -> Iterator[dic
                 console.print(f"[yellow]{session.peer.title}, at its end: {complaint}[/yellow]")
 
 
-def measure(result: Comparison, steps: Sequence[trials.Step], peers: Sequence[Peer], folder: Path) -> None:
-    """Take all steps; Ctrl-C ends them, and what there is remains."""
+def measure(
+    result: Comparison, steps: Sequence[trials.Step], peers: Sequence[Peer], folder: Path, minutes: float
+) -> None:
+    """Take all steps for which there is time; Ctrl-C ends them, and what there is remains."""
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -84,6 +87,8 @@ def measure(result: Comparison, steps: Sequence[trials.Step], peers: Sequence[Pe
         console=console,
     )
     titles = {peer.name: peer.title for peer in peers}
+    last = {step.peer: number for number, step in enumerate(steps)}
+    end = time.monotonic() + 60 * minutes
     with (
         tempfile.TemporaryDirectory() as build,
         bar,
@@ -91,14 +96,15 @@ def measure(result: Comparison, steps: Sequence[trials.Step], peers: Sequence[Pe
     ):
         task = bar.add_task("", total=len(steps))
         try:
-            for step in steps:
+            for number, step in enumerate(steps):
+                if time.monotonic() > end:
+                    left = len(steps) - number
+                    result.skipped[f"What {left} of {len(steps)} runs would have shown"] = "no time was left"
+                    break
                 bar.update(task, description=f"{titles[step.peer]}: {step.trial.title}")
                 result.outcomes.append(of[step.peer].attempt(step.trial, step.repetition))
                 bar.advance(task)
-                if (
-                    step.peer in {size.name for size in SIZES}
-                    and step.repetition == step.trial.repetitions - 1
-                ):
+                if number == last[step.peer]:
                     of[step.peer].stop()
         except KeyboardInterrupt:
             console.print("[yellow]stopped: this is what there is[/yellow]")
@@ -153,6 +159,7 @@ def main(
     ] = False,
     shape: Annotated[list[str] | None, typer.Option(help="Relay these shapes only, e.g. 50x64:64.")] = None,
     install: Annotated[bool, typer.Option(help="Install peers that are missing.")] = True,
+    minutes: Annotated[float, typer.Option(help="At most; what is left then is left out.")] = 15,
     report: Annotated[
         Path | None, typer.Option(help="Write the Markdown here, the picture beside it.")
     ] = None,
@@ -175,9 +182,7 @@ def main(
     except trials.shapes.ShapeError as error:
         raise typer.BadParameter(str(error)) from None
     sizes = () if quick or shape or (peer and "cloudmatch" not in peer) else SIZES
-    steps = list(trials.order(chosen_trials, [each.name for each in peers]))
-    for size in sizes:
-        steps += trials.order([trials.SCALING], [size.name])
+    steps = trials.order(chosen_trials, [each.name for each in peers], [each.name for each in sizes])
     console.print(
         f"{len(steps)} runs with {', '.join(each.title for each in peers)}: "
         f"about {trials.estimate(steps) / 60 + 0.5:.0f} minutes. Ctrl-C shows what there is until then."
@@ -190,7 +195,7 @@ def main(
         outcomes=[],
     )
     try:
-        measure(result, steps, [*peers, *sizes], programs)
+        measure(result, steps, [*peers, *sizes], programs, minutes)
     except generator.GeneratorError as error:
         console.print(f"[red]{error}[/red]")
         raise typer.Exit(1) from None

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from bench.report import GENERATOR, STRANGERS, Run, Summary, summarise
-from bench.trials import CONNECT, CUT, HOLD, KILL, OUTAGE, RELAY, SCALING, Trial
+from bench.shapes import GRAMMAR
+from bench.trials import CONNECT, CUT, HOLD, KILL, OUTAGE, RELAY, SCALING, Trial, relay
 
 NONE, OVERLOADED = "–", "overloaded"
 NOT_REACHED = 0.95  # of the rate of an open loop: who delivers less is overloaded
@@ -70,6 +71,12 @@ class Comparison(msgspec.Struct):
         runs = [run for run in self.runs(peer, trial) if run.payloads]
         return summarise(runs) if runs else None
 
+    def relayed(self) -> list[Trial]:
+        """Give the trials of relaying that were made, those of a whole run first and in their order."""
+        tried = {outcome.trial: None for outcome in self.outcomes if GRAMMAR.fullmatch(outcome.trial)}
+        usual = [trial for trial in RELAY if trial.name in tried]
+        return usual + [relay(name, 0, 0, 1) for name in tried if name not in {t.name for t in usual}]
+
     def tables(self) -> list[Table]:
         """Give all tables that say something."""
         ratings = (
@@ -82,10 +89,8 @@ class Comparison(msgspec.Struct):
         return [table for table in tables if table.rows]
 
     def _by_peer(self, title: str, say: Callable[[Summary, Trial], str]) -> Table:
-        tried = {outcome.trial for outcome in self.outcomes}
-        trials = [trial for trial in RELAY if trial.name in tried]
         rows = []
-        for trial in trials:
+        for trial in self.relayed():
             found = [self.summary(peer.name, trial.name) for peer in self.peers]
             rows.append([trial.title, *(say(of, trial) if of else NONE for of in found)])
         return Table(title, ["", *(peer.title for peer in self.peers)], rows)
@@ -142,7 +147,7 @@ class Comparison(msgspec.Struct):
         errors = {(o.peer, o.trial): o.error.splitlines()[0] for o in self.outcomes if o.error}
         found += [f"{titles[peer]}, {trial}: {error}" for (peer, trial), error in errors.items()]
         for peer in (*self.peers, *self.sizes):
-            for trial in RELAY:
+            for trial in self.relayed():
                 of = self.summary(peer.name, trial.name)
                 if of is None:
                     continue

@@ -26,19 +26,12 @@ class Session:
         self._count = 0
 
     def start(self, *, redundant: bool = False) -> Running:
-        """Give the peer, running; as it runs where its broker may die, if asked to and there is a way.
-
-        Raises:
-            PeerMissingError: it cannot be started.
-        """
+        """Give the peer, running; as it runs where its broker may die, if asked to and there is a way."""
         if redundant and self.peer.redundant is not None:
             self.stop()
         if self._running is None:
             run = (self.peer.redundant if redundant else None) or self.peer.run
-            try:
-                self._running = self._stack.enter_context(run(self.folder))
-            except (AssertionError, OSError) as error:
-                raise PeerMissingError(f"{self.peer.title} does not start: {error}") from error
+            self._running = self._stack.enter_context(run(self.folder))
         return self._running
 
     def stop(self) -> str:
@@ -46,8 +39,8 @@ class Session:
         self._running = None
         try:
             self._stack.close()
-        except (AssertionError, OSError) as error:
-            return str(error).splitlines()[0]
+        except Exception as error:  # noqa: BLE001 # one peer's trouble is told, and is not the others'
+            return _first_line(error)
         return ""
 
     def attempt(self, trial: Trial, repetition: int) -> Outcome:
@@ -56,9 +49,9 @@ class Session:
         try:
             running = self.start(redundant=trial.breaks == "broker")
             return Outcome(trial.name, self.peer.name, repetition, load, self._run(running, trial))
-        except (generator.GeneratorError, PeerMissingError) as error:
+        except Exception as error:  # noqa: BLE001 # the same
             self.stop()
-            return Outcome(trial.name, self.peer.name, repetition, load, error=str(error))
+            return Outcome(trial.name, self.peer.name, repetition, load, error=_first_line(error))
         finally:
             if trial.spends:
                 self.stop()
@@ -83,6 +76,10 @@ class Session:
             )
 
         return _reviving(running.broker, run) if kills else run()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _reviving(broker: Broker, run: Callable[[], Run]) -> Run:

@@ -1,6 +1,6 @@
 """What is tried with each peer, and in which order: no measuring here."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from bench import shapes
@@ -60,7 +60,7 @@ RELAY = tuple(
         *("50@20000:64", "50x64:64+both"),
     )
 )
-# Memory first: what has been busy before has what it needs already.
+# Memory first: a peer that has been busy has room already.
 HOLD = Trial("idle", f"{2 * IDLE:,} idle connections", ("--pairs", str(IDLE), "--idle", "1"), 0.5, 1, more=6)
 CONNECT = Trial(
     *("opening", "from connecting to being matched"),
@@ -70,28 +70,26 @@ CONNECT = Trial(
 )
 KILL = breaking("kill", "the broker is killed and started again", "--kill")
 CUT = breaking("cut", "all receivers lose their connections", "--cut")
-FULL = (HOLD, CONNECT, *RELAY, CUT, KILL)
+FULL = (HOLD, CONNECT, CUT, KILL, *RELAY)
 SCALING = relay("50x64:64", 0.5, 1.5, 3)
 
 
-def order(trials: Sequence[Trial], peers: Sequence[str]) -> Iterator[Step]:
-    """Give all steps: those that are tried once in their place, the others in rounds, each other peers first.
+def order(trials: Sequence[Trial], peers: Sequence[str], sizes: Sequence[str] = ()) -> list[Step]:
+    """Give all steps: what is tried once; CloudMatch in its sizes; then rounds, every other one backwards.
 
-    What drifts while the machine runs (its clock rate, its neighbours) then weighs on all alike.
+    What drifts while a machine runs (its clock rate, its neighbours) then weighs on all alike, and when time
+    runs out it is a repetition that lacks.
     """
-    once = [trial for trial in trials if trial.repetitions == 1]
-    rounds = [trial for trial in trials if trial.repetitions > 1]
-    for trial in once:
-        if not trial.breaks:
-            yield from (Step(trial, peer, 0) for peer in peers)
-    for repetition in range(max((trial.repetitions for trial in rounds), default=0)):
-        for trial in rounds:
-            if repetition < trial.repetitions:
-                turn = peers if repetition % 2 == 0 else peers[::-1]
-                yield from (Step(trial, peer, repetition) for peer in turn)
-    for trial in once:  # last: what broke is not quite what it was
-        if trial.breaks:
-            yield from (Step(trial, peer, 0) for peer in peers)
+    once = [Step(trial, peer, 0) for trial in trials if trial.repetitions == 1 for peer in peers]
+    scaling = [Step(SCALING, size, n) for size in sizes for n in range(SCALING.repetitions)]
+    rounds = [
+        Step(trial, peer, n)
+        for n in range(max((trial.repetitions for trial in trials), default=0))
+        for trial in trials
+        if n < trial.repetitions > 1
+        for peer in (peers if n % 2 == 0 else peers[::-1])
+    ]
+    return [*once, *scaling, *rounds]
 
 
 def estimate(steps: Sequence[Step]) -> float:
