@@ -29,7 +29,8 @@ static void hear_line(struct device *d, const uint8_t *p, size_t size, uint64_t 
         say_text(d, "{}"); /* ping, pong */
     } else if (begins(p, size, "{\"id\":2,\"subscribe\"")) {
         ready(d);
-    } else if (!begins(p, size, "{\"id\":1,\"connect\"") && !begins(p, size, "{\"id\":3,\"publish\"")) {
+    } else if (!begins(p, size, "{\"id\":1,\"connect\"") && !begins(p, size, "{\"id\":3,\"publish\"") &&
+               !(opt.kill && begins(p, size, "{\"id\":3,\"error\""))) { /* refused: it will count as lost */
         unexpected(d, p, size, "{\"push\"");
     }
 }

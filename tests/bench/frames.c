@@ -19,7 +19,7 @@
 #include "options.h"
 #include "payloads.h"
 
-enum { INBOX = 256 * 1024 /* bytes read at once */ };
+enum { INBOX = 256 * 1024 /* bytes read at once */, LONGEST = 8 << 20 /* bytes of a frame */ };
 #define AWAY (SECOND / 2)   /* how long a device stays away whose connection was cut */
 #define AGAIN (SECOND / 20) /* between two attempts to connect */
 #define LOOK (SECOND / 100) /* between two looks at devices that wait */
@@ -34,7 +34,7 @@ static int dirty_count, waiting_count, absent, poller;
 static uint64_t next_look; /* at those that wait */
 static bool bearing;
 static void (*file_ready)(void);
-static uint8_t inbox[INBOX + MAX_SIZE + 256];
+static uint8_t inbox[INBOX + LONGEST];
 
 void *enough(void *memory, size_t size) {
     if (!(memory = realloc(memory, size))) fail("out of memory");
@@ -282,7 +282,7 @@ static void receive(struct device *d) {
     if (d->state == ABSENT) return;
     if (d->unsaid && dialect->acknowledge) touch(d);
     d->rest_length = size - taken;
-    if (d->rest_length > sizeof inbox - INBOX) fail("%s hears an endless frame", d->name);
+    if (d->rest_length > LONGEST) fail("%s hears an endless frame", d->name);
     if (d->rest_length) {
         d->rest = enough(d->rest, d->rest_length);
         memcpy(d->rest, inbox + taken, d->rest_length);

@@ -153,7 +153,7 @@ def test_who_was_left_out_what_failed_and_what_was_lost_on_the_way_is_not_hidden
         "Third was left out: not installed: go",
         "OURS, 1x1:64: it ended",
         "THEIRS, 50 × 64, 64 B: 3 payloads never came",
-        "In 1 of 2 runs other processes used more than 0.1 cores, up to 0.50",
+        "In 1 of 1 runs other processes used more than 0.1 cores, up to 0.50",
     ]
 
 
