@@ -120,7 +120,12 @@ class Comparison(msgspec.Struct):
                     ),
                 ]
             )
-        return Table("What is promised, and what came of it", header, rows)
+        shown = [n for n in range(len(header)) if any(row[n] != NONE for row in rows)]  # all that was tried
+        return Table(
+            "What is promised, and what came of it",
+            [header[n] for n in shown],
+            [[row[n] for n in shown] for row in rows],
+        )
 
     def _lost(self, peer: str, trial: Trial) -> str:
         outcomes = [o for o in self.outcomes if (o.peer, o.trial) == (peer, trial.name)]

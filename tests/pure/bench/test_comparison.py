@@ -140,7 +140,12 @@ def test_order_was_kept_only_if_it_was_kept_in_every_run() -> None:
 def test_memory_is_what_all_servers_grew_by_over_connections() -> None:
     made = comparison(outcome("ours", "idle", run()), outcome("ours", "1x1:64", run()))
     table = next(table for table in made.tables() if "promised" in table.title)
-    assert table.rows[0][6] == "20.0"
+    assert dict(zip(table.header, table.rows[0], strict=True))["KiB per idle connection"] == "20.0"
+
+
+def test_what_was_tried_with_nobody_has_no_column() -> None:
+    made = comparison(outcome("ours", "1x1:64", run()))
+    assert made.tables()[-1].header == ["", "promise", "order kept", "repeated"]
 
 
 def test_who_was_left_out_what_failed_and_what_was_lost_on_the_way_is_not_hidden() -> None:
