@@ -4,6 +4,7 @@ import asyncio
 import json
 import random
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 from cloudmatch_bus.frames import Frame
@@ -68,9 +69,10 @@ class Socket:
 
     # -- the edge's side
 
-    def send(self, frame: Frame) -> None:
-        if self.open:
-            self._later(self.client.hear, self, frame)
+    def send(self, frames: Sequence[Frame]) -> None:
+        for frame in frames:
+            if self.open:
+                self._later(self.client.hear, self, frame)
 
     def end(self, code: int, _reason: str) -> None:
         if self.open:
@@ -142,8 +144,7 @@ class Client:
         token = self.token or f"token-{self.name}"
         who = Parameters(self.name, 0, 0, "app", resume=self.token or None, received=len(self.heard))
         dialect = V1(Welcome(self.name, "s", token, GRACE, 65536))
-        for frame in dialect.connected():
-            socket.send(frame)
+        socket.send(dialect.connected())
         socket.device = edge.relay.join(who, socket, dialect, token, resume=resume)
         self.ready = False
 

@@ -1,5 +1,6 @@
 """One connection of a device: its match, what it wants, and what it hears of."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from cloudmatch_bus import subjects
@@ -41,8 +42,8 @@ class Socket(Protocol):
 
     reading: bool  # whether what the device sends is read
 
-    def send(self, frame: Frame) -> None:
-        """Write a frame by the end of this turn, or do nothing when the connection is closing."""
+    def send(self, frames: Sequence[Frame]) -> None:
+        """Write frames by the end of this turn, or do nothing when the connection is closing."""
 
     def go_on(self) -> None:
         """Take payloads again: `Device.room` has grown."""
@@ -56,7 +57,7 @@ class _Nowhere:
 
     reading = False
 
-    def send(self, frame: Frame) -> None:
+    def send(self, frames: Sequence[Frame]) -> None:
         pass
 
     def go_on(self) -> None:
@@ -176,8 +177,8 @@ class Device:
 
     def say(self, frames: list[Frame]) -> None:
         """Write to the device."""
-        for frame in frames:
-            self.socket.send(frame)
+        if frames:
+            self.socket.send(frames)
 
     def take(self, frames: list[Frame]) -> None:
         """Take what one turn of the event loop brought."""

@@ -164,11 +164,14 @@ class Connection(asyncio.Protocol):
 
     # -- the device's side
 
-    def send(self, frame: Frame) -> None:
-        """Write a frame by the end of this turn; nothing happens once the connection closes."""
-        if not self._out:
+    def send(self, frames: Sequence[Frame]) -> None:
+        """Write frames by the end of this turn; nothing happens once the connection closes."""
+        out = self._out
+        if not out:
             self._gateway.soon(self._flush)
-        self._out += (head(frame.text, len(frame.data)), frame.data)
+        for text, data in frames:
+            out.append(head(text, len(data)))
+            out.append(data)
 
     def _flush(self) -> None:
         if self._out and self._protocol.state is OPEN and not self.transport.is_closing():
@@ -305,8 +308,7 @@ class Gateway:
             token = who.resume or secrets.token_urlsafe(18)
             session = token[:8]  # names it, and does not give it away
             dialect = V1(Welcome(who.id, session, token, self._relay.grace, self._max_payload))
-        for frame in dialect.connected():
-            connection.send(frame)
+        connection.send(dialect.connected())
         return self._relay.join(who, connection, dialect, token, resume=speaks_v1 and who.resume is not None)
 
     def left(self, device: Device, code: int) -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +68,8 @@ class Server:
         self.said: list[Frame] = []  # by the peer in this match
         self.device: Device
 
-    def send(self, frame: Frame) -> None:
-        self.heard.append(frame)
+    def send(self, frames: Sequence[Frame]) -> None:
+        self.heard.extend(frames)
 
     def go_on(self) -> None: ...
 

@@ -4,6 +4,7 @@ Three devices on three edges. Whoever is in a match sends numbered payloads that
 the network for ever and may come at any time. Nobody ever hears a payload of a match other than its own.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -84,8 +85,8 @@ class Ear:
     def __init__(self) -> None:
         self.heard: list[str] = []
 
-    def send(self, frame: Frame) -> None:
-        self.heard.append(frame.data.decode())
+    def send(self, frames: Sequence[Frame]) -> None:
+        self.heard.extend(frame.data.decode() for frame in frames)
 
     def go_on(self) -> None: ...
 
