@@ -58,17 +58,19 @@ def make(settings: Everything, edges: int, workers: int) -> Plan:
     listeners, rows = _servers(settings)
     services, origins = [], []
     counts = {each.process.partition(".")[0]: 1 for each in listeners}
-    for service, (host, first) in settings.places.items():
+    for service, (host, first, tls) in settings.places.items():
+        secure = "s" if tls else ""
         counts[service] = {"edge": edges, "match-engine": workers}.get(service, 1)
         for index in range(counts[service]):
             name, port = f"{service}.{index + 1}", first + STEP * index
             place = f"{_reachable(host)}:{port}"
-            probe = f"http://{place}{READINESS}"
+            probe = f"http{secure}://{place}{READINESS}"
             listeners.append(Listener(name, port, f"{prefix(service)}_PORT", host, probe))
-            services.append(f"{service}=http://{place}")
+            services.append(f"{service}=http{secure}://{place}")
             if service == "edge":
-                origins += [f"http://{place}", f"http://localhost:{port}"]
-            rows += [Row(name, purpose, url.format(place)) for purpose, url in PAGES[service]]
+                origins += [f"http{secure}://{place}", f"http{secure}://localhost:{port}"]
+            for purpose, url in PAGES[service]:
+                rows.append(Row(name, purpose, url.format(place).replace(":", f"{secure}:", 1)))
     return Plan(counts, listeners, rows, ",".join(services), ",".join(origins))
 
 

@@ -38,6 +38,7 @@ class Place(NamedTuple):
 
     host: str
     port: int
+    tls: bool = False
 
 
 def groups() -> dict[str, list[type[Settings]]]:
@@ -78,7 +79,8 @@ class Everything:
         for service in SERVICES:
             (group,) = (each for each in known[service] if each.prefix == prefix(service))
             values = self._environment[group]
-            self.places[service] = Place(getattr(values, "host", "127.0.0.1"), values.port)  # type: ignore[attr-defined]
+            tls = bool(getattr(values, "tls_cert_file", ""))
+            self.places[service] = Place(getattr(values, "host", "127.0.0.1"), values.port, tls)  # type: ignore[attr-defined]
 
     def __getitem__(self, group: type[S]) -> S:
         return self._environment[group]

@@ -1,6 +1,7 @@
 """What `make up` starts and where, decided from the settings."""
 
 import pytest
+import trustme
 
 from cloudmatch_bus.settings import HttpSettings, SettingsError, read
 from cloudmatch_edge.settings import EdgeSettings
@@ -82,6 +83,17 @@ def test_the_edges_page_is_told_of_every_process_and_may_read_it_from_every_edge
     assert read(HttpSettings, {"CLOUDMATCH_HTTP_ORIGINS": plan.origins}).allowed == [
         *("http://127.0.0.1:7000", "http://localhost:7000", "http://127.0.0.1:7010", "http://localhost:7010")
     ]
+
+
+def test_edges_with_a_certificate_are_asked_and_shown_by_tls(tmp_path):
+    made = trustme.CA().issue_cert("127.0.0.1")
+    made.private_key_and_cert_chain_pem.write_to_path(file := tmp_path / "tls.pem")
+    environ = {f"CLOUDMATCH_EDGE_TLS_{which}_FILE": str(file) for which in ("CERT", "KEY")}
+    plan = planned(environ)
+    assert {each.probe.partition(":")[0] for each in plan.listeners if each.probe} == {"http", "https"}
+    assert {row.url.partition(":")[0] for row in plan.rows if row.process == "edge.1"} == {"https", "wss"}
+    assert "edge=https://127.0.0.1:8080" in plan.services
+    assert "https://127.0.0.1:8080" in plan.origins
 
 
 def test_what_is_waited_for_is_said_once_a_process_with_its_reason():
