@@ -46,6 +46,7 @@ REQUEST_SIZE = 16 * 1024  # bytes of a request's head, at most
 OPEN_TIMEOUT = 10.0  # s for a request to be complete
 CLOSE_TIMEOUT = 2.0  # s for the other side to close after we did
 HEARTBEAT = 20.0  # s between pings; a device silent for one whole interval is gone
+SHARE, SHARES, SHARE_PAUSE = 20, 100, 0.02  # let go at once, at least; turns, at most; s between two
 DRAIN = 4.0  # s for match-engine to hear of all who left, and for these to go on elsewhere
 
 _connections = Counter("cloudmatch_edge_connections", "Connections of devices, by how they ended", ["code"])
@@ -334,14 +335,16 @@ class Gateway:
                 connection.heartbeat()
 
     async def close(self) -> None:
-        """Say goodbye to all and wait until they are gone."""
+        """Let all go, a share at a time, lest all come to other edges at once; wait until they are gone."""
         self._closing = True
-        if not self._connections:
-            return
-        for connection in list(self._connections):
+        share = max(SHARE, len(self._connections) // SHARES)
+        for at, connection in enumerate(list(self._connections), 1):
             connection.go_away()
-        with contextlib.suppress(TimeoutError):  # those that do not answer are aborted meanwhile
-            await asyncio.wait_for(self._empty.wait(), CLOSE_TIMEOUT + 1)
+            if at % share == 0:
+                await asyncio.sleep(SHARE_PAUSE)
+        if self._connections:
+            with contextlib.suppress(TimeoutError):  # those that do not answer are aborted meanwhile
+                await asyncio.wait_for(self._empty.wait(), CLOSE_TIMEOUT + 1)
 
 
 def _response(page: pages.Page) -> Response:
