@@ -132,7 +132,7 @@ void say_text(struct device *d, const char *format, ...) {
 }
 
 static void lose(struct device *d, const char *why, uint64_t pause) {
-    if (!bearing || d->state == ABSENT) fail("the connection of %s was lost: %s", d->name, why);
+    if (!bearing) fail("the connection of %s was lost: %s", d->name, why);
     close(d->fd);
     d->state = ABSENT;
     d->out_from = d->out_to = d->rest_length = d->part_length = d->frame_left = 0;

@@ -21,6 +21,7 @@ from websockets.http11 import Request
 from cloudmatch_bus.frames import Frame
 from cloudmatch_bus.health import Health
 from cloudmatch_edge import stream
+from cloudmatch_edge.classic import Classic
 from cloudmatch_edge.gateway import Connection, Gateway
 from cloudmatch_edge.parameters import Parameters, parse
 from cloudmatch_edge.settings import EdgeSettings
@@ -34,13 +35,13 @@ class Echo:
     """A device that has room for everything and says it again: a turn later, as what has been on a bus."""
 
     room = (64, 64 * 1024)
+    dialect = Classic("echo")
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def take(self, payloads: list[Frame]) -> None:
-        for payload in payloads:
-            asyncio.get_running_loop().call_soon(self._connection.send, payload)
+        asyncio.get_running_loop().call_soon(self._connection.send, payloads)
 
     def clog(self) -> None:
         """Hear that the socket takes no more."""
@@ -72,6 +73,7 @@ async def an_edge() -> AsyncIterator[int]:
     server = await asyncio.get_running_loop().create_server(lambda: Connection(gateway), "127.0.0.1", 0)
     async with server:
         yield server.sockets[0].getsockname()[1]
+        await gateway.close()
 
 
 @contextlib.asynccontextmanager
