@@ -19,6 +19,7 @@ from cloudmatch_bus.messages import (
     AnyRequest,
     Departure,
     DeviceRecord,
+    SeekPartner,
     decode_departure,
     decode_device,
     decode_pair,
@@ -40,6 +41,8 @@ from cloudmatch_match_engine.settings import MatchEngineSettings
 from cloudmatch_match_engine.sweeps import Sweeps
 
 log = logging.getLogger("worker")
+
+FAREWELLS = 32  # devices that leave at once, or their match: newcomers need not wait for a crowd that goes
 
 _routed = Tally("cloudmatch_match_engine_routed", "Messages with frames passed on to the peer's edge")
 _dropped = Counter("cloudmatch_match_engine_dropped", "Messages with frames not passed on", ["reason"])
@@ -70,6 +73,7 @@ class Worker:
         self._facts = FactPublisher(bus)
         self._pairing = Pairing(Bucket(bus), self._roster, self, clock=now_ms, reach=reach)
         self._watch = Watch(bus, self._on_entry, self._roster.restart, self._on_ready)
+        self._farewells = asyncio.Semaphore(FAREWELLS)
         # devices about which the leader is being asked
         self._asking: set[DeviceId] = set()
 
@@ -165,7 +169,11 @@ class Worker:
 
     async def _answer(self, request: AnyRequest, reply: str) -> None:
         try:
-            answer = await self._pairing.answer(request)
+            if isinstance(request, SeekPartner):
+                answer = await self._pairing.answer(request)
+            else:
+                async with self._farewells:
+                    answer = await self._pairing.answer(request)
         except TimeoutError as error:
             # No answer: the edge asks again.
             log.warning("request of %s/%s not finished: %s", request.app, request.device, error)
