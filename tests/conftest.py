@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,6 +19,9 @@ hypothesis.settings.register_profile(
     "house", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("house")
+
+# What a shell starts in the background ignores SIGINT, and so would all that tests start and mean to interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SERVERS = {"nats_server", "rabbitmq", "own_rabbitmq", "amqp_url", "kafka_broker", "start"}
 SERVERS |= {"shared_amqp_url", "shared_kafka_broker"}
