@@ -20,7 +20,7 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("house")
 
-# What a shell starts in the background ignores SIGINT, and so would all that tests start and mean to interrupt.
+# What a shell starts in the background ignores SIGINT, and so would all that tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SERVERS = {"nats_server", "rabbitmq", "own_rabbitmq", "amqp_url", "kafka_broker", "start"}
