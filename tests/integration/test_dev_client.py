@@ -180,10 +180,13 @@ def test_a_device_is_moved_by_mouse_and_by_keys_and_so_comes_into_reach(
     visitor.card("d").stands("matched with a")
     visitor.card("d").logs("locate")
     before = page.url
-    pins["a"].focus()
-    page.keyboard.press("ArrowUp")
     moved = re.compile(r"#a@1\.\d+,1&d@")
-    eventually_sync(lambda: moved.search(page.url), what="the new latitude in the address")
+
+    def moved_by_key() -> bool:
+        pins["a"].press("ArrowUp")
+        return moved.search(page.url) is not None
+
+    eventually_sync(moved_by_key, what="the new latitude in the address")
     assert page.url != before
     assert page.evaluate("document.activeElement.textContent") == "a"
 
