@@ -13,7 +13,6 @@ import msgspec
 import rich.table
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bench import generator, trials
 from bench.comparison import About, Comparison, markdown
@@ -22,6 +21,7 @@ from bench.peers import Peer, PeerMissingError
 from bench.peers.cloudmatch import SIZES
 from bench.peers.every import PEERS
 from bench.plot import Bar, Group, svg
+from bench.progress import progress_bar
 from bench.session import Session
 
 PLOTTED = ("50x64:64", "50x1:64", "1x1:64")
@@ -79,13 +79,7 @@ def measure(
     result: Comparison, steps: Sequence[trials.Step], peers: Sequence[Peer], folder: Path, minutes: float
 ) -> None:
     """Take all steps for which there is time; Ctrl-C ends them, and what there is remains."""
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-    )
+    bar = progress_bar(console)
     titles = {peer.name: peer.title for peer in peers}
     last = {step.peer: number for number, step in enumerate(steps)}
     end = time.monotonic() + 60 * minutes

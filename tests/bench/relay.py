@@ -8,11 +8,11 @@ from typing import Annotated
 import msgspec
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from bench import generator, shapes
 from bench.machine import ROOT, machine
+from bench.progress import progress_bar
 from bench.report import GENERATOR, Run, Summary, summarise
 from bench.stack import stack
 
@@ -87,13 +87,7 @@ def main(
     except shapes.ShapeError as error:
         raise typer.BadParameter(str(error)) from None
     runs: dict[shapes.Shape, list[Run]] = {each: [] for each in chosen}
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-    )
+    bar = progress_bar(console)
     try:
         with tempfile.TemporaryDirectory() as build, bar:
             task = bar.add_task("starting", total=repetitions * len(chosen))

@@ -17,12 +17,12 @@ from typing import Any, NamedTuple
 
 import aio_pika
 import pytest
-from websockets.asyncio.client import ClientConnection, connect
 
 import harness
 from cloudmatch_bus import amqp
 from deploy.loopback import Environment
 from harness import Service, eventually
+from harness.classic import device, hears
 
 LOCAL_KAFKA = {"CLOUDMATCH_KAFKA_BROKERS": "", "CLOUDMATCH_ANALYTICS_REPLICATION": ""}
 PLACES = {"a": (1, 1), "b": (1, 3), "c": (1, 2)}
@@ -56,21 +56,6 @@ def system(amqp_url: str, kafka_broker: harness.KafkaBroker, tmp_path: Path) -> 
 
 
 @contextlib.asynccontextmanager
-async def device(edge: Service, name: str, extra: str = "") -> AsyncIterator[ClientConnection]:
-    lat, lon = PLACES[name]
-    url = edge.url.replace("http", "ws") + f"/device/connect?id={name}&lat={lat}&lon={lon}{extra}"
-    async with connect(url) as socket:
-        assert (await hears(socket)).startswith("Connected and handled by edge-")
-        yield socket
-
-
-async def hears(socket: ClientConnection) -> str:
-    message = await asyncio.wait_for(socket.recv(), 10)
-    assert isinstance(message, str)
-    return message
-
-
-@contextlib.asynccontextmanager
 async def listener(url: str) -> AsyncIterator[asyncio.Queue[aio_pika.abc.AbstractIncomingMessage]]:
     """A queue of our own on the exchange, beside that of analytics."""
     async with await aio_pika.connect(url) as connection:
@@ -91,15 +76,15 @@ def windows(system: System, query: str) -> list[dict[str, Any]]:
 
 async def test_the_story(system: System) -> None:
     # All three in reach of each other.
-    reach = "&radius=250000"
+    reach = 250_000  # m
     async with (
         listener(system.amqp_url) as sizes,
-        device(system.edges[0], "a", reach) as a,
-        device(system.edges[1], "c", reach) as c,
+        device(system.edges[0], "a", *PLACES["a"], radius=reach) as a,
+        device(system.edges[1], "c", *PLACES["c"], radius=reach) as c,
     ):
         assert await hears(a) == "I matched with device 'c'!"
         assert await hears(c) == "I matched with device 'a'!"
-        async with device(system.edges[1], "b", reach) as b:
+        async with device(system.edges[1], "b", *PLACES["b"], radius=reach) as b:
             # b waits and steals nobody: the next that anyone hears is the payload.
             sent = time.time()
             await a.send("ciao")

@@ -10,6 +10,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
 
 from harness import NatsServer, Service, eventually
+from harness.classic import device, hears
 
 Start = Callable[..., Service]
 
@@ -21,24 +22,6 @@ def edges(nats_server: NatsServer, start: Start) -> list[Service]:
     for _ in range(2):
         start("match-engine", bus)
     return [start("edge", {**bus, "CLOUDMATCH_EDGE_NAME": f"edge-{i}"}) for i in range(2)]
-
-
-@contextlib.asynccontextmanager
-async def device(
-    edge: Service, name: str, lat: float, lon: float, **more: object
-) -> AsyncIterator[ClientConnection]:
-    """A classic device that has been greeted."""
-    extra = "".join(f"&{k}={v}" for k, v in more.items())
-    url = edge.url.replace("http", "ws") + f"/device/connect?id={name}&lat={lat}&lon={lon}{extra}"
-    async with connect(url, max_size=None) as socket:
-        assert (await hears(socket)).startswith("Connected and handled by edge-")
-        yield socket
-
-
-async def hears(socket: ClientConnection) -> str:
-    message = await asyncio.wait_for(socket.recv(), 10)
-    assert isinstance(message, str)
-    return message
 
 
 async def closed(socket: ClientConnection) -> int:

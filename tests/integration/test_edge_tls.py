@@ -12,6 +12,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidHandshake
 
 from harness import NatsServer, Service, environment, eventually
+from harness.classic import device, hears
 from harness.processes import BIN
 
 Start = Callable[..., Service]
@@ -63,27 +64,15 @@ def edges(nats_server: NatsServer, start: Start, authority: Authority) -> list[S
 
 
 @contextlib.asynccontextmanager
-async def device(
-    edge: Service, name: str, trust: ssl.SSLContext | None = None
-) -> AsyncIterator[ClientConnection]:
-    url = edge.url.replace("http", "ws") + f"/device/connect?id={name}&lat=1&lon=1"
-    async with connect(url, ssl=trust, max_size=None, compression=None, close_timeout=1) as socket:
-        assert (await hears(socket)).startswith("Connected and handled by edge-")
-        yield socket
-
-
-async def hears(socket: ClientConnection) -> str:
-    message = await asyncio.wait_for(socket.recv(), 10)
-    assert isinstance(message, str)
-    return message
-
-
-@contextlib.asynccontextmanager
 async def pair(
     edges: list[Service], trust: ssl.SSLContext
 ) -> AsyncIterator[tuple[ClientConnection, ClientConnection]]:
     assert [edge.url.partition(":")[0] for edge in edges] == ["https", "http"]
-    async with device(edges[0], "a", trust) as a, device(edges[1], "c") as c:
+    # One that does not read does not hear the answer to its end, either.
+    async with (
+        device(edges[0], "a", 1, 1, trust, close_timeout=1) as a,
+        device(edges[1], "c", 1, 1, close_timeout=1) as c,
+    ):
         assert await hears(a) == "I matched with device 'c'!"
         assert await hears(c) == "I matched with device 'a'!"
         yield a, c
@@ -142,7 +131,7 @@ async def test_a_certificate_changes_while_devices_stay(edges: list[Service], au
         authority.issue()
 
         async def renewed() -> bool:
-            async with device(edges[0], "b", authority.trust) as b:
+            async with device(edges[0], "b", 1, 1, authority.trust) as b:
                 return shown(b) != before
 
         await eventually(renewed, 15, "the new certificate")
@@ -151,7 +140,7 @@ async def test_a_certificate_changes_while_devices_stay(edges: list[Service], au
         # A chain without its key is not taken.
         authority.spoil()
         await eventually(lambda: "keeps its certificate" in edges[0].process.log, 15, "the refusal")
-        async with device(edges[0], "b", authority.trust):
+        async with device(edges[0], "b", 1, 1, authority.trust):
             pass
 
 
@@ -169,9 +158,9 @@ async def test_who_speaks_plainly_or_trusts_nobody_is_not_let_in(
     with pytest.raises(InvalidHandshake):
         await connect(plain)
     with pytest.raises(ssl.SSLCertVerificationError):
-        async with device(edges[0], "a", ssl.create_default_context()):
+        async with device(edges[0], "a", 1, 1, ssl.create_default_context()):
             pass
-    async with device(edges[0], "a", authority.trust):
+    async with device(edges[0], "a", 1, 1, authority.trust):
         pass
 
 

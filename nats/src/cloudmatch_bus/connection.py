@@ -182,7 +182,7 @@ class Bus:
 
     def jetstream(self) -> JetStreamContext:
         """A JetStream context of this connection."""
-        return self.client.jetstream(timeout=5, publish_async_max_pending=4096)
+        return self.client.jetstream(timeout=5)
 
     def spawn(self, work: Awaitable[object]) -> None:
         """Run `work` in a task that is kept until it ends."""

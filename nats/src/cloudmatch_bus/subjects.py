@@ -222,7 +222,7 @@ def every_up_fallback() -> str:
 
 def every_match() -> str:
     """All pairing requests: what a worker subscribes to, in `QUEUE`."""
-    return f"{ROOT}.*.match.>"
+    return all_of("match")
 
 
 def every_dn(edge: str) -> str:
@@ -242,7 +242,7 @@ def every_ctl(edge: str) -> str:
 
 def every_ev() -> str:
     """All facts: what the stream EVENTS keeps."""
-    return f"{ROOT}.*.ev.>"
+    return all_of("ev")
 
 
 def of_device(device: str) -> list[str]:

@@ -1,15 +1,12 @@
 """Centrifugo, two nodes, and Redis between them; where Go is at hand to build it."""
 
-import contextlib
 import json
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from bench.peers import Peer, Running, packages
-from bench.peers.redis import redis
-from bench.peers.server import Server, serving
-from harness import free_port
+from bench.peers.redis import two_nodes
 
 MODULE, VERSION = "github.com/centrifugal/centrifugo/v6", "6.9.1"
 
@@ -47,21 +44,15 @@ def settings(port: int, redis_port: int) -> dict[str, Any]:
     }
 
 
-@contextlib.contextmanager
-def run(folder: Path) -> Iterator[Running]:
+def run(folder: Path) -> AbstractContextManager[Running]:
     """Run Redis and two nodes."""
-    logs = folder / "run"
-    with contextlib.ExitStack() as stack:
-        bus = stack.enter_context(redis(folder, logs))
-        nodes = []
-        for name in ("centrifugo-a", "centrifugo-b"):
-            port = free_port()
-            file = logs / f"{name}-{port}.json"
-            file.write_text(json.dumps(settings(port, bus.port)))
-            command = [_program(folder), "-c", file]
-            nodes.append(stack.enter_context(serving(Server(name, command, port, {}, logs))))
-        a, b = nodes
-        yield Running((a.port, b.port), {"centrifugo-a": a.pid, "redis": bus.pid, "centrifugo-b": b.pid}, bus)
+
+    def command(port: int, redis: int) -> list[str | Path]:
+        file = folder / "run" / f"centrifugo-{port}.json"
+        file.write_text(json.dumps(settings(port, redis)))
+        return [_program(folder), "-c", file]
+
+    return two_nodes(folder, "centrifugo", command)
 
 
 PEERS = (

@@ -1,15 +1,12 @@
 """Socket.IO 4, two nodes, and Redis between them."""
 
-import contextlib
 import json
 import shutil
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from bench.peers import Peer, Running, packages
-from bench.peers.redis import redis
-from bench.peers.server import Server, serving
-from harness import free_port
+from bench.peers.redis import two_nodes
 
 NODE = "socketio_node.mjs"
 
@@ -49,22 +46,14 @@ def versions(folder: Path) -> dict[str, str]:
     }
 
 
-@contextlib.contextmanager
-def run(folder: Path) -> Iterator[Running]:
+def run(folder: Path) -> AbstractContextManager[Running]:
     """Run Redis and two nodes."""
-    logs = folder / "run"
     shutil.copy(packages.PEERS / NODE, _folder(folder))
-    with contextlib.ExitStack() as stack:
-        bus = stack.enter_context(redis(folder, logs))
-        nodes = []
-        for name in ("node-a", "node-b"):
-            port = free_port()
-            command: list[str | Path] = ["node", _folder(folder) / NODE, str(port), str(bus.port)]
-            nodes.append(
-                stack.enter_context(serving(Server(name, command, port, {"NODE_ENV": "production"}, logs)))
-            )
-        a, b = nodes
-        yield Running((a.port, b.port), {"node-a": a.pid, "redis": bus.pid, "node-b": b.pid}, bus)
+
+    def command(port: int, redis: int) -> list[str | Path]:
+        return ["node", _folder(folder) / NODE, str(port), str(redis)]
+
+    return two_nodes(folder, "node", command, {"NODE_ENV": "production"})
 
 
 PEERS = (

@@ -1,13 +1,10 @@
 """Starlette under uvicorn, two processes, and Redis between them."""
 
-import contextlib
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from bench.peers import Peer, Running, packages
-from bench.peers.redis import redis
-from bench.peers.server import Server, serving
-from harness import free_port
+from bench.peers.redis import two_nodes
 
 PINS = {
     "starlette": "1.10.0",
@@ -47,20 +44,14 @@ def versions(folder: Path) -> dict[str, str]:
     return {**PINS, "redis-server": packages.version_of(folder, "redis-server")}
 
 
-@contextlib.contextmanager
-def run(folder: Path) -> Iterator[Running]:
+def run(folder: Path) -> AbstractContextManager[Running]:
     """Run Redis and two processes of uvicorn."""
-    logs = folder / "run"
-    with contextlib.ExitStack() as stack:
-        bus = stack.enter_context(redis(folder, logs))
-        nodes = []
-        for name in ("uvicorn-a", "uvicorn-b"):
-            port = free_port()
-            program = [_folder(folder) / "bin/python", "-P", packages.PEERS / "starlette_node.py"]
-            command: list[str | Path] = [*program, str(port), str(bus.port), PROTOCOL]
-            nodes.append(stack.enter_context(serving(Server(name, command, port, {}, logs))))
-        a, b = nodes
-        yield Running((a.port, b.port), {"uvicorn-a": a.pid, "redis": bus.pid, "uvicorn-b": b.pid}, bus)
+
+    def command(port: int, redis: int) -> list[str | Path]:
+        program = [_folder(folder) / "bin/python", "-P", packages.PEERS / "starlette_node.py"]
+        return [*program, str(port), str(redis), PROTOCOL]
+
+    return two_nodes(folder, "uvicorn", command)
 
 
 PEERS = (
