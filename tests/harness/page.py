@@ -97,7 +97,7 @@ class Visitor:
     def close(self) -> None:
         """Leave. Fails when the page complained."""
         self._context.close()
-        assert self.complaints == []
+        assert self.complaints == [], self.complaints
 
 
 class Card:

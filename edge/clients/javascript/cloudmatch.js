@@ -455,6 +455,7 @@ export class Conversation {
 }
 
 const encoder = new TextEncoder();
+const OPEN_SOCKET = 1; // `readyState` of a WebSocket through which can be spoken
 const LONE_SURROGATE = /\p{Surrogate}/gu; // half a character, which UTF-8 cannot say
 
 /** Give a promise that is kept by whoever takes it from the list. */
@@ -533,12 +534,18 @@ export class Device extends EventTarget {
     while (actions.length) {
       const { connect, write, event, disconnect } = actions.shift();
       if (connect) this.#connect(connect);
-      else if (write) this.#socket.send(write instanceof Uint8Array ? write : JSON.stringify(write));
+      else if (write) this.#write(write);
       else if (event) this.#dispatch(event);
       else this.#disconnect(disconnect);
     }
     this.#performing = false;
     this.#watch(this.#conversation.deadline);
+  }
+
+  /** Write. One that is closing already would only complain: `onclose` follows, which says what becomes of it. */
+  #write(frame) {
+    if (this.#socket.readyState !== OPEN_SOCKET) return;
+    this.#socket.send(frame instanceof Uint8Array ? frame : JSON.stringify(frame));
   }
 
   /** Tick at `deadline`. A timer that goes off too early does no harm, and is cheaper than a new one. */

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { Conversation, PeerLeftError } from "../cloudmatch.js";
+import { Conversation, Device, PeerLeftError } from "../cloudmatch.js";
 
 const WELCOME = { type: "welcome", device: "a", session: "s", resume: "r", grace: 30, max_payload: 100 };
 const MATCHED = { type: "matched", match: 7, peer: "b", distance: 1 };
@@ -221,4 +221,25 @@ test("A match that the device has asked to leave is asked again, however it is t
     assert.deepEqual(clock.hear(WELCOME, told), [{ write: { type: "unmatch" } }]);
     assert.equal(clock.conversation.peer, null);
   }
+});
+
+test("a socket that is closing already is not written to", async () => {
+  const said = [];
+  let socket;
+  class Closing {
+    readyState = 1;
+    constructor() { socket = this; }
+    send(frame) { said.push([this.readyState, JSON.parse(frame).type]); }
+    close() {}
+  }
+  const device = new Device("ws://127.0.0.1/", { id: "a", WebSocket: Closing });
+  while (!socket) await new Promise(setImmediate); // a timer makes it
+  socket.onopen();
+  socket.onmessage({ data: JSON.stringify(WELCOME) });
+  device.move(1, 2);
+  socket.readyState = 2;
+  const left = device.leave();
+  socket.onclose({ code: 1000 });
+  await left;
+  assert.deepEqual(said, [[1, "locate"]]);
 });
