@@ -90,7 +90,7 @@ class Socket:
 
     def say(self, message: dict[str, Any] | bytes) -> None:
         data = message if isinstance(message, bytes) else json.dumps(message).encode()
-        self._later(self._arrive, Frame(not isinstance(message, bytes), data))
+        self._later(self._arrive, (not isinstance(message, bytes), data))
 
     def _arrive(self, frame: Frame) -> None:
         if self.device is not None:
@@ -181,10 +181,11 @@ class Client:
     def hear(self, socket: Socket, frame: Frame) -> None:
         if socket is not self.socket:
             return
-        if not frame.text:
-            self._took(frame.data.decode())
+        is_text, data = frame
+        if not is_text:
+            self._took(data.decode())
             return
-        message = json.loads(frame.data)
+        message = json.loads(data)
         match message["type"]:
             case "welcome":
                 self.token = message["resume"]

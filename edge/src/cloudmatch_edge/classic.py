@@ -13,7 +13,7 @@ UNSUPPORTED, GOING_AWAY = 1003, 1001  # close codes
 
 
 def _sentence(text: str) -> list[Frame]:
-    return [Frame(True, text.encode())]
+    return [(True, text.encode())]
 
 
 class Classic:
@@ -35,11 +35,11 @@ class Classic:
     def heard(self, peer: str, _first: int, payloads: Sequence[Frame]) -> list[Frame]:
         """Binary payloads (of peers that speak other dialects) stay as they are."""
         prefix = f"device {peer} says: ".encode()
-        return [Frame(True, prefix + payload.data) if payload.text else payload for payload in payloads]
+        return [(True, prefix + data) if text else (text, data) for text, data in payloads]
 
     def take(self, frames: list[Frame]) -> list[Wish]:
-        for at, frame in enumerate(frames):
-            if not frame.text:
+        for at, (text, _) in enumerate(frames):
+            if not text:
                 return [Send(frames[:at]), Refuse(UNSUPPORTED, "this dialect knows text only")]
         return [Send(frames)]
 

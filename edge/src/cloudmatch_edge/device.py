@@ -175,7 +175,7 @@ class Device:
         match = self.match
         return UNBOUNDED if match is None or match.sender is None else match.sender.room
 
-    def say(self, frames: list[Frame]) -> None:
+    def say(self, frames: Sequence[Frame]) -> None:
         """Write to the device."""
         if frames:
             self.socket.send(frames)

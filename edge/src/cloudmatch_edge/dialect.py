@@ -6,54 +6,57 @@ order), and what the device wants when frames of it have come.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+import msgspec
 
 from cloudmatch_bus.frames import Frame
 
 
-class Send(NamedTuple):
+class Wish(msgspec.Struct, frozen=True):
+    """What a device wants."""
+
+
+class Send(Wish, frozen=True):
     """Payloads for the match."""
 
     payloads: list[Frame]
     refs: Sequence[tuple[int, str]] = ()  # (index of a payload, what its receipt is to name)
 
 
-class Received(NamedTuple):
+class Received(Wish, frozen=True):
     """The device has the first `total` payloads of its match (of match `match`, if it names one)."""
 
     total: int
     match: int | None
 
 
-class Unmatch(NamedTuple):
+class Unmatch(Wish, frozen=True):
     """End the match."""
 
 
-class Locate(NamedTuple):
+class Locate(Wish, frozen=True):
     """The device has moved."""
 
     lat: float  # degrees
     lon: float  # degrees
 
 
-class Leave(NamedTuple):
+class Leave(Wish, frozen=True):
     """The device leaves for good."""
 
 
-class Reply(NamedTuple):
+class Reply(Wish, frozen=True):
     """Nothing for the engine: this goes straight back."""
 
     frames: list[Frame]
 
 
-class Refuse(NamedTuple):
+class Refuse(Wish, frozen=True):
     """The device sent what cannot be gone on from; its connection is to be closed."""
 
     code: int
     reason: str
-
-
-Wish = Send | Received | Unmatch | Locate | Leave | Reply | Refuse
 
 
 class Dialect(Protocol):

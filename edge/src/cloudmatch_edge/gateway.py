@@ -34,7 +34,7 @@ from cloudmatch_edge.dialect import Dialect
 from cloudmatch_edge.parameters import BadParameterError, Parameters, parse
 from cloudmatch_edge.relay import Relay
 from cloudmatch_edge.settings import EdgeSettings
-from cloudmatch_edge.stream import Stream, head
+from cloudmatch_edge.stream import HEADS, Stream
 from cloudmatch_edge.v1 import V1, Welcome
 
 log = logging.getLogger("gateway")
@@ -169,12 +169,13 @@ class Connection(asyncio.Protocol):
         """Write frames by the end of this turn; nothing happens once the connection closes."""
         out = self._out
         if not out:
-            self._gateway.soon(self._flush)
+            self._gateway.flush_soon(self)
         for text, data in frames:
-            out.append(head(text, len(data)))
+            out.append(HEADS[text][len(data)])
             out.append(data)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Write what was to be written by the end of this turn."""
         if self._out and self._protocol.state is OPEN and not self.transport.is_closing():
             self.transport.write(b"".join(self._out))
         self._out.clear()
@@ -196,13 +197,17 @@ class Connection(asyncio.Protocol):
                 break
         if not stream.open:
             stream.take(0, 0)  # the other side's answer to a close needs no room
-        self._read(not stream.pending or not stream.open)
-        self._ship()
+        wanted = not stream.pending or not stream.open
+        if wanted != self.reading:
+            self._read(wanted)
+        if stream.judged:
+            stream.judged = False
+            self._ship()
 
     def end(self, code: int, reason: str) -> None:
         """Begin to close."""
         if self._protocol.state is OPEN:
-            self._flush()
+            self.flush()
             self._protocol.send_close(code, reason)
             self._ship()
 
@@ -266,7 +271,7 @@ class Gateway:
         self._max_payload = settings.max_payload
         self.origins = [Origin(o) for o in settings.origins.split(",") if o] or None
         self._connections: set[Connection] = set()
-        self.soon = asyncio.get_running_loop().call_soon
+        self._unflushed: list[Connection] = []  # this turn
         self._name = settings.own_name
         self._health = health
         self._client = pages.dev_client(settings.own_name, settings.places)
@@ -274,6 +279,17 @@ class Gateway:
         self._closing = False
         # set when the last connection has gone after `close`
         self._empty = asyncio.Event()
+
+    def flush_soon(self, connection: Connection) -> None:
+        """Let a connection write by the end of this turn."""
+        if not self._unflushed:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._unflushed.append(connection)
+
+    def _flush(self) -> None:
+        connections, self._unflushed = self._unflushed, []
+        for connection in connections:
+            connection.flush()
 
     def open(self, relay: Relay) -> None:
         """Let devices in."""

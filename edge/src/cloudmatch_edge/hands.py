@@ -8,7 +8,6 @@ No clock here: `now` arrives with the event, in seconds.
 """
 
 from collections import deque
-from collections.abc import Iterable
 
 from cloudmatch_edge.window import WINDOW_BYTES, WINDOW_FRAMES
 
@@ -20,31 +19,34 @@ class Hands:
 
     def __init__(self, base: int) -> None:
         self.taken = base  # all payloads before are in the device's hands
-        self._sizes: deque[int] = deque()  # bytes of those given and not known to be received
-        self._bytes = 0
+        self._given = base  # all payloads before were written to its socket
+        self._waiting: deque[tuple[int, int]] = deque()  # of batches not wholly taken: where they end, bytes
+        self._bytes = 0  # of these batches
         self._since = 0.0  # when it last said something, or had nothing to say
 
     @property
     def empty(self) -> bool:
         """Whether all that was given is received."""
-        return not self._sizes
+        return self.taken == self._given
 
-    def give(self, sizes: Iterable[int], now: float) -> None:
-        """Payloads of these sizes, in bytes, were written to the device's socket."""
+    def give(self, count: int, size: int, now: float) -> None:
+        """So many payloads, of `size` bytes in all, were written to the device's socket."""
         if self.empty:
             self._since = now
-        for size in sizes:
-            self._sizes.append(size)
-            self._bytes += size
+        self._given += count
+        self._waiting.append((self._given, size))
+        self._bytes += size
 
     def take(self, total: int, now: float) -> bool:
         """The device has the first `total` payloads; tell whether that is news."""
-        news = min(total - self.taken, len(self._sizes))
-        for _ in range(news):
-            self._bytes -= self._sizes.popleft()
-            self.taken += 1
         self._since = now
-        return news > 0
+        total = min(total, self._given)
+        if total <= self.taken:
+            return False
+        self.taken = total
+        while self._waiting and self._waiting[0][0] <= total:
+            self._bytes -= self._waiting.popleft()[1]
+        return True
 
     def presume(self, now: float, audible: bool) -> bool:
         """Take all that was given as received, if it must be; tell whether it was.
@@ -54,12 +56,12 @@ class Hands:
         """
         if audible or now - self._since < PRESUME:
             return False
-        if len(self._sizes) < WINDOW_FRAMES // 2 and self._bytes < WINDOW_BYTES // 2:
+        if self._given - self.taken < WINDOW_FRAMES // 2 and self._bytes < WINDOW_BYTES // 2:
             return False
-        return self.take(self.taken + len(self._sizes), now)
+        return self.take(self._given, now)
 
     def skip(self, base: int) -> None:
         """Payloads before `base` can never come."""
-        self._sizes.clear()
+        self._waiting.clear()
         self._bytes = 0
-        self.taken = base
+        self.taken = self._given = base

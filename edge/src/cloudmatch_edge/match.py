@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("match")
 
 STUCK = 1013  # close code: the peer made no progress
-SIZES = 50  # payloads whose sizes travel in one fact, at most
+SIZES = 256  # payloads whose sizes travel in one fact, at most
 
 _sent = Tally("cloudmatch_edge_payloads_sent", "Payloads taken from devices for their match")
 _delivered = Tally("cloudmatch_edge_payloads_delivered", "Payloads in the hands of peers")
@@ -64,6 +64,7 @@ class Match:
         self.sender = Sender() if received is None else None
         self.receiver = Receiver(base)
         self.hands = Hands(base) if device.dialect.acknowledges else None
+        self._arrived = base  # all payloads before had come at the last tick
         self.fenced = device.names_match  # until the device has said that it knows of this match
         self.parting = False  # the device has asked to end it
         self.over = False  # nothing is sent any more
@@ -172,8 +173,10 @@ class Match:
                 self._resend(batch)
             if not self.sender.idle and now - self.sender.progress > patience:
                 self.device.socket.end(STUCK, "the peer made no progress")
-        if self.hands is not None and not self.device.away and self.hands.presume(now, self.device.audible):
-            self._took()
+        if self.hands is not None and not self.device.away:
+            if self.hands.presume(now, self.device.audible):
+                self._took()
+            self._acknowledge_arrivals()
 
     def thaw(self, now: float) -> None:
         """This edge stood still until now: nobody else is to blame for what is overdue."""
@@ -194,7 +197,7 @@ class Match:
     def hear(self, address: subjects.ReplyAddress, payload: bytes) -> None:
         """Take a batch of the peer: deliver what is next in order, and acknowledge."""
         device = self.device
-        if device.away or self.superseded or self.sender is None:
+        if device.away or device.replaced or self.sender is None:
             return  # it comes again, here or elsewhere
         if address.edge != self._peer_edge:
             dropped.labels("superseded").inc()  # the peer says it again from where it is now
@@ -210,11 +213,12 @@ class Match:
         if new := receiver.take(address.seq, frames):
             device.say(device.dialect.heard(self.peer, first, new))
             if self.hands is not None:
-                self.hands.give([len(frame.data) for frame in new], device.wire.now())
+                self.hands.give(len(new), sum([len(data) for _, data in new]), device.wire.now())
                 device.wire.busy(self)
             elif not device.clogged:
                 receiver.taken = receiver.next
-        self._acknowledge()
+        if self.hands is None or receiver.urgent:
+            self._acknowledge()
 
     def received(self, total: int) -> None:
         """The device says that it has the first `total` payloads."""
@@ -237,6 +241,13 @@ class Match:
             self.ack()
         elif self.receiver.owes_ack:
             self.device.wire.soon(self)
+
+    def _acknowledge_arrivals(self) -> None:
+        """Say what has arrived though the device, which has had a tick's time, has not said that it has it:
+        most often one ack tells of both."""
+        if self.receiver.told < self._arrived:
+            self.ack()
+        self._arrived = self.receiver.next
 
     def ack(self) -> None:
         """Say how far we are, if the peer's edge does not know."""

@@ -19,25 +19,30 @@ from websockets.server import ServerProtocol
 from cloudmatch_bus.frames import Frame
 
 WHOLE_TEXT, WHOLE_BINARY = 0x81, 0x82  # first byte of a frame that is a whole message
-IS_TEXT = {WHOLE_TEXT: True, WHOLE_BINARY: False}
+WHOLE = (WHOLE_BINARY, WHOLE_TEXT)
 MASKED = 0x80  # bit in the second byte
 apply_mask = library.apply_mask  # type: ignore[attr-defined]  # undocumented: pinned, and tested
 FRAGMENTS = 4096  # of one message, at most
-
-_HEADS = {
-    text: [bytes((opcode, n)) for n in range(126)]
-    for text, opcode in ((True, WHOLE_TEXT), (False, WHOLE_BINARY))
-}
+REMEMBERED = 4096  # lengths whose headers are kept
 
 
-def head(text: bool, length: int) -> bytes:
-    """Make the header of an unmasked frame that is a whole message of `length` bytes."""
-    if length < 126:
-        return _HEADS[text][length]
-    opcode = WHOLE_TEXT if text else WHOLE_BINARY
-    if length < 65536:
-        return bytes((opcode, 126)) + length.to_bytes(2, "big")
-    return bytes((opcode, 127)) + length.to_bytes(8, "big")
+class _Heads(dict[int, bytes]):
+    """Headers of unmasked frames that are whole messages of one kind, by length."""
+
+    def __init__(self, opcode: int) -> None:
+        self._opcode = opcode
+
+    def __missing__(self, length: int) -> bytes:
+        if length >= 65536:
+            return bytes((self._opcode, 127)) + length.to_bytes(8, "big")
+        size = bytes((length,)) if length < 126 else b"\x7e" + length.to_bytes(2, "big")
+        head = bytes((self._opcode,)) + size
+        if length < REMEMBERED:
+            self[length] = head
+        return head
+
+
+HEADS = {True: _Heads(WHOLE_TEXT), False: _Heads(WHOLE_BINARY)}  # by whether it is text
 
 
 class Stream:
@@ -53,6 +58,7 @@ class Stream:
         self._need = 2  # bytes that the buffer must have before cutting makes sense
         self._fragments: list[bytes] | None = None  # of a message that is not finished
         self._text = True  # its kind
+        self.judged = False  # whether the protocol may want something sent that was not asked for yet
 
     @property
     def open(self) -> bool:
@@ -74,54 +80,55 @@ class Stream:
         Once the connection is closing, all goes to the judge, whatever the room.
         """
         out: list[Frame] = []
-        data = self._buffer
+        data, protocol = self._buffer, self._protocol
         have = len(data)
-        if self._protocol.state is CLOSED:  # after the end of the stream the judge hears nothing more
+        is_open = protocol.state is OPEN
+        if protocol.state is CLOSED:  # after the end of the stream the judge hears nothing more
             self._buffer = b""
             return out
-        if have < self._need and self.open:
+        if have < self._need and is_open:
             return out
         at = 0
         self._need = 2
-        is_open = self.open
-        while frames > 0 and size > 0 and is_open:
-            if have - at < 2:
-                break
-            first, second = data[at], data[at + 1]
+        between = self._fragments is None  # messages: none is begun
+        while frames > 0 and size > 0 and is_open and have - at >= 2:
             # Where the payload begins, how long it is, and where the frame ends.
-            length = second & 0x7F
+            first, length = data[at], data[at + 1] - MASKED
             start = at + 6
-            if length > 125 and second >= MASKED:
+            if length > 125:
                 start += 2 if length == 126 else 8
                 if start > have:
                     self._need = start - at
                     break
                 length = int.from_bytes(data[at + 2 : start - 4], "big")
             end = start + length
-            if second < MASKED:
-                end = at + 2  # refused by these two
+            if length < 0:
+                end = at + 2  # not masked: refused by these two
             elif length > self._max_size:
                 end = start  # refused by its header
             elif end > have:
                 self._need = end - at
                 break
-            elif (text := IS_TEXT.get(first)) is not None and self._fragments is None:
+            elif between and first in WHOLE:
                 payload = apply_mask(data[start:end], data[start - 4 : start])
                 at = end
-                if text and not payload.isascii() and not self._utf8(payload):
+                if first == WHOLE_BINARY:
+                    out.append((False, payload))
+                elif payload.isascii() or self._utf8(payload):
+                    out.append((True, payload))
+                else:
                     is_open = False
-                    break
-                out.append(Frame(text, payload))
                 frames -= 1
                 size -= length
                 continue
             before = len(out)
             self._judge(data[at:end], out)
             at = end
-            is_open = self.open
+            is_open = protocol.state is OPEN
+            between = self._fragments is None
             if len(out) > before:
                 frames -= 1
-                size -= len(out[-1].data)
+                size -= len(out[-1][1])
         if not is_open and at < have:
             self._judge(data[at:], out)
             at = have
@@ -133,12 +140,14 @@ class Stream:
         try:
             payload.decode()
         except UnicodeDecodeError as error:
+            self.judged = True
             self._protocol.fail(CloseCode.INVALID_DATA, f"{error.reason} at position {error.start}")
             return False
         return True
 
     def _judge(self, data: bytes, out: list[Frame]) -> None:
         """Let the protocol have bytes, and collect the message that they finish."""
+        self.judged = True
         self._protocol.receive_data(data)
         for event in self._protocol.events_received():
             assert isinstance(event, JudgedFrame)  # after the handshake there are no others
@@ -158,4 +167,4 @@ class Stream:
         payload = b"".join(self._fragments)
         self._fragments = None
         if not self._text or payload.isascii() or self._utf8(payload):
-            out.append(Frame(self._text, payload))
+            out.append((self._text, payload))

@@ -4,7 +4,7 @@ Text frames are JSON objects with a `type`; a binary frame is a payload. The str
 both directions: fields are only ever added, with defaults, and unknown ones are ignored.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Literal
 
 import msgspec
@@ -184,13 +184,13 @@ class _Typed(msgspec.Struct):
     ref: Ref | None = None
 
 
-_decode = msgspec.json.Decoder(AnyFromDevice).decode
+_decode: Callable[[bytes], AnyFromDevice] = msgspec.json.Decoder(AnyFromDevice).decode
 _decode_type = msgspec.json.Decoder(_Typed).decode
 _encode = msgspec.json.Encoder().encode
 
 
 def _frame(message: ToDevice) -> Frame:
-    return Frame(True, _encode(message))
+    return (True, _encode(message))
 
 
 def frame_limit(max_payload: int) -> int:
@@ -236,10 +236,8 @@ class V1:
             self._prefix = b'{"type":"message","from":%b,"n":' % _encode(peer)
         prefix = self._prefix
         return [
-            Frame(True, b'%b%d,"text":%b}' % (prefix, n, _encode(payload.data.decode())))
-            if payload.text
-            else payload
-            for n, payload in enumerate(payloads, first + 1)
+            (True, b'%b%d,"text":%b}' % (prefix, n, _encode(data.decode()))) if text else (text, data)
+            for n, (text, data) in enumerate(payloads, first + 1)
         ]
 
     def taken(self, total: int, refs: Sequence[str]) -> list[Frame]:
@@ -269,59 +267,66 @@ class V1:
     # -- what the device wants
 
     def take(self, frames: list[Frame]) -> list[Wish]:
+        most = self._welcome.max_payload
         wishes: list[Wish] = []
         payloads: list[Frame] = []
         refs: list[tuple[int, str]] = []
-
-        def flush() -> None:
-            nonlocal payloads, refs
+        for frame in frames:
+            wish: Wish | None = None
+            is_text, data = frame
+            if is_text:
+                said = _read(data)
+                if isinstance(said, Message):
+                    data = said.text.encode()
+                    frame = True, data
+                    if len(data) > most:
+                        wish = Reply([_frame(self._too_large(len(data), said.ref))])
+                    elif said.ref is not None:
+                        refs.append((len(payloads), said.ref))
+                else:
+                    wish = _wish(said)
+            elif len(data) > most:
+                wish = Refuse(TOO_LARGE, f"a payload has at most {most} bytes")
+            if wish is None:
+                payloads.append(frame)
+                continue
             if payloads:
                 wishes.append(Send(payloads, refs))
                 payloads, refs = [], []
-
-        for frame in frames:
-            wish: Wish
-            if not frame.text:
-                if len(frame.data) <= self._welcome.max_payload:
-                    payloads.append(frame)
-                    continue
-                wish = Refuse(TOO_LARGE, f"a payload has at most {self._welcome.max_payload} bytes")
-            else:
-                try:
-                    said = _decode(frame.data)
-                except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-                    said = _complaint(frame.data, str(error))
-                match said:
-                    case Message(text, ref):
-                        data = text.encode()
-                        if len(data) <= self._welcome.max_payload:
-                            if ref is not None:
-                                refs.append((len(payloads), ref))
-                            payloads.append(Frame(True, data))
-                            continue
-                        wish = Reply([_frame(self._too_large(len(data), ref))])
-                    case Ack(received, match):
-                        wish = Received(received, match)
-                    case Unmatch():
-                        wish = UnmatchWish()
-                    case Locate(lat, lon):
-                        wish = LocateWish(lat, lon)
-                    case Leave():
-                        wish = LeaveWish()
-                    case Ping():
-                        wish = Reply([_frame(Pong())])
-                    case _:
-                        wish = Reply([_frame(said)])
-            flush()
             wishes.append(wish)
             if isinstance(wish, Refuse | LeaveWish):
                 break
-        flush()
+        if payloads:
+            wishes.append(Send(payloads, refs))
         return wishes
 
     def _too_large(self, size: int, ref: str | None) -> Error:
         most = self._welcome.max_payload
         return Error("payload_too_large", f"text has {size} bytes, at most {most} are taken", ref)
+
+
+def _read(data: bytes) -> AnyFromDevice | Error:
+    """Read a text frame; if that cannot be done, say why."""
+    try:
+        return _decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return _complaint(data, str(error))
+
+
+def _wish(said: Ack | Unmatch | Locate | Leave | Ping | Error) -> Wish:
+    match said:
+        case Ack(received, match):
+            return Received(received, match)
+        case Unmatch():
+            return UnmatchWish()
+        case Locate(lat, lon):
+            return LocateWish(lat, lon)
+        case Leave():
+            return LeaveWish()
+        case Ping():
+            return Reply([_frame(Pong())])
+        case Error():
+            return Reply([_frame(said)])
 
 
 def _complaint(data: bytes, detail: str) -> Error:

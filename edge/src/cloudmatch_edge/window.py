@@ -18,6 +18,8 @@ No clock here: `now` arrives with the event, in seconds.
 from collections import deque
 from collections.abc import Sequence
 
+import msgspec
+
 from cloudmatch_bus.frames import Frame, batches, join
 from cloudmatch_edge.paths import AROUND, Paths
 
@@ -30,18 +32,16 @@ ACK_EVERY = 16  # frames after which an ack does not wait
 ACK_DELAY = 0.02  # s that an ack may wait
 
 
-class Batch:
+class Batch(msgspec.Struct):
     """Frames that travel together, as numbered by the sender."""
 
-    __slots__ = ("end", "path", "payload", "sent", "seq", "shape", "sizes")
-
-    def __init__(self, seq: int, frames: Sequence[Frame], now: float, path: int) -> None:
-        self.seq = seq  # number of the first frame
-        self.end = seq + len(frames)  # number after the last
-        self.shape, self.payload = join(frames)
-        self.sizes = [len(frame.data) for frame in frames]  # bytes
-        self.sent = now  # when last sent
-        self.path = path  # by which it was last sent
+    seq: int  # number of the first frame
+    end: int  # number after the last
+    shape: str
+    payload: bytes
+    sizes: list[int]  # bytes of the frames
+    sent: float  # when last
+    path: int  # by which it was last sent
 
 
 class Sender:
@@ -82,12 +82,15 @@ class Sender:
         out = []
         if self.idle:
             self.progress = now
+        path = self._paths.at(now)
         for group in batches(frames):
-            batch = Batch(self.seq, group, now, self._paths.at(now))
-            self.seq = batch.end
+            seq, self.seq = self.seq, self.seq + len(group)
+            shape, payload = join(group)
+            sizes = [len(data) for _, data in group]
+            batch = Batch(seq, self.seq, shape, payload, sizes, now, path)
             self._flying.append(batch)
             self._frames += len(group)
-            self._bytes += len(batch.payload)
+            self._bytes += len(payload)
             out.append(batch)
         return out
 
@@ -121,10 +124,8 @@ class Sender:
     def _take(self, taken: int, now: float) -> None:
         self.progress = now
         for batches_ in (self._landed, self._flying):
-            while batches_ and batches_[0].seq < taken:
-                batch = batches_[0]
-                first = max(self.taken - batch.seq, 0)
-                self._sizes += batch.sizes[first : taken - batch.seq]
+            while batches_ and (batch := batches_[0]).seq < taken:
+                self._sizes += batch.sizes[max(self.taken - batch.seq, 0) : taken - batch.seq]
                 if batch.end > taken:
                     break
                 batches_.popleft()
@@ -218,7 +219,7 @@ class Receiver:
         """Whether the ack must not wait for `ACK_DELAY`."""
         return self.urgent or self.taken - self._acked[1] >= ACK_EVERY
 
-    def take(self, seq: int, frames: Sequence[Frame]) -> list[Frame]:
+    def take(self, seq: int, frames: Sequence[Frame]) -> Sequence[Frame]:
         """Take a batch; give the frames to deliver now: in order, each once."""
         if seq > self.next:
             if seq - self.next <= WINDOW_FRAMES:  # a correct sender is never further ahead
@@ -226,7 +227,7 @@ class Receiver:
             return []
         if seq == self.next and not self._held:  # as nearly always
             self.next += len(frames)
-            return [*frames]
+            return frames
         out: list[Frame] = []
         self._accept(seq, frames, out)
         if not out:
@@ -246,6 +247,11 @@ class Receiver:
         self.next = self.taken = base
         self._held = {seq: frames for seq, frames in self._held.items() if seq >= base}
         self.urgent = True
+
+    @property
+    def told(self) -> int:
+        """The number of the next frame, as the sender was last told."""
+        return self._acked[0]
 
     def ack(self) -> tuple[int, int]:
         """Give the numbers to acknowledge (next, taken), and note that they were."""

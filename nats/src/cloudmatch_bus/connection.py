@@ -24,7 +24,7 @@ from prometheus_client import Counter
 
 from cloudmatch_bus.lane import Handler as Handler
 from cloudmatch_bus.lane import Headers as Headers
-from cloudmatch_bus.lane import Lane, handle
+from cloudmatch_bus.lane import Lane, failed
 from cloudmatch_bus.permissions import inbox
 from cloudmatch_bus.settings import NatsSettings
 
@@ -81,7 +81,10 @@ class Bus:
         handler = self._handlers.get(str(_sid))
         if handler is None:
             return Msg(_client=_client, subject=subject, reply=reply, data=data, headers=headers, _sid=_sid)
-        handle(handler, subject, reply, data, headers)
+        try:
+            handler(subject, reply, data, headers)
+        except Exception:  # noqa: BLE001  # it is told
+            failed(subject)
         return None
 
     def take_the_lane(self) -> None:

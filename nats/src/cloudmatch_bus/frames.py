@@ -5,43 +5,56 @@ the last token of the reply address: ``t4`` is a text of 4 bytes, ``t4-t12-b300`
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
-from typing import NamedTuple
 
-REMEMBERED = 4096  # shapes of single frames
+REMEMBERED = 4096  # shapes of single frames, of each kind
 BATCH_FRAMES = 64  # frames in one message, at most
 BATCH_BYTES = 64 * 1024  # payload bytes in one message, at most (a single larger frame travels alone)
 
-
-class Frame(NamedTuple):
-    """One payload of a device: `data` is UTF-8 when it is text."""
-
-    text: bool
-    data: bytes
-
-    @property
-    def shape(self) -> str:
-        """Kind and length, as the reply address carries them."""
-        return _write(self.text, len(self.data))
+# One payload of a device: whether it is text, and its bytes (of a text: UTF-8). There are so many that they
+# are no class of their own: a plain tuple is made in a fifth of the time.
+Frame = tuple[bool, bytes]
 
 
-@lru_cache(REMEMBERED)
-def _write(text: bool, length: int) -> str:
-    return f"{'t' if text else 'b'}{length}"
+class _Written(dict[int, str]):
+    """Shapes of frames of one kind, by length."""
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+
+    def __missing__(self, length: int) -> str:
+        shape = f"{self._kind}{length}"
+        if len(self) < REMEMBERED:
+            self[length] = shape
+        return shape
 
 
-@lru_cache(REMEMBERED)
-def _read(shape: str) -> tuple[bool, int]:
-    if shape[:1] not in ("t", "b") or not shape[1:].isascii() or not shape[1:].isdigit():
-        raise ValueError(f"a shape has no kind and length at {shape!r}")
-    return shape[0] == "t", int(shape[1:])
+class _Read(dict[str, tuple[bool, int]]):
+    """Kind and length, by shape."""
+
+    def __missing__(self, shape: str) -> tuple[bool, int]:
+        if shape[:1] not in ("t", "b") or not shape[1:].isascii() or not shape[1:].isdigit():
+            raise ValueError(f"a shape has no kind and length at {shape!r}")
+        kind_and_length = shape[0] == "t", int(shape[1:])
+        if len(self) < 2 * REMEMBERED:
+            self[shape] = kind_and_length
+        return kind_and_length
+
+
+_WRITTEN = {True: _Written("t"), False: _Written("b")}
+_READ = _Read()
+
+
+def shape_of(frame: Frame) -> str:
+    """Kind and length, as the reply address carries them."""
+    text, data = frame
+    return _WRITTEN[text][len(data)]
 
 
 def join(frames: Sequence[Frame]) -> tuple[str, bytes]:
     """Give the shape and the payload of one message that carries these frames."""
     if len(frames) == 1:
-        return frames[0].shape, frames[0].data
-    shape = "-".join([_write(text, len(data)) for text, data in frames])
+        return shape_of(frames[0]), frames[0][1]
+    shape = "-".join([_WRITTEN[text][len(data)] for text, data in frames])
     return shape, b"".join([data for _, data in frames])
 
 
@@ -51,14 +64,12 @@ def split(shape: str, payload: bytes) -> list[Frame]:
     Raises:
         ValueError: the shape is malformed, or its lengths do not add up to the payload.
     """
-    if shape == f"t{len(payload)}":  # as of most: one text
-        return [Frame(True, payload)]
     frames = []
     at = 0
     for part in shape.split("-"):
-        text, length = _read(part)
+        text, length = _READ[part]
         end = at + length
-        frames.append(Frame(text, payload[at:end]))
+        frames.append((text, payload[at:end]))
         at = end
     if at != len(payload):
         raise ValueError(f"shape {shape!r} speaks of {at} bytes, the message has {len(payload)}")
@@ -67,14 +78,15 @@ def split(shape: str, payload: bytes) -> list[Frame]:
 
 def batches(frames: Sequence[Frame]) -> list[Sequence[Frame]]:
     """Cut frames into batches within `BATCH_FRAMES` and `BATCH_BYTES`, in order."""
-    if len(frames) <= BATCH_FRAMES and sum([len(data) for _, data in frames]) <= BATCH_BYTES:
+    count = len(frames)
+    if count <= 1 or (count <= BATCH_FRAMES and sum([len(data) for _, data in frames]) <= BATCH_BYTES):
         return [frames] if frames else []
     out: list[list[Frame]] = []
     size = 0
     for frame in frames:
-        if not out or len(out[-1]) >= BATCH_FRAMES or size + len(frame.data) > BATCH_BYTES:
+        if not out or len(out[-1]) >= BATCH_FRAMES or size + len(frame[1]) > BATCH_BYTES:
             out.append([])
             size = 0
         out[-1].append(frame)
-        size += len(frame.data)
+        size += len(frame[1])
     return [*out]

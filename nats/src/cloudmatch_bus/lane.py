@@ -26,7 +26,6 @@ Handler = Callable[[str, str, bytes, Headers], None]  # subject, reply, payload,
 
 END = b"\r\n"
 MSG, HMSG = b"MH"  # a message begins so; all else is a line
-MESSAGES = (MSG, HMSG)
 LINE = 1024 * 1024  # bytes of a line, at most
 BACKLOG = 4 * 1024 * 1024  # bytes that wait for the library, at most; then the socket is not read
 CLOSING = 1.0  # s in which what was written may leave a socket that is being closed
@@ -35,13 +34,10 @@ CLOSING = 1.0  # s in which what was written may leave a socket that is being cl
 _failures = Counter("cloudmatch_bus_handler_failures", "Messages whose handler failed")
 
 
-def handle(handler: Handler, subject: str, reply: str, payload: bytes, headers: Headers) -> None:
-    """Call a handler. What it raises costs one message, not the connection."""
-    try:
-        handler(subject, reply, payload, headers)
-    except Exception:
-        log.exception("a handler failed on %s", subject)
-        _failures.inc()
+def failed(subject: str) -> None:
+    """Tell of the exception at hand: it costs one message, not the connection."""
+    log.exception("a handler failed on %s", subject)
+    _failures.inc()
 
 
 def _head(headers: dict[str, str]) -> bytes:
@@ -118,7 +114,7 @@ class Line(asyncio.Protocol):
         while (line := find(END, at)) >= 0:
             end = line + 2
             first = data[at]
-            if first in MESSAGES:
+            if first in (MSG, HMSG):
                 # MSG <subject> <sid> [reply] <size>, HMSG <subject> <sid> [reply] <size of headers> <size>
                 words = data[at:line].decode().split(" ")
                 end += int(words[-1]) + 2
@@ -127,9 +123,11 @@ class Line(asyncio.Protocol):
                     return at
                 sid = words[2]
                 if first == MSG and sid not in behind and (handler := handlers.get(sid)) is not None:
-                    reply = words[3] if len(words) == 5 else ""
-                    handle(handler, words[1], reply, data[line + 2 : end - 2], None)
                     at = end
+                    try:
+                        handler(words[1], words[3] if len(words) == 5 else "", data[line + 2 : end - 2], None)
+                    except Exception:  # noqa: BLE001  # it is told
+                        failed(words[1])
                     continue
                 behind.add(sid)
             self._passed.append(data[at:end])

@@ -17,7 +17,8 @@ last, so that ``nats sub 'cm.v1.demo.*.*.dev42'`` shows all that one device says
 
 import re
 from functools import lru_cache
-from typing import NamedTuple
+
+import msgspec
 
 ROOT = "cm.v1"
 QUEUE = "match-engine"
@@ -118,7 +119,7 @@ def ack_prefix(app: str, edge: str, device: str, epoch: int) -> str:
     return f"{ROOT}.{token(app)}.ack.{token(edge)}.{token(device)}.{epoch}."
 
 
-class ReplyAddress(NamedTuple):
+class ReplyAddress(msgspec.Struct, frozen=True):
     """What a frame's reply address says: who sent it, in which match, which frames it carries."""
 
     app: str  # token
@@ -189,18 +190,18 @@ def parse_reply(address: str) -> ReplyAddress | None:
     """Read a frame's reply address (or an ack's subject); None when it is not one."""
     try:
         prefix, seq, shape = address.rsplit(".", 2)
-        app, edge, device, epoch = _parse_prefix(prefix)
-        return ReplyAddress(app, edge, device, epoch, int(seq), shape, f"{prefix}.")
+        app, edge, device, epoch, beginning = _parse_prefix(prefix)
+        return ReplyAddress(app, edge, device, epoch, int(seq), shape, beginning)
     except ValueError:
         return None
 
 
 @lru_cache(REMEMBERED)
-def _parse_prefix(prefix: str) -> tuple[str, str, str, int]:
+def _parse_prefix(prefix: str) -> tuple[str, str, str, int, str]:
     parts = prefix.split(".")
     if len(parts) != 7 or parts[3] != "ack":
         raise ValueError(f"{prefix!r} begins no reply address")
-    return parts[2], parts[4], parts[5], int(parts[6])
+    return parts[2], parts[4], parts[5], int(parts[6]), f"{prefix}."
 
 
 @lru_cache(REMEMBERED)

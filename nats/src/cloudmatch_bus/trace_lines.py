@@ -11,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from cloudmatch_bus import subjects
-from cloudmatch_bus.frames import Frame, split
+from cloudmatch_bus.frames import Frame, shape_of, split
 from cloudmatch_bus.messages import decode_fact
 
 SYSTEM, HEARTBEAT = subjects.heartbeat("", "").split(".")[2:4]
@@ -114,17 +114,19 @@ def _frames(word: str, who: str, address: subjects.ReplyAddress | None, payload:
         return [Line(word, who, f"malformed: {_printable(str(error))}", match, f"#{address.seq}")]
     of = f" of {len(frames)}" if len(frames) > 1 else ""
     return [
-        Line(word, who, _payload(f), match, f"#{address.seq + i}", f.shape + of) for i, f in enumerate(frames)
+        Line(word, who, _payload(f), match, f"#{address.seq + i}", shape_of(f) + of)
+        for i, f in enumerate(frames)
     ]
 
 
 def _payload(frame: Frame) -> str:
     """A payload in quotes or as hex, cut where it is long."""
-    size = len(frame.data)
-    if frame.text:
-        text = frame.data.decode(errors="replace")
+    is_text, data = frame
+    size = len(data)
+    if is_text:
+        text = data.decode(errors="replace")
         return repr(text) if len(text) <= TEXT else f"{text[:TEXT]!r}… {size} bytes"
-    shown = frame.data[:HEX].hex(" ")
+    shown = data[:HEX].hex(" ")
     return shown if size <= HEX else f"{shown}… {size} bytes"
 
 
@@ -133,8 +135,8 @@ def _guess(payload: bytes) -> str:
     try:
         payload.decode()
     except UnicodeDecodeError:
-        return _payload(Frame(False, payload))
-    return _payload(Frame(True, payload))
+        return _payload((False, payload))
+    return _payload((True, payload))
 
 
 def _json(payload: bytes) -> str:

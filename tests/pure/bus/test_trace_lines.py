@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cloudmatch_bus import messages, subjects
-from cloudmatch_bus.frames import Frame, join
+from cloudmatch_bus.frames import join
 from cloudmatch_bus.trace_lines import Interest, Line, clock, lines, raw
 
 FACT = messages.MatchMade(app="demo", at=1, match=7, device="c", peer="a", distance=111.5)
@@ -28,7 +28,7 @@ def test_a_payload_on_its_way_down_names_who_hears_it_and_who_said_it() -> None:
 
 
 def test_payloads_that_travel_together_have_a_line_each() -> None:
-    shape, payload = join([Frame(True, "ciào".encode()), Frame(False, b"\x01"), Frame(True, b"")])
+    shape, payload = join([(True, "ciào".encode()), (False, b"\x01"), (True, b"")])
     found = lines(subjects.up("demo", "a"), reply("a", 3, shape), payload)
     assert [(each.seq, each.shape, each.said) for each in found] == [
         ("#3", "t5 of 3", "'ciào'"),

@@ -195,19 +195,20 @@ def expand(value: Any) -> Any:
 def frame_of(step: Any) -> Frame:
     """Make the frame that a step describes; of a payload, the payload."""
     if not isinstance(step, dict):
-        return Frame(True, json.dumps(step).encode())
+        return True, json.dumps(step).encode()
     if "binary" in step:
-        return Frame(False, base64.b64decode(step["binary"]))
+        return False, base64.b64decode(step["binary"])
     if "raw" in step:
-        return Frame(True, step["raw"].encode())
-    return Frame(True, (step["text"] if set(step) == {"text"} else json.dumps(step)).encode())
+        return True, step["raw"].encode()
+    return True, (step["text"] if set(step) == {"text"} else json.dumps(step)).encode()
 
 
 def shown(frame: Frame) -> Any:
     """Show a frame as the file writes it."""
-    if not frame.text:
-        return {"binary": base64.b64encode(frame.data).decode()}
-    message = msgspec.json.decode(frame.data)
+    is_text, data = frame
+    if not is_text:
+        return {"binary": base64.b64encode(data).decode()}
+    message = msgspec.json.decode(data)
     message.pop("detail", None)
     return message
 

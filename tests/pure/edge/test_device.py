@@ -86,7 +86,7 @@ class Ear:
         self.heard: list[str] = []
 
     def send(self, frames: Sequence[Frame]) -> None:
-        self.heard.extend(frame.data.decode() for frame in frames)
+        self.heard.extend(data.decode() for _, data in frames)
 
     def go_on(self) -> None: ...
 
@@ -156,7 +156,7 @@ class World(RuleBasedStateMachine):
         key = device.match.number, name
         first = self.sent.get(key, 0)
         self.sent[key] = first + count
-        device.take([Frame(True, f"{device.match.number}:{first + i}".encode()) for i in range(count)])
+        device.take([(True, f"{device.match.number}:{first + i}".encode()) for i in range(count)])
 
     @precondition(lambda self: self.network)
     @rule(data=st.data(), keep=st.booleans())
@@ -272,7 +272,7 @@ def test_frames_that_waited_for_another_match_than_came_are_dropped() -> None:
 def test_sizes_are_told_once_for_each_payload_that_the_peer_has() -> None:
     device = lone()
     device.hear_answer(paired(5, "b"))
-    device.take([Frame(True, b"ciao"), Frame(True, b"x")])
+    device.take([(True, b"ciao"), (True, b"x")])
     assert device.match is not None
     for _ in range(3):
         device.match.acked(2, 1, 1)

@@ -13,7 +13,7 @@ from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
 from cloudmatch_bus.frames import Frame
-from cloudmatch_edge.stream import FRAGMENTS, Stream, apply_mask, head
+from cloudmatch_edge.stream import FRAGMENTS, HEADS, Stream, apply_mask
 
 MAX_SIZE = 70_000
 PLENTY = 1 << 30
@@ -88,7 +88,7 @@ def by_the_judge(data: bytes) -> tuple[list[Frame], bytes, bool]:
                     except UnicodeDecodeError as error:
                         protocol.fail(1007, f"{error.reason} at position {error.start}")
                         continue
-                out.append(Frame(text, payload))
+                out.append((text, payload))
     return out, b"".join(protocol.data_to_send()), protocol.state is OPEN
 
 
@@ -212,11 +212,11 @@ def test_case(case: str, room: int) -> None:
 def test_what_there_is_no_room_for_stays_and_is_not_lost() -> None:
     stream = Stream(judge(), MAX_SIZE)
     stream.receive(b"".join(frame(1, b"%d" % i) for i in range(10)))
-    assert [f.data for f in stream.take(4, PLENTY)] == [b"0", b"1", b"2", b"3"]
+    assert [data for _, data in stream.take(4, PLENTY)] == [b"0", b"1", b"2", b"3"]
     assert stream.pending
     assert stream.take(0, PLENTY) == []
-    assert [f.data for f in stream.take(PLENTY, 3)] == [b"4", b"5", b"6"]
-    assert [f.data for f in stream.take(PLENTY, PLENTY)] == [b"7", b"8", b"9"]
+    assert [data for _, data in stream.take(PLENTY, 3)] == [b"4", b"5", b"6"]
+    assert [data for _, data in stream.take(PLENTY, PLENTY)] == [b"7", b"8", b"9"]
     assert not stream.pending
 
 
@@ -251,7 +251,7 @@ def test_a_half_frame_is_not_pending() -> None:
     assert not stream.pending
     stream.receive(whole[500:])
     assert stream.pending
-    assert stream.take(PLENTY, PLENTY) == [Frame(True, b"x" * 1000)]
+    assert stream.take(PLENTY, PLENTY) == [(True, b"x" * 1000)]
 
 
 def test_more_fragments_than_anyone_needs_are_refused() -> None:
@@ -267,7 +267,7 @@ def test_more_fragments_than_anyone_needs_are_refused() -> None:
 def test_hand_made_headers_are_those_of_the_library(text: bool, length: int) -> None:
     payload = b"x" * length
     expected = JudgedFrame(TEXT if text else BINARY, payload).serialize(mask=False)
-    assert head(text, length) + payload == expected
+    assert HEADS[text][length] + payload == expected
 
 
 @given(st.binary(max_size=100), st.binary(min_size=4, max_size=4))

@@ -19,7 +19,7 @@ from cloudmatch_edge.window import (
 )
 
 frames = st.builds(
-    lambda text, data: Frame(text, data.encode() if text else data.encode("utf-16")),
+    lambda text, data: (text, data.encode() if text else data.encode("utf-16")),
     st.booleans(),
     st.text(max_size=12),
 )
@@ -130,7 +130,7 @@ TestNetwork.settings = settings(
 
 
 def some(count: int, size: int = 1) -> list[Frame]:
-    return [Frame(True, bytes([65 + i % 26]) * size) for i in range(count)]
+    return [(True, bytes([65 + i % 26]) * size) for i in range(count)]
 
 
 def test_frames_of_one_turn_travel_in_one_batch_up_to_its_limits() -> None:
@@ -294,7 +294,7 @@ def test_a_peer_that_moved_gets_again_what_its_new_edge_does_not_have() -> None:
 
 def test_sizes_are_told_once_when_frames_are_taken_even_a_part_of_a_batch() -> None:
     sender = Sender()
-    sender.push([Frame(True, b"x" * n) for n in range(1, 6)], 0)
+    sender.push([(True, b"x" * n) for n in range(1, 6)], 0)
     sender.acked(5, 2, 0)
     assert sender.told() == [1, 2]
     sender.acked(2, 4, 0)
