@@ -22,7 +22,8 @@ from cloudmatch_bus.frames import Frame
 from cloudmatch_bus.health import Health
 from cloudmatch_edge import stream
 from cloudmatch_edge.classic import Classic
-from cloudmatch_edge.gateway import Connection, Gateway
+from cloudmatch_edge.connection import Connection
+from cloudmatch_edge.gateway import Gateway
 from cloudmatch_edge.parameters import Parameters, parse
 from cloudmatch_edge.settings import EdgeSettings
 
