@@ -1,7 +1,9 @@
 """Keys of the bucket. Ids are escaped as in subjects."""
 
+from functools import lru_cache
 from typing import NamedTuple
 
+from cloudmatch_bus import subjects
 from cloudmatch_bus.subjects import token
 
 DEVICE, PAIR = "dev", "pair"
@@ -22,6 +24,13 @@ class DeviceId(NamedTuple):
 def device_id(app: str, device: str) -> DeviceId:
     """Name a device by its plain ids."""
     return DeviceId(token(app), token(device))
+
+
+@lru_cache(subjects.REMEMBERED)
+def source_of(subject: str) -> DeviceId | None:
+    """Name the device whose frames go up on a subject; None when it is not one of these."""
+    names = subjects.source(subject)
+    return DeviceId(*names) if names else None
 
 
 def pair_key(app: str, match: int) -> str:

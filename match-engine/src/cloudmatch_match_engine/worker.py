@@ -33,7 +33,7 @@ from cloudmatch_bus.settings import HttpSettings, NatsSettings
 from cloudmatch_bus.tally import Tally
 from cloudmatch_match_engine.explain import Explanation, explain
 from cloudmatch_match_engine.gateway import routes
-from cloudmatch_match_engine.keys import DeviceId, parse_device
+from cloudmatch_match_engine.keys import DeviceId, parse_device, source_of
 from cloudmatch_match_engine.pairing import Pairing
 from cloudmatch_match_engine.partitions import Partitions, unique_name
 from cloudmatch_match_engine.roster import Roster
@@ -128,12 +128,11 @@ class Worker:
     # -- frames
 
     def _on_frames(self, subject: str, reply: str, payload: bytes, _: Headers) -> None:
-        names = subjects.source(subject)
+        source = source_of(subject)
         address = subjects.parse_reply(reply)
-        if names is None or address is None:
+        if source is None or address is None:
             _dropped.labels("no_address").inc()
             return
-        source = DeviceId(*names)
         route = self._roster.route(source)
         if route is not None and route.match == address.epoch:
             self._bus.publish(route.subject, payload, reply)

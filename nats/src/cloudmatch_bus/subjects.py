@@ -204,7 +204,6 @@ def _parse_prefix(prefix: str) -> tuple[str, str, str, int, str]:
     return parts[2], parts[4], parts[5], int(parts[6]), f"{prefix}."
 
 
-@lru_cache(REMEMBERED)
 def source(up: str) -> tuple[str, str] | None:
     """Give app and device (tokens) of a subject on which frames go up; None when it is not one."""
     parts = up.split(".")  # cm v1 <app> up <part> <dev>
