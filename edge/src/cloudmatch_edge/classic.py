@@ -38,10 +38,10 @@ class Classic:
         return [(True, prefix + data) if text else (text, data) for text, data in payloads]
 
     def take(self, frames: list[Frame]) -> list[Wish]:
-        for at, (text, _) in enumerate(frames):
-            if not text:
-                return [Send(frames[:at]), Refuse(UNSUPPORTED, "this dialect knows text only")]
-        return [Send(frames)]
+        texts = [text for text, _ in frames]
+        if all(texts):
+            return [Send(frames)]
+        return [Send(frames[: texts.index(False)]), Refuse(UNSUPPORTED, "this dialect knows text only")]
 
     # -- what is not told
 

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from cloudmatch_bus.frames import Frame, batches, join
+from cloudmatch_bus.frames import Frame, pack
 from cloudmatch_edge.paths import AROUND, Paths
 
 WINDOW_FRAMES = 256  # frames sent and not in the peer's hands, at most
@@ -83,13 +83,11 @@ class Sender:
         if self.idle:
             self.progress = now
         path = self._paths.at(now)
-        for group in batches(frames):
-            seq, self.seq = self.seq, self.seq + len(group)
-            shape, payload = join(group)
-            sizes = [len(data) for _, data in group]
+        for shape, payload, sizes in pack(frames):
+            seq, self.seq = self.seq, self.seq + len(sizes)
             batch = Batch(seq, self.seq, shape, payload, sizes, now, path)
             self._flying.append(batch)
-            self._frames += len(group)
+            self._frames += len(sizes)
             self._bytes += len(payload)
             out.append(batch)
         return out

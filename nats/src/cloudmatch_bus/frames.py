@@ -58,6 +58,27 @@ def join(frames: Sequence[Frame]) -> tuple[str, bytes]:
     return shape, b"".join([data for _, data in frames])
 
 
+def pack(frames: Sequence[Frame]) -> list[tuple[str, bytes, list[int]]]:
+    """Put frames into messages within `BATCH_FRAMES` and `BATCH_BYTES`, in order.
+
+    Returns:
+        Of each message its shape, its payload, and the size in bytes of each of its frames.
+    """
+    if not frames:
+        return []
+    sizes = [len(data) for _, data in frames]
+    out = []
+    start = total = 0
+    if len(sizes) > BATCH_FRAMES or sum(sizes) > BATCH_BYTES:
+        for at, size in enumerate(sizes):
+            if at - start == BATCH_FRAMES or (at > start and total + size > BATCH_BYTES):
+                out.append((*join(frames[start:at]), sizes[start:at]))
+                start, total = at, 0
+            total += size
+    out.append((*join(frames[start:]), sizes[start:]))
+    return out
+
+
 def split(shape: str, payload: bytes) -> list[Frame]:
     """Take a message apart into its frames.
 
@@ -74,19 +95,3 @@ def split(shape: str, payload: bytes) -> list[Frame]:
     if at != len(payload):
         raise ValueError(f"shape {shape!r} speaks of {at} bytes, the message has {len(payload)}")
     return frames
-
-
-def batches(frames: Sequence[Frame]) -> list[Sequence[Frame]]:
-    """Cut frames into batches within `BATCH_FRAMES` and `BATCH_BYTES`, in order."""
-    count = len(frames)
-    if count <= 1 or (count <= BATCH_FRAMES and sum([len(data) for _, data in frames]) <= BATCH_BYTES):
-        return [frames] if frames else []
-    out: list[list[Frame]] = []
-    size = 0
-    for frame in frames:
-        if not out or len(out[-1]) >= BATCH_FRAMES or size + len(frame[1]) > BATCH_BYTES:
-            out.append([])
-            size = 0
-        out[-1].append(frame)
-        size += len(frame[1])
-    return [*out]

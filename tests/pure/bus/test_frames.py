@@ -1,10 +1,12 @@
 """Frames that share a message come apart as they were."""
 
+from itertools import zip_longest
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloudmatch_bus.frames import BATCH_BYTES, BATCH_FRAMES, Frame, batches, join, split
+from cloudmatch_bus.frames import BATCH_BYTES, BATCH_FRAMES, Frame, join, pack, split
 
 frames = st.lists(st.tuples(st.booleans(), st.binary(max_size=40)), min_size=1, max_size=100)
 
@@ -15,13 +17,15 @@ def test_what_is_joined_is_split_again(sent: list[Frame]) -> None:
 
 
 @given(st.lists(st.integers(0, 40_000), max_size=150))
-def test_batches_keep_order_and_limits(sizes: list[int]) -> None:
+def test_messages_keep_order_and_limits_and_are_as_full_as_can_be(sizes: list[int]) -> None:
     sent = [(True, b"x" * n) for n in sizes]
-    made = batches(sent)
-    assert [f for batch in made for f in batch] == sent
-    for batch in made:
-        assert 1 <= len(batch) <= BATCH_FRAMES
-        assert len(batch) == 1 or sum(len(data) for _, data in batch) <= BATCH_BYTES
+    packed = pack(sent)
+    assert [frame for shape, payload, _ in packed for frame in split(shape, payload)] == sent
+    for (_, payload, lengths), after in zip_longest(packed, packed[1:]):
+        assert len(payload) == sum(lengths)
+        assert 1 <= len(lengths) <= BATCH_FRAMES
+        assert len(lengths) == 1 or len(payload) <= BATCH_BYTES
+        assert after is None or len(lengths) == BATCH_FRAMES or len(payload) + after[2][0] > BATCH_BYTES
 
 
 def test_shapes_read_as_documented() -> None:
