@@ -26,7 +26,7 @@ from cloudmatch_edge.dialect import Send
 from cloudmatch_edge.handover import Handover
 from cloudmatch_edge.hands import Hands
 from cloudmatch_edge.paths import DETOURS, FALLBACK, MAIN
-from cloudmatch_edge.window import RTO, Batch, Receiver, Sender
+from cloudmatch_edge.window import RTO, WINDOW_FRAMES, Batch, Receiver, Sender
 
 if TYPE_CHECKING:
     from cloudmatch_edge.device import Device
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("match")
 
 STUCK = 1013  # close code: the peer made no progress
-SIZES = 256  # payloads whose sizes travel in one fact, at most
+SIZES = WINDOW_FRAMES  # payloads whose sizes do not wait to be told
 
 _sent = Tally("cloudmatch_edge_payloads_sent", "Payloads taken from devices for their match")
 _delivered = Tally("cloudmatch_edge_payloads_delivered", "Payloads in the hands of peers")
@@ -64,7 +64,6 @@ class Match:
         self.sender = Sender() if received is None else None
         self.receiver = Receiver(base)
         self.hands = Hands(base) if device.dialect.acknowledges else None
-        self._arrived = base  # all payloads before had come at the last tick
         self.fenced = device.names_match  # until the device has said that it knows of this match
         self.parting = False  # the device has asked to end it
         self.over = False  # nothing is sent any more
@@ -176,7 +175,8 @@ class Match:
         if self.hands is not None and not self.device.away:
             if self.hands.presume(now, self.device.audible):
                 self._took()
-            self._acknowledge_arrivals()
+            if self.receiver.look():
+                self.ack()
 
     def thaw(self, now: float) -> None:
         """This edge stood still until now: nobody else is to blame for what is overdue."""
@@ -242,13 +242,6 @@ class Match:
         elif self.receiver.owes_ack:
             self.device.wire.soon(self)
 
-    def _acknowledge_arrivals(self) -> None:
-        """Say what has arrived though the device, which has had a tick's time, has not said that it has it:
-        most often one ack tells of both."""
-        if self.receiver.told < self._arrived:
-            self.ack()
-        self._arrived = self.receiver.next
-
     def ack(self) -> None:
         """Say how far we are, if the peer's edge does not know."""
         if self.receiver.owes_ack:
@@ -263,22 +256,20 @@ class Match:
         self._tell_sizes()
 
     def _tell_sizes(self) -> None:
-        if self.sender is None:
+        if self.sender is None or not (sizes := self.sender.told()):
             return
-        sizes = self.sender.told()
         _delivered_bytes.value += sum(sizes)
         wire, who = self.device.wire, self.device.who
-        for start in range(0, len(sizes), SIZES):
-            wire.fact(
-                PayloadsDelivered(
-                    app=who.app,
-                    at=wire.clock(),
-                    match=self.number,
-                    sender=who.id,
-                    receiver=self.peer,
-                    sizes=sizes[start : start + SIZES],
-                )
+        wire.fact(
+            PayloadsDelivered(
+                app=who.app,
+                at=wire.clock(),
+                match=self.number,
+                sender=who.id,
+                receiver=self.peer,
+                sizes=sizes,
             )
+        )
 
     # -- where the peer is
 

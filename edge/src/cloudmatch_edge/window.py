@@ -205,6 +205,7 @@ class Receiver:
         self.taken = base  # all frames before are in the device's hands
         self.urgent = False  # whether an ack must not wait: a repeat came, or a gap was filled
         self._acked = (base, base)  # next and taken, as the sender was last told
+        self._seen = base  # `next` at the last look
         self._held: dict[int, Sequence[Frame]] = {}  # frames that came too early, by first number
 
     @property
@@ -246,10 +247,11 @@ class Receiver:
         self._held = {seq: frames for seq, frames in self._held.items() if seq >= base}
         self.urgent = True
 
-    @property
-    def told(self) -> int:
-        """The number of the next frame, as the sender was last told."""
-        return self._acked[0]
+    def look(self) -> bool:
+        """Tell whether something has come before the last look and is not acknowledged yet: a device that
+        says itself what it has was given time to, since most often one ack tells of both."""
+        late, self._seen = self._acked[0] < self._seen, self.next
+        return late
 
     def ack(self) -> tuple[int, int]:
         """Give the numbers to acknowledge (next, taken), and note that they were."""

@@ -310,3 +310,15 @@ def test_a_sender_goes_on_where_another_stopped() -> None:
     assert [b.seq for b in sender.push(some(2), 0)] == [7]
     sender.acked(99, 99, 0)
     assert (sender.taken, sender.idle) == (9, True)
+
+
+def test_what_has_arrived_is_to_be_acknowledged_at_the_second_look_unless_it_was() -> None:
+    receiver = Receiver()
+    receiver.take(0, some(3))
+    assert not receiver.look(), "the device may still say that it has them"
+    assert receiver.look()
+    receiver.ack()
+    receiver.take(3, some(1))
+    assert not receiver.look()
+    receiver.ack()
+    assert not receiver.look()
