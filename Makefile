@@ -23,7 +23,7 @@ SOURCES := $(ROOMS:%=%/src) edge/clients/python/src deploy/local
 LOCAL := exec env PYTHONPATH=deploy/local $(BIN)/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests up test test-roll-out test-faults test-fuzz test-pairing-faults test-kills test-kafka check format bench bench-quick bench-relay bench-pairing bench-facts trace queues manifests images image-check deploy undeploy clean pristine
+.PHONY: help setup setup-tests up test test-roll-out test-faults test-fuzz test-pairing-faults test-kills test-kafka check format bench bench-quick bench-relay bench-hops bench-pairing bench-facts trace queues manifests images image-check deploy undeploy clean pristine
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -78,6 +78,9 @@ bench-quick: setup ## The same in two minutes, rougher, with those peers that ar
 
 bench-relay: setup ## Measure the relay; needs a C compiler [ARGS='--quick']
 	@PYTHONPATH=tests:deploy/local $(BIN)/python -m bench.relay $(ARGS)
+
+bench-hops: setup ## Measure the edges' and the worker's own code, without sockets [ARGS='--size 1024']
+	@PYTHONPATH=tests:deploy/local $(BIN)/python -m bench.hops $(ARGS)
 
 bench-facts: setup ## Measure journal, bridge and analytics [ARGS='--quick journal']
 	@PYTHONPATH=tests:deploy/local $(BIN)/python -m bench.facts $(ARGS)

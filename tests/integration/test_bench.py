@@ -11,7 +11,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from bench import generator
+from bench import generator, hops
 from bench.report import Check, Run
 from bench.shapes import parse
 from bench.stack import Stack
@@ -46,6 +46,13 @@ def test_every_payload_of_a_load_arrives_once_in_order_undamaged(
     assert run.payloads > 0
     assert run.check is not None
     assert run.check.received == run.check.sent > 0
+
+
+@pytest.mark.parametrize("dialect", ["v1", "classic"])
+async def test_hops_without_sockets_carry_every_payload_and_what_each_costs_is_told(dialect: str) -> None:
+    found = await hops.measure(dialect, batch=8, size=200, repetitions=1)
+    assert set(found) == {"edge a", "worker", "edge b"}
+    assert all(cost > 0 for cost in found.values())
 
 
 @pytest.mark.servers

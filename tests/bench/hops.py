@@ -1,0 +1,305 @@
+"""CPU of our own code per payload, hop by hop: two edges and a worker in one process, without a socket.
+
+What they write to NATS is handed on here; what is timed are they alone. The best of many rounds counts, so
+the figures hold still on a busy machine, where those of whole processes move by half. Kernel and NATS come
+on top.
+"""
+
+import asyncio
+import contextlib
+import gc
+import re
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable
+from typing import Annotated, Any
+
+import typer
+import uvloop
+from rich.console import Console
+from rich.table import Table
+
+from cloudmatch_bus import subjects
+from cloudmatch_bus.connection import Bus
+from cloudmatch_bus.facts import FactPublisher
+from cloudmatch_bus.health import Health
+from cloudmatch_bus.lane import Line
+from cloudmatch_bus.messages import DevicePaired, DeviceRecord
+from cloudmatch_edge.connection import Connection
+from cloudmatch_edge.gateway import Gateway
+from cloudmatch_edge.relay import Relay
+from cloudmatch_edge.settings import EdgeSettings
+from cloudmatch_match_engine.keys import device_id
+from cloudmatch_match_engine.worker import Worker
+
+APP, MATCH = "bench", 7
+PAIRS = 50
+PAYLOADS = 12_800  # of a repetition
+ACK_EVERY = 16  # payloads that a device of cloudmatch.v1 acknowledges at once
+KEY = b"\x37\xfa\x21\x3d"
+PUBLISHED = re.compile(rb"H?PUB (\S+) (\S*) (?:(\d+) )?(\d+)\r\n")
+
+
+class Socket(asyncio.Transport):
+    """Takes what is written."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+
+    def write(self, data: Any) -> None:
+        self.written.append(data)
+
+    def taken(self) -> bytes:
+        """Give what was written since this was last asked."""
+        data = b"".join(self.written)
+        self.written.clear()
+        return data
+
+    def is_closing(self) -> bool:
+        return False
+
+    def is_reading(self) -> bool:
+        return True
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    def pause_reading(self) -> None:
+        raise AssertionError("a window is full: what is measured is not the usual case")
+
+    def resume_reading(self) -> None:
+        pass
+
+
+class Client:
+    """What the bus asks of nats-py's client."""
+
+    pending_data_size, is_connected, max_payload = 0, True, 1 << 20
+
+    def __init__(self) -> None:
+        self.subjects: list[str] = []  # by id of the subscription, from 1
+
+    def new_inbox(self) -> str:
+        return "_INBOX.bench"
+
+    async def subscribe(self, subject: str, queue: str, cb: object) -> Any:
+        self.subjects.append(subject)
+        return type("Subscription", (), {"_id": len(self.subjects)})
+
+    async def request(self, *_: object, **__: object) -> None:
+        await asyncio.Event().wait()  # match-engine does not answer: pairs are told
+
+
+class Hop:
+    """One process: its bus, and how long it worked."""
+
+    def __init__(self) -> None:
+        self.client = Client()
+        self.bus = Bus(self.client)  # type: ignore[arg-type]  # as much of one as is asked for
+        self.bus.take_the_lane()
+        self.line = Line(self.bus._handlers, 1 << 30)
+        self.socket = Socket()
+        self.line.connection_made(self.socket)
+        assert self.bus._lane is not None
+        self.bus._lane.line = self.line
+        self.spent = 0  # ns
+
+    async def work(self, work: Callable[[], None]) -> None:
+        """Do something, and what it leaves for the end of the turn."""
+        start = time.process_time_ns()
+        work()
+        await asyncio.sleep(0)
+        self.spent += time.process_time_ns() - start
+
+    def sid(self, subject: str) -> int:
+        """Find the subscription that a subject is for."""
+        words = subject.split(".")
+        for number, pattern in enumerate(self.client.subjects, 1):
+            parts = pattern.removesuffix(".>").split(".")
+            if all(part in ("*", word) for part, word in zip(parts, words, strict=False)):
+                return number
+        raise AssertionError(f"nobody listens on {subject}")
+
+
+class Edge(Hop):
+    """An edge with its devices."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+        self.gateway = Gateway(EdgeSettings(name=name), Health())
+        self.facts = FactPublisher(self.bus)
+        self.relay = Relay(self.bus, name, self.facts, patience=60, grace=30)
+        self.devices: list[Connection] = []
+
+    async def start(self) -> asyncio.Task[None]:
+        """Let devices in."""
+        await self.relay.start()
+        self.gateway.open(self.relay)
+        task = asyncio.create_task(self.facts.run())
+        await asyncio.sleep(0)
+        return task
+
+    def connect(self, device: str, subprotocol: str) -> None:
+        """Let one in."""
+        connection = Connection(self.gateway)
+        connection.connection_made(Socket())
+        connection.data_received(
+            f"GET /device/connect?id={device}&app={APP}&lat=1&lon=1 HTTP/1.1\r\nHost: x\r\n"
+            f"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{subprotocol}"
+            "Sec-WebSocket-Version: 13\r\n\r\n".encode()
+        )
+        self.devices.append(connection)
+
+
+class Chain:
+    """Edge a, worker, edge b, and what NATS would do between them."""
+
+    def __init__(self) -> None:
+        self.a, self.worker, self.b = Edge("a"), Hop(), Edge("b")
+        self.hops = {"a": self.a, "b": self.b}
+        self.engine = Worker(self.worker.bus, 1.42)
+
+    async def pair(self, dialect: str) -> None:
+        """Connect the devices, and tell everybody who is paired with whom."""
+        await self.worker.bus.subscribe(subjects.all_of("up"), self.engine._on_frames)
+        subprotocol = "Sec-WebSocket-Protocol: cloudmatch.v1\r\n" if dialect == "v1" else ""
+        for number in range(PAIRS):
+            for edge in (self.a, self.b):
+                edge.connect(f"{edge.name}{number}", subprotocol)
+            for edge, other in ((self.a, self.b), (self.b, self.a)):
+                device, peer = edge.devices[-1]._device, other.devices[-1]._device
+                assert device is not None
+                assert peer is not None
+                me, them = device.who.id, peer.who.id
+                device.hear_answer(
+                    DevicePaired(
+                        session=device.session,
+                        match=MATCH,
+                        peer=them,
+                        distance=0,
+                        met=device.session,
+                        peer_edge=other.name,
+                        peer_session=peer.session,
+                    )
+                )
+                record = DeviceRecord(
+                    app=APP, device=me, edge=edge.name, session=1, lat=1, lon=1, match=MATCH, peer=them
+                )
+                self.engine._roster.put(device_id(APP, me), record, number)
+        await asyncio.sleep(0)
+
+    async def carry(self) -> None:
+        """Hand on what was written to NATS, until nothing is."""
+        while published := [found for hop in (self.a, self.worker, self.b) for found in _published(hop)]:
+            bound: dict[Hop, list[bytes]] = defaultdict(list)
+            for source, subject, reply, payload in published:
+                word = subject.split(".")[3]
+                if word == "ev":
+                    target, subject, reply, payload = source, reply, "", b'{"stream":"EVENTS","seq":1}'
+                else:
+                    target = self.worker if word == "up" else self.hops[subject.split(".")[4]]
+                head = " ".join(filter(None, (subject, str(target.sid(subject)), reply, str(len(payload)))))
+                bound[target].append(b"MSG %b\r\n%b\r\n" % (head.encode(), payload))
+            for target, messages in bound.items():
+                data = b"".join(messages)
+                await target.work(lambda target=target, data=data: target.line.data_received(data))  # type: ignore[misc]
+
+
+def _published(hop: Hop) -> list[tuple[Hop, str, str, bytes]]:
+    data = hop.socket.taken()
+    at, found = 0, []
+    while at < len(data):
+        line = PUBLISHED.match(data, at)
+        assert line is not None, data[at : at + 80]
+        head, size = int(line[3] or 0), int(line[4])
+        payload = data[line.end() + head : line.end() + size]
+        found.append((hop, line[1].decode(), line[2].decode(), payload))
+        at = line.end() + size + 2
+    return found
+
+
+def frame(opcode: int, payload: bytes) -> bytes:
+    """Make a frame as a client does."""
+    size = len(payload)
+    length = bytes((0x80 | size,)) if size < 126 else bytes((0x80 | 126, *divmod(size, 256)))
+    masked = bytes(byte ^ KEY[i & 3] for i, byte in enumerate(payload))
+    return bytes((0x80 | opcode,)) + length + KEY + masked
+
+
+@contextlib.asynccontextmanager
+async def chain(dialect: str) -> AsyncIterator[Chain]:
+    """Give a chain whose devices are paired."""
+    made = Chain()
+    tasks = [await edge.start() for edge in (made.a, made.b)]
+    await made.pair(dialect)
+    await made.carry()
+    yield made
+    for task in tasks:
+        task.cancel()
+
+
+async def measure(dialect: str, batch: int, size: int, repetitions: int) -> dict[str, float]:
+    """Give the CPU-µs per payload of each hop, when so many payloads come to it at once for each device."""
+    opcode = 2 if dialect == "v1" else 1
+    chunk = frame(opcode, b"x" * size) * batch
+    rounds = max(1, PAYLOADS // PAIRS // batch)
+    best: dict[str, float] = {}
+    async with chain(dialect) as under:
+        hops = {"edge a": under.a, "worker": under.worker, "edge b": under.b}
+        sent = unsaid = 0
+
+        def send() -> None:
+            for connection in under.a.devices:
+                connection.data_received(chunk)
+
+        def acknowledge() -> None:
+            said = frame(1, b'{"type":"ack","received":%d}' % sent)
+            for connection in under.b.devices:
+                connection.data_received(said)
+
+        for _ in range(repetitions):
+            for hop in hops.values():
+                hop.spent = 0
+            for _ in range(rounds):
+                await under.a.work(send)
+                sent += batch
+                unsaid += batch
+                await under.carry()
+                if unsaid >= ACK_EVERY:
+                    unsaid = 0
+                    if dialect == "v1":
+                        await under.b.work(acknowledge)
+                        await under.carry()
+            for name, hop in hops.items():
+                cost = hop.spent / 1000 / (rounds * PAIRS * batch)
+                best[name] = min(cost, best.get(name, cost))
+        for connection in under.b.devices:
+            assert connection._device is not None
+            assert connection._device.match is not None
+            assert connection._device.match.receiver.next == sent, "not all payloads came through"
+    return best
+
+
+def main(
+    size: Annotated[int, typer.Option(min=1, max=60_000, help="Bytes of a payload.")] = 64,
+    repetitions: Annotated[int, typer.Option(min=1, help="The best of these counts.")] = 10,
+) -> None:
+    """Measure what the edges and the worker themselves do for one payload, in CPU-µs, without sockets.
+
+    Examples: `make bench-hops`, `make bench-hops ARGS='--size 1024'`.
+    """
+    table = Table(title=f"CPU-µs per payload of {size} bytes, {PAIRS} pairs", title_justify="left")
+    for column in ("", "edge a", "worker", "edge b", "together"):
+        table.add_column(column, justify="right" if column else "left")
+    gc.freeze()
+    for dialect in ("v1", "classic"):
+        for batch in (1, 8, 64):
+            found = uvloop.run(measure(dialect, batch, size, repetitions))
+            row = [f"{found[name]:.2f}" for name in ("edge a", "worker", "edge b")]
+            table.add_row(f"{dialect}, {batch} at a time", *row, f"{sum(found.values()):.2f}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    typer.run(main)
