@@ -146,7 +146,8 @@ class Edge(Hop):
         connection.connection_made(Socket())
         connection.data_received(
             f"GET /device/connect?id={device}&app={APP}&lat=1&lon=1 HTTP/1.1\r\nHost: x\r\n"
-            f"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{subprotocol}"
+            f"Upgrade: websocket\r\nConnection: Upgrade\r\n{subprotocol}"
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
             "Sec-WebSocket-Version: 13\r\n\r\n".encode()
         )
         self.devices.append(connection)
