@@ -4,7 +4,7 @@ import logging
 
 from cloudmatch_analytics.settings import AnalyticsSettings
 from cloudmatch_analytics.worker import Worker
-from cloudmatch_bus.service import prepare
+from cloudmatch_bus.service import prepare, refusing
 from cloudmatch_bus.settings import AmqpSettings, HttpSettings, KafkaSettings
 
 
@@ -12,7 +12,8 @@ def main() -> None:
     """Run until SIGTERM or SIGINT."""
     environment = prepare(AnalyticsSettings, AmqpSettings, KafkaSettings, HttpSettings)
     logging.getLogger("quixstreams").setLevel(logging.WARNING)
-    Worker(environment).run()
+    with refusing():
+        Worker(environment).run()
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from confluent_kafka import Producer  # type: ignore[import-untyped] # has no ty
 
 from cloudmatch_bus.listening import listen
 from cloudmatch_bus.service import Environment, run
-from cloudmatch_bus.settings import KafkaSettings
+from cloudmatch_bus.settings import KafkaSettings, variable
 
 NAME = "analytics-broker"
 MARK = "cloudmatch.broker."  # what the marking topic's name begins with
@@ -57,7 +57,7 @@ async def forward(sock: socket.socket, host: str, port: int) -> asyncio.Server:
 
 async def serve(environment: Environment, stop: asyncio.Event) -> None:
     """Serve until `stop` is set."""
-    sock = listen("127.0.0.1", environment[KafkaSettings].port)
+    sock = listen("127.0.0.1", environment[KafkaSettings].port, variable(KafkaSettings, "port"))
     producer, host, port = start_cluster()
     server = await forward(sock, host, port)
     log.info("%s listens at tcp://127.0.0.1:%d", NAME, sock.getsockname()[1])

@@ -1,6 +1,7 @@
 """The HTTP side: windows by REST, live by Server-Sent Events, and a page with a chart."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Annotated
@@ -147,11 +148,11 @@ def _event(name: str, data: msgspec.Struct) -> ServerSentEventMessage:
 class Http:
     """The HTTP side in a thread with an event loop of its own."""
 
-    def __init__(self, host: str, port: int, ledger: Ledger, health: Health, origins: Sequence[str]) -> None:
+    def __init__(self, sock: socket.socket, ledger: Ledger, health: Health, origins: Sequence[str]) -> None:
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
         app = gateway(health, ledger, self._stop, origins)
-        serving = serve(app, NAME, host, port, self._stop)
+        serving = serve(app, NAME, sock, self._stop)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="http")
         self._future: Future[None] = self._thread.submit(self._loop.run_until_complete, serving)
 

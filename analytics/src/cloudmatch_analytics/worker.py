@@ -24,8 +24,9 @@ from cloudmatch_analytics.results import Results, tell_too_late
 from cloudmatch_analytics.settings import AnalyticsSettings
 from cloudmatch_analytics.source import AmqpSource
 from cloudmatch_bus.health import Health
+from cloudmatch_bus.listening import listen
 from cloudmatch_bus.service import Environment
-from cloudmatch_bus.settings import AmqpSettings, CommonSettings, HttpSettings, KafkaSettings
+from cloudmatch_bus.settings import AmqpSettings, CommonSettings, HttpSettings, KafkaSettings, variable
 
 log = logging.getLogger("worker")
 
@@ -58,10 +59,15 @@ class Worker(Collector):
         self._waiting = "the Kafka-protocol broker has not answered yet"
 
     def run(self) -> None:
-        """Run until a signal, or a failure."""
+        """Run until a signal, or a failure.
+
+        Raises:
+            SettingsError: the HTTP side's port cannot be taken.
+        """
+        sock = listen(self._settings.host, self._settings.port, variable(AnalyticsSettings, "port"))
         REGISTRY.register(self)
         self._ledger.restore(*self._archive.load())
-        http = Http(self._settings.host, self._settings.port, self._ledger, self._health(), self._origins)
+        http = Http(sock, self._ledger, self._health(), self._origins)
         try:
             self._process(http)
         finally:

@@ -9,9 +9,10 @@ from cloudmatch_bridge_rabbit.sizes import sizes
 from cloudmatch_bus import http
 from cloudmatch_bus.feed import Delivery, Feed
 from cloudmatch_bus.health import Health
+from cloudmatch_bus.listening import listen
 from cloudmatch_bus.provision import session
 from cloudmatch_bus.service import Environment, unless
-from cloudmatch_bus.settings import AmqpSettings, HttpSettings, NatsSettings
+from cloudmatch_bus.settings import AmqpSettings, HttpSettings, NatsSettings, variable
 
 log = logging.getLogger("bridge")
 
@@ -35,6 +36,7 @@ async def _until(stop: asyncio.Event, work: asyncio.Task[None]) -> None:
 async def serve(environment: Environment, stop: asyncio.Event) -> None:
     """Run the bridge until `stop`."""
     settings = environment[BridgeSettings]
+    sock = listen(settings.host, settings.port, variable(BridgeSettings, "port"))
     rabbit = Rabbit(environment[AmqpSettings])
     health = Health()
     health.check("stopping", lambda: "stopping" if stop.is_set() else None)
@@ -46,7 +48,7 @@ async def serve(environment: Environment, stop: asyncio.Event) -> None:
     origins = environment[HttpSettings].allowed
     app = http.application("CloudMatch bridge to RabbitMQ", health, origins=origins)
     async with asyncio.TaskGroup() as group:
-        group.create_task(http.serve(app, NAME, settings.host, settings.port, stop))
+        group.create_task(http.serve(app, NAME, sock, stop))
         group.create_task(rabbit.keep(stop))
         group.create_task(rabbit.count_dead(stop))
         async with session(environment[NatsSettings], NAME, health, stop) as bus:

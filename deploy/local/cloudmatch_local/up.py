@@ -5,7 +5,6 @@ import contextlib
 import fcntl
 import os
 import signal
-import socket
 import sys
 import threading
 import time
@@ -16,6 +15,7 @@ from honcho.environ import expand_processes, parse_procfile
 from honcho.manager import SYSTEM_PRINTER_NAME, Manager
 from honcho.printer import Message, Printer
 
+from cloudmatch_bus.listening import listen
 from cloudmatch_bus.settings import CommonSettings, NatsSettings, SettingsError
 from cloudmatch_local import plan, rabbitmq
 from cloudmatch_local.plan import Plan
@@ -144,16 +144,10 @@ def check_ports(what: Plan) -> None:
     for each in what.listeners:
         if not 0 < each.port < 65536:
             raise UnusableError(f"{each.process} cannot listen on port {each.port}: change {each.variable}")
-        family = socket.AF_INET6 if ":" in each.host else socket.AF_INET
-        with socket.socket(family) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((each.host, each.port))
-            except OSError as error:
-                raise UnusableError(
-                    f"{each.process} cannot listen on {each.host}:{each.port} ({error.strerror}): "
-                    f"set {each.variable} to another port, or end what listens there"
-                ) from None
+        try:
+            listen(each.host, each.port, each.variable).close()
+        except SettingsError as error:
+            raise UnusableError(f"{each.process} {error}") from None
 
 
 @contextlib.contextmanager

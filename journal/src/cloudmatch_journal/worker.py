@@ -11,10 +11,11 @@ from cloudmatch_bus.connection import Bus
 from cloudmatch_bus.facts import FactPublisher
 from cloudmatch_bus.feed import Delivery, DownstreamError, Follower
 from cloudmatch_bus.health import Health
+from cloudmatch_bus.listening import listen
 from cloudmatch_bus.messages import AmountReported
 from cloudmatch_bus.provision import session
 from cloudmatch_bus.service import Environment
-from cloudmatch_bus.settings import HttpSettings, NatsSettings
+from cloudmatch_bus.settings import HttpSettings, NatsSettings, variable
 from cloudmatch_journal.files import BASE, STATE, StoreError
 from cloudmatch_journal.gateway import handlers
 from cloudmatch_journal.ledger import Ledger
@@ -168,6 +169,7 @@ class Journal:
 async def serve(environment: Environment, stop: asyncio.Event) -> None:
     """Run the journal until `stop`."""
     settings = environment[JournalSettings]
+    sock = listen(settings.host, settings.port, variable(JournalSettings, "port"))
     try:
         store = Store(folder(environment), settings.segment_size)
         retention = Retention(settings.retention_days, settings.retention_bytes)
@@ -180,7 +182,7 @@ async def serve(environment: Environment, stop: asyncio.Event) -> None:
     app = http.application("CloudMatch journal", health, answers, environment[HttpSettings].allowed)
     try:
         async with asyncio.TaskGroup() as group:
-            group.create_task(http.serve(app, NAME, settings.host, settings.port, stop))
+            group.create_task(http.serve(app, NAME, sock, stop))
             retaining = group.create_task(journal.keep_retaining())
             async with session(environment[NatsSettings], NAME, health, stop) as bus:
                 if bus is not None:

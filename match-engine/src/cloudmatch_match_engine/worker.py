@@ -13,6 +13,7 @@ from cloudmatch_bus.connection import Bus, Headers
 from cloudmatch_bus.facts import FactPublisher
 from cloudmatch_bus.health import Health
 from cloudmatch_bus.http import application, serve
+from cloudmatch_bus.listening import listen
 from cloudmatch_bus.messages import (
     AnyAnswer,
     AnyFact,
@@ -29,7 +30,7 @@ from cloudmatch_bus.messages import (
 from cloudmatch_bus.micro import Endpoint, RefusedError, offered
 from cloudmatch_bus.provision import session
 from cloudmatch_bus.service import Environment, unless
-from cloudmatch_bus.settings import HttpSettings, NatsSettings
+from cloudmatch_bus.settings import HttpSettings, NatsSettings, variable
 from cloudmatch_bus.tally import Tally
 from cloudmatch_match_engine.explain import Explanation, explain
 from cloudmatch_match_engine.gateway import routes
@@ -217,6 +218,7 @@ class Worker:
 async def work(environment: Environment, stop: asyncio.Event) -> None:
     """Serve probes; connect, provision and work, until `stop`."""
     settings = environment[MatchEngineSettings]
+    sock = listen(settings.host, settings.own_port, variable(MatchEngineSettings, "port"))
     health = Health()
     working: list[Worker] = []
 
@@ -228,7 +230,7 @@ async def work(environment: Environment, stop: asyncio.Event) -> None:
     origins = environment[HttpSettings].allowed
     probes = application("CloudMatch match-engine", health, routes(explained), origins)
     async with asyncio.TaskGroup() as group:
-        group.create_task(serve(probes, "match-engine", settings.host, settings.own_port, stop))
+        group.create_task(serve(probes, "match-engine", sock, stop))
         async with session(environment[NatsSettings], "match-engine", health, stop) as bus:
             if bus is not None:
                 worker = Worker(bus, settings.reach)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import socket
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from litestar.openapi import OpenAPIConfig
 from litestar.types import ControllerRouterHandler
 
 from cloudmatch_bus.health import LIVENESS, METRICS, METRICS_TYPE, READINESS, Health, metrics
-from cloudmatch_bus.listening import listen, ready_at
+from cloudmatch_bus.listening import ready_at
 
 log = logging.getLogger("http")
 
@@ -75,9 +76,8 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def serve(app: Litestar, service: str, host: str, port: int, stop: asyncio.Event) -> None:
-    """Serve `app` until `stop` is set. Logs one line ``<service> listens at <url>``."""
-    sock = listen(host, port)
+async def serve(app: Litestar, service: str, sock: socket.socket, stop: asyncio.Event) -> None:
+    """Serve `app` on a socket of `listen` until `stop`. Logs one line ``<service> listens at <url>``."""
     server = _Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=2))
     task = asyncio.create_task(server.serve(sockets=[sock]))
     ready_at(service, sock)

@@ -1,12 +1,13 @@
 """Run one service: settings, logging, uvloop, signals. Every ``__main__`` is a call of `run`."""
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from typing import Any, TextIO, TypeVar
 
 import uvloop
@@ -34,13 +35,20 @@ class Environment:
         return settings
 
 
-def prepare(*groups: type[Settings], stream: TextIO = sys.stdout) -> Environment:
-    """Read the settings and set up logging; end the process with a sentence where a setting is wrong."""
+@contextlib.contextmanager
+def refusing() -> Iterator[None]:
+    """End the process with a sentence where a setting is wrong."""
     try:
-        environment = Environment(*groups, environ=os.environ)
+        yield
     except SettingsError as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(2) from None
+
+
+def prepare(*groups: type[Settings], stream: TextIO = sys.stdout) -> Environment:
+    """Read the settings and set up logging; end the process with a sentence where a setting is wrong."""
+    with refusing():
+        environment = Environment(*groups, environ=os.environ)
     logging.basicConfig(
         stream=stream,
         level=environment[CommonSettings].log_level,
@@ -66,7 +74,10 @@ async def unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
 
 
 def run(serve: Callable[[Environment, asyncio.Event], Awaitable[None]], *groups: type[Settings]) -> None:
-    """Run `serve(environment, stop)` on uvloop until it returns; SIGTERM and SIGINT set `stop`."""
+    """Run `serve(environment, stop)` on uvloop until it returns; SIGTERM and SIGINT set `stop`.
+
+    A port that `serve` cannot take ends the process like a wrong setting.
+    """
     environment = prepare(*groups)
 
     async def main() -> None:
@@ -77,4 +88,5 @@ def run(serve: Callable[[Environment, asyncio.Event], Awaitable[None]], *groups:
         await serve(environment, stop)
 
     gc.freeze()  # what was imported is there to stay, and need not be looked at again
-    uvloop.run(main())
+    with refusing():
+        uvloop.run(main())

@@ -1,0 +1,32 @@
+"""A process whose port is taken says so in one line, as it does of a wrong setting."""
+
+from pathlib import Path
+
+import pytest
+
+from cloudmatch_bus.listening import listen
+from harness import BIN, Process
+
+
+@pytest.mark.parametrize(
+    ("program", "setting"),
+    [
+        ("match-engine", "CLOUDMATCH_MATCH_ENGINE_PORT"),
+        ("journal", "CLOUDMATCH_JOURNAL_PORT"),
+        ("bridge-rabbit", "CLOUDMATCH_BRIDGE_RABBIT_PORT"),
+        ("analytics", "CLOUDMATCH_ANALYTICS_PORT"),
+        ("analytics-broker", "CLOUDMATCH_KAFKA_PORT"),
+    ],
+)
+def test_a_port_that_is_taken_ends_a_process_with_a_line_that_names_its_setting(
+    program: str, setting: str, tmp_path: Path
+) -> None:
+    with listen("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        settings = {setting: str(port), "CLOUDMATCH_RUN_DIR": str(tmp_path / "run")}
+        process = Process(program, [BIN / program], settings, tmp_path)
+        assert process.wait(20) == 2, process.tail()
+    assert process.log == (
+        f"cannot listen on 127.0.0.1:{port} (Address already in use): "
+        f"change {setting}, or end what listens there\n"
+    )
