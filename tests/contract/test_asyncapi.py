@@ -3,17 +3,22 @@
 Write it anew: ``python tests/contract/test_asyncapi.py``.
 """
 
+import copy
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import msgspec
+import pytest
+from jsonschema.exceptions import best_match
 
 from cloudmatch_edge.parameters import Parameters
 from cloudmatch_edge.v1 import SUBPROTOCOL, AnyFromDevice, AnyToDevice, FromDevice, ToDevice
 
 FILE = Path(__file__).parents[2] / "edge/docs/asyncapi.json"
+SCHEMA = json.loads((Path(__file__).parent / "vendor/asyncapi-3.0.0.json").read_text(encoding="utf-8"))
 BINARY = {
     "title": "Binary payload",
     "summary": "A binary frame: a payload, byte for byte; it counts like a message.",
@@ -124,6 +129,44 @@ def references(part: object) -> Iterator[str]:
 
 def test_the_document_says_what_the_edge_says() -> None:
     assert FILE.read_text(encoding="utf-8") == written(document()), __doc__
+
+
+def wrong(described: dict[str, Any]) -> tuple[str, str] | None:
+    """Say where a document is no AsyncAPI, and why; None where it is."""
+    error = best_match(jsonschema.Draft7Validator(SCHEMA).iter_errors(described))
+    return None if error is None else ("/".join(map(str, error.absolute_path)), error.message)
+
+
+def test_the_document_has_the_form_of_asyncapi() -> None:
+    jsonschema.Draft7Validator.check_schema(SCHEMA)
+    assert wrong(json.loads(FILE.read_text(encoding="utf-8"))) is None
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value"),
+    [
+        ("operations/hearDevice", "action", "publish"),
+        ("channels/device/bindings/ws", "method", "PUT"),
+        ("components/schemas/Ack", "type", "text"),
+        ("components/messages/Ack", "title", 1),
+    ],
+)
+def test_a_wrong_value_is_found_where_it_is(part: str, name: str, value: object) -> None:
+    described = changed = copy.deepcopy(document())
+    for each in part.split("/"):
+        changed = changed[each]
+    changed[name] = value
+    found = wrong(described)
+    assert found
+    assert found[0] == f"{part}/{name}"
+
+
+def test_a_field_that_asyncapi_does_not_know_is_found() -> None:
+    described = copy.deepcopy(document())
+    described["channels"]["device"]["path"] = "/"
+    found = wrong(described)
+    assert found
+    assert found[0] == "channels/device"
 
 
 def test_every_reference_of_the_document_leads_somewhere() -> None:
