@@ -66,10 +66,15 @@ def children(pid: int) -> dict[int, str]:
 
 
 class Process:
-    """A started program. Everything it prints goes to `log_file`."""
+    """A started program. Everything it prints goes to `log_file`, or to the file descriptor `stdout`."""
 
     def __init__(
-        self, name: str, command: Sequence[str | Path], env: Mapping[str, str], folder: Path
+        self,
+        name: str,
+        command: Sequence[str | Path],
+        env: Mapping[str, str],
+        folder: Path,
+        stdout: int | None = None,
     ) -> None:
         self.name = name
         self.log_file = folder / f"{name}.log"
@@ -80,8 +85,8 @@ class Process:
                 env=environment(env),
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
+                stdout=log if stdout is None else stdout,
+                stderr=log,
                 start_new_session=True,
             )
 

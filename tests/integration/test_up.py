@@ -1,5 +1,6 @@
 """`make up`: everything starts, is shown, and ends together."""
 
+import contextlib
 import json
 import os
 import re
@@ -27,11 +28,11 @@ def up(tmp_path):
     """Start `up` with arguments and settings, on free ports; nothing of it outlives the test."""
     processes = []
 
-    def begin(*arguments: str, **settings: str) -> Process:
+    def begin(*arguments: str, stdout: int | None = None, **settings: str) -> Process:
         environ = {name: str(free_port()) for name in NAMES}
         environ |= {"CLOUDMATCH_RUN_DIR": str(tmp_path / "run")} | settings
         command = [sys.executable, "-m", "cloudmatch_local.up", *arguments]
-        processes.append(Process("up", command, environ, tmp_path))
+        processes.append(Process("up", command, environ, tmp_path, stdout))
         return processes[-1]
 
     yield begin
@@ -95,6 +96,30 @@ def test_sigterm_ends_all_even_while_it_starts(up, moment, tmp_path):
     time.sleep(moment)  # a point in the start that nothing shows
     process.signal(signal.SIGTERM)
     assert process.wait(30) == 0
+    eventually_sync(lambda: not alive(tmp_path / "run"), 10, "the end of every process")
+
+
+@pytest.mark.parametrize(
+    ("channel", "moment"), [(os.pipe, "starts 8 processes"), (os.pipe, "└"), (os.openpty, "└")]
+)
+@pytest.mark.usefixtures("rabbitmq")
+def test_when_nobody_reads_what_it_prints_any_more_all_ends(up, channel, moment, tmp_path):
+    reading, printing = channel()
+    process = up(stdout=printing)
+    os.close(printing)
+    os.set_blocking(reading, False)
+    printed = b""
+
+    def seen() -> bool:
+        nonlocal printed
+        with contextlib.suppress(BlockingIOError):
+            printed += os.read(reading, 65536)
+        return moment.encode() in printed
+
+    eventually_sync(seen, 60, moment)
+    os.close(reading)  # as the end of a pipe's reader, or a terminal that is closed
+    assert process.wait(30) == 0, process.tail()
+    assert process.log == "nobody reads the logs any more, so everything is stopped\n"
     eventually_sync(lambda: not alive(tmp_path / "run"), 10, "the end of every process")
 
 

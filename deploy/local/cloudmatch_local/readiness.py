@@ -36,9 +36,11 @@ def watch(what: Plan) -> None:
             break
         if (now := time.monotonic()) - said > PATIENCE:
             said = now
-            print(f"waits for {waits_for(waiting, reasons)}", flush=True)
+            with contextlib.suppress(OSError):  # nobody reads it
+                print(f"waits for {waits_for(waiting, reasons)}", flush=True)
         time.sleep(0.2)
-    print_table(what, time.monotonic() - began)
+    with contextlib.suppress(OSError):  # the same
+        print_table(what, time.monotonic() - began)
 
 
 def _not_ready(listener: Listener) -> str | None:

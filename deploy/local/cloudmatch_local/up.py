@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import fcntl
 import os
+import select
 import signal
 import sys
 import threading
@@ -51,14 +52,18 @@ class Screen(Printer):  # type: ignore[misc]  # honcho is untyped
             started, self._started = self._started, None
             started()
         if message.name != SYSTEM_PRINTER_NAME:
-            super().write(message)
+            self._show(message)
             return
         text = str(message.data).strip()
         if text.endswith("received"):  # SIGINT, SIGTERM
             self.asked = True
-            super().write(message._replace(data="stops"))
+            self._show(message._replace(data="stops"))
         elif " stopped (rc=" in text and not self.asked and not self.culprit:
             self.culprit = text.replace(" stopped (rc=", " (exit ")
+
+    def _show(self, message: Message) -> None:
+        with contextlib.suppress(OSError):  # nobody reads it; `stop_unread` sees to what follows
+            super().write(message)
 
 
 class Everyone(Manager):  # type: ignore[misc]  # honcho is untyped
@@ -100,6 +105,9 @@ def main() -> None:
     except UnusableError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(2)
+    except BrokenPipeError:  # nobody reads what we say, and nothing has been started
+        mute()
+        sys.exit(1)
 
 
 def run(arguments: list[str]) -> int:
@@ -191,13 +199,18 @@ def environment(settings: Everything, what: Plan, folder: Path) -> dict[str, str
 def start(what: Plan, folder: Path, environ: dict[str, str]) -> int:
     """Run the processes of the Procfile that the plan names, until one ends or we are told to stop."""
     (folder / "nats").mkdir(exist_ok=True)
-    screen = Screen(started=threading.Thread(target=watch, args=(what,), daemon=True).start)
+
+    def started() -> None:
+        threading.Thread(target=watch, args=(what,), daemon=True).start()
+        threading.Thread(target=stop_unread, daemon=True).start()
+
+    screen = Screen(started)
     manager = Everyone(screen)
     procfile = parse_procfile((ROOT / "Procfile").read_text()).processes
     chosen = {name: line for name, line in procfile.items() if name in what.counts}
     for process in expand_processes(chosen, concurrency=what.counts):
         manager.add_process(process.name, process.cmd, env=environ | process.env, cwd=str(ROOT))
-    # A closed terminal is a wish to stop, too.
+    # A closed terminal is a wish to stop, too. So is the end of who reads us: `stop_unread`.
     signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
     print(f"starts {len(manager._processes)} processes; their data is under {folder}", flush=True)
     manager.loop()
@@ -206,6 +219,26 @@ def start(what: Plan, folder: Path, environ: dict[str, str]) -> int:
         _show_log(screen.culprit, folder)
         return 1
     return 0
+
+
+def stop_unread() -> None:
+    """Wait until nobody reads what we print any more; then ask ourselves to stop."""
+    reader = select.poll()
+    reader.register(sys.stdout, 0)  # its end is told unasked
+    reader.poll()
+    mute()
+    sys.stderr.write("nobody reads the logs any more, so everything is stopped\n")
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def mute() -> None:
+    """Let what we print go nowhere from now on, where nobody reads it."""
+    streams = select.poll()
+    for stream in (sys.stdout, sys.stderr):
+        streams.register(stream, 0)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for unread, _ in streams.poll(0):
+        os.dup2(nowhere, unread)
 
 
 def _show_log(culprit: str, folder: Path) -> None:
