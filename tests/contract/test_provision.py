@@ -1,15 +1,17 @@
 """A real server keeps what `streams` asks for, or says what differs."""
 
 import asyncio
+from collections.abc import Iterator
 
 import pytest
 
 from cloudmatch_bus import streams
 from cloudmatch_bus.bucket import Bucket, ConflictError, Write
 from cloudmatch_bus.connection import Bus, connect
-from cloudmatch_bus.provision import ProvisionError, provision
+from cloudmatch_bus.health import Health
+from cloudmatch_bus.provision import ProvisionError, provision, session
 from cloudmatch_bus.settings import NatsSettings
-from harness import NatsServer
+from harness import NatsCluster, NatsServer, nats_cluster
 
 
 async def bus_of(server: NatsServer) -> Bus:
@@ -67,3 +69,43 @@ async def test_a_batch_is_written_whole_or_not_at_all(nats_server: NatsServer) -
         entry = await bucket.get(key)
         assert (entry.value, entry.revision) == (b"3", revision)
     await bus.close()
+
+
+@pytest.fixture
+def cluster() -> Iterator[NatsCluster]:
+    with nats_cluster() as made:
+        yield made
+
+
+async def warned(caplog: pytest.LogCaptureFixture, settings: NatsSettings) -> list[str]:
+    """Give what a service that starts with these settings says of copies, once JetStream has answered."""
+    caplog.clear()
+    async with session(settings, "test", Health(), asyncio.Event()) as bus:
+        assert bus is not None
+    return [text for each in caplog.records if "CLOUDMATCH_NATS_REPLICAS" in (text := each.getMessage())]
+
+
+async def test_one_copy_in_a_cluster_is_warned_of_by_who_makes_the_streams_and_by_who_finds_them(
+    cluster: NatsCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    (warning,) = await warned(caplog, NatsSettings(url=cluster.url, replicas=1))
+    assert warning == (
+        "NATS cluster 'test' keeps each stream on one of its servers: while that one is away, "
+        "nobody is paired, or no fact kept; CLOUDMATCH_NATS_REPLICAS=3 makes new ones with three copies"
+    )
+    # Streams that there are keep their copies, whatever who comes later is set to.
+    assert await warned(caplog, NatsSettings(url=cluster.url, replicas=3)) == [warning]
+    assert await warned(caplog, NatsSettings(url=cluster.url, replicas=3, provision=False)) == [warning]
+
+
+async def test_three_copies_in_a_cluster_are_not_warned_of(
+    cluster: NatsCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert await warned(caplog, NatsSettings(url=cluster.url, replicas=3)) == []
+    assert await warned(caplog, NatsSettings(url=cluster.url, replicas=1, provision=False)) == []
+
+
+async def test_one_copy_on_a_server_that_stands_alone_is_not_warned_of(
+    nats_server: NatsServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert await warned(caplog, NatsSettings(url=nats_server.url, replicas=1)) == []

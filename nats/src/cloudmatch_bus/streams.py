@@ -10,6 +10,7 @@ from nats.js.api import (
     RetentionPolicy,
     StorageType,
     StreamConfig,
+    StreamInfo,
 )
 
 from cloudmatch_bus import subjects
@@ -87,6 +88,17 @@ def follower(name: str, after: int) -> ConsumerConfig:
         inactive_threshold=30.0,
         mem_storage=True,
         num_replicas=1,
+    )
+
+
+def risk(kept: StreamInfo) -> str | None:
+    """Say what is risked where a cluster keeps one copy of a stream; None where that is no risk of ours."""
+    cluster = kept.cluster.name if kept.cluster else None
+    if not cluster or (kept.config.num_replicas or 1) > 1:
+        return None
+    return (
+        f"NATS cluster {cluster!r} keeps each stream on one of its servers: while that one is away, "
+        "nobody is paired, or no fact kept"
     )
 
 

@@ -1,7 +1,7 @@
 """What the server keeps is compared with what was asked."""
 
 import pytest
-from nats.js.api import StorageType
+from nats.js.api import ClusterInfo, StorageType, StreamInfo, StreamState
 
 from cloudmatch_bus import streams
 
@@ -18,6 +18,23 @@ def test_each_difference_is_named_with_both_sides() -> None:
         "storage": (StorageType.MEMORY, StorageType.FILE),
         "max_msgs_per_subject": (1, 5),
     }
+
+
+@pytest.mark.parametrize(
+    ("cluster", "replicas", "risky"),
+    [
+        (ClusterInfo(name="x", leader="a"), 1, True),
+        (ClusterInfo(name="x", leader="a"), 3, False),
+        (ClusterInfo(leader="a"), 1, False),  # what a server that stands alone says
+        (None, 1, False),
+    ],
+)
+def test_one_copy_is_a_risk_where_there_is_a_cluster(
+    cluster: ClusterInfo | None, replicas: int, risky: bool
+) -> None:
+    state = StreamState(messages=0, bytes=0, first_seq=1, last_seq=0, consumer_count=0)
+    kept = StreamInfo(config=streams.events(replicas), state=state, cluster=cluster)
+    assert (streams.risk(kept) is not None) == risky
 
 
 def test_what_was_not_asked_and_what_the_server_leaves_out_empty_is_no_difference() -> None:
