@@ -14,11 +14,6 @@ from cloudmatch_bus.connection import Bus, Headers, connect
 from cloudmatch_bus.messages import (
     AnyAnswer,
     AnyRequest,
-    DeviceGone,
-    DevicePaired,
-    DeviceReplaced,
-    DeviceUnpaired,
-    DeviceWaiting,
     Heartbeat,
     LeaveMatch,
     LeavePool,
@@ -28,6 +23,7 @@ from cloudmatch_bus.messages import (
     encode,
 )
 from cloudmatch_bus.settings import NatsSettings
+from harness.news import TakenUp
 
 COARSE = 1  # H3 resolution of the cell whose partition a request goes to
 BEAT = 0.5  # s
@@ -35,17 +31,14 @@ PATIENCE = 2.0  # s for an answer
 PAUSE = 0.05  # s before a request is repeated
 
 
-class Device:
-    """A connected device, as its edge knows it. Numbers of matches order what it hears."""
+class Device(TakenUp):
+    """A connected device, as its edge knows it."""
 
     def __init__(self, request: SeekPartner) -> None:
+        super().__init__()
         self.request = request
-        self.match: int | None = None
-        self.peer: str | None = None
         self.paired_at = 0.0  # s, monotonic: when it last heard of a new match
         self.history: list[AnyAnswer] = []
-        self.gone = self.replaced = False
-        self._heard = (0, False)
         self._changed = asyncio.Event()
 
     @property
@@ -53,22 +46,12 @@ class Device:
         return self.request.device
 
     def hear(self, answer: AnyAnswer) -> None:
-        """Learn what match-engine says, in whatever order it comes."""
+        """Learn what match-engine says."""
+        before = self.heard
+        super().hear(answer)
         self.history.append(answer)
-        match answer:
-            case DevicePaired() if (answer.match, True) > self._heard:
-                self.match, self.peer, self._heard = answer.match, answer.peer, (answer.match, True)
-                self.paired_at = time.monotonic()
-            case DeviceWaiting() if (answer.since, False) > self._heard:
-                self.match, self.peer, self._heard = None, None, (answer.since, False)
-            case DeviceUnpaired() if answer.match == self.match:
-                self.match, self.peer = None, None
-            case DeviceReplaced():
-                self.replaced = True
-            case DeviceGone():
-                self.gone = True
-            case _:
-                pass
+        if self.heard != before and self.match is not None:
+            self.paired_at = time.monotonic()
         self._changed.set()
 
     async def until(self, condition: Callable[["Device"], bool], deadline: float = 10) -> None:

@@ -7,16 +7,13 @@ from cloudmatch_bus.messages import (
     AnyAnswer,
     AnyRequest,
     DeviceGone,
-    DevicePaired,
     DeviceReplaced,
-    DeviceUnpaired,
-    DeviceWaiting,
     LeaveMatch,
     LeavePool,
-    PeerReturned,
     SeekPartner,
     StepAway,
 )
+from harness.news import TakenUp
 
 APP = "demo"
 
@@ -70,8 +67,8 @@ class Edge:
             stranger.step_away()
 
 
-class Connection:
-    """A device's connection, as its edge knows it. Numbers order what it hears."""
+class Connection(TakenUp):
+    """A device's connection, as its edge knows it."""
 
     def __init__(
         self,
@@ -84,15 +81,11 @@ class Connection:
         token: str,
         resume: bool = False,
     ) -> None:
+        super().__init__()
         self.name, self.edge, self.session, self.lat = name, edge, session, lat
         self.grace, self.token, self.resume = grace, token, resume
         self.place = 0
-        self.match: int | None = None
-        self.peer: str | None = None
-        self.peer_at = (0, "")  # session and edge
-        self.heard = (0, False)  # a device waits since the number of the match that it then makes
         self.open = False  # the socket stands
-        self.replaced = self.gone = False
 
     def enter(self) -> None:
         """The socket was accepted."""
@@ -151,21 +144,3 @@ class Connection:
         self.edge.connections.pop((self.name, self.session), None)
         self.edge.wishes = [w for w in self.edge.wishes if w.connection is not self]
         self.edge.want(self, "end", request)
-
-    def hear(self, answer: AnyAnswer) -> None:
-        match answer:
-            case DevicePaired() if (answer.match, True) > self.heard:
-                self.match, self.peer, self.heard = answer.match, answer.peer, (answer.match, True)
-                self.peer_at = answer.peer_session, answer.peer_edge
-            case DevicePaired() | PeerReturned() if answer.match == self.match:
-                self.peer_at = max(self.peer_at, (answer.peer_session, answer.peer_edge))
-            case DeviceWaiting() if (answer.since, False) > self.heard:
-                self.match, self.peer, self.heard = None, None, (answer.since, False)
-            case DeviceUnpaired() if answer.match == self.match:
-                self.match, self.peer = None, None
-            case DeviceReplaced():
-                self.replaced = True
-            case DeviceGone():
-                self.gone = True
-            case _:
-                pass
