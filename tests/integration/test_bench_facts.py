@@ -1,10 +1,13 @@
 """The bench of the facts measures what it says, on a few of them."""
 
+import os
+from pathlib import Path
+
 import pytest
 from rich.progress import Progress
 
 import harness
-from bench import facts_bridge, facts_journal
+from bench import facts_analytics, facts_bridge, facts_journal, generator
 
 pytestmark = pytest.mark.servers
 
@@ -25,3 +28,24 @@ async def test_the_bridge_is_measured(rabbitmq: harness.RabbitMQ, monkeypatch: p
     rows = await facts_bridge.measure(Progress(disable=True), quick=True)
     assert {row.part for row in rows} == {"bridge"}
     assert all(row.value > 0 for row in rows if row.unit not in MAY_BE_NOTHING)
+
+
+@pytest.mark.timeout(300)  # two of nearly everything are started, one after the other
+async def test_analytics_is_measured_and_so_is_the_relay_beside_it(
+    rabbitmq: harness.RabbitMQ, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert rabbitmq.url  # it is installed; the bench starts its own
+    try:
+        generator.build(tmp_path)
+    except generator.CompilerMissingError as missing:
+        if os.environ.get("CI"):
+            pytest.fail(str(missing))
+        pytest.skip(str(missing))
+    monkeypatch.setattr(facts_analytics, "QUICK", 3000)
+    rows = await facts_analytics.measure(Progress(disable=True), quick=True)
+    assert {row.part for row in rows} == {"analytics"}
+    growth = [row for row in rows if row.what.startswith("growth")]
+    assert len(growth) == 2
+    assert {row.met for row in rows if row not in growth} == {None}
+    assert all(row.value > 0 for row in rows if row.unit not in MAY_BE_NOTHING and row not in growth)
+    assert [row.value > 0 for row in rows if row.unit in ("payloads/s", "×")] == [True] * 3
