@@ -11,6 +11,7 @@ from harness import BIN, Process
 @pytest.mark.parametrize(
     ("program", "setting"),
     [
+        ("edge", "CLOUDMATCH_EDGE_PORT"),
         ("match-engine", "CLOUDMATCH_MATCH_ENGINE_PORT"),
         ("journal", "CLOUDMATCH_JOURNAL_PORT"),
         ("bridge-rabbit", "CLOUDMATCH_BRIDGE_RABBIT_PORT"),
@@ -21,7 +22,7 @@ from harness import BIN, Process
 def test_a_port_that_is_taken_ends_a_process_with_a_line_that_names_its_setting(
     program: str, setting: str, tmp_path: Path
 ) -> None:
-    with listen("127.0.0.1", 0) as taken:
+    with listen("127.0.0.1", 0, "") as taken:
         port = taken.getsockname()[1]
         settings = {setting: str(port), "CLOUDMATCH_RUN_DIR": str(tmp_path / "run")}
         process = Process(program, [BIN / program], settings, tmp_path)

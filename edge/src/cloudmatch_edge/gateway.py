@@ -12,7 +12,7 @@ from cloudmatch_bus.health import Health
 from cloudmatch_bus.listening import listen, ready_at
 from cloudmatch_bus.provision import session
 from cloudmatch_bus.service import Environment
-from cloudmatch_bus.settings import NatsSettings
+from cloudmatch_bus.settings import NatsSettings, variable
 from cloudmatch_edge import pages, v1
 from cloudmatch_edge.certificate import Certificate
 from cloudmatch_edge.classic import Classic
@@ -134,7 +134,7 @@ async def serve_devices(environment: Environment, stop: asyncio.Event) -> None:
     settings = environment[EdgeSettings]
     health = Health()
     gateway = Gateway(settings, health)
-    sock = listen(settings.host, settings.own_port)
+    sock = listen(settings.host, settings.own_port, variable(EdgeSettings, "port"))
     tls = Certificate(settings.tls_cert_file, settings.tls_key_file) if settings.tls_cert_file else None
     server = await asyncio.get_running_loop().create_server(
         lambda: Connection(gateway), sock=sock, **(tls.options if tls else {})

@@ -9,7 +9,7 @@ from cloudmatch_bus.settings import SettingsError
 log = logging.getLogger("http")
 
 
-def listen(host: str, port: int, setting: str = "the port") -> socket.socket:
+def listen(host: str, port: int, setting: str) -> socket.socket:
     """Take a TCP port (0: a free one).
 
     Args:

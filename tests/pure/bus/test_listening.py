@@ -7,7 +7,7 @@ from cloudmatch_bus.settings import SettingsError
 
 
 def test_a_port_that_is_taken_is_named_with_its_setting() -> None:
-    with listen("127.0.0.1", 0) as taken:
+    with listen("127.0.0.1", 0, "") as taken:
         port = taken.getsockname()[1]
         with pytest.raises(SettingsError) as refused:
             listen("127.0.0.1", port, "CLOUDMATCH_X_PORT")
@@ -18,9 +18,9 @@ def test_a_port_that_is_taken_is_named_with_its_setting() -> None:
 
 
 def test_a_port_that_was_let_go_can_be_taken_again() -> None:
-    with listen("127.0.0.1", 0) as first:
+    with listen("127.0.0.1", 0, "") as first:
         port = first.getsockname()[1]
-    with listen("127.0.0.1", port) as second:
+    with listen("127.0.0.1", port, "") as second:
         assert second.getsockname()[1] == port
 
 
