@@ -23,7 +23,7 @@ SOURCES := $(ROOMS:%=%/src) edge/clients/python/src deploy/local
 LOCAL := exec env PYTHONPATH=deploy/local $(BIN)/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests up test test-roll-out test-faults test-fuzz test-pairing-faults test-kills test-kafka check format bench bench-quick bench-relay bench-hops bench-pairing bench-facts trace queues manifests images image-check deploy undeploy clean pristine
+.PHONY: help setup setup-tests up test test-roll-out test-faults test-fuzz test-pairing-faults test-kills test-kafka lint check format bench bench-quick bench-relay bench-hops bench-pairing bench-facts trace queues manifests images image-check deploy undeploy clean pristine
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,12 +58,14 @@ test-kafka: setup ## Run the tests of analytics on a real Kafka; needs Java and 
 test-pairing-faults: setup ## Kill workers and NATS leaders while devices arrive in bursts [ARGS='--seeds 20 --devices 2000']
 	@PYTHONPATH=tests:deploy/local $(BIN)/python -m faults.pairing_main $(ARGS)
 
-check: setup ## Run linters, type checks and the tests that need no server
+lint: setup ## Run linters and type checks, of code, imports and words
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy $(SOURCES)
 	PYTHONPATH=deploy/local $(BIN)/lint-imports
 	$(BIN)/codespell
+
+check: lint ## The same, and the tests that need no server
 	$(BIN)/pytest -q tests/pure
 
 format: setup ## Put all Python files into their form
