@@ -37,8 +37,8 @@ setup-tests: ## The same, and what only tests need
 up: setup ## Run everything here until Ctrl-C [EDGES=1] [WORKERS=1]
 	@$(LOCAL) cloudmatch_local.up --edges '$(EDGES)' --workers '$(WORKERS)'
 
-test: setup-tests ## Run all tests, with real servers [ARGS='-k device -x']
-	@$(BIN)/pytest $(ARGS)
+test: setup-tests ## Run all tests, with real servers, side by side [ARGS='-k device -x']
+	@$(BIN)/pytest -n auto $(ARGS)
 
 test-faults: setup ## Break a whole stack while devices talk [SEED=…] [FAULTS=100] [PAIRS=20] [RATE=3000] [DIALECT=v1]
 	@exec env PYTHONPATH=tests:deploy/local $(BIN)/python -m faults --faults '$(FAULTS)' --pairs '$(PAIRS)' \

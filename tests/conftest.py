@@ -14,6 +14,8 @@ import pytest
 import harness
 from cloudmatch_bus import amqp
 
+pytest_plugins = ["harness.workers"]  # tests side by side
+
 # A machine that is busy with something else is no failure.
 hypothesis.settings.register_profile(
     "house", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]

@@ -16,22 +16,29 @@ from harness.waiting import eventually_sync
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).resolve().parents[2]
 _PORTS = random.SystemRandom()
+_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))  # that run tests side by side
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))  # which of them this is
+_given: set[int] = set()  # ports
 
 
 def free_port() -> int:
     """Give a free TCP port on loopback, outside the range from which the kernel takes ports for clients.
 
     A server that is to come back on its port needs one of these: a client that keeps knocking at a dead
-    port of the kernel's range may be given that very port and connect to itself.
+    port of the kernel's range may be given that very port and connect to itself. None is given twice, nor to
+    two workers: it may be free only because its server is down for a moment.
     """
     while True:
-        port = _PORTS.randrange(20_000, 32_000)
+        port = _PORTS.randrange(20_000 + _WORKER % _WORKERS, 32_000, _WORKERS)
+        if port in _given:
+            continue
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
+        _given.add(port)
         return port
 
 
