@@ -70,7 +70,7 @@ def _rabbitmq() -> Iterator[harness.RabbitMQ]:
 
 @pytest.fixture(scope="session")
 def rabbitmq() -> Iterator[harness.RabbitMQ]:
-    """A RabbitMQ node, for the whole run. Skips without one on a laptop, fails where CI is set."""
+    """A RabbitMQ node, for the whole run of a worker. Skips without one on a laptop, fails where CI is set."""
     with _rabbitmq() as server:
         yield server
 

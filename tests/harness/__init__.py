@@ -9,7 +9,7 @@ Fixtures (`tests/conftest.py`), for most tests::
         await eventually(lambda: edge.metric("cloudmatch_edge_devices") == 2, deadline=5)
 
     nats_server    a NATS server with JetStream for this test: `.url`, `.monitor`, `.kill()`, `.restart()`
-    rabbitmq       a RabbitMQ node for the whole run (a start takes seconds): `.url`
+    rabbitmq       a RabbitMQ node for the whole run of a worker (a start takes seconds): `.url`
     amqp_url       the same node's URL, with the queues and exchanges of CloudMatch removed
     own_rabbitmq   a node for this test alone, to be killed: `.kill()`, `.restart()`
     kafka_broker   the Kafka-protocol broker for this test: `.bootstrap`, `.settings` for services; with
@@ -19,7 +19,7 @@ Fixtures (`tests/conftest.py`), for most tests::
 
 Context managers of the same names (and `service`) serve scopes of your own: ``with nats_server() as bus:``;
 `nats_cluster` gives three NATS servers that keep their streams together. `harness.page` has the dev client in
-Chromium.
+Chromium, `harness.workers` who runs which tests beside whom.
 All of them block; in a test whose own sockets must stay alive, ``await asyncio.to_thread(edge.restart)``.
 Environment variables ``CLOUDMATCH_*`` of the shell do not reach what is started here: pass what it needs.
 """
