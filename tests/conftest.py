@@ -25,6 +25,10 @@ hypothesis.settings.load_profile("house")
 # What a shell starts in the background ignores SIGINT, and so would all that tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# How wide a terminal is, readline tells all that pytest starts, workers too: tests say it themselves.
+for name in ("COLUMNS", "LINES"):
+    os.environ.pop(name, None)
+
 SERVERS = {"nats_server", "rabbitmq", "own_rabbitmq", "amqp_url", "kafka_broker", "start"}
 SERVERS |= {"shared_amqp_url", "shared_kafka_broker"}
 
@@ -70,7 +74,7 @@ def _rabbitmq() -> Iterator[harness.RabbitMQ]:
 
 @pytest.fixture(scope="session")
 def rabbitmq() -> Iterator[harness.RabbitMQ]:
-    """A RabbitMQ node, for the whole run of a worker. Skips without one on a laptop, fails where CI is set."""
+    """A RabbitMQ node for all tests of a worker. Skips without one on a laptop, fails where CI is set."""
     with _rabbitmq() as server:
         yield server
 
