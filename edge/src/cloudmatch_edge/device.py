@@ -159,6 +159,18 @@ class Device:
         return self._heard == (0, False)
 
     @property
+    def heard(self) -> tuple[int, bool]:
+        """The newest number heard from match-engine, and whether it is that of a match."""
+        return self._heard
+
+    def start_over(self) -> None:
+        """Numbers have begun anew: what was heard so far counts no more."""
+        self.end_match("expired")
+        self._heard = (0, False)
+        self._wonders = 0
+        self._early.clear()
+
+    @property
     def audible(self) -> bool:
         """Whether the device says what it has received, and is listened to."""
         return self.acks and self.socket.reading

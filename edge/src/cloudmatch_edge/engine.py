@@ -14,7 +14,9 @@ from cloudmatch_bus.connection import Bus, NobodyListensError
 from cloudmatch_bus.messages import (
     AnyAnswer,
     AnyRequest,
+    DevicePaired,
     DeviceReplaced,
+    DeviceWaiting,
     LeaveMatch,
     LeavePool,
     SeekPartner,
@@ -32,6 +34,8 @@ FAREWELL = 1.0  # s that payloads may still take when their device parts or leav
 TICK = 0.05  # s between two looks whether they have arrived
 DOUBT = 0.2  # s that news may take before it is asked for
 RETRY_MIN, RETRY_MAX = 0.1, 2.0  # s between two requests
+NEWEST = (1 << 62, True)  # news that is not ordered
+LOST = 12.0  # s; longer than a server that leads no more may take itself for the leader of the bucket
 
 _repeated = Counter("cloudmatch_edge_requests_repeated", "Requests to match-engine that were not answered")
 
@@ -44,6 +48,16 @@ async def arrived(match: Match | None) -> None:
         async with asyncio.timeout(FAREWELL):
             while match.sending:  # noqa: ASYNC110  # acks are looked at once a tick anyway
                 await asyncio.sleep(TICK)
+
+
+def _number(answer: AnyAnswer) -> tuple[int, bool]:
+    """The number by which news of a device is ordered, and whether it is that of a match."""
+    match answer:
+        case DevicePaired(match=number):
+            return number, True
+        case DeviceWaiting(since=number):
+            return number, False
+    return NEWEST
 
 
 class Engine:
@@ -80,15 +94,28 @@ class Engine:
         self._bus.spawn(self._seek(device))
 
     async def _seek(self, device: Device) -> None:
+        now = asyncio.get_running_loop().time
+        behind: float | None = None  # since when the answers are older than what was known before asking
         while True:
+            known = device.heard
             answer = await self._ask(device, self._introduction(device), lambda: self._here(device))
             if answer is None or not self._here(device):
                 return
-            if not isinstance(answer, DeviceReplaced) or not device.unheard or answer.by <= self._clock():
-                device.hear_answer(answer)
-                return
-            # Replaced by a connection from the future: this one came last, but that edge's clock is ahead.
-            device.session = answer.by + 1
+            if isinstance(answer, DeviceReplaced) and device.unheard and answer.by > self._clock():
+                # By a connection from the future: this one came last, but that edge's clock is ahead.
+                device.session = answer.by + 1
+                continue
+            if _number(answer) < min(known, device.heard):
+                # All servers that kept the bucket have ended, and its numbers begin anew. Or a server answers
+                # that will soon notice that it leads no more.
+                behind = behind or now()
+                if now() - behind < LOST:
+                    await asyncio.sleep(RETRY_MAX)
+                    continue
+                log.warning("match-engine has forgotten %s: it starts over", device.who.id)
+                device.start_over()
+            device.hear_answer(answer)
+            return
 
     def _here(self, device: Device) -> bool:
         return self._present(device) and not device.away

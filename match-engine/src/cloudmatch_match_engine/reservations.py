@@ -18,6 +18,7 @@ class Claim:
     def __init__(self, *devices: Device) -> None:
         self.devices = devices
         self.revision = 0
+        self.completions = 0  # of the mirror, when that was written
         self._over = False
         self._waiters: list[asyncio.Future[None]] = []
 
@@ -63,6 +64,7 @@ class Reservations:
         try:
             yield claim
         finally:
+            claim.completions = self._roster.completions
             if claim.revision > self._roster.reached:
                 self._written.append(claim)
             else:
@@ -70,8 +72,13 @@ class Reservations:
             claim.decide()
 
     def _forget(self) -> None:
-        while self._written and self._written[0].revision <= self._roster.reached:
+        while self._written and self._shows(self._written[0]):
             self._drop(self._written.popleft())
+
+    def _shows(self, claim: Claim) -> bool:
+        """Whether the mirror shows what was written. A bucket that was lost begins its revisions anew: then
+        the mirror, once it is complete, shows all that is left of it."""
+        return claim.revision <= self._roster.reached or claim.completions < self._roster.completions
 
     def _drop(self, claim: Claim) -> None:
         for device in claim.devices:

@@ -32,6 +32,7 @@ class Roster:
 
     def __init__(self, planar: float = PLANAR_REACH) -> None:
         self.reached = 0
+        self.completions = 0  # how often the watch has named all there was
         self._planar = planar
         self._devices: dict[DeviceId, Known] = {}
         # (app, tag) → devices that wait
@@ -83,6 +84,7 @@ class Roster:
         for device in self._unseen:
             self._forget(device)
         self._unseen.clear()
+        self.completions += 1
 
     def put(self, device: DeviceId, record: DeviceRecord | None, revision: int) -> None:
         """Learn a device's record; None: it is gone."""

@@ -1,0 +1,47 @@
+"""All NATS servers of a cluster end at once: the bucket comes back empty, and its numbers begin anew."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from websockets.asyncio.client import ClientConnection
+
+from harness import Service, eventually, nats_cluster
+from harness.classic import device, hears
+
+pytestmark = pytest.mark.servers
+
+EARLIER = 8  # pairs before, so that the numbers that come again are lower than what is known
+
+
+async def matched_anew(socket: ClientConnection, peer: str) -> None:
+    """Wait until a device hears of a match."""
+    assert await asyncio.wait_for(socket.recv(), 60) == f"I matched with device '{peer}'!"
+
+
+async def test_devices_that_stay_connected_are_matched_again(start: Callable[..., Service]) -> None:
+    with nats_cluster() as cluster:
+        bus = {"CLOUDMATCH_NATS_URL": cluster.url, "CLOUDMATCH_NATS_REPLICAS": "3"}
+        start("match-engine", bus)
+        edges = [start("edge", {**bus, "CLOUDMATCH_EDGE_NAME": f"edge-{i}"}) for i in range(2)]
+        for number in range(EARLIER):
+            names = f"x{number}", f"y{number}"
+            async with (
+                device(edges[0], names[0], 1, 1, tag=number) as x,
+                device(edges[1], names[1], 1, 1, tag=number),
+            ):
+                await matched_anew(x, names[1])
+        async with device(edges[0], "a", 1, 1) as a, device(edges[1], "c", 1, 1) as c:
+            await matched_anew(a, "c")
+            await matched_anew(c, "a")
+            for server in cluster.servers:
+                await asyncio.to_thread(server.kill)
+            await asyncio.gather(*(asyncio.to_thread(server.start) for server in cluster.servers))
+            await asyncio.gather(matched_anew(a, "c"), matched_anew(c, "a"))
+            await a.send("ciao")
+            await c.send("bye")
+            assert await hears(c) == "device a says: ciao"
+            assert await hears(a) == "device c says: bye"
+            await eventually(
+                lambda: edges[0].metric("cloudmatch_edge_matched") == 1, what="one match at the edge"
+            )
