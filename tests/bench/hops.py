@@ -1,7 +1,7 @@
 """CPU of our own code per payload, hop by hop: two edges and a worker in one process, without a socket.
 
 What they write to NATS is handed on here; what is timed are they alone. The best of many rounds counts, so
-the figures hold still on a busy machine, where those of whole processes move by half. Kernel and NATS come
+the figures move less on a busy machine than those of whole processes. Kernel and NATS come
 on top.
 """
 
