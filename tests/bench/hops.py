@@ -1,8 +1,7 @@
 """CPU of our own code per payload, hop by hop: two edges and a worker in one process, without a socket.
 
 What they write to NATS is handed on here; what is timed are they alone. The best of many rounds counts, so
-the figures move less on a busy machine than those of whole processes. Kernel and NATS come
-on top.
+the figures move less on a busy machine than those of whole processes. Kernel and NATS come on top.
 """
 
 import asyncio
