@@ -439,3 +439,17 @@ async def test_a_full_queue_refuses_counts_and_keeps_what_it_took(bus: Bus, nats
         assert publisher.publish(fact(7))
         assert await publisher.drain(5) == 0
     assert sorted(await kept(bus)) == [0, 1, 2, 3, 4, 7]
+
+
+async def test_a_stream_that_was_changed_by_hand_is_made_as_asked_again_and_begins_where_it_did(
+    bus: Bus,
+) -> None:
+    js = bus.jetstream()
+    changed = (await js.stream_info(STREAM)).config
+    began = changed.first_seq
+    assert began, "it begins at the clock"
+    changed.description = "something else"
+    await js.update_stream(changed)
+    await provisioned(bus, 1)
+    found = (await js.stream_info(STREAM)).config
+    assert (found.description, found.first_seq) == (streams.bucket(1).description, began)

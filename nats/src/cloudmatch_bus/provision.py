@@ -38,6 +38,7 @@ async def _stream(js: JetStreamContext, asked: StreamConfig) -> StreamInfo:
         except BadRequestError:  # another process came first
             got = await js.stream_info(asked.name)
     if streams.differences(asked, got.config):
+        asked.first_seq = got.config.first_seq  # else it would begin at 1 when it comes back empty
         try:
             got = await js.update_stream(asked)
         except APIError as error:
