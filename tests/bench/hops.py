@@ -17,6 +17,7 @@ import typer
 import uvloop
 from rich.console import Console
 from rich.table import Table
+from websockets.frames import BINARY, TEXT, Frame
 
 from cloudmatch_bus import subjects
 from cloudmatch_bus.connection import Bus
@@ -35,7 +36,6 @@ APP, MATCH = "bench", 7
 PAIRS = 50
 PAYLOADS = 12_800  # of a repetition
 ACK_EVERY = 16  # payloads that a device of cloudmatch.v1 acknowledges at once
-KEY = b"\x37\xfa\x21\x3d"
 PUBLISHED = re.compile(rb"H?PUB (\S+) (\S*) (?:(\d+) )?(\d+)\r\n")
 
 
@@ -219,14 +219,6 @@ def _published(hop: Hop) -> list[tuple[Hop, str, str, bytes]]:
     return found
 
 
-def frame(opcode: int, payload: bytes) -> bytes:
-    """Make a frame as a client does."""
-    size = len(payload)
-    length = bytes((0x80 | size,)) if size < 126 else bytes((0x80 | 126, *divmod(size, 256)))
-    masked = bytes(byte ^ KEY[i & 3] for i, byte in enumerate(payload))
-    return bytes((0x80 | opcode,)) + length + KEY + masked
-
-
 @contextlib.asynccontextmanager
 async def chain(dialect: str) -> AsyncIterator[Chain]:
     """Give a chain whose devices are paired."""
@@ -241,8 +233,8 @@ async def chain(dialect: str) -> AsyncIterator[Chain]:
 
 async def measure(dialect: str, batch: int, size: int, repetitions: int) -> dict[str, float]:
     """Give the CPU-µs per payload of each hop, when so many payloads come to it at once for each device."""
-    opcode = 2 if dialect == "v1" else 1
-    chunk = frame(opcode, b"x" * size) * batch
+    opcode = BINARY if dialect == "v1" else TEXT
+    chunk = Frame(opcode, b"x" * size).serialize(mask=True) * batch
     rounds = max(1, PAYLOADS // PAIRS // batch)
     best: dict[str, float] = {}
     async with chain(dialect) as under:
@@ -254,7 +246,7 @@ async def measure(dialect: str, batch: int, size: int, repetitions: int) -> dict
                 connection.data_received(chunk)
 
         def acknowledge() -> None:
-            said = frame(1, b'{"type":"ack","received":%d}' % sent)
+            said = Frame(TEXT, b'{"type":"ack","received":%d}' % sent).serialize(mask=True)
             for connection in under.b.devices:
                 connection.data_received(said)
 

@@ -180,9 +180,7 @@ class Connection(asyncio.Protocol):
                 break
         if not stream.open:
             stream.take(0, 0)  # the other side's answer to a close needs no room
-        wanted = not stream.pending or not stream.open
-        if wanted != self.reading:
-            self._read(wanted)
+        self._read(not stream.pending or not stream.open)
         if stream.judged:
             stream.judged = False
             self._ship()

@@ -197,7 +197,7 @@ class Match:
     def hear(self, address: subjects.ReplyAddress, payload: bytes) -> None:
         """Take a batch of the peer: deliver what is next in order, and acknowledge."""
         device = self.device
-        if device.away or device.replaced or self.sender is None:
+        if device.away or self.superseded or self.sender is None:
             return  # it comes again, here or elsewhere
         if address.edge != self._peer_edge:
             dropped.labels("superseded").inc()  # the peer says it again from where it is now

@@ -10,6 +10,8 @@ longer open, it gets everything.
 What has arrived is cut only as far as the caller has room for payloads; the rest stays here as bytes.
 """
 
+from functools import partial
+
 from websockets import frames as library
 from websockets.frames import BINARY, CONT, TEXT, CloseCode
 from websockets.frames import Frame as JudgedFrame
@@ -17,6 +19,7 @@ from websockets.protocol import CLOSED, OPEN
 from websockets.server import ServerProtocol
 
 from cloudmatch_bus.frames import Frame
+from cloudmatch_bus.remembered import Remembered
 
 WHOLE_TEXT, WHOLE_BINARY = 0x81, 0x82  # first byte of a frame that is a whole message
 WHOLE = (WHOLE_BINARY, WHOLE_TEXT)
@@ -26,23 +29,19 @@ FRAGMENTS = 4096  # of one message, at most
 REMEMBERED = 4096  # lengths whose headers are kept
 
 
-class _Heads(dict[int, bytes]):
-    """Headers of unmasked frames that are whole messages of one kind, by length."""
-
-    def __init__(self, opcode: int) -> None:
-        self._opcode = opcode
-
-    def __missing__(self, length: int) -> bytes:
-        if length >= 65536:
-            return bytes((self._opcode, 127)) + length.to_bytes(8, "big")
-        size = bytes((length,)) if length < 126 else b"\x7e" + length.to_bytes(2, "big")
-        head = bytes((self._opcode,)) + size
-        if length < REMEMBERED:
-            self[length] = head
-        return head
+def _head(opcode: int, length: int) -> bytes:
+    if length < 126:
+        return bytes((opcode, length))
+    if length < 65536:
+        return bytes((opcode, 126)) + length.to_bytes(2, "big")
+    return bytes((opcode, 127)) + length.to_bytes(8, "big")
 
 
-HEADS = {True: _Heads(WHOLE_TEXT), False: _Heads(WHOLE_BINARY)}  # by whether it is text
+# Headers of unmasked frames that are whole messages, by whether it is text, and by length.
+HEADS = {
+    text: Remembered[int, bytes](partial(_head, opcode), REMEMBERED)
+    for text, opcode in ((True, WHOLE_TEXT), (False, WHOLE_BINARY))
+}
 
 
 class Stream:

@@ -3,8 +3,7 @@
 from functools import lru_cache
 from typing import NamedTuple
 
-from cloudmatch_bus import subjects
-from cloudmatch_bus.subjects import token
+from cloudmatch_bus.subjects import REMEMBERED, source, token
 
 DEVICE, PAIR = "dev", "pair"
 
@@ -26,10 +25,10 @@ def device_id(app: str, device: str) -> DeviceId:
     return DeviceId(token(app), token(device))
 
 
-@lru_cache(subjects.REMEMBERED)
+@lru_cache(REMEMBERED)
 def source_of(subject: str) -> DeviceId | None:
     """Name the device whose frames go up on a subject; None when it is not one of these."""
-    names = subjects.source(subject)
+    names = source(subject)
     return DeviceId(*names) if names else None
 
 

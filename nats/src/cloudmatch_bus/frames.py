@@ -6,6 +6,8 @@ the last token of the reply address: ``t4`` is a text of 4 bytes, ``t4-t12-b300`
 
 from collections.abc import Sequence
 
+from cloudmatch_bus.remembered import Remembered
+
 REMEMBERED = 4096  # shapes of single frames, of each kind
 BATCH_FRAMES = 64  # frames in one message, at most
 BATCH_BYTES = 64 * 1024  # payload bytes in one message, at most (a single larger frame travels alone)
@@ -15,33 +17,16 @@ BATCH_BYTES = 64 * 1024  # payload bytes in one message, at most (a single large
 Frame = tuple[bool, bytes]
 
 
-class _Written(dict[int, str]):
-    """Shapes of frames of one kind, by length."""
-
-    def __init__(self, kind: str) -> None:
-        self._kind = kind
-
-    def __missing__(self, length: int) -> str:
-        shape = f"{self._kind}{length}"
-        if len(self) < REMEMBERED:
-            self[length] = shape
-        return shape
+def _read(shape: str) -> tuple[bool, int]:
+    if shape[:1] not in ("t", "b") or not shape[1:].isascii() or not shape[1:].isdigit():
+        raise ValueError(f"a shape has no kind and length at {shape!r}")
+    return shape[0] == "t", int(shape[1:])
 
 
-class _Read(dict[str, tuple[bool, int]]):
-    """Kind and length, by shape."""
-
-    def __missing__(self, shape: str) -> tuple[bool, int]:
-        if shape[:1] not in ("t", "b") or not shape[1:].isascii() or not shape[1:].isdigit():
-            raise ValueError(f"a shape has no kind and length at {shape!r}")
-        kind_and_length = shape[0] == "t", int(shape[1:])
-        if len(self) < 2 * REMEMBERED:
-            self[shape] = kind_and_length
-        return kind_and_length
-
-
-_WRITTEN = {True: _Written("t"), False: _Written("b")}
-_READ = _Read()
+_WRITTEN = {
+    text: Remembered[int, str](form.format, REMEMBERED) for text, form in ((True, "t{}"), (False, "b{}"))
+}
+_READ = Remembered(_read, 2 * REMEMBERED)
 
 
 def shape_of(frame: Frame) -> str:
