@@ -66,7 +66,7 @@ lint: setup ## Run linters and type checks, of code, imports and words
 	$(BIN)/codespell
 
 check: lint ## The same, and the tests that need no server
-	$(BIN)/pytest -q tests/pure
+	$(BIN)/pytest -q tests/unit
 
 format: setup ## Put all Python files into their form
 	$(BIN)/ruff check --fix-only .

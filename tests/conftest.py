@@ -12,7 +12,7 @@ import hypothesis
 import pytest
 
 import harness
-from cloudmatch_bus import amqp
+from cloudmatch_bus.contract import amqp
 
 pytest_plugins = ["harness.workers"]  # tests side by side
 

@@ -17,7 +17,7 @@ from bench.load_facts import DEVICES, EVERY, watch
 from bench.relay import valid
 from bench.shapes import parse
 from bench.stack import Stack, stack
-from cloudmatch_bus import amqp
+from cloudmatch_bus.contract import amqp
 from harness import eventually, kafka_broker, rabbitmq, service, source_of
 
 SIZES, QUICK = 200_000, 20_000

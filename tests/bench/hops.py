@@ -19,17 +19,17 @@ from rich.console import Console
 from rich.table import Table
 from websockets.frames import BINARY, TEXT, Frame
 
-from cloudmatch_bus import subjects
-from cloudmatch_bus.connection import Bus
-from cloudmatch_bus.facts import FactPublisher
-from cloudmatch_bus.health import Health
-from cloudmatch_bus.lane import Line
-from cloudmatch_bus.messages import DevicePaired, DeviceRecord
-from cloudmatch_edge.connection import Connection
-from cloudmatch_edge.gateway import Gateway
-from cloudmatch_edge.relay import Relay
+from cloudmatch_bus.client.connection import Bus
+from cloudmatch_bus.client.publisher import FactPublisher
+from cloudmatch_bus.client.transport import Line
+from cloudmatch_bus.contract import subjects
+from cloudmatch_bus.contract.messages import DevicePaired, DeviceRecord
+from cloudmatch_bus.process.health import Health
+from cloudmatch_edge.bus.hub import Relay
 from cloudmatch_edge.settings import EdgeSettings
-from cloudmatch_match_engine.keys import device_id
+from cloudmatch_edge.sockets.connection import Connection
+from cloudmatch_edge.sockets.listener import Gateway
+from cloudmatch_match_engine.core.keys import device_id
 from cloudmatch_match_engine.worker import Worker
 
 APP, MATCH = "bench", 7

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from rich.progress import Progress, TaskID
 
-from cloudmatch_bus import subjects
-from cloudmatch_bus.connection import Bus
-from cloudmatch_bus.messages import PayloadsDelivered, encode
+from cloudmatch_bus.client.connection import Bus
+from cloudmatch_bus.contract import subjects
+from cloudmatch_bus.contract.messages import PayloadsDelivered, encode
 from harness import Service
 
 DEVICES = 2000

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from cloudmatch_bus.streams import BUCKET
+from cloudmatch_bus.contract.streams import BUCKET
 from harness import NatsServer, nats_cluster, nats_server, service
 
 

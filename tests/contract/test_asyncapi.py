@@ -14,8 +14,8 @@ import msgspec
 import pytest
 from jsonschema.exceptions import best_match
 
-from cloudmatch_edge.parameters import Parameters
-from cloudmatch_edge.v1 import SUBPROTOCOL, AnyFromDevice, AnyToDevice, FromDevice, ToDevice
+from cloudmatch_edge.dialects.parameters import Parameters
+from cloudmatch_edge.dialects.v1 import SUBPROTOCOL, AnyFromDevice, AnyToDevice, FromDevice, ToDevice
 
 FILE = Path(__file__).parents[2] / "edge/docs/asyncapi.json"
 SCHEMA = json.loads((Path(__file__).parent / "vendor/asyncapi-3.0.0.json").read_text(encoding="utf-8"))

@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from cloudmatch_bus import subjects
-from cloudmatch_bus.settings import describe
+from cloudmatch_bus.contract import subjects
+from cloudmatch_bus.process.settings import describe
 from cloudmatch_local.settings import groups
 
 ROOT = Path(__file__).parents[2]

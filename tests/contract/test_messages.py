@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from cloudmatch_bus import messages
-from cloudmatch_bus.messages import (
+from cloudmatch_bus.contract import messages
+from cloudmatch_bus.contract.messages import (
     AnyAnswer,
     AnyFact,
     AnyRequest,

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from cloudmatch_bus import streams
-from cloudmatch_bus.bucket import Bucket, ConflictError, Write
-from cloudmatch_bus.connection import Bus, connect
-from cloudmatch_bus.health import Health
-from cloudmatch_bus.provision import ProvisionError, provision, session
-from cloudmatch_bus.settings import NatsSettings
+from cloudmatch_bus.client.bucket import Bucket, ConflictError, Write
+from cloudmatch_bus.client.connection import Bus, connect
+from cloudmatch_bus.client.provision import ProvisionError, provision, session
+from cloudmatch_bus.contract import streams
+from cloudmatch_bus.process.health import Health
+from cloudmatch_bus.process.settings import NatsSettings
 from harness import NatsCluster, NatsServer, nats_cluster
 
 

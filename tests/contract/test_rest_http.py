@@ -16,18 +16,18 @@ from litestar import Litestar
 from litestar.testing import TestClient
 from websockets.sync.client import connect
 
-from cloudmatch_analytics.gateway import gateway
-from cloudmatch_analytics.ledger import Ledger as WindowLedger
+from cloudmatch_analytics.http_api import gateway
 from cloudmatch_analytics.settings import AnalyticsSettings
+from cloudmatch_analytics.window_store import Ledger as WindowLedger
 from cloudmatch_bridge_rabbit.settings import BridgeSettings
-from cloudmatch_bus.health import LIVENESS, METRICS, READINESS, Health
-from cloudmatch_bus.http import application
-from cloudmatch_bus.messages import AmountReported, MatchMade
-from cloudmatch_edge import pages
-from cloudmatch_edge.parameters import BadParameterError, parse
+from cloudmatch_bus.contract.messages import AmountReported, MatchMade
+from cloudmatch_bus.process.health import LIVENESS, METRICS, READINESS, Health
+from cloudmatch_bus.process.http import application
+from cloudmatch_edge.dialects.parameters import BadParameterError, parse
 from cloudmatch_edge.settings import EdgeSettings
-from cloudmatch_journal.gateway import handlers
-from cloudmatch_journal.ledger import Ledger
+from cloudmatch_edge.sockets import pages
+from cloudmatch_journal.core.ledger import Ledger
+from cloudmatch_journal.http_api import handlers
 from cloudmatch_journal.settings import JournalSettings
 from cloudmatch_journal.store import Store
 from cloudmatch_match_engine.settings import MatchEngineSettings

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import trustme
 
-from cloudmatch_bus import keys
-from cloudmatch_bus.connection import DENIED
-from cloudmatch_bus.settings import NatsSettings
+from cloudmatch_bus.client.connection import DENIED
+from cloudmatch_bus.process.settings import NatsSettings
+from cloudmatch_bus.tools import nkeys_cli
 from deploy.rendered import KUSTOMIZE, Object, Pod, render
 from harness import BIN, Process, Service, eventually_sync, free_port, service
 
@@ -44,7 +44,7 @@ def certificate(authority: trustme.CA, *names: str) -> dict[str, str]:
 
 def secrets(folder: Path, authority: trustme.CA) -> Secrets:
     """Make the secrets that deploy/README.md asks for; seeds are in `folder`."""
-    keys.make(folder)
+    nkeys_cli.make(folder)
     return {
         "nats-keys": {file.name: file.read_text() for file in folder.iterdir() if file.is_file()},
         "nats-tls": certificate(authority, *NODES),
@@ -137,7 +137,7 @@ class Environment:
         """Give the settings of a person, or of a service's user, for a connection of our own."""
         return NatsSettings(
             url=self.url,
-            nkey_file=str(keys.seed_file(self.keys, user)),
+            nkey_file=str(nkeys_cli.seed_file(self.keys, user)),
             ca_file=self.authority_file if self.url.startswith("tls") else "",
         )
 

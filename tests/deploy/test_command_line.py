@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from cloudmatch_bus import subjects
-from cloudmatch_bus.connection import connect
-from cloudmatch_bus.facts import FactPublisher
-from cloudmatch_bus.messages import MatchEnded
-from cloudmatch_bus.provision import provision
+from cloudmatch_bus.client.connection import connect
+from cloudmatch_bus.client.provision import provision
+from cloudmatch_bus.client.publisher import FactPublisher
+from cloudmatch_bus.contract import subjects
+from cloudmatch_bus.contract.messages import MatchEnded
 from deploy.loopback import Environment
 
 NATS = shutil.which("nats", path=f"{os.environ.get('PATH', os.defpath)}:{Path.home() / 'go/bin'}")

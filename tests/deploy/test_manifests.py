@@ -11,8 +11,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from cloudmatch_bus import keys, permissions
-from cloudmatch_edge.gateway import CONNECT
+from cloudmatch_bus.contract import permissions
+from cloudmatch_bus.tools import nkeys_cli
+from cloudmatch_edge.sockets.listener import CONNECT
 from deploy.rendered import COMPONENT, ENVIRONMENTS, NAME, Object, Pod, Rendered, render
 from harness.processes import ROOT
 
@@ -159,7 +160,7 @@ def test_every_file_of_a_configmap_is_read(rendered: Rendered) -> None:
             # An option or variable names the file, or another file of the folder does.
             named = json.dumps([container.get("args"), container.get("env")]) + "".join(files.values())
             if pod.name == "nats":  # the file of who is known comes from a Secret
-                named += keys.INCLUDE
+                named += nkeys_cli.INCLUDE
                 if pod.owner["spec"]["replicas"] == 1:
                     files = {k: v for k, v in files.items() if k not in ("cluster.conf", "routes.conf")}
             for file in files:

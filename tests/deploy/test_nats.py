@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from cloudmatch_bus import streams
-from cloudmatch_bus.connection import connect
-from cloudmatch_bus.provision import provision
+from cloudmatch_bus.client.connection import connect
+from cloudmatch_bus.client.provision import provision
+from cloudmatch_bus.contract import streams
 from deploy.loopback import Environment
 from harness import eventually_sync
 

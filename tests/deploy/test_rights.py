@@ -10,11 +10,12 @@ import pytest
 from msgspec.structs import replace
 from prometheus_client import REGISTRY
 
-from cloudmatch_bus import keys, streams, subjects
-from cloudmatch_bus.bucket import Bucket, Write
-from cloudmatch_bus.connection import Bus, NobodyListensError, connect
-from cloudmatch_bus.provision import provision, provisioned
-from cloudmatch_bus.settings import NatsSettings
+from cloudmatch_bus.client.bucket import Bucket, Write
+from cloudmatch_bus.client.connection import Bus, NobodyListensError, connect
+from cloudmatch_bus.client.provision import provision, provisioned
+from cloudmatch_bus.contract import streams, subjects
+from cloudmatch_bus.process.settings import NatsSettings
+from cloudmatch_bus.tools import nkeys_cli
 from deploy.loopback import NODES, Environment, Node, certificate
 from harness import BIN, Process, eventually
 
@@ -150,7 +151,7 @@ async def test_strangers_are_turned_away(here: Environment) -> None:
         NatsSettings(url=settings.url),
         replace(settings, nkey_file=str(here.folder / "stranger")),
     ):
-        (here.folder / "stranger").write_text(keys.make_seed())
+        (here.folder / "stranger").write_text(nkeys_cli.make_seed())
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(connect(stranger, "edge"), 1.5)
     assert "authentication error" in here.nodes[0].process.log
@@ -183,11 +184,11 @@ async def test_a_key_changes_without_a_moment_in_which_nobody_is_let_in(here: En
     """As deploy/README.md says: the server knows both, then users take the new one, then the old one goes."""
     (node,) = here.nodes
     old, new = here.keys, here.folder / "new"
-    keys.make(new)
+    nkeys_cli.make(new)
     (secret,) = [name for name in here.secrets if name.startswith("nats-keys-")]
 
     def accept(*folders: Path) -> None:
-        here.secrets[secret]["users.conf"] = keys.users(*folders)
+        here.secrets[secret]["users.conf"] = nkeys_cli.users(*folders)
         node.mount()
         node.execute(RELOAD)
 

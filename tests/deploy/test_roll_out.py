@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from cloudmatch_bus.connection import connect
-from cloudmatch_bus.feed import extent, history
-from cloudmatch_bus.messages import PayloadsDelivered
+from cloudmatch_bus.client.connection import connect
+from cloudmatch_bus.client.consumer import extent, history
+from cloudmatch_bus.contract.messages import PayloadsDelivered
 from deploy.loopback import Environment, Node
 from faults import report
 from faults.link import Link

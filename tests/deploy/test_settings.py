@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from cloudmatch_bus.settings import (
+from cloudmatch_bus.process.settings import (
     AmqpSettings,
     CommonSettings,
     HttpSettings,

@@ -10,7 +10,7 @@ import aio_pika
 import pytest
 
 import harness
-from cloudmatch_bus import amqp
+from cloudmatch_bus.contract import amqp
 from faults.traffic import Traffic
 from harness import Service, eventually, source_of
 

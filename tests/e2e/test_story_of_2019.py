@@ -19,7 +19,7 @@ import aio_pika
 import pytest
 
 import harness
-from cloudmatch_bus import amqp
+from cloudmatch_bus.contract import amqp
 from deploy.loopback import Environment
 from harness import Service, eventually
 from harness.classic import device, hears

@@ -11,14 +11,14 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
-from cloudmatch_bus.bucket import Entry, Watch
-from cloudmatch_bus.connection import Bus, connect
-from cloudmatch_bus.feed import Delivery, Follower
-from cloudmatch_bus.messages import DevicePaired, DeviceRecord, MatchEnded, MatchMade, decode_device
-from cloudmatch_bus.settings import NatsSettings
-from cloudmatch_match_engine import matcher
-from cloudmatch_match_engine.keys import parse_device
-from cloudmatch_match_engine.roster import Roster
+from cloudmatch_bus.client.bucket import Entry, Watch
+from cloudmatch_bus.client.connection import Bus, connect
+from cloudmatch_bus.client.consumer import Delivery, Follower
+from cloudmatch_bus.contract.messages import DevicePaired, DeviceRecord, MatchEnded, MatchMade, decode_device
+from cloudmatch_bus.process.settings import NatsSettings
+from cloudmatch_match_engine.core import matcher
+from cloudmatch_match_engine.core.keys import parse_device
+from cloudmatch_match_engine.core.roster import Roster
 from faults.stack import PAIRING
 from harness import NatsCluster, Service, eventually, nats_cluster, service
 from harness.edges import Device, FakeEdge, fake_edge

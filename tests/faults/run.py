@@ -7,10 +7,10 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
-from cloudmatch_bus.connection import connect
-from cloudmatch_bus.feed import Delivery, Follower
-from cloudmatch_bus.messages import PayloadsDelivered
-from cloudmatch_bus.settings import NatsSettings
+from cloudmatch_bus.client.connection import connect
+from cloudmatch_bus.client.consumer import Delivery, Follower
+from cloudmatch_bus.contract.messages import PayloadsDelivered
+from cloudmatch_bus.process.settings import NatsSettings
 from faults.link import Link
 from faults.plan import Dialect, Fault, Kind, Step, plan
 from faults.stack import Stack, stack

@@ -7,7 +7,7 @@ import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
-from cloudmatch_bus.subjects import EVERYTHING
+from cloudmatch_bus.contract.subjects import EVERYTHING
 from faults.link import Link
 from faults.plan import EDGES, FIRST, WIRED, Fault, Kind
 from harness import NatsCluster, NatsServer, Service, free_port, nats_cluster, service

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import aio_pika
 from aio_pika.abc import AbstractIncomingMessage
 
-from cloudmatch_bus import amqp
+from cloudmatch_bus.contract import amqp
 
 
 @asynccontextmanager

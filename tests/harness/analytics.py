@@ -11,7 +11,7 @@ from typing import Any
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractExchange
 
-from cloudmatch_bus import amqp
+from cloudmatch_bus.contract import amqp
 from harness.services import Service
 
 _positions = itertools.count(time.time_ns())  # of facts in EVENTS, each another

@@ -9,9 +9,9 @@ from typing import Any
 import h3
 from msgspec.structs import replace
 
-from cloudmatch_bus import subjects
-from cloudmatch_bus.connection import Bus, Headers, connect
-from cloudmatch_bus.messages import (
+from cloudmatch_bus.client.connection import Bus, Headers, connect
+from cloudmatch_bus.contract import subjects
+from cloudmatch_bus.contract.messages import (
     AnyAnswer,
     AnyRequest,
     Heartbeat,
@@ -22,7 +22,7 @@ from cloudmatch_bus.messages import (
     decode_answer,
     encode,
 )
-from cloudmatch_bus.settings import NatsSettings
+from cloudmatch_bus.process.settings import NatsSettings
 from harness.news import TakenUp
 
 COARSE = 1  # H3 resolution of the cell whose partition a request goes to

@@ -4,11 +4,11 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-from cloudmatch_bus.connection import Bus, connect
-from cloudmatch_bus.facts import FactPublisher
-from cloudmatch_bus.messages import PayloadsDelivered
-from cloudmatch_bus.provision import provision
-from cloudmatch_bus.settings import NatsSettings
+from cloudmatch_bus.client.connection import Bus, connect
+from cloudmatch_bus.client.provision import provision
+from cloudmatch_bus.client.publisher import FactPublisher
+from cloudmatch_bus.contract.messages import PayloadsDelivered
+from cloudmatch_bus.process.settings import NatsSettings
 
 
 class Facts:

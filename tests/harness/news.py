@@ -1,6 +1,6 @@
 """What a device takes up of what match-engine says of it, in whatever order that comes."""
 
-from cloudmatch_bus.messages import (
+from cloudmatch_bus.contract.messages import (
     AnyAnswer,
     DeviceGone,
     DevicePaired,

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from cloudmatch_bus import amqp
+from cloudmatch_bus.contract import amqp
 from harness import Service, eventually, service
 from harness.analytics import Publisher, events, publishing, sums
 

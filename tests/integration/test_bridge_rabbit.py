@@ -8,8 +8,8 @@ import aio_pika
 import pytest
 
 import harness
-from cloudmatch_bus import amqp, streams, subjects
-from cloudmatch_bus.messages import AmountReported
+from cloudmatch_bus.contract import amqp, streams, subjects
+from cloudmatch_bus.contract.messages import AmountReported
 from harness import NatsServer, Service, eventually
 from harness.amqp import arriving
 from harness.facts import facts

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
-from cloudmatch_bus import streams
-from cloudmatch_bus.bucket import SILENCE, Bucket, ConflictError, Entry, Watch, Write
-from cloudmatch_bus.connection import PENDING_LIMIT, Bus, Headers, connect
-from cloudmatch_bus.facts import FactPublisher
-from cloudmatch_bus.messages import PayloadsDelivered, decode_fact
-from cloudmatch_bus.provision import provisioned
-from cloudmatch_bus.settings import NatsSettings
+from cloudmatch_bus.client.bucket import SILENCE, Bucket, ConflictError, Entry, Watch, Write
+from cloudmatch_bus.client.connection import PENDING_LIMIT, Bus, Headers, connect
+from cloudmatch_bus.client.provision import provisioned
+from cloudmatch_bus.client.publisher import FactPublisher
+from cloudmatch_bus.contract import streams
+from cloudmatch_bus.contract.messages import PayloadsDelivered, decode_fact
+from cloudmatch_bus.process.settings import NatsSettings
 from harness import NatsServer, eventually
 
 pytestmark = pytest.mark.servers

@@ -18,14 +18,14 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request
 
-from cloudmatch_bus.frames import Frame
-from cloudmatch_bus.health import Health
-from cloudmatch_edge import stream
-from cloudmatch_edge.classic import Classic
-from cloudmatch_edge.connection import Connection
-from cloudmatch_edge.gateway import Gateway
-from cloudmatch_edge.parameters import Parameters, parse
+from cloudmatch_bus.contract.payloads import Frame
+from cloudmatch_bus.process.health import Health
+from cloudmatch_edge.dialects.classic import Classic
+from cloudmatch_edge.dialects.parameters import Parameters, parse
 from cloudmatch_edge.settings import EdgeSettings
+from cloudmatch_edge.sockets import frame_stream
+from cloudmatch_edge.sockets.connection import Connection
+from cloudmatch_edge.sockets.listener import Gateway
 
 LARGEST = 16 * 1024 * 1024  # bytes of a message
 COMPRESSION = ["12.*", "13.*"]
@@ -108,7 +108,7 @@ async def judge(
 async def test_an_edge_passes_every_case_of_autobahn_that_the_library_passes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(stream, "FRAGMENTS", LARGEST)
+    monkeypatch.setattr(frame_stream, "FRAGMENTS", LARGEST)
     passed_by_the_library, _ = await judge(the_library)
     _, failed = await judge(an_edge)
     assert {case: why for case, why in failed.items() if case in passed_by_the_library} == {}

@@ -6,8 +6,8 @@ from urllib.parse import urlencode
 
 import pytest
 
-from cloudmatch_bus import subjects
-from cloudmatch_bus.connection import Bus
+from cloudmatch_bus.client.connection import Bus
+from cloudmatch_bus.contract import subjects
 from harness import NatsServer, Service, eventually
 from harness.edges import FakeEdge, fake_edge
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from cloudmatch_bus import streams, subjects
-from cloudmatch_bus.connection import Bus, connect
-from cloudmatch_bus.feed import Delivery, Feed, extent, history
-from cloudmatch_bus.settings import NatsSettings
+from cloudmatch_bus.client.connection import Bus, connect
+from cloudmatch_bus.client.consumer import Delivery, Feed, extent, history
+from cloudmatch_bus.contract import streams, subjects
+from cloudmatch_bus.process.settings import NatsSettings
 from harness import NatsServer, eventually
 from harness.facts import facts
 

@@ -6,7 +6,7 @@ import pytest
 from aio_pika.exceptions import ChannelNotFoundEntity
 from confluent_kafka.admin import AdminClient
 
-from cloudmatch_bus import amqp
+from cloudmatch_bus.contract import amqp
 from harness import BIN, Process, alive, eventually_sync, service
 
 pytestmark = pytest.mark.servers

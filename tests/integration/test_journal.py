@@ -8,8 +8,14 @@ from typing import Any
 
 import pytest
 
-from cloudmatch_bus import subjects
-from cloudmatch_bus.messages import DeviceConnected, DeviceLeft, MatchEnded, MatchMade, PayloadsDelivered
+from cloudmatch_bus.contract import subjects
+from cloudmatch_bus.contract.messages import (
+    DeviceConnected,
+    DeviceLeft,
+    MatchEnded,
+    MatchMade,
+    PayloadsDelivered,
+)
 from harness import NatsServer, Service, eventually
 from harness.facts import facts
 

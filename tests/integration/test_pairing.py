@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from cloudmatch_bus import streams
-from cloudmatch_bus.bucket import Bucket, Entry, Watch
-from cloudmatch_bus.connection import Bus, connect
-from cloudmatch_bus.messages import (
+from cloudmatch_bus.client.bucket import Bucket, Entry, Watch
+from cloudmatch_bus.client.connection import Bus, connect
+from cloudmatch_bus.client.provision import provisioned
+from cloudmatch_bus.contract import streams
+from cloudmatch_bus.contract.messages import (
     AnyAnswer,
     AnyFact,
     AnyRequest,
@@ -30,13 +31,12 @@ from cloudmatch_bus.messages import (
     decode_device,
     decode_pair,
 )
-from cloudmatch_bus.provision import provisioned
-from cloudmatch_bus.settings import NatsSettings
-from cloudmatch_match_engine.keys import parse_device
-from cloudmatch_match_engine.matcher import PLANAR_REACH
-from cloudmatch_match_engine.pairing import Pairing
-from cloudmatch_match_engine.records import standing
-from cloudmatch_match_engine.roster import Roster
+from cloudmatch_bus.process.settings import NatsSettings
+from cloudmatch_match_engine.core.keys import parse_device
+from cloudmatch_match_engine.core.matcher import PLANAR_REACH
+from cloudmatch_match_engine.core.roster import Roster
+from cloudmatch_match_engine.core.transitions import standing
+from cloudmatch_match_engine.pairing.handler import Pairing
 from harness import NatsServer, eventually
 
 pytestmark = pytest.mark.servers

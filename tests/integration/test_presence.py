@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 import cloudmatch
-from cloudmatch_bus.messages import (
+from cloudmatch_bus.contract.messages import (
     DeviceGone,
     DevicePaired,
     DeviceUnpaired,
@@ -15,7 +15,7 @@ from cloudmatch_bus.messages import (
     PeerAway,
     PeerReturned,
 )
-from cloudmatch_match_engine.presence import FROZEN
+from cloudmatch_match_engine.core.presence import FROZEN
 from cloudmatch_match_engine.sweeps import EVERY
 from faults.link import Link
 from harness import NatsServer, Service

@@ -11,7 +11,7 @@ from typing import TypeVar
 import pytest
 
 import cloudmatch
-from cloudmatch.outbox import COUNT
+from cloudmatch.core.outbox import COUNT
 from faults.link import Link
 from harness import NatsServer, Service, eventually
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cloudmatch_bus.listening import listen
+from cloudmatch_bus.process.listen import listen
 from harness import BIN, Process
 
 

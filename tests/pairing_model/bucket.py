@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Sequence
 
-from cloudmatch_bus.bucket import ConflictError, Entry, Write
-from cloudmatch_bus.messages import DeviceRecord, decode_device, decode_pair
-from cloudmatch_match_engine.keys import DEVICE, PAIR
+from cloudmatch_bus.client.bucket import ConflictError, Entry, Write
+from cloudmatch_bus.contract.messages import DeviceRecord, decode_device, decode_pair
+from cloudmatch_match_engine.core.keys import DEVICE, PAIR
 from pairing_model.steps import Call, suspended
 
 

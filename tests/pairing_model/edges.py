@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from cloudmatch_bus.messages import (
+from cloudmatch_bus.contract.messages import (
     AnyAnswer,
     AnyRequest,
     DeviceGone,

@@ -4,7 +4,7 @@ import types
 from collections.abc import Callable, Generator
 from typing import Any
 
-from cloudmatch_bus.bucket import ConflictError
+from cloudmatch_bus.client.bucket import ConflictError
 
 
 class Call:

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Coroutine, Hashable
 from typing import Any
 
-from cloudmatch_bus.bucket import ConflictError
-from cloudmatch_bus.messages import (
+from cloudmatch_bus.client.bucket import ConflictError
+from cloudmatch_bus.contract.messages import (
     AnyAnswer,
     AnyFact,
     Departure,
@@ -13,10 +13,10 @@ from cloudmatch_bus.messages import (
     decode_device,
     decode_pair,
 )
-from cloudmatch_match_engine import matcher
-from cloudmatch_match_engine.keys import device_id, parse_device
-from cloudmatch_match_engine.pairing import Pairing
-from cloudmatch_match_engine.roster import Roster
+from cloudmatch_match_engine.core import matcher
+from cloudmatch_match_engine.core.keys import device_id, parse_device
+from cloudmatch_match_engine.core.roster import Roster
+from cloudmatch_match_engine.pairing.handler import Pairing
 from pairing_model.bucket import MemoryBucket
 from pairing_model.steps import Call
 

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Callable
 
-from cloudmatch_bus.messages import (
+from cloudmatch_bus.contract.messages import (
     AnyAnswer,
     AnyFact,
     Departure,
@@ -12,7 +12,7 @@ from cloudmatch_bus.messages import (
     MatchEnded,
     MatchMade,
 )
-from cloudmatch_match_engine import matcher
+from cloudmatch_match_engine.core import matcher
 from pairing_model.bucket import MemoryBucket
 from pairing_model.edges import Connection, Edge, Wish
 from pairing_model.steps import Call, MirrorWait

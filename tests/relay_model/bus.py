@@ -7,8 +7,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from cloudmatch_bus import subjects
-from cloudmatch_bus.messages import (
+from cloudmatch_bus.contract import subjects
+from cloudmatch_bus.contract.messages import (
     AnyAnswer,
     AnyRequest,
     DeviceGone,
@@ -23,7 +23,7 @@ from cloudmatch_bus.messages import (
     decode_request,
     encode,
 )
-from cloudmatch_match_engine.records import closed, resumed
+from cloudmatch_match_engine.core.transitions import closed, resumed
 
 Handler = Callable[[str, str, bytes, Any], None]
 

@@ -7,12 +7,12 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from cloudmatch_bus.frames import Frame
-from cloudmatch_bus.messages import PayloadsDelivered
-from cloudmatch_edge.device import Device
-from cloudmatch_edge.parameters import Parameters
-from cloudmatch_edge.relay import Relay
-from cloudmatch_edge.v1 import V1, Welcome
+from cloudmatch_bus.contract.messages import PayloadsDelivered
+from cloudmatch_bus.contract.payloads import Frame
+from cloudmatch_edge.bus.hub import Relay
+from cloudmatch_edge.dialects.parameters import Parameters
+from cloudmatch_edge.dialects.v1 import V1, Welcome
+from cloudmatch_edge.relay.device import Device
 from relay_model.bus import Bus, Network
 
 IN_FLIGHT = 128

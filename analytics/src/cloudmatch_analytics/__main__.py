@@ -3,9 +3,9 @@
 import logging
 
 from cloudmatch_analytics.settings import AnalyticsSettings
-from cloudmatch_analytics.worker import Worker
-from cloudmatch_bus.service import prepare, refusing
-from cloudmatch_bus.settings import AmqpSettings, HttpSettings, KafkaSettings
+from cloudmatch_analytics.supervisor import Worker
+from cloudmatch_bus.process.runner import prepare, refusing
+from cloudmatch_bus.process.settings import AmqpSettings, HttpSettings, KafkaSettings
 
 
 def main() -> None:

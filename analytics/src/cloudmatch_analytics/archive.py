@@ -4,8 +4,8 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from cloudmatch_analytics.ledger import Kept
-from cloudmatch_analytics.windows import ALL, Row
+from cloudmatch_analytics.core.windows import ALL, Row
+from cloudmatch_analytics.window_store import Kept
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS sums (

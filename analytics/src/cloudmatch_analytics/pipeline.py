@@ -23,11 +23,12 @@ from quixstreams.state.metadata import METADATA_CF_NAME
 from quixstreams.state.rocksdb import RocksDBOptions, RocksDBStorePartition
 from quixstreams.state.rocksdb.metadata import CHANGELOG_OFFSET_KEY
 
-from cloudmatch_analytics import records, topics
-from cloudmatch_analytics.records import Batch
-from cloudmatch_analytics.sizes import Size
-from cloudmatch_analytics.windows import BASE, KEPT, Row
-from cloudmatch_bus.settings import KafkaSettings
+from cloudmatch_analytics import topics
+from cloudmatch_analytics.core import kafka_records
+from cloudmatch_analytics.core.kafka_records import Batch
+from cloudmatch_analytics.core.sizes import Size
+from cloudmatch_analytics.core.windows import BASE, KEPT, Row
+from cloudmatch_bus.process.settings import KafkaSettings
 
 REMEMBERED = timedelta(hours=1)  # event time after its arrival for which a size is known again
 COMMIT = 0.25  # s between two commits
@@ -129,13 +130,13 @@ def compose(
     """Lead a stream of sizes through windows to the results; `too_late` hears what no window takes."""
 
     def is_tick(_: object, key: str, __: int, ___: object) -> bool:
-        return key == records.TICK
+        return key == kafka_records.TICK
 
     def to_tick(_: object, __: str, at: int, ___: object) -> bytes:
-        return records.encode(records.Tick(message_context().partition, at))
+        return kafka_records.encode(kafka_records.Tick(message_context().partition, at))
 
     def to_sums(window: dict[str, Any]) -> bytes:
-        return records.encode(records.Sums(window["start"], window["sums"]))
+        return kafka_records.encode(kafka_records.Sums(window["start"], window["sums"]))
 
     def on_late(value: Any, *_: Any) -> bool:
         too_late([Row(size.at - size.at % BASE, size.key, size.bytes, 1) for size in value])
@@ -146,7 +147,9 @@ def compose(
 
     ticks = sizes.filter(is_tick, metadata=True)
     ticks.apply(to_tick, metadata=True).to_topic(results, key=by_partition).sink(gate)
-    batches = sizes.filter(lambda *record: not is_tick(*record), metadata=True).apply(records.decode_batch)
+    batches = sizes.filter(lambda *record: not is_tick(*record), metadata=True).apply(
+        kafka_records.decode_batch
+    )
     batches = batches.apply(first_times, stateful=True, metadata=True).filter(bool)
     windows = batches.tumbling_window(BASE, grace_ms=KEPT, name="slices", on_late=on_late)  # type: ignore[arg-type] # takes all
     sums = windows.agg(sums=SumBySender()).current(closing_strategy="partition")

@@ -14,10 +14,10 @@ from prometheus_client import Counter
 
 from cloudmatch_analytics import topics
 from cloudmatch_analytics.archive import Archive
-from cloudmatch_analytics.ledger import Ledger, announcement, lateness
-from cloudmatch_analytics.records import PARTITIONS, decode_result
-from cloudmatch_analytics.windows import Row
-from cloudmatch_bus.settings import KafkaSettings
+from cloudmatch_analytics.core.kafka_records import PARTITIONS, decode_result
+from cloudmatch_analytics.core.windows import Row
+from cloudmatch_analytics.window_store import Ledger, announcement, lateness
+from cloudmatch_bus.process.settings import KafkaSettings
 
 READ = 500  # results at once
 WAIT = 0.05  # s for the first

@@ -18,14 +18,14 @@ from aiormq.channel import Channel
 from quixstreams.checkpointing.exceptions import CheckpointProducerTimeout
 from quixstreams.sources import Source
 
-from cloudmatch_analytics import records, sizes
-from cloudmatch_analytics.pulse import Pulse
-from cloudmatch_analytics.records import PARTITIONS
-from cloudmatch_analytics.ticks import Ticker
-from cloudmatch_bus import amqp
-from cloudmatch_bus.clock import now_ms
-from cloudmatch_bus.service import prepare
-from cloudmatch_bus.settings import AmqpSettings
+from cloudmatch_analytics.core import kafka_records, sizes
+from cloudmatch_analytics.core.kafka_records import PARTITIONS
+from cloudmatch_analytics.core.watermark import Ticker
+from cloudmatch_analytics.source_status import Pulse
+from cloudmatch_bus.contract import amqp
+from cloudmatch_bus.process.clock import now_ms
+from cloudmatch_bus.process.runner import prepare
+from cloudmatch_bus.process.settings import AmqpSettings
 
 BATCH = 1000  # messages in one flush to Kafka
 LINGER = 0.05  # s a batch waits for more
@@ -112,8 +112,8 @@ class AmqpSource(Source):
             ticker.heard(size.at, arrival)
             found.append(size)
             last = message.delivery_tag
-        for (bucket, _), together in records.batches(found).items():
-            value = records.encode(records.Batch(arrival, together))
+        for (bucket, _), together in kafka_records.batches(found).items():
+            value = kafka_records.encode(kafka_records.Batch(arrival, together))
             at = max(size.at for size in together)
             self.produce(value, str(bucket), partition=bucket % PARTITIONS, timestamp=at)
         self._pulse.count(taken=len(found))
@@ -137,7 +137,7 @@ class AmqpSource(Source):
         at = ticker.tick(now_ms())
         if at is not None:
             for partition in range(PARTITIONS):
-                self.produce(b"", records.TICK, partition=partition, timestamp=at)
+                self.produce(b"", kafka_records.TICK, partition=partition, timestamp=at)
 
     def _wanted(self) -> bool:
         return bool(self.running) and not orphaned()

@@ -14,9 +14,9 @@ from quixstreams.kafka import ConnectionConfig
 from quixstreams.models import Topic, TopicConfig, TopicManager
 from quixstreams.models.topics.admin import TopicAdmin
 
-from cloudmatch_analytics.broker import MARK
-from cloudmatch_analytics.records import PARTITIONS
-from cloudmatch_bus.settings import KafkaSettings
+from cloudmatch_analytics.core.kafka_records import PARTITIONS
+from cloudmatch_analytics.embedded_broker import MARK
+from cloudmatch_bus.process.settings import KafkaSettings
 
 SIZES = "cloudmatch.bytes"  # batches of sizes, and ticks
 RESULTS = "cloudmatch.windows"  # sums of windows, and ticks

@@ -2,10 +2,10 @@
 
 import typer
 
-from cloudmatch_bridge_rabbit.commands import command
+from cloudmatch_bridge_rabbit.cli import command
 from cloudmatch_bridge_rabbit.settings import BridgeSettings
-from cloudmatch_bus.service import run
-from cloudmatch_bus.settings import AmqpSettings, HttpSettings, NatsSettings
+from cloudmatch_bus.process.runner import run
+from cloudmatch_bus.process.settings import AmqpSettings, HttpSettings, NatsSettings
 
 
 @command.callback(invoke_without_command=True)
@@ -15,7 +15,7 @@ def bridge(context: typer.Context) -> None:
     Settings are environment variables; the commands read CLOUDMATCH_AMQP_… as the service does.
     """
     if context.invoked_subcommand is None:
-        from cloudmatch_bridge_rabbit.worker import serve  # the commands start quicker without it
+        from cloudmatch_bridge_rabbit.service import serve  # the commands start quicker without it
 
         run(serve, NatsSettings, AmqpSettings, HttpSettings, BridgeSettings)
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from cloudmatch_bus.settings import Port, Settings
+from cloudmatch_bus.process.settings import Port, Settings
 
 
 class BridgeSettings(Settings, frozen=True, kw_only=True):

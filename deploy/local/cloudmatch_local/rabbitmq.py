@@ -12,7 +12,7 @@ import socket
 import sys
 from pathlib import Path
 
-from cloudmatch_bus.settings import AmqpSettings, CommonSettings, SettingsError, read
+from cloudmatch_bus.process.settings import AmqpSettings, CommonSettings, SettingsError, read
 
 SCRIPT = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # /usr/sbin's insists on a user of its own
 

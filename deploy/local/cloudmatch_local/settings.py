@@ -7,8 +7,8 @@ from typing import Annotated, NamedTuple, TypeVar
 
 from msgspec import Meta
 
-from cloudmatch_bus.service import Environment
-from cloudmatch_bus.settings import (
+from cloudmatch_bus.process.runner import Environment
+from cloudmatch_bus.process.settings import (
     AmqpSettings,
     CommonSettings,
     HttpSettings,

@@ -1,9 +1,9 @@
 """Run an edge: ``edge``."""
 
-from cloudmatch_bus.service import run
-from cloudmatch_bus.settings import NatsSettings
-from cloudmatch_edge.gateway import serve_devices
+from cloudmatch_bus.process.runner import run
+from cloudmatch_bus.process.settings import NatsSettings
 from cloudmatch_edge.settings import EdgeSettings
+from cloudmatch_edge.sockets.listener import serve_devices
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from cloudmatch_bus.settings import Port, Settings, SettingsError, variable
+from cloudmatch_bus.process.settings import Port, Settings, SettingsError, variable
 
 
 class EdgeSettings(Settings, frozen=True, kw_only=True):

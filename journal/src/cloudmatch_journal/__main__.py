@@ -2,9 +2,9 @@
 
 import typer
 
-from cloudmatch_bus.service import run
-from cloudmatch_bus.settings import HttpSettings, NatsSettings
-from cloudmatch_journal.commands import command
+from cloudmatch_bus.process.runner import run
+from cloudmatch_bus.process.settings import HttpSettings, NatsSettings
+from cloudmatch_journal.cli import command
 from cloudmatch_journal.settings import JournalSettings
 
 
@@ -15,7 +15,7 @@ def journal(context: typer.Context) -> None:
     Settings are environment variables CLOUDMATCH_JOURNAL_…; the commands read the same ones.
     """
     if context.invoked_subcommand is None:
-        from cloudmatch_journal.worker import serve  # the commands start quicker without it
+        from cloudmatch_journal.journal import serve  # the commands start quicker without it
 
         run(serve, NatsSettings, HttpSettings, JournalSettings)
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import msgspec
 
-from cloudmatch_journal import segments
-from cloudmatch_journal.segments import Document, Seal
+from cloudmatch_journal.core import segments
+from cloudmatch_journal.core.segments import Document, Seal
 
 STATE = "state.json"  # what is folded from all events
 BASE = "base.json"  # the same, from those at least that were let go; there once any were

@@ -5,8 +5,8 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from cloudmatch_bus.service import Environment
-from cloudmatch_bus.settings import CommonSettings, Port, PositiveInt, Settings
+from cloudmatch_bus.process.runner import Environment
+from cloudmatch_bus.process.settings import CommonSettings, Port, PositiveInt, Settings
 
 
 class JournalSettings(Settings, frozen=True, kw_only=True):

@@ -29,10 +29,11 @@ from tinydb.queries import QueryLike
 from tinydb.table import Document as Row
 from tinydb.table import Table
 
-from cloudmatch_bus.messages import AnyFact
-from cloudmatch_journal import files, segments
+from cloudmatch_bus.contract.messages import AnyFact
+from cloudmatch_journal import files
+from cloudmatch_journal.core import segments
+from cloudmatch_journal.core.segments import Document, Seal
 from cloudmatch_journal.files import BASE, STATE, StoreError
-from cloudmatch_journal.segments import Document, Seal
 
 log = logging.getLogger("store")
 

@@ -4,11 +4,12 @@ from pathlib import Path
 
 from rich.progress import Progress
 
-from cloudmatch_bus.connection import Bus
-from cloudmatch_bus.feed import extent, history
-from cloudmatch_bus.messages import AnyFact
-from cloudmatch_journal import files, segments
-from cloudmatch_journal.audit import Fault, Finding, Order, compare
+from cloudmatch_bus.client.connection import Bus
+from cloudmatch_bus.client.consumer import extent, history
+from cloudmatch_bus.contract.messages import AnyFact
+from cloudmatch_journal import files
+from cloudmatch_journal.core import segments
+from cloudmatch_journal.core.audit import Fault, Finding, Order, compare
 
 NAME = "journal-verify"
 

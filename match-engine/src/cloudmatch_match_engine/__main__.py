@@ -1,7 +1,7 @@
 """Run a worker: ``match-engine``."""
 
-from cloudmatch_bus.service import run
-from cloudmatch_bus.settings import HttpSettings, NatsSettings
+from cloudmatch_bus.process.runner import run
+from cloudmatch_bus.process.settings import HttpSettings, NatsSettings
 from cloudmatch_match_engine.settings import MatchEngineSettings
 from cloudmatch_match_engine.worker import work
 

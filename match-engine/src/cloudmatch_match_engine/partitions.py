@@ -9,12 +9,12 @@ from collections.abc import Callable
 import msgspec
 from prometheus_client import Counter, Gauge
 
-from cloudmatch_bus import subjects
-from cloudmatch_bus.clock import now_us
-from cloudmatch_bus.connection import Bus, Handler, Headers, Subscription
-from cloudmatch_bus.messages import Heartbeat, decode_heartbeat, encode
-from cloudmatch_match_engine.keys import DeviceId
-from cloudmatch_match_engine.ownership import BEAT, Roll
+from cloudmatch_bus.client.connection import Bus, Handler, Headers, Subscription
+from cloudmatch_bus.contract import subjects
+from cloudmatch_bus.contract.messages import Heartbeat, decode_heartbeat, encode
+from cloudmatch_bus.process.clock import now_us
+from cloudmatch_match_engine.core.keys import DeviceId
+from cloudmatch_match_engine.core.membership import BEAT, Roll
 
 log = logging.getLogger("partitions")
 

@@ -4,8 +4,8 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from cloudmatch_bus.settings import Port, Settings
-from cloudmatch_match_engine.matcher import PLANAR_REACH
+from cloudmatch_bus.process.settings import Port, Settings
+from cloudmatch_match_engine.core.matcher import PLANAR_REACH
 
 
 class MatchEngineSettings(Settings, frozen=True, kw_only=True):

@@ -9,16 +9,16 @@ from functools import partial
 import msgspec
 from prometheus_client import Counter, Gauge
 
-from cloudmatch_bus import subjects
-from cloudmatch_bus.bucket import ConflictError
-from cloudmatch_bus.connection import Bus, Headers, NobodyListensError
-from cloudmatch_bus.messages import DeviceRecord, decode_heartbeat
-from cloudmatch_match_engine.keys import DeviceId, device_id
-from cloudmatch_match_engine.pairing import Pairing
-from cloudmatch_match_engine.pool import Known
-from cloudmatch_match_engine.presence import Presence
-from cloudmatch_match_engine.recent import Word
-from cloudmatch_match_engine.roster import Roster
+from cloudmatch_bus.client.bucket import ConflictError
+from cloudmatch_bus.client.connection import Bus, Headers, NobodyListensError
+from cloudmatch_bus.contract import subjects
+from cloudmatch_bus.contract.messages import DeviceRecord, decode_heartbeat
+from cloudmatch_match_engine.core.keys import DeviceId, device_id
+from cloudmatch_match_engine.core.pool import Known
+from cloudmatch_match_engine.core.presence import Presence
+from cloudmatch_match_engine.core.replay import Word
+from cloudmatch_match_engine.core.roster import Roster
+from cloudmatch_match_engine.pairing.handler import Pairing
 
 log = logging.getLogger("sweeps")
 

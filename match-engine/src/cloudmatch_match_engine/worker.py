@@ -6,15 +6,13 @@ import logging
 import msgspec
 from prometheus_client import Counter, Gauge
 
-from cloudmatch_bus import subjects
-from cloudmatch_bus.bucket import Bucket, Entry, Watch
-from cloudmatch_bus.clock import now_ms
-from cloudmatch_bus.connection import Bus, Headers
-from cloudmatch_bus.facts import FactPublisher
-from cloudmatch_bus.health import Health
-from cloudmatch_bus.http import application, serve
-from cloudmatch_bus.listening import listen
-from cloudmatch_bus.messages import (
+from cloudmatch_bus.client.bucket import Bucket, Entry, Watch
+from cloudmatch_bus.client.connection import Bus, Headers
+from cloudmatch_bus.client.micro import Endpoint, RefusedError, offered
+from cloudmatch_bus.client.provision import session
+from cloudmatch_bus.client.publisher import FactPublisher
+from cloudmatch_bus.contract import subjects
+from cloudmatch_bus.contract.messages import (
     AnyAnswer,
     AnyFact,
     AnyRequest,
@@ -27,17 +25,19 @@ from cloudmatch_bus.messages import (
     decode_request,
     encode,
 )
-from cloudmatch_bus.micro import Endpoint, RefusedError, offered
-from cloudmatch_bus.provision import session
-from cloudmatch_bus.service import Environment, unless
-from cloudmatch_bus.settings import HttpSettings, NatsSettings, variable
-from cloudmatch_bus.tally import Tally
-from cloudmatch_match_engine.explain import Explanation, explain
-from cloudmatch_match_engine.gateway import routes
-from cloudmatch_match_engine.keys import DeviceId, parse_device, source_of
-from cloudmatch_match_engine.pairing import Pairing
+from cloudmatch_bus.process.clock import now_ms
+from cloudmatch_bus.process.counter import Tally
+from cloudmatch_bus.process.health import Health
+from cloudmatch_bus.process.http import application, serve
+from cloudmatch_bus.process.listen import listen
+from cloudmatch_bus.process.runner import Environment, unless
+from cloudmatch_bus.process.settings import HttpSettings, NatsSettings, variable
+from cloudmatch_match_engine.core.explain import Explanation, explain
+from cloudmatch_match_engine.core.keys import DeviceId, parse_device, source_of
+from cloudmatch_match_engine.core.roster import Roster
+from cloudmatch_match_engine.http_api import routes
+from cloudmatch_match_engine.pairing.handler import Pairing
 from cloudmatch_match_engine.partitions import Partitions, unique_name
-from cloudmatch_match_engine.roster import Roster
 from cloudmatch_match_engine.settings import MatchEngineSettings
 from cloudmatch_match_engine.sweeps import Sweeps
 

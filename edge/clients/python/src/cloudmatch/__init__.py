@@ -11,9 +11,8 @@
 Lost connections come back by themselves, and no payload is lost or doubled by them.
 """
 
-from cloudmatch.conversation import State
-from cloudmatch.device import Device, connect
-from cloudmatch.errors import (
+from cloudmatch.core.conversation import State
+from cloudmatch.core.errors import (
     ClosedError,
     CloudMatchError,
     NotMatchedError,
@@ -24,7 +23,7 @@ from cloudmatch.errors import (
     ReplacedError,
     UnreachableError,
 )
-from cloudmatch.events import (
+from cloudmatch.core.events import (
     Closed,
     Disconnected,
     Event,
@@ -38,6 +37,7 @@ from cloudmatch.events import (
     ServerError,
     Waiting,
 )
+from cloudmatch.device import Device, connect
 
 __all__ = [
     "Closed",

@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Self, TypeVar
 
-from cloudmatch.conversation import LEFT, Conversation, State
-from cloudmatch.errors import (
+from cloudmatch.connector import Line
+from cloudmatch.core.conversation import LEFT, Conversation, State
+from cloudmatch.core.errors import (
     ClosedError,
     CloudMatchError,
     NotMatchedError,
@@ -16,9 +17,8 @@ from cloudmatch.errors import (
     ReplacedError,
     UnreachableError,
 )
-from cloudmatch.events import Closed, Data, Event, Peer, PeerLeft
-from cloudmatch.line import Line
-from cloudmatch.outbox import Delivered, Payload, Refused, Settlement, Undelivered
+from cloudmatch.core.events import Closed, Data, Event, Peer, PeerLeft
+from cloudmatch.core.outbox import Delivered, Payload, Refused, Settlement, Undelivered
 
 E = TypeVar("E", bound=Event)
 

@@ -13,7 +13,7 @@ from rich.table import Table
 
 import cloudmatch
 from cloudmatch import Device, NotMatchedError, PeerLeftError, State
-from cloudmatch.cli.tally import Tally
+from cloudmatch.cli.swarm_stats import Tally
 
 SETTLE = 15.0  # s at the end for what is under way
 TOGETHER = 50  # devices that connect at the same time

@@ -1,0 +1,169 @@
+"""One WebSocket without I/O: bytes in, payloads out; payloads in, bytes out.
+
+The judge of the protocol is the sans-I/O `ServerProtocol` of the websockets library. In front of it runs
+a fast lane: a whole, unfragmented, masked data frame is cut from the stream right here, which is most of
+what devices send and costs a fraction. Everything else (control frames, fragments, wrong bits) goes to
+the judge, one whole frame at a time, so that its parser always rests where a frame begins. Of a frame
+that it will refuse (not masked, too long) only the header goes. Once it says that the connection is no
+longer open, it gets everything.
+
+What has arrived is cut only as far as the caller has room for payloads; the rest stays here as bytes.
+"""
+
+from functools import partial
+
+from websockets import frames as library
+from websockets.frames import BINARY, CONT, TEXT, CloseCode
+from websockets.frames import Frame as JudgedFrame
+from websockets.protocol import CLOSED, OPEN
+from websockets.server import ServerProtocol
+
+from cloudmatch_bus.contract.memo import Remembered
+from cloudmatch_bus.contract.payloads import Frame
+
+WHOLE_TEXT, WHOLE_BINARY = 0x81, 0x82  # first byte of a frame that is a whole message
+WHOLE = (WHOLE_BINARY, WHOLE_TEXT)
+MASKED = 0x80  # bit in the second byte
+apply_mask = library.apply_mask  # type: ignore[attr-defined]  # undocumented: pinned, and tested
+FRAGMENTS = 4096  # of one message, at most
+REMEMBERED = 4096  # lengths whose headers are kept
+
+
+def _head(opcode: int, length: int) -> bytes:
+    if length < 126:
+        return bytes((opcode, length))
+    if length < 65536:
+        return bytes((opcode, 126)) + length.to_bytes(2, "big")
+    return bytes((opcode, 127)) + length.to_bytes(8, "big")
+
+
+# Headers of unmasked frames that are whole messages, by whether it is text, and by length.
+HEADS = {
+    text: Remembered[int, bytes](partial(_head, opcode), REMEMBERED)
+    for text, opcode in ((True, WHOLE_TEXT), (False, WHOLE_BINARY))
+}
+
+
+class Stream:
+    """The open side of a connection, after its handshake.
+
+    Call `receive` with what arrived, then `take` for the payloads; then send what the protocol wants sent.
+    """
+
+    def __init__(self, protocol: ServerProtocol, max_size: int) -> None:
+        self._protocol = protocol
+        self._max_size = max_size
+        self._buffer = b""  # what arrived and is not cut yet
+        self._need = 2  # bytes that the buffer must have before cutting makes sense
+        self._fragments: list[bytes] | None = None  # of a message that is not finished
+        self._text = True  # its kind
+        self.judged = False  # whether the protocol may want something sent that was not asked for yet
+
+    @property
+    def open(self) -> bool:
+        """Whether payloads can still be exchanged."""
+        return self._protocol.state is OPEN
+
+    @property
+    def pending(self) -> bool:
+        """Whether a frame waits for room: bytes are here that `take` has not looked at."""
+        return len(self._buffer) >= self._need
+
+    def receive(self, data: bytes) -> None:
+        """Add what arrived."""
+        self._buffer = self._buffer + data if self._buffer else data
+
+    def take(self, frames: int, size: int) -> list[Frame]:
+        """Cut up to `frames` payloads (and up to `size` bytes, exceeded by the last one only).
+
+        Once the connection is closing, all goes to the judge, whatever the room.
+        """
+        out: list[Frame] = []
+        data, protocol = self._buffer, self._protocol
+        have = len(data)
+        is_open = protocol.state is OPEN
+        if protocol.state is CLOSED:  # after the end of the stream the judge hears nothing more
+            self._buffer = b""
+            return out
+        if have < self._need and is_open:
+            return out
+        at = 0
+        self._need = 2
+        between = self._fragments is None  # messages: none is begun
+        while frames > 0 and size > 0 and is_open and have - at >= 2:
+            # Where the payload begins, how long it is, and where the frame ends.
+            first, length = data[at], data[at + 1] - MASKED
+            start = at + 6
+            if length > 125:
+                start += 2 if length == 126 else 8
+                if start > have:
+                    self._need = start - at
+                    break
+                length = int.from_bytes(data[at + 2 : start - 4], "big")
+            end = start + length
+            if length < 0:
+                end = at + 2  # not masked: refused by these two
+            elif length > self._max_size:
+                end = start  # refused by its header
+            elif end > have:
+                self._need = end - at
+                break
+            elif between and first in WHOLE:
+                payload = apply_mask(data[start:end], data[start - 4 : start])
+                at = end
+                if first == WHOLE_BINARY:
+                    out.append((False, payload))
+                elif payload.isascii() or self._utf8(payload):
+                    out.append((True, payload))
+                else:
+                    is_open = False
+                frames -= 1
+                size -= length
+                continue
+            before = len(out)
+            self._judge(data[at:end], out)
+            at = end
+            is_open = protocol.state is OPEN
+            between = self._fragments is None
+            if len(out) > before:
+                frames -= 1
+                size -= len(out[-1][1])
+        if not is_open and at < have:
+            self._judge(data[at:], out)
+            at = have
+        self._buffer = data[at:]
+        return out
+
+    def _utf8(self, payload: bytes) -> bool:
+        """Check a text; fail the connection as the judge does when it is none."""
+        try:
+            payload.decode()
+        except UnicodeDecodeError as error:
+            self.judged = True
+            self._protocol.fail(CloseCode.INVALID_DATA, f"{error.reason} at position {error.start}")
+            return False
+        return True
+
+    def _judge(self, data: bytes, out: list[Frame]) -> None:
+        """Let the protocol have bytes, and collect the message that they finish."""
+        self.judged = True
+        self._protocol.receive_data(data)
+        for event in self._protocol.events_received():
+            assert isinstance(event, JudgedFrame)  # after the handshake there are no others
+            self._event(event, out)
+
+    def _event(self, frame: JudgedFrame, out: list[Frame]) -> None:
+        if frame.opcode is TEXT or frame.opcode is BINARY:
+            self._text = frame.opcode is TEXT
+            self._fragments = []
+        elif frame.opcode is not CONT or self._fragments is None:
+            return
+        self._fragments.append(bytes(frame.data))
+        if not frame.fin:
+            if len(self._fragments) > FRAGMENTS:
+                self._protocol.fail(CloseCode.POLICY_VIOLATION, "too many fragments")
+            return
+        payload = b"".join(self._fragments)
+        self._fragments = None
+        if not self._text or payload.isascii() or self._utf8(payload):
+            out.append((self._text, payload))

@@ -1,0 +1,113 @@
+"""What the edge answers to plain HTTP: the dev client, probes, metrics, errors."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from cloudmatch_bus.process.health import LIVENESS, METRICS, METRICS_TYPE, READINESS, Health, metrics
+from cloudmatch_edge.dialects.parameters import BadParameterError
+
+JSON = "application/json"
+TEXT = "text/plain; charset=utf-8"
+TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+}
+# Where the files of the page are: packaged, or in the room's folder of a checkout.
+PACKAGE = Path(__file__).parents[1]
+WEB = (PACKAGE / "web", PACKAGE.parents[1] / "dev-client/web")
+SDK = (PACKAGE / "web/cloudmatch.js", PACKAGE.parents[1] / "clients/javascript/cloudmatch.js")
+
+
+class Page(NamedTuple):
+    """An HTTP answer."""
+
+    status: int
+    media_type: str
+    body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+def dev_client(name: str, services: Mapping[str, Sequence[str]]) -> dict[str, Page]:
+    """Read the dev client; give its parts by path.
+
+    The JavaScript client is one of them, at ``/cloudmatch.js``, and so is what the page cannot know:
+    ``/services.json`` says which edge this is and where the other services are.
+
+    Raises:
+        FileNotFoundError: it is neither packaged nor in a checkout.
+    """
+    folder, sdk = _first(WEB), _first(SDK)
+    origins = {_origin(url) for urls in services.values() for url in urls}
+    told = json.dumps({"edge": name, "services": services}).encode()
+    parts = {f"/web/{file.name}": _part(file) for file in folder.iterdir() if file.suffix in TYPES}
+    index = parts.pop("/web/index.html")
+    return {
+        **parts,
+        "/": index._replace(headers=(*index.headers, ("Content-Security-Policy", _policy(origins)))),
+        "/cloudmatch.js": _part(sdk),
+        "/services.json": Page(200, JSON, told, (("Cache-Control", "no-store"),)),
+    }
+
+
+def _first(places: Sequence[Path]) -> Path:
+    for place in places:
+        if place.exists():
+            return place
+    raise FileNotFoundError(places[0])
+
+
+def _part(file: Path) -> Page:
+    body = file.read_bytes()
+    etag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
+    return Page(200, TYPES[file.suffix], body, (("Cache-Control", "no-cache"), ("ETag", etag)))
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _policy(origins: set[str]) -> str:
+    """Let the page run its own files only; it may connect to any edge, and read these origins."""
+    return "; ".join(
+        (
+            *("default-src 'none'", "script-src 'self'", "style-src 'self'", "img-src 'self' data:"),
+            " ".join(("connect-src 'self' ws: wss:", *sorted(origins))),
+            *("base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"),
+        )
+    )
+
+
+def answer(path: str, health: Health, client: Mapping[str, Page], known: str = "") -> Page:
+    """Answer a GET of `path` that is no connection of a device.
+
+    Args:
+        client: the dev client's parts.
+        known: ETags of what the browser has (its If-None-Match).
+    """
+    if part := client.get(path):
+        etag = dict(part.headers).get("ETag")
+        return part if etag is None or etag not in known else part._replace(status=304, body=b"")
+    if path == LIVENESS:
+        return Page(200, TEXT, b"alive")
+    if path == READINESS:
+        status, body = health.readiness()
+        return Page(status, JSON, body)
+    if path == METRICS:
+        return Page(200, METRICS_TYPE, metrics())
+    return error(404, "not_found", f"there is nothing at {path}")
+
+
+def error(status: int, code: str, detail: str, **more: str) -> Page:
+    """Make an error in the one shape that all errors have."""
+    return Page(status, JSON, json.dumps({"error": {"code": code, "detail": detail, **more}}).encode())
+
+
+def bad_parameter(bad: BadParameterError) -> Page:
+    """Refuse a connection whose parameters cannot be used."""
+    return error(400, "bad_parameter", f"{bad.parameter} {bad.detail}", parameter=bad.parameter)

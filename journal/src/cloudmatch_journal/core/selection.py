@@ -1,0 +1,64 @@
+"""Which events are wanted: of a span, a type, an app, a device."""
+
+from datetime import datetime
+from typing import NamedTuple
+
+from cloudmatch_journal.core import segments
+from cloudmatch_journal.core.segments import Document, Seal
+
+
+class Moment(NamedTuple):
+    """A place in the journal: a position, or a time (ms since 1970). The other is None."""
+
+    position: int | None = None
+    at: int | None = None
+
+    def precedes(self, document: Document) -> bool:
+        """Whether this event comes behind the moment."""
+        if self.position is not None:
+            return bool(document["position"] > self.position)
+        return self.at is None or bool(document["at"] > self.at)
+
+
+def moment(text: str) -> Moment:
+    """Read a position (digits alone) or a time (ISO 8601; without an offset: the machine's own zone).
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if text.isascii() and text.isdigit():
+        return Moment(position=int(text))
+    try:
+        return Moment(at=int(datetime.fromisoformat(text).timestamp() * 1000))
+    except ValueError:
+        raise ValueError(f"{text!r} is neither a position nor a time such as 2026-11-24T10:00") from None
+
+
+class Selection(NamedTuple):
+    """All conditions must hold; None: any."""
+
+    after: Moment | None = None  # exclusive
+    until: Moment | None = None  # inclusive
+    kind: str | None = None
+    app: str | None = None
+    device: str | None = None
+
+    def reaches(self, seal: Seal) -> bool:
+        """Whether the segment may hold a wanted event."""
+        if self.after is not None and self.after.position is not None and seal.last <= self.after.position:
+            return False
+        if self.until is not None and self.until.position is not None and seal.first > self.until.position:
+            return False
+        if self.device is None or self.app is None:
+            return True
+        return segments.name(self.app, self.device) in seal.devices
+
+    def wants(self, document: Document) -> bool:
+        """Whether an event is wanted."""
+        return (
+            (self.after is None or self.after.precedes(document))
+            and (self.until is None or not self.until.precedes(document))
+            and self.kind in (None, document["type"])
+            and self.app in (None, document["app"])
+            and (self.device is None or self.device in segments.devices(document))
+        )

@@ -1,0 +1,46 @@
+"""Keys of the bucket. Ids are escaped as in subjects."""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+from cloudmatch_bus.contract.subjects import REMEMBERED, source, token
+
+DEVICE, PAIR = "dev", "pair"
+
+
+class DeviceId(NamedTuple):
+    """A device, unique within its app. Both as subject tokens."""
+
+    app: str
+    device: str
+
+    @property
+    def key(self) -> str:
+        """Where the bucket keeps the device's record."""
+        return f"{DEVICE}.{self.app}.{self.device}"
+
+
+def device_id(app: str, device: str) -> DeviceId:
+    """Name a device by its plain ids."""
+    return DeviceId(token(app), token(device))
+
+
+@lru_cache(REMEMBERED)
+def source_of(subject: str) -> DeviceId | None:
+    """Name the device whose frames go up on a subject; None when it is not one of these."""
+    names = source(subject)
+    return DeviceId(*names) if names else None
+
+
+def pair_key(app: str, match: int) -> str:
+    """Where the bucket keeps a match."""
+    return f"{PAIR}.{token(app)}.{match}"
+
+
+def parse_device(key: str) -> DeviceId | None:
+    """Name the device of a key; None for keys of other kinds."""
+    kind, _, rest = key.partition(".")
+    if kind != DEVICE:
+        return None
+    app, _, device = rest.partition(".")
+    return DeviceId(app, device)

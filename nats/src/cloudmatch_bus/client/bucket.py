@@ -1,0 +1,242 @@
+"""The bucket of devices and pairs: atomic writes, reads from the leader, and a watch that never goes blind.
+
+A JetStream key-value bucket, readable with ``nats kv``. We write it through atomic batches, which
+nats-py's KV class has no call for, and watch it with a consumer of our own, which notices within
+`SILENCE` that its server died.
+"""
+
+import asyncio
+import base64
+import json
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from nats.aio.subscription import Subscription
+from nats.errors import Error as NatsError
+from nats.js.api import Header
+from nats.js.errors import NotFoundError
+
+from cloudmatch_bus.client.connection import Bus, Headers
+from cloudmatch_bus.contract import streams
+
+log = logging.getLogger("bucket")
+
+STREAM = f"KV_{streams.BUCKET}"
+PREFIX = f"$KV.{streams.BUCKET}."
+WRONG_LAST_SEQUENCE = (10071, 10164)  # JetStream error codes of a conflict
+HEARTBEAT = 0.5  # s between signs of life of the watch
+SILENCE = 2.0  # s without one before the watch starts anew
+
+
+class Write(NamedTuple):
+    """One key to write, if it is still at `expected` (0: absent)."""
+
+    key: str
+    value: bytes | None  # None deletes
+    expected: int
+    epitaph: bytes = b""  # of a key that is deleted: what `get` finds there for `streams.TOMBSTONE_TTL`
+
+
+class Entry(NamedTuple):
+    """A key's value and the revision at which it was written; value None when it is absent or deleted."""
+
+    key: str
+    value: bytes | None
+    revision: int
+    epitaph: bytes = b""  # what a deleted key was deleted with
+
+
+class ConflictError(Exception):
+    """A key was not at the revision expected of it; nothing was written."""
+
+
+class Bucket:
+    """Reads and writes. All raise `TimeoutError` where JetStream does not answer."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._batches = 0
+        self._origin = f"{time.time_ns():x}-{id(self):x}"
+
+    async def get(self, key: str) -> Entry:
+        """Read a key from the leader: the newest value there is."""
+        payload = json.dumps({"last_by_subj": PREFIX + key}).encode()
+        answer = json.loads(await self._bus.request(f"$JS.API.STREAM.MSG.GET.{STREAM}", payload))
+        if error := answer.get("error"):
+            if error.get("code") == 404:
+                return Entry(key, None, 0)
+            raise TimeoutError(f"cannot read {key}: {error}")
+        message = answer["message"]
+        headers = base64.b64decode(message.get("hdrs", "")).decode()
+        data, revision = base64.b64decode(message.get("data", "")), int(message["seq"])
+        if "KV-Operation" in headers:
+            return Entry(key, None, revision, data)
+        return Entry(key, data, revision)
+
+    async def commit(self, writes: Sequence[Write]) -> int:
+        """Write all of these or none; give the revision of the last (the others are just before it).
+
+        Raises:
+            ConflictError: a key has moved on.
+            TimeoutError: no answer; whether it was written is unknown.
+        """
+        if len(writes) == 1:
+            return await self._last(writes[0], self._headers(writes[0]))
+        self._batches += 1
+        batch = f"{self._origin}-{self._batches}"
+        for number, write in enumerate(writes, 1):
+            headers = self._headers(write)
+            headers["Nats-Batch-Id"] = batch
+            headers["Nats-Batch-Sequence"] = str(number)
+            if number == len(writes):
+                headers["Nats-Batch-Commit"] = "1"
+                return await self._last(write, headers)
+            self._bus.publish(PREFIX + write.key, self._payload(write), headers=headers)
+        raise ValueError("nothing to write")
+
+    @staticmethod
+    def _payload(write: Write) -> bytes:
+        return write.epitaph if write.value is None else write.value
+
+    def _headers(self, write: Write) -> dict[str, str]:
+        headers = {Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value: str(write.expected)}
+        if write.value is None:
+            headers["KV-Operation"] = "DEL"
+            headers["Nats-TTL"] = str(streams.TOMBSTONE_TTL)
+        return headers
+
+    async def _last(self, write: Write, headers: dict[str, str]) -> int:
+        answer = json.loads(
+            await self._bus.request(PREFIX + write.key, self._payload(write), headers=headers)
+        )
+        if refusal := answer.get("error"):
+            if refusal.get("err_code") in WRONG_LAST_SEQUENCE:
+                raise ConflictError(write.key)
+            raise TimeoutError(f"cannot write {write.key}: {refusal}")
+        return int(answer["seq"])
+
+
+def _cancelled() -> bool:
+    """Whether this task is to end: Python 3.11's `wait_for` forgets a cancellation that meets its result."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+class Watch:
+    """A mirror's feed: every key of the bucket, then each change, in order.
+
+    `on_entry(entry)` for each; `on_restart()` before the keys come (again) from the beginning;
+    `on_ready()` when all that was there has come. A gap, a silence or a reconnect starts anew.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        on_entry: Callable[[Entry], None],
+        on_restart: Callable[[], None],
+        on_ready: Callable[[], None],
+    ) -> None:
+        self._bus = bus
+        self._on_entry = on_entry
+        self._on_restart = on_restart
+        self._on_ready = on_ready
+        self._subscription: Subscription | None = None
+        self._next = 1  # consumer sequence expected next
+        self._heard = 0.0
+        self._broken = asyncio.Event()
+        self.ready = False
+        # set when all keys have come for the first time
+        self.completed = asyncio.Event()
+        bus.on_reconnect.append(self._restart)
+
+    async def _restart(self) -> None:
+        self._broken.set()
+
+    def health(self) -> str | None:
+        """Give the reason why the mirror may be behind, or None."""
+        return None if self.ready else "the mirror of the bucket is not complete"
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        try:
+            while not _cancelled():
+                try:
+                    await self._start()
+                    await self._watch()
+                except (NatsError, TimeoutError, NotFoundError) as error:
+                    log.warning("cannot watch the bucket yet: %r", error)
+                    await asyncio.sleep(0.2)
+        finally:
+            await self._stop()
+
+    async def _start(self) -> None:
+        await self._stop()
+        self._broken.clear()
+        self.ready = False
+        self._next = 1
+        self._on_restart()
+        inbox = self._bus.client.new_inbox()
+        self._subscription = await self._bus.subscribe(inbox, self._heard_one)
+        config = {
+            "deliver_subject": inbox,
+            "deliver_policy": "last_per_subject",
+            "ack_policy": "none",
+            "max_deliver": 1,
+            "idle_heartbeat": int(HEARTBEAT * 1e9),
+            "inactive_threshold": int(30e9),
+            "mem_storage": True,
+            "num_replicas": 1,
+            "filter_subject": PREFIX + ">",
+        }
+        payload = json.dumps({"stream_name": STREAM, "config": config}).encode()
+        answer = json.loads(await self._bus.request(f"$JS.API.CONSUMER.CREATE.{STREAM}", payload))
+        if error := answer.get("error"):
+            raise TimeoutError(f"cannot watch {STREAM}: {error}")
+        self._heard = time.monotonic()
+        if answer["num_pending"] == 0 and self._next == 1:
+            self._complete()
+
+    async def _watch(self) -> None:
+        while time.monotonic() - self._heard < SILENCE and not _cancelled():
+            try:
+                await asyncio.wait_for(self._broken.wait(), HEARTBEAT)
+            except TimeoutError:
+                continue
+            break
+        log.info("the watch of the bucket starts anew")
+
+    async def _stop(self) -> None:
+        if self._subscription is not None:
+            subscription, self._subscription = self._subscription, None
+            try:
+                await self._bus.unsubscribe(subscription)
+            except NatsError:
+                log.debug("the subscription of the watch was gone already")
+
+    def _complete(self) -> None:
+        self.ready = True
+        self.completed.set()
+        self._on_ready()
+
+    def _heard_one(self, subject: str, reply: str, data: bytes, headers: Headers) -> None:
+        self._heard = time.monotonic()
+        if headers is not None and headers.get("Status") == "100":  # idle: says up to where it has sent
+            if int(headers.get("Nats-Last-Consumer", "0")) >= self._next:
+                self._broken.set()
+            return
+        # $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>
+        parts = reply.split(".")
+        revision, number, pending = int(parts[-4]), int(parts[-3]), int(parts[-1])
+        if number != self._next:
+            self._broken.set()
+            return
+        self._next += 1
+        key = subject[len(PREFIX) :]
+        if headers is not None and "KV-Operation" in headers:
+            self._on_entry(Entry(key, None, revision, data))
+        else:
+            self._on_entry(Entry(key, data, revision))
+        if pending == 0 and not self.ready:
+            self._complete()

@@ -1,0 +1,86 @@
+"""The HTTP side that every service but the edge shares: probes, metrics, errors, a port of its own."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import uvicorn
+from litestar import Litestar, MediaType, Request, Response, get
+from litestar.config.cors import CORSConfig
+from litestar.exceptions import HTTPException
+from litestar.openapi import OpenAPIConfig
+from litestar.types import ControllerRouterHandler
+
+from cloudmatch_bus.process.health import LIVENESS, METRICS, METRICS_TYPE, READINESS, Health, metrics
+from cloudmatch_bus.process.listen import ready_at
+
+log = logging.getLogger("http")
+
+
+def _error(_: Request[Any, Any, Any], error: Exception) -> Response[dict[str, Any]]:
+    if not isinstance(error, HTTPException):
+        log.error("request failed", exc_info=error)
+        return Response({"error": {"code": "internal", "detail": "see the log"}}, status_code=500)
+    detail = error.detail
+    if isinstance(error.extra, list) and error.extra:  # validation: say which field
+        detail = "; ".join(
+            f"{e.get('key') or 'body'}: {e.get('message')}" if isinstance(e, dict) else str(e)
+            for e in error.extra
+        )
+    code = {400: "bad_request", 404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "error")
+    return Response({"error": {"code": code, "detail": detail}}, status_code=error.status_code)
+
+
+def application(
+    title: str,
+    health: Health,
+    handlers: Sequence[ControllerRouterHandler] = (),
+    origins: Sequence[str] = (),
+) -> Litestar:
+    """Make an HTTP application with the probes, metrics and OpenAPI that every service serves.
+
+    Args:
+        origins: of pages from elsewhere that may read what is answered to GET.
+    """
+
+    @get(LIVENESS, media_type=MediaType.TEXT, sync_to_thread=False, include_in_schema=False)
+    def liveness() -> str:
+        return "alive"
+
+    @get(READINESS, sync_to_thread=False, include_in_schema=False)
+    def readiness() -> Response[bytes]:
+        status, body = health.readiness()
+        return Response(body, status_code=status, media_type=MediaType.JSON)
+
+    @get(METRICS, sync_to_thread=False, include_in_schema=False)
+    def scrape() -> Response[bytes]:
+        return Response(metrics(), media_type=METRICS_TYPE)
+
+    return Litestar(
+        [liveness, readiness, scrape, *handlers],
+        exception_handlers={Exception: _error},
+        openapi_config=OpenAPIConfig(title=title, version="1"),
+        cors_config=CORSConfig(allow_origins=list(origins), allow_methods=["GET"]) if origins else None,
+        logging_config=None,
+    )
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: the service decides when to stop."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def serve(app: Litestar, service: str, sock: socket.socket, stop: asyncio.Event) -> None:
+    """Serve `app` on a socket of `listen` until `stop`. Logs one line ``<service> listens at <url>``."""
+    server = _Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=2))
+    task = asyncio.create_task(server.serve(sockets=[sock]))
+    ready_at(service, sock)
+    await stop.wait()
+    server.should_exit = True
+    await task

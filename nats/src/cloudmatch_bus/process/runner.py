@@ -1,0 +1,92 @@
+"""Run one service: settings, logging, uvloop, signals. Every ``__main__`` is a call of `run`."""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from typing import Any, TextIO, TypeVar
+
+import uvloop
+
+from cloudmatch_bus.process.settings import CommonSettings, Settings, SettingsError, read, unknown
+
+S = TypeVar("S", bound=Settings)
+T = TypeVar("T")
+log = logging.getLogger("service")
+
+
+class Environment:
+    """All settings of one process, read from the environment and checked."""
+
+    def __init__(self, *groups: type[Settings], environ: Mapping[str, str]) -> None:
+        wanted: tuple[type[Settings], ...] = (CommonSettings, *groups)
+        self._groups = {group: read(group, environ) for group in wanted}
+        for each in self._groups.values():
+            each.check()
+        self.unknown = unknown(self._groups, environ)
+
+    def __getitem__(self, group: type[S]) -> S:
+        settings = self._groups[group]
+        assert isinstance(settings, group)
+        return settings
+
+
+@contextlib.contextmanager
+def refusing() -> Iterator[None]:
+    """End the process with a sentence where a setting is wrong."""
+    try:
+        yield
+    except SettingsError as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(2) from None
+
+
+def prepare(*groups: type[Settings], stream: TextIO = sys.stdout) -> Environment:
+    """Read the settings and set up logging; end the process with a sentence where a setting is wrong."""
+    with refusing():
+        environment = Environment(*groups, environ=os.environ)
+    logging.basicConfig(
+        stream=stream,
+        level=environment[CommonSettings].log_level,
+        format="%(levelname)s %(name)s: %(message)s",
+    )
+    for name in ("uvicorn", "websockets"):  # one line for every probe is too many
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for name in environment.unknown:
+        log.warning("%s is set but is no setting of this process", name)
+    return environment
+
+
+async def unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
+    """Await `work`, but give it up (and give None) when `stop` is set first."""
+    task = asyncio.ensure_future(work)
+    stopped = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        return await task if task.done() else None
+    finally:
+        task.cancel()
+        stopped.cancel()
+
+
+def run(serve: Callable[[Environment, asyncio.Event], Awaitable[None]], *groups: type[Settings]) -> None:
+    """Run `serve(environment, stop)` on uvloop until it returns; SIGTERM and SIGINT set `stop`.
+
+    A port that `serve` cannot take ends the process like a wrong setting.
+    """
+    environment = prepare(*groups)
+
+    async def main() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        await serve(environment, stop)
+
+    gc.freeze()  # what was imported is there to stay, and need not be looked at again
+    with refusing():
+        uvloop.run(main())

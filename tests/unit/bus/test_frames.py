@@ -1,0 +1,39 @@
+"""Frames that share a message come apart as they were."""
+
+from itertools import zip_longest
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cloudmatch_bus.contract.payloads import BATCH_BYTES, BATCH_FRAMES, Frame, join, pack, split
+
+frames = st.lists(st.tuples(st.booleans(), st.binary(max_size=40)), min_size=1, max_size=100)
+
+
+@given(frames)
+def test_what_is_joined_is_split_again(sent: list[Frame]) -> None:
+    assert split(*join(sent)) == sent
+
+
+@given(st.lists(st.integers(0, 40_000), max_size=150))
+def test_messages_keep_order_and_limits_and_are_as_full_as_can_be(sizes: list[int]) -> None:
+    sent = [(True, b"x" * n) for n in sizes]
+    packed = pack(sent)
+    assert [frame for shape, payload, _ in packed for frame in split(shape, payload)] == sent
+    for (_, payload, lengths), after in zip_longest(packed, packed[1:]):
+        assert len(payload) == sum(lengths)
+        assert 1 <= len(lengths) <= BATCH_FRAMES
+        assert len(lengths) == 1 or len(payload) <= BATCH_BYTES
+        assert after is None or len(lengths) == BATCH_FRAMES or len(payload) + after[2][0] > BATCH_BYTES
+
+
+def test_shapes_read_as_documented() -> None:
+    assert join([(True, b"ciao")]) == ("t4", b"ciao")
+    assert join([(True, "ciào".encode()), (False, b"\x00")]) == ("t5-b1", "ciào".encode() + b"\x00")
+
+
+@pytest.mark.parametrize("shape", ["", "t", "4", "x4", "t-4", "t4-", "t3", "t5", "t4-b1", "t+4", "t4 ", "t²"])
+def test_a_shape_that_does_not_fit_is_refused(shape: str) -> None:
+    with pytest.raises(ValueError, match="shape"):
+        split(shape, b"ciao")

@@ -1,0 +1,37 @@
+"""A process says whether it can do its job, and why not."""
+
+import json
+
+from prometheus_client import Counter
+
+from cloudmatch_bus.process.health import Health, metrics
+
+
+def test_a_process_without_reasons_against_it_is_ready() -> None:
+    health = Health()
+    health.check("nats", lambda: None)
+    assert health.readiness() == (200, b'{"ready":true,"reasons":{}}')
+
+
+def test_every_reason_is_given_by_its_check_and_only_while_it_holds() -> None:
+    health = Health()
+    reasons = {"nats": "not connected", "store": "disk full"}
+    for name in ("nats", "consumer", "store"):
+        health.check(name, lambda name=name: reasons.get(name))
+    status, body = health.readiness()
+    assert status == 503
+    assert json.loads(body) == {"ready": False, "reasons": reasons}
+    reasons.clear()
+    assert health.readiness()[0] == 200
+
+
+def test_a_check_of_the_same_name_takes_the_place_of_the_former() -> None:
+    health = Health()
+    health.check("nats", lambda: "not connected")
+    health.check("nats", lambda: None)
+    assert health.reasons() == {}
+
+
+def test_metrics_are_prometheus_text() -> None:
+    Counter("cloudmatch_test", "Of this test")
+    assert b"\n# TYPE cloudmatch_test_total counter\n" in metrics()

@@ -1,0 +1,222 @@
+"""The lane beside the library's own parser: whatever comes in whatever pieces, both hear the same."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+from nats.js.api import Header
+from nats.protocol.parser import Parser
+
+from cloudmatch_bus.client.connection import Headers
+from cloudmatch_bus.client.transport import BACKLOG, LINE, Line
+
+OURS = ("1", "2")  # subscriptions with handlers
+Heard = list[tuple[Any, ...]]
+
+
+class Library:
+    """What nats-py's parser calls of its client."""
+
+    def __init__(self) -> None:
+        self.heard: Heard = []
+        self.messages: dict[str, Heard] = {}
+
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: Any) -> None:
+        heard = (subject.decode(), reply.decode(), data, headers is not None)
+        self.messages.setdefault(str(sid), []).append(heard)
+        if str(sid) not in OURS:
+            self.heard.append((sid, *heard))
+
+    async def _process_ping(self) -> None:
+        self.heard.append(("ping",))
+
+    async def _process_pong(self) -> None:
+        self.heard.append(("pong",))
+
+    async def _process_err(self, text: str) -> None:
+        self.heard.append(("error", text))
+
+    async def _process_info(self, info: dict[str, Any]) -> None:
+        self.heard.append(("info", info))
+
+
+class Socket(asyncio.Transport):
+    """A socket that keeps what is written and is never full."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.reading = True
+        self.closing = False
+
+    def write(self, data: Any) -> None:
+        self.written += data
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def is_reading(self) -> bool:
+        return self.reading
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+    def abort(self) -> None:
+        self.closing = True
+
+
+class Client:
+    """A line with two handlers, and the library behind it."""
+
+    def __init__(self) -> None:
+        self.library = Library()
+        self.quick: dict[str, int] = dict.fromkeys(OURS, 0)  # messages that took the lane
+        self.line = Line({sid: self.handler(sid) for sid in OURS}, limit=1 << 20)
+        self.socket = Socket()
+        self.line.connection_made(self.socket)
+        self.parser = Parser(self.library)
+        self.reader = asyncio.create_task(self._read())
+
+    def handler(self, sid: str) -> Any:
+        def handle(subject: str, reply: str, payload: bytes, headers: Headers) -> None:
+            self.quick[sid] += 1
+            heard = (subject, reply, payload, headers is not None)
+            self.library.messages.setdefault(sid, []).append(heard)
+
+        return handle
+
+    async def _read(self) -> None:
+        while not self.line.at_eof():
+            await self.parser.parse(await self.line.read())
+
+    async def end(self) -> None:
+        self.line.connection_lost(None)
+        await self.reader
+
+
+def message(sid: str, reply: str, payload: bytes, headers: bytes) -> bytes:
+    to = f"{sid} {reply} " if reply else f"{sid} "
+    if headers:
+        head = b"NATS/1.0\r\n" + headers + b"\r\n\r\n"
+        return (
+            f"HMSG t.{sid} {to}{len(head)} {len(head) + len(payload)}\r\n".encode() + head + payload + b"\r\n"
+        )
+    return f"MSG t.{sid} {to}{len(payload)}\r\n".encode() + payload + b"\r\n"
+
+
+# Payloads that look like the protocol, too.
+payloads = some.binary(max_size=40) | some.sampled_from(
+    [b"\r\n", b"PING\r\n", b"MSG t.1 1 4\r\nciao\r\n", b"M", b"H"]
+)
+messages = some.builds(
+    message,
+    some.sampled_from(["1", "2", "3"]),
+    some.sampled_from(["", "r.e"]),
+    payloads,
+    some.sampled_from([b"", b"A: b"]),
+)
+lines = some.sampled_from([b"PING\r\n", b"PONG\r\n", b"+OK\r\n", b"-ERR 'no'\r\n", b'INFO {"ldm":true}\r\n'])
+units = some.lists(messages | lines, max_size=30)
+
+
+async def plain(stream: bytes) -> Library:
+    library = Library()
+    await Parser(library).parse(stream)
+    return library
+
+
+@given(units=units, data=some.data())
+def test_handlers_and_library_hear_what_the_library_alone_hears(
+    units: list[bytes], data: some.DataObject
+) -> None:
+    async def run() -> None:
+        stream = b"".join(units)
+        client = Client()
+        at = 0
+        while at < len(stream):
+            end = at + data.draw(some.integers(1, 60), label="bytes")
+            client.line.data_received(stream[at:end])
+            at = end
+            for _ in range(data.draw(some.integers(0, 3), label="turns")):
+                await asyncio.sleep(0)
+        await client.end()
+        alone = await plain(stream)
+        assert client.library.heard == alone.heard
+        assert client.library.messages == alone.messages
+
+    asyncio.run(run())
+
+
+async def test_messages_without_headers_take_the_lane_and_none_overtakes_one_with() -> None:
+    client = Client()
+    await asyncio.sleep(0)
+    client.line.data_received(message("1", "", b"a", b""))
+    assert client.quick == {"1": 1, "2": 0}, "at once"
+    client.line.data_received(
+        message("1", "", b"b", b"A: b") + message("1", "", b"c", b"") + message("2", "", b"d", b"")
+    )
+    assert client.quick == {"1": 1, "2": 1}, "another subscription need not wait"
+    for _ in range(3):
+        await asyncio.sleep(0)
+    client.line.data_received(message("1", "", b"e", b""))
+    assert client.quick["1"] == 2, "the library has nothing of it any more"
+    assert [payload for _, _, payload, _ in client.library.messages["1"]] == [b"a", b"b", b"c", b"e"]
+    await client.end()
+
+
+async def test_what_the_library_does_not_read_stops_the_socket_until_it_does() -> None:
+    line = Line({}, limit=1)
+    socket = Socket()
+    line.connection_made(socket)
+    unit = message("3", "", bytes(1 << 20), b"")
+    while socket.reading:
+        line.data_received(unit)
+        assert line._backlog <= BACKLOG + len(unit)
+    assert len(await line.read()) > BACKLOG
+    assert socket.reading
+
+
+async def test_a_line_without_an_end_ends_the_connection() -> None:
+    line = Line({}, limit=1)
+    socket = Socket()
+    line.connection_made(socket)
+    line.data_received(bytes(LINE))
+    assert not socket.closing
+    line.data_received(b"x")
+    assert socket.closing
+
+
+async def test_all_that_a_turn_publishes_is_written_at_once_and_in_order() -> None:
+    line = Line({}, limit=1)
+    socket = Socket()
+    line.connection_made(socket)
+    line.write(b"SUB t  1\r\n")
+    line.publish("t", b"ciao", "", None)
+    line.publish("t", b"", "r", {Header.MSG_ID: "a\r\nb"})
+    assert socket.written == b""
+    await asyncio.sleep(0)
+    head = b"NATS/1.0\r\nNats-Msg-Id: a b\r\n\r\n"
+    assert socket.written == (
+        b"SUB t  1\r\nPUB t  4\r\nciao\r\n" + b"HPUB t r %d %d\r\n" % (len(head), len(head)) + head + b"\r\n"
+    )
+
+
+async def test_who_writes_to_a_connection_that_is_gone_learns_it_when_draining() -> None:
+    line = Line({}, limit=1)
+    line.connection_made(Socket())
+    line.pause_writing()
+    assert line.full
+    line.connection_lost(None)
+    with pytest.raises(ConnectionResetError):
+        await line.drain()
+    assert await line.read() == b""
+    assert await line.readline() == b""
+    assert line.at_eof()

@@ -1,0 +1,235 @@
+"""The command `cloudmatch`: what it says when all is well, and when it is not."""
+
+import asyncio
+import contextlib
+import email.utils
+import json
+import os
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from cloudmatch.cli import doctor
+from cloudmatch.cli.commands import command
+from cloudmatch.cli.swarm_stats import Tally
+from cloudmatch.cli.terminal import lines
+
+NOWHERE = "http://127.0.0.1:1"
+
+
+def cloudmatch(*words: str) -> tuple[int, str]:
+    """Run the command; give its exit code and all that it says, each run of white space as one space."""
+    result = CliRunner().invoke(command, words, env={"COLUMNS": "200"})
+    return result.exit_code, " ".join(result.output.split())
+
+
+@contextlib.contextmanager
+def answering(answers: dict[str, tuple[int, Any]]) -> Iterator[tuple[str, list[str]]]:
+    """Serve JSON by path; give the URL, and the requests."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            status, body = answers.get(self.path.partition("?")[0], (404, None))
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(json.dumps(body).encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}", asked
+        server.shutdown()
+
+
+@pytest.mark.parametrize("words", [(), *((c,) for c in ("connect", "swarm", "state", "windows", "doctor"))])
+def test_help_names_every_option(words: tuple[str, ...]) -> None:
+    code, said = cloudmatch(*words, "--help")
+    assert code == 0
+    for option in {"connect": ["--id", "--listen", "CLOUDMATCH_URL"], "swarm": ["--drop"]}.get(
+        "".join(words), []
+    ):
+        assert option in said
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("connect", "--id", "a", "--url", "nonsense"), "a server's URL looks like http://127.0.0.1:8080"),
+        (("connect", "--id", "a", "--lat", "91"), "Invalid value for '--lat'"),
+        (("connect",), "Missing option '--id'"),
+        (("state", "a", "--journal", NOWHERE), "http://127.0.0.1:1 does not answer: [Errno 111]"),
+        (("windows", "--analytics", NOWHERE), "http://127.0.0.1:1 does not answer: [Errno 111]"),
+        (("windows", "--analytics", "nonsense"), "nonsense does not answer: unknown url type"),
+        (("swarm", "--devices", "1"), "Invalid value for '--devices'"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_sentence(words: tuple[str, ...], sentence: str) -> None:
+    code, said = cloudmatch(*words)
+    assert code in (1, 2)
+    assert sentence in said
+    assert "Traceback" not in said
+
+
+def test_state_shows_what_the_journal_knows() -> None:
+    known = {"deviceId": "a/b", "connectionsOpen": 1, "bytesSent": 4, "lastSeen": 1_000}
+    missing = {"error": {"code": "not_found", "detail": "no event names device 'x'"}}
+    with answering({"/device/state/a%2Fb": (200, known), "/device/state/x": (404, missing)}) as (url, asked):
+        code, said = cloudmatch("state", "a/b", "--app", "demo", "--journal", url)
+        assert code == 0
+        assert "bytesSent │ 4" in said
+        assert "lastSeen │ 1970-01-01" in said or "lastSeen │ 1969-12-31" in said
+        assert asked == ["/device/state/a%2Fb?app=demo"]
+        code, said = cloudmatch("state", "x", "--journal", url)
+        assert (code, said) == (1, "no event names device 'x'.")
+
+
+def test_windows_shows_each_with_a_bar() -> None:
+    closed = [
+        {"start": 10_000, "end": 20_000, "bytes": 1234, "messages": 7},
+        {"start": 20_000, "end": 30_000, "bytes": 0, "messages": 0},
+    ]
+    with answering({"/windows": (200, closed)}) as (url, asked):
+        code, said = cloudmatch("windows", "--analytics", url, "--last", "2", "--device", "a")
+    assert code == 0
+    assert f"7 │ 1,234 │ {'█' * 30}" in said
+    assert asked == ["/windows?size=10s&device=a&last=2"]
+
+
+def test_trace_without_the_tracer_says_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.executable", "/nowhere/python")
+    monkeypatch.setenv("PATH", "/nowhere")
+    code, said = cloudmatch("trace", "a")
+    assert code == 1
+    assert "install cloudmatch-bus" in said
+
+
+def test_doctor_says_of_every_part_that_is_not_there_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "TIMEOUT", 0.3)
+    urls = ("--url", "--journal", "--analytics", "--match-engine", "--bridge")
+    servers = ("--nats", "nats://127.0.0.1:1", "--amqp", "amqp://127.0.0.1:1")
+    code, said = cloudmatch("doctor", *(word for url in urls for word in (url, NOWHERE)), *servers)
+    assert code == 1
+    for part in (
+        "edge",
+        "journal",
+        "analytics",
+        "match-engine",
+        "bridge-rabbit",
+        "NATS",
+        "RabbitMQ",
+        "two devices",
+    ):
+        assert f"✗ │ {part}" in said
+    assert "8 of 9 are not well" in said
+
+
+def test_a_service_that_is_not_ready_says_why() -> None:
+    reasons = {"ready": False, "reasons": {"bus": "not connected"}}
+    with answering({"/system/readiness": (503, reasons)}) as (url, _):
+        [found] = doctor.service("journal", url)
+    assert (found.state, found.found) == (doctor.State.BAD, "not ready: bus: not connected")
+    with answering({}) as (url, _):
+        [found] = doctor.service("journal", url)
+    assert found.state is doctor.State.BAD
+
+
+@pytest.mark.parametrize(("ahead", "words"), [(0, None), (90, "90 s ahead of"), (-3600, "3600 s behind")])
+def test_a_clock_that_is_wrong_is_seen(ahead: float, words: str | None) -> None:
+    now = time.time()
+    found = doctor.skew("journal", email.utils.formatdate(int(now) + ahead, usegmt=True), now)
+    assert (found is None) == (words is None)
+    assert found is None or (words in found.found and found.state is doctor.State.DOUBTFUL)
+    assert doctor.skew("journal", None, now) is None
+    assert doctor.skew("journal", "yesterday", now) is None
+
+
+@pytest.mark.parametrize(
+    ("said", "state", "words"),
+    [
+        (b'INFO {"version":"2.15.1","jetstream":true}\r\n', doctor.State.GOOD, "NATS 2.15.1"),
+        (b'INFO {"version":"2.15.1"}\r\n', doctor.State.BAD, "no JetStream"),
+        (b"HTTP/1.1 400 Bad Request\r\n", doctor.State.BAD, "is no NATS server"),
+        (b"", doctor.State.BAD, "is no NATS server"),
+    ],
+)
+async def test_nats_is_known_by_its_first_words(said: bytes, state: doctor.State, words: str) -> None:
+    async with speaking(said) as port:
+        [found] = await doctor.nats(f"nats://user:secret@127.0.0.1:{port}")
+    assert (found.state, words in found.found) == (state, True)
+    assert "secret" not in found.found + found.advice
+
+
+@pytest.mark.parametrize(
+    ("said", "state", "words"),
+    [
+        (
+            b"\x01\x00\x00\x00\x00\x01\x00\x00\x0a\x00\x0a\x07versionS\x00\x00\x00\x064.1.10\xce",
+            doctor.State.GOOD,
+            "RabbitMQ 4.1.10",
+        ),
+        (b"HTTP/1.1 400 Bad Request\r\n", doctor.State.BAD, "is no RabbitMQ"),
+        (b"", doctor.State.BAD, "does not answer"),
+    ],
+)
+async def test_rabbitmq_is_known_by_its_first_words(said: bytes, state: doctor.State, words: str) -> None:
+    async with speaking(said) as port:
+        [found] = await doctor.rabbitmq(f"amqp://user:secret@127.0.0.1:{port}/")
+    assert (found.state, words in found.found) == (state, True)
+    assert "secret" not in found.found + found.advice
+
+
+@contextlib.asynccontextmanager
+async def speaking(words: bytes) -> AsyncIterator[int]:
+    """Serve a few bytes to whoever connects; give the port."""
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(words)
+        writer.write_eof()
+        await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        spoken.set()
+
+    spoken = asyncio.Event()
+    async with await asyncio.start_server(speak, "127.0.0.1", 0) as server:
+        yield server.sockets[0].getsockname()[1]
+        await spoken.wait()
+
+
+def test_the_tally_finds_what_is_lost_twice_or_out_of_order() -> None:
+    tally = Tally()
+    for _ in range(6):
+        tally.send(7, "a")
+    for number in (1, 2, 2, 4):
+        tally.receive(7, "a", number, 0.001 * number)
+    assert (tally.lost, tally.faults, tally.counts["received"]) == (2, 2, 4)
+    assert (tally.latency(0.5), tally.latency(0.99)) == (0.002, 0.004)
+    tally.fail(7, "a", 2)
+    assert tally.lost == 0
+    tally.send(7, "a")
+    tally.undo(7, "a")
+    assert (tally.lost, tally.counts["sent"]) == (0, 6)
+
+
+async def test_lines_are_whole_however_they_arrive() -> None:
+    inner, outer = os.pipe()
+
+    async def read() -> list[str]:
+        return [line async for line in lines(inner)]
+
+    reading = asyncio.create_task(read())
+    for byte in "ciao\r\n\nciào 😀\nno end".encode():
+        os.write(outer, bytes([byte]))
+        await asyncio.sleep(0)
+    os.close(outer)
+    assert await reading == ["ciao", "", "ciào 😀", "no end"]
+    os.close(inner)

@@ -1,0 +1,51 @@
+"""How long the Python client waits before it connects again, and to where."""
+
+import pytest
+
+from cloudmatch.core.address import address
+from cloudmatch.core.retry import AT_ONCE, OVERLOADED, SOON, Retry
+
+
+def pauses(code: int | None, count: int, chance: float = 1.0) -> list[float]:
+    retry = Retry()
+    return [retry.pause(code, chance) for _ in range(count)]
+
+
+@pytest.mark.parametrize("code", [None, 1006, 1011, 4008, 502])
+def test_pauses_double_up_to_the_longest(code: int | None) -> None:
+    assert pauses(code, 8) == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, SOON[1], SOON[1]]
+
+
+@pytest.mark.parametrize("code", [1013, 503])
+def test_an_overloaded_server_is_given_more_time(code: int) -> None:
+    assert pauses(code, 7) == [1, 2, 4, 8, 16, OVERLOADED[1], OVERLOADED[1]]
+
+
+@pytest.mark.parametrize("code", [1001, 1012])
+def test_an_edge_that_goes_away_is_left_at_once_but_not_by_all_in_one_moment(code: int) -> None:
+    assert [pauses(code, 1, chance)[0] for chance in (0, 0.5, 1)] == [0, AT_ONCE / 2, AT_ONCE]
+    assert pauses(code, 3)[1:] == [0.2, 0.4]
+
+
+def test_chance_shortens_a_pause_to_half_at_most() -> None:
+    assert pauses(None, 1, 0)[0] == pauses(None, 1, 1)[0] / 2
+
+
+def test_a_connection_that_worked_begins_anew() -> None:
+    retry = Retry()
+    first, *_ = [retry.pause(None, 1) for _ in range(4)]
+    retry.succeeded()
+    assert retry.pause(None, 1) == first
+
+
+@pytest.mark.parametrize(
+    ("base", "url"),
+    [
+        ("http://127.0.0.1:8080", "ws://127.0.0.1:8080/device/connect?id=a+b"),
+        ("https://example.org/", "wss://example.org/device/connect?id=a+b"),
+        ("wss://example.org/cloud/", "wss://example.org/cloud/device/connect?id=a+b"),
+        ("ws://[::1]:80/device/connect?key=1#x", "ws://[::1]:80/device/connect?key=1&id=a+b"),
+    ],
+)
+def test_a_servers_url_gets_the_path_and_what_the_device_says_of_itself(base: str, url: str) -> None:
+    assert address(base, {"id": "a b"}) == url

@@ -1,0 +1,68 @@
+"""What a device may say of itself when it connects."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cloudmatch_edge.dialects.parameters import BadParameterError, Parameters, parse
+
+
+def test_integers_of_2019_clients_are_taken_and_the_app_is_default() -> None:
+    assert parse("id=a&lat=1&lon=3") == Parameters("a", 1.0, 3.0, "default", None, None)
+
+
+def test_all_parameters_are_read() -> None:
+    query = "id=a%20b&lat=-52.37&lon=180&app=d%C3%A9mo&radius=2.5e2&tag=red"
+    assert parse(query) == Parameters("a b", -52.37, 180.0, "démo", 250.0, "red")
+
+
+def test_an_empty_tag_is_a_tag() -> None:
+    assert parse("id=a&lat=0&lon=0&tag=").tag == ""
+
+
+def test_unknown_parameters_are_ignored() -> None:
+    assert parse("id=a&lat=0&lon=0&future=1").id == "a"
+
+
+@pytest.mark.parametrize(
+    ("query", "parameter"),
+    [
+        ("", "id"),
+        ("lat=1&lon=1", "id"),
+        ("id=&lat=1&lon=1", "id"),
+        ("id=" + "x" * 65 + "&lat=1&lon=1", "id"),
+        ("id=a&id=b&lat=1&lon=1", "id"),
+        ("id=a&lon=1", "lat"),
+        ("id=a&lat=&lon=1", "lat"),
+        ("id=a&lat=north&lon=1", "lat"),
+        ("id=a&lat=90.0001&lon=1", "lat"),
+        ("id=a&lat=-91&lon=1", "lat"),
+        ("id=a&lat=nan&lon=1", "lat"),
+        ("id=a&lat=inf&lon=1", "lat"),
+        ("id=a&lat=1", "lon"),
+        ("id=a&lat=1&lon=180.1", "lon"),
+        ("id=a&lat=1&lon=1&radius=0", "radius"),
+        ("id=a&lat=1&lon=1&radius=-5", "radius"),
+        ("id=a&lat=1&lon=1&radius=far", "radius"),
+        ("id=a&lat=1&lon=1&radius=inf", "radius"),
+        ("id=a&lat=1&lon=1&app=", "app"),
+        ("id=a&lat=1&lon=1&app=" + "x" * 65, "app"),
+        ("id=a&lat=1&lon=1&tag=" + "x" * 65, "tag"),
+        ("id=%FF&lat=1&lon=1", "query"),
+        ("&".join(f"p{i}=1" for i in range(60)), "query"),
+    ],
+)
+def test_the_first_bad_parameter_is_named(query: str, parameter: str) -> None:
+    with pytest.raises(BadParameterError) as bad:
+        parse(query)
+    assert bad.value.parameter == parameter
+    assert bad.value.detail
+
+
+@given(st.text(max_size=200))
+def test_any_query_is_read_or_refused(query: str) -> None:
+    try:
+        who = parse(query)
+    except BadParameterError:
+        return
+    assert 1 <= len(who.id) <= 64

@@ -1,0 +1,154 @@
+"""What a person asks of the journal's folder, without a bus."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from cloudmatch_bus.contract.messages import AnyFact, MatchMade, PayloadsDelivered
+from cloudmatch_journal.__main__ import command
+from cloudmatch_journal.store import Store
+
+SIZE = 4
+Ask = Callable[..., Result]
+
+
+def fact(position: int) -> AnyFact:
+    if position % 3 == 0:
+        return MatchMade(app="x", at=position * 1000, match=1, device="c", peer="d", distance=0)
+    return PayloadsDelivered(app="y", at=position * 1000, match=1, sender="a", receiver="b", sizes=[4])
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """A journal of ten events that is open, as in a running service."""
+    store = Store(tmp_path / "journal", SIZE)
+    for position in range(1, 11):
+        store.append([(position, fact(position))])
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def ask(store: Store, tmp_path: Path) -> Ask:
+    env = {"CLOUDMATCH_RUN_DIR": str(tmp_path), "CLOUDMATCH_JOURNAL_FOLDER": ""}
+    return lambda *arguments: CliRunner(env=env).invoke(command, arguments)
+
+
+def positions(text: str) -> list[int]:
+    return [json.loads(line)["position"] for line in text.splitlines()]
+
+
+def test_export_gives_every_event_as_a_line_while_the_journal_is_open(ask: Ask) -> None:
+    result = ask("export")
+    assert result.exit_code == 0
+    assert positions(result.stdout) == list(range(1, 11))
+    assert json.loads(result.stdout.splitlines()[0]) == {
+        "position": 1,
+        "type": "delivered",
+        "app": "y",
+        "at": 1000,
+        "match": 1,
+        "sender": "a",
+        "receiver": "b",
+        "sizes": [4],
+    }
+    assert result.stderr == "10 events\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        (["--after", "8"], [9, 10]),
+        (["--until", "2"], [1, 2]),
+        (["--after", "1970-01-01T00:00:03Z", "--until", "1970-01-01T00:00:05Z"], [4, 5]),
+        (["--type", "matched"], [3, 6, 9]),
+        (["--app", "x", "--after", "3"], [6, 9]),
+        (["--device", "d"], [3, 6, 9]),
+        (["--device", "d", "--app", "y"], []),
+    ],
+)
+def test_export_gives_only_what_is_wanted(ask: Ask, options: list[str], wanted: list[int]) -> None:
+    assert positions(ask("export", *options).stdout) == wanted
+
+
+def test_export_refuses_what_it_cannot_read_as_a_moment(ask: Ask) -> None:
+    result = ask("export", "--after", "yesterday")
+    assert result.exit_code == 2
+    assert "neither a position nor a time" in result.stderr
+
+
+def test_an_exported_file_is_whole_or_not_there(ask: Ask, store: Store, tmp_path: Path) -> None:
+    file = tmp_path / "events.jsonl"
+    assert ask("export", "--output", str(file)).exit_code == 0
+    assert positions(file.read_text()) == list(range(1, 11))
+    file.unlink()
+    damage(tmp_path, 5)
+    assert ask("export", "--output", str(file)).exit_code == 1
+    assert list(tmp_path.glob("events*")) == []
+
+
+def test_export_leaves_out_what_is_half_written(ask: Ask, tmp_path: Path) -> None:
+    with segment(tmp_path, 9).open("ab") as growing:
+        growing.write(b'{"position":11,"ty')
+    assert positions(ask("export").stdout) == list(range(1, 11))
+
+
+def test_export_names_a_damaged_segment(ask: Ask, tmp_path: Path) -> None:
+    damage(tmp_path, 5)
+    result = ask("export")
+    assert result.exit_code == 1
+    assert segment(tmp_path, 5).name in result.stderr
+
+
+def test_without_a_journal_the_commands_say_where_they_looked(tmp_path: Path) -> None:
+    for name in ("export", "verify"):
+        result = CliRunner(env={"CLOUDMATCH_RUN_DIR": str(tmp_path / "none")}).invoke(command, [name])
+        assert result.exit_code == 2
+        assert "holds no journal" in result.stderr
+        assert not (tmp_path / "none").exists()
+
+
+def test_verify_finds_nothing_wrong_with_a_journal_in_order(ask: Ask) -> None:
+    result = ask("verify", "--offline")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "10 events in 3 segments" in result.stderr
+
+
+def test_verify_names_what_is_wrong_among_the_segments(ask: Ask, tmp_path: Path) -> None:
+    damage(tmp_path, 1)
+    growing = segment(tmp_path, 9)
+    growing.write_bytes(growing.read_bytes() * 2)
+    result = ask("verify", "--offline")
+    assert result.exit_code == 1
+    assert [line.split("  ")[0].strip() for line in result.stdout.splitlines()] == [
+        "damaged",
+        "twice",
+        "twice",
+    ]
+    assert f"position 9  {growing.name}" in result.stdout
+    assert "1 damaged, 2 twice" in result.stderr
+
+
+def test_verify_without_its_bus_says_so_and_gives_a_status_of_its_own(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr("cloudmatch_journal.cli.connect", away)
+    result = ask("verify")
+    assert result.exit_code == 2
+    assert "NATS does not answer" in result.stderr
+
+
+def segment(tmp_path: Path, first: int) -> Path:
+    return tmp_path / "journal" / f"events-{first:020d}.jsonl"
+
+
+def damage(tmp_path: Path, first: int) -> None:
+    path = segment(tmp_path, first)
+    path.write_bytes(path.read_bytes().replace(b"[4]", b"[5]"))

@@ -1,0 +1,51 @@
+"""Which events are wanted."""
+
+import pytest
+
+from cloudmatch_bus.contract.messages import MatchMade, PayloadsDelivered
+from cloudmatch_journal.core import segments
+from cloudmatch_journal.core.selection import Moment, Selection, moment
+
+MATCHED = segments.document(10, MatchMade(app="x", at=1000, match=1, device="a", peer="b", distance=0))
+DELIVERED = segments.document(
+    20, PayloadsDelivered(app="y", at=2000, match=1, sender="b", receiver="c", sizes=[4])
+)
+BOTH = [MATCHED, DELIVERED]
+SEAL = segments.seal(BOTH, segments.lines(BOTH))
+
+
+@pytest.mark.parametrize(
+    ("selection", "wanted"),
+    [
+        (Selection(), [10, 20]),
+        (Selection(after=Moment(position=10)), [20]),
+        (Selection(until=Moment(position=10)), [10]),
+        (Selection(after=Moment(at=1000)), [20]),
+        (Selection(until=Moment(at=1999)), [10]),
+        (Selection(kind="matched"), [10]),
+        (Selection(app="y"), [20]),
+        (Selection(device="b"), [10, 20]),
+        (Selection(device="c"), [20]),
+        (Selection(app="x", device="c"), []),
+        (Selection(after=Moment(position=5), until=Moment(at=5000), app="y", device="b"), [20]),
+    ],
+)
+def test_an_event_is_wanted_when_all_conditions_hold(selection: Selection, wanted: list[int]) -> None:
+    assert [d["position"] for d in BOTH if selection.wants(d)] == wanted
+    if wanted:
+        assert selection.reaches(SEAL)
+
+
+def test_a_segment_without_a_wanted_event_is_passed_over() -> None:
+    assert not Selection(after=Moment(position=20)).reaches(SEAL)
+    assert not Selection(until=Moment(position=9)).reaches(SEAL)
+    assert not Selection(app="x", device="c").reaches(SEAL)
+
+
+def test_a_moment_is_a_position_or_a_time() -> None:
+    assert moment("1795528339602417") == Moment(position=1795528339602417)
+    assert moment("2026-11-24T10:00:00Z") == moment("2026-11-24T11:00:00+01:00")
+    assert moment("1970-01-01T00:00:01.5Z") == Moment(at=1500)
+    for text in ("", "yesterday", "-1", "²"):
+        with pytest.raises(ValueError, match="neither a position nor a time"):
+            moment(text)

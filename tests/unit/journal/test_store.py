@@ -1,0 +1,273 @@
+"""The journal on disk."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cloudmatch_bus.contract.messages import AmountReported, AnyFact, MatchMade, PayloadsDelivered
+from cloudmatch_journal.files import BASE, StoreError
+from cloudmatch_journal.store import SCANNED, Store
+
+SIZE = 4
+
+
+def fact(position: int) -> AnyFact:
+    """Every third one is a match of c and d, the others are payloads from a to b."""
+    if position % 3 == 0:
+        return MatchMade(app="x", at=position, match=position, device="c", peer="d", distance=0)
+    return PayloadsDelivered(app="x", at=position, match=1, sender="a", receiver="b", sizes=[position])
+
+
+def entries(*positions: int) -> list[tuple[int, AnyFact]]:
+    return [(position, fact(position)) for position in positions]
+
+
+class Reopened:
+    """A store in one folder that can be left as a crash leaves it and opened again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.store = Store(folder, SIZE)
+
+    def again(self) -> Store:
+        self.store.close()
+        self.store = Store(self.folder, SIZE)
+        return self.store
+
+    def files(self, pattern: str) -> list[Path]:
+        return sorted(self.folder.glob(pattern))
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Reopened]:
+    journal = Reopened(tmp_path / "journal")
+    yield journal
+    journal.store.close()
+
+
+def everything(store: Store) -> list[tuple[int, AnyFact]]:
+    return list(store.replay(0))
+
+
+def fill(store: Store, last: int) -> None:
+    for position in range(1, last + 1):
+        store.append(entries(position))
+
+
+def test_what_was_kept_is_read_back_in_order_over_segments_and_restarts(journal: Reopened) -> None:
+    assert journal.store.append(entries(1, 2, 5)) == 3
+    assert journal.store.append(entries(7, 8)) == 2
+    assert journal.store.append(entries(9, 20)) == 2
+    assert everything(journal.store) == entries(1, 2, 5, 7, 8, 9, 20)
+    assert everything(journal.again()) == entries(1, 2, 5, 7, 8, 9, 20)
+    assert journal.store.position == 20
+    assert len(journal.files("*.jsonl")) == 2
+
+
+def test_a_position_is_kept_once(journal: Reopened) -> None:
+    journal.store.append(entries(1, 2, 3))
+    assert journal.store.append(entries(2, 3, 4)) == 1
+    assert journal.again().append(entries(1, 2, 3, 4)) == 0
+    assert everything(journal.store) == entries(1, 2, 3, 4)
+
+
+def test_pages_follow_one_another_while_events_arrive(journal: Reopened) -> None:
+    fill(journal.store, 7)
+    read, after, arriving = [], 0, 8
+    while True:
+        page = journal.store.read(after, 3)
+        read += page.entries
+        after = page.next
+        if not page.more:
+            break
+        if arriving < 20:
+            journal.store.append(entries(arriving))
+            arriving += 1
+    assert read == everything(journal.store)
+    assert len(read) > 8
+
+
+def test_a_page_says_whether_the_journal_goes_on(journal: Reopened) -> None:
+    assert journal.store.read(0, 10) == ([], 0, False)
+    fill(journal.store, 10)
+    assert journal.store.read(0, 4) == (entries(1, 2, 3, 4), 4, True)
+    assert journal.store.read(6, 4) == (entries(7, 8, 9, 10), 10, False)
+    assert journal.store.read(10, 4) == ([], 10, False)
+    assert journal.store.read(99, 4) == ([], 99, False)
+
+
+def test_a_page_of_one_kind_or_device_holds_only_that(journal: Reopened) -> None:
+    fill(journal.store, 10)
+    assert journal.store.read(0, 10, kind="matched").entries == entries(3, 6, 9)
+    assert journal.store.read(3, 1, kind="matched") == (entries(6), 6, True)
+    for name in "cd":
+        assert journal.store.read(0, 10, device=("x", name)).entries == entries(3, 6, 9)
+    for name in "ab":
+        assert journal.store.read(0, 3, device=("x", name)).entries == entries(1, 2, 4)
+    assert journal.store.read(0, 10, device=("y", "a")) == ([], 10, False)
+
+
+def test_a_search_that_finds_nothing_ends_early_and_goes_on_at_next(journal: Reopened) -> None:
+    fill(journal.store, SIZE * (SCANNED + 3))
+    page = journal.store.read(0, 10, kind="left")
+    assert page == ([], SIZE * SCANNED, True)
+    assert journal.store.read(page.next, 10, kind="left") == ([], SIZE * (SCANNED + 3), False)
+
+
+def test_a_full_segment_is_never_written_again(journal: Reopened) -> None:
+    fill(journal.store, SIZE)
+    (sealed,) = journal.files("*.jsonl")
+    before = sealed.read_bytes(), sealed.stat().st_mtime_ns
+    fill(journal.store, 3 * SIZE)
+    fill(journal.again(), 4 * SIZE)
+    assert (sealed.read_bytes(), sealed.stat().st_mtime_ns) == before
+
+
+def test_an_event_is_written_once_however_long_the_journal(
+    journal: Reopened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    sync = os.fsync
+
+    def counted(handle: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{handle}").readlink().suffix)
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", counted)
+    journal.store.append(entries(1, 2))
+    journal.store.append(entries(3))
+    assert synced.count(".jsonl") == 2
+    (segment,) = journal.files("*.jsonl")
+    before = segment.read_bytes()
+    journal.store.append(entries(4))
+    assert segment.read_bytes().startswith(before)
+
+
+@pytest.mark.parametrize("rubbish", [b'{"position":9,"ty', b"\0" * 100, b'{"position":9'])
+def test_a_torn_tail_is_cut_off_and_written_anew(journal: Reopened, rubbish: bytes) -> None:
+    journal.store.append(entries(1, 2))
+    (segment,) = journal.files("*.jsonl")
+    with segment.open("ab") as file:
+        file.write(rubbish)
+    store = journal.again()
+    assert store.position == 2
+    store.append(entries(3, 4, 5))
+    assert everything(journal.again()) == entries(1, 2, 3, 4, 5)
+
+
+def test_a_segment_of_which_nothing_is_whole_is_taken_away(journal: Reopened) -> None:
+    fill(journal.store, SIZE)
+    journal.folder.joinpath("events-00000000000000000005.jsonl").write_bytes(b'{"posi')
+    store = journal.again()
+    store.append(entries(5))
+    assert everything(store) == entries(1, 2, 3, 4, 5)
+
+
+def test_a_crash_between_a_full_segment_and_its_seal_is_repaired(journal: Reopened) -> None:
+    fill(journal.store, 2 * SIZE + 1)
+    seals = journal.files("*.seal")
+    before = [seal.read_bytes() for seal in seals]
+    seals[0].unlink()
+    seals[1].write_bytes(b"{")
+    assert everything(journal.again()) == entries(*range(1, 2 * SIZE + 2))
+    assert len(before) == len(journal.files("*.seal")) == 2
+
+
+def test_a_damaged_segment_is_named(journal: Reopened) -> None:
+    fill(journal.store, 2 * SIZE)
+    first = journal.files("*.jsonl")[0]
+    first.write_bytes(first.read_bytes().replace(b'"sizes":[1]', b'"sizes":[2]'))
+    store = journal.again()
+    with pytest.raises(StoreError, match=first.name):
+        everything(store)
+    assert store.read(SIZE, 10).entries == entries(5, 6, 7, 8)
+
+
+def test_a_refusing_disk_keeps_nothing_of_the_batch_and_the_next_try_all(
+    journal: Reopened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal.store.append(entries(1))
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space"):
+            journal.store.append(entries(2, 3))
+    assert everything(journal.store) == entries(1)
+    assert journal.store.position == 1
+    assert journal.store.append(entries(2, 3)) == 2
+    assert everything(journal.again()) == entries(1, 2, 3)
+
+
+def test_a_folder_serves_one_journal_at_a_time(journal: Reopened) -> None:
+    with pytest.raises(StoreError, match="in use"):
+        Store(journal.folder, SIZE)
+
+
+def test_a_saved_state_comes_back_unless_it_is_damaged(journal: Reopened) -> None:
+    assert journal.store.load() is None
+    journal.store.save(b"one")
+    journal.store.save(b"two\nlines")
+    assert journal.again().load() == b"two\nlines"
+    state = journal.folder / "state.json"
+    state.write_bytes(state.read_bytes()[:-1])
+    assert journal.store.load() is None
+    state.write_bytes(b"")
+    assert journal.store.load() is None
+
+
+def test_segments_that_are_let_go_are_gone_and_the_rest_is_as_it_was(journal: Reopened) -> None:
+    fill(journal.store, 4 * SIZE + 1)
+    assert journal.store.begins == 0
+    before = journal.store.size
+    journal.store.let_go(2, b"state")
+    for store in (journal.store, journal.again()):
+        assert store.begins == 2 * SIZE + 1
+        assert store.position == 4 * SIZE + 1
+        assert store.size == sum(f.stat().st_size for f in journal.files("*.jsonl")) < before
+        assert everything(store) == entries(*range(2 * SIZE + 1, 4 * SIZE + 2))
+        assert store.read(0, 3).entries == entries(9, 10, 11)
+        assert store.read(0, 100, device=("x", "c")).entries == entries(9, 12, 15)
+        assert store.load(BASE) == b"state"
+    assert len(journal.files("*.seal")) == 2
+
+
+def test_pages_go_on_over_what_was_let_go_meanwhile(journal: Reopened) -> None:
+    fill(journal.store, 5 * SIZE)
+    page = journal.store.read(0, 3)
+    journal.store.let_go(1, b"")
+    journal.store.append(entries(21))
+    assert journal.store.read(page.next, 3) == (entries(5, 6, 7), 7, True)
+    journal.store.let_go(2, b"")
+    assert journal.store.read(7, 100).entries == entries(*range(13, 22))
+    fill(journal.store, 8 * SIZE)
+    assert journal.store.read(0, 100, device=("x", "c")).entries == entries(15, 18, 21, 24, 27, 30)
+
+
+def test_a_device_is_found_only_where_it_still_is(journal: Reopened) -> None:
+    journal.store.append([(1, AmountReported(app="x", at=1, device="z", event_type="bytesSent", amount=1))])
+    fill(journal.store, 3 * SIZE)
+    journal.store.let_go(1, b"")
+    assert journal.store.read(0, 10, device=("x", "z")) == ([], 3 * SIZE, False)
+
+
+def test_the_segment_of_the_last_event_stays(journal: Reopened) -> None:
+    fill(journal.store, 2 * SIZE)
+    assert [seal.first for seal in journal.store.spare] == [1]
+    fill(journal.store, 2 * SIZE + 1)
+    assert [seal.first for seal in journal.store.spare] == [1, SIZE + 1]
+
+
+@pytest.mark.parametrize("removed", ["seal", "nothing"])
+def test_a_crash_while_segments_are_let_go_leaves_a_journal_in_order(journal: Reopened, removed: str) -> None:
+    fill(journal.store, 3 * SIZE + 1)
+    journal.store.save(b"state", BASE)
+    if removed == "seal":
+        journal.files("*.seal")[0].unlink()
+    store = journal.again()
+    assert everything(store) == entries(*range(1, 3 * SIZE + 2))
+    assert len(store.spare) == 3

@@ -1,0 +1,114 @@
+"""What `make up` starts and where, decided from the settings."""
+
+import pytest
+import trustme
+
+from cloudmatch_bus.process.settings import HttpSettings, SettingsError, read
+from cloudmatch_edge.settings import EdgeSettings
+from cloudmatch_local.plan import Listener, Plan, make, waits_for
+from cloudmatch_local.settings import SERVICES, Everything, groups
+
+ENVIRON = {
+    "CLOUDMATCH_NATS_URL": "nats://a:4222,nats://b:4222",
+    "CLOUDMATCH_AMQP_URL": "amqp://carol:secret@rabbit:5672/",
+    "CLOUDMATCH_KAFKA_BROKERS": "kafka:9092",
+}
+
+
+def planned(environ: dict[str, str], edges: int = 1, workers: int = 1) -> Plan:
+    return make(Everything(groups(), environ), edges, workers)
+
+
+def ports(plan: Plan) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for each in plan.listeners:
+        found.setdefault(each.process, []).append(each.port)
+    return found
+
+
+def test_by_default_everything_starts_once_on_the_documented_ports():
+    plan = planned({})
+    assert plan.counts == dict.fromkeys(("nats", "rabbitmq", "kafka", *SERVICES), 1)
+    assert ports(plan) == {
+        "nats.1": [4222, 8222],
+        "rabbitmq.1": [5672],
+        "kafka.1": [9092],
+        "edge.1": [8080],
+        "journal.1": [8081],
+        "match-engine.1": [8082],
+        "bridge-rabbit.1": [8083],
+        "analytics.1": [8085],
+    }
+    assert plan.clash() is None
+
+
+def test_edges_and_workers_are_ten_ports_apart():
+    found = ports(planned({"CLOUDMATCH_EDGE_PORT": "7000"}, edges=3, workers=2))
+    assert [found[f"edge.{i}"] for i in (1, 2, 3)] == [[7000], [7010], [7020]]
+    assert [found[f"match-engine.{i}"] for i in (1, 2)] == [[8082], [8092]]
+
+
+def test_a_server_that_is_given_by_its_url_is_not_started():
+    plan = planned(ENVIRON)
+    assert set(plan.counts) == set(SERVICES)
+    assert [row.url for row in plan.rows if row.process == "(yours)"] == [
+        "nats://a:4222,nats://b:4222",
+        "amqp://carol:…@rabbit:5672/",
+        "kafka:9092",
+    ]
+
+
+def test_two_processes_on_one_port_are_named_with_their_settings():
+    clash = planned({"CLOUDMATCH_JOURNAL_PORT": "8090"}, edges=2).clash()
+    assert clash is not None
+    assert "8090" in clash
+    assert "CLOUDMATCH_JOURNAL_PORT" in clash
+    assert "CLOUDMATCH_EDGE_PORT" in clash
+
+
+def test_what_listens_on_every_address_is_reached_on_loopback():
+    urls = [row.url for row in planned({"CLOUDMATCH_JOURNAL_HOST": "0.0.0.0"}).rows]  # noqa: S104 # a value
+    assert "http://127.0.0.1:8081/schema" in urls
+
+
+def test_the_edges_page_is_told_of_every_process_and_may_read_it_from_every_edge():
+    plan = planned({"CLOUDMATCH_EDGE_PORT": "7000", "CLOUDMATCH_JOURNAL_HOST": "::"}, edges=2, workers=2)
+    assert read(EdgeSettings, {"CLOUDMATCH_EDGE_SERVICES": plan.services}).places == {
+        "match-engine": ["http://127.0.0.1:8082", "http://127.0.0.1:8092"],
+        "edge": ["http://127.0.0.1:7000", "http://127.0.0.1:7010"],
+        "journal": ["http://127.0.0.1:8081"],
+        "bridge-rabbit": ["http://127.0.0.1:8083"],
+        "analytics": ["http://127.0.0.1:8085"],
+    }
+    assert read(HttpSettings, {"CLOUDMATCH_HTTP_ORIGINS": plan.origins}).allowed == [
+        *("http://127.0.0.1:7000", "http://localhost:7000", "http://127.0.0.1:7010", "http://localhost:7010")
+    ]
+
+
+def test_edges_with_a_certificate_are_asked_and_shown_by_tls(tmp_path):
+    made = trustme.CA().issue_cert("127.0.0.1")
+    made.private_key_and_cert_chain_pem.write_to_path(file := tmp_path / "tls.pem")
+    environ = {f"CLOUDMATCH_EDGE_TLS_{which}_FILE": str(file) for which in ("CERT", "KEY")}
+    plan = planned(environ)
+    assert {each.probe.partition(":")[0] for each in plan.listeners if each.probe} == {"http", "https"}
+    assert {row.url.partition(":")[0] for row in plan.rows if row.process == "edge.1"} == {"https", "wss"}
+    assert "edge=https://127.0.0.1:8080" in plan.services
+    assert "https://127.0.0.1:8080" in plan.origins
+
+
+def test_what_is_waited_for_is_said_once_a_process_with_its_reason():
+    waiting = [Listener("nats.1", 1, "A"), Listener("nats.1", 2, "B"), Listener("edge.1", 3, "C")]
+    assert waits_for(waiting, {"edge.1": "not connected"}) == "nats.1, edge.1 (not connected)"
+
+
+def test_a_wrong_value_of_any_process_is_found_before_anything_starts():
+    with pytest.raises(SettingsError, match="CLOUDMATCH_ANALYTICS_PORT='x'"):
+        Everything(groups(), {"CLOUDMATCH_ANALYTICS_PORT": "x"})
+
+
+def test_a_variable_that_is_nobodys_setting_is_warned_about_and_the_nearest_name_is_given():
+    environ = {"CLOUDMATCH_EDGE_PRT": "1", "CLOUDMATCH_WHAT_IS_THIS": "2", "CLOUDMATCH_EDGE_PORT": "3"}
+    assert Everything(groups(), environ).warnings() == [
+        "CLOUDMATCH_EDGE_PRT is set but is nobody's setting; did you mean CLOUDMATCH_EDGE_PORT?",
+        "CLOUDMATCH_WHAT_IS_THIS is set but is nobody's setting",
+    ]

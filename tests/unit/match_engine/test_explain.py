@@ -1,0 +1,80 @@
+"""Why a device is not matched is said by rule and in a sentence."""
+
+import pytest
+from msgspec.structs import replace
+
+from cloudmatch_bus.contract.messages import DeviceRecord
+from cloudmatch_match_engine.core.explain import NEAREST, Explanation, explain
+from cloudmatch_match_engine.core.keys import device_id
+from cloudmatch_match_engine.core.matcher import PLANAR_REACH, suits
+from cloudmatch_match_engine.core.roster import Roster
+
+NOW = 100_000
+
+
+def at(lat: float, name: str, **more: object) -> DeviceRecord:
+    return replace(DeviceRecord(app="demo", device=name, edge="e", session=1, lat=lat, lon=0), **more)
+
+
+def about(me: DeviceRecord, *others: DeviceRecord) -> Explanation:
+    roster = Roster()
+    for revision, record in enumerate((me, *others), 1):
+        roster.put(device_id(record.app, record.device), record, revision)
+    explanation = explain(roster, me.app, me.device, PLANAR_REACH, NOW)
+    assert explanation is not None
+    return explanation
+
+
+@pytest.mark.parametrize(
+    ("me", "other", "rules", "words"),
+    [
+        (
+            at(0, "a"),
+            at(1, "b", tag="red"),
+            ["tag"],
+            "b, 111,195 m away, has the tag 'red', and a has no",
+        ),
+        (at(0, "a", radius=250.0), at(1, "b"), ["own_reach"], "is too far away: a reaches 250 m."),
+        (at(0, "a"), at(1, "b", radius=7.5), ["their_reach"], "does not reach so far: b reaches 7.50 m."),
+        (at(0, "a"), at(2, "b"), ["own_reach", "their_reach"], "less than 1.42° on a flat map, that is 2°"),
+        (at(0, "a"), at(1, "b", match=7, peer="c"), ["matched"], "is in a match with c."),
+        (at(0, "a"), at(1, "b", away=NOW - 12_000, grace=30.0), ["away"], "since 12 s of 30 s at most."),
+        (at(0, "a", former="b"), at(1, "b"), ["former"], "parted from a"),
+        (at(0, "a"), at(1, "b", former="a"), ["former"], "parted from a"),
+        (at(0, "a"), at(1, "b"), [], "should be in a moment."),
+    ],
+)
+def test_each_rule_that_keeps_two_apart_is_named(
+    me: DeviceRecord, other: DeviceRecord, rules: list[str], words: str
+) -> None:
+    (neighbour,) = about(me, other).nearest
+    assert neighbour.rules == rules
+    assert words in neighbour.sentence
+    free = other.match is None and other.away is None
+    assert (suits(me, other) and free) == (not rules)
+
+
+def test_a_device_that_waits_alone_is_told_so() -> None:
+    alone = about(at(0, "a"), replace(at(0, "b"), app="other"))
+    assert (alone.state, alone.waiting, alone.nearest) == ("waiting", 1, [])
+    assert alone.sentence == "a waits, and nobody else waits in app 'demo'."
+
+
+def test_the_nearest_few_are_named_nearest_first() -> None:
+    crowd = about(at(0, "a"), *(at(50 - i, f"d{i}") for i in range(9)))
+    assert crowd.waiting == 10
+    assert crowd.sentence == "a waits, and so do 9 others in app 'demo'."
+    assert [n.device for n in crowd.nearest] == ["d8", "d7", "d6", "d5", "d4"]
+    assert len(crowd.nearest) == NEAREST
+
+
+def test_those_who_do_not_wait_are_said_to_be_matched_or_away() -> None:
+    matched = about(at(0, "a", match=7, peer="b", distance=12.0), at(1, "c"))
+    assert (matched.state, matched.sentence) == ("matched", "a is in match 7 with b, 12 m away.")
+    away = about(at(0, "a", away=NOW - 3000, grace=30.0), at(1, "c"))
+    assert (away.state, away.sentence) == ("away", "a has no connection, since 3 s of 30 s at most.")
+    assert away.waiting == 1
+
+
+def test_of_an_unknown_device_nothing_is_said() -> None:
+    assert explain(Roster(), "demo", "a", PLANAR_REACH, NOW) is None

@@ -1,0 +1,167 @@
+"""The mirror says what a plain dictionary of the newest records says, whatever came in between."""
+
+from itertools import combinations
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from msgspec.structs import replace
+
+from cloudmatch_bus.contract import subjects
+from cloudmatch_bus.contract.messages import DeviceRecord
+from cloudmatch_match_engine.core.keys import DeviceId, device_id
+from cloudmatch_match_engine.core.roster import Roster, Route
+
+NAMES = ("a", "b", "c.d", "é")
+names = st.sampled_from(NAMES)
+
+
+def record(name: str, match: int | None = None, peer: str | None = None, edge: str = "e1") -> DeviceRecord:
+    return DeviceRecord(app="demo", device=name, edge=edge, session=1, lat=0, lon=0, match=match, peer=peer)
+
+
+def key(name: str) -> DeviceId:
+    return device_id("demo", name)
+
+
+PAIRS = tuple(combinations(NAMES, 2))
+
+
+@st.composite
+def records(draw: st.DrawFn) -> DeviceRecord:
+    """Waiting, or in one of two matches that each two devices may ever have: a number names one pair."""
+    name, edge = draw(names), draw(st.sampled_from(["e1", "e 2"]))
+    away = draw(st.sampled_from([None, None, 7]))
+    new = replace(record(name, edge=edge), tag=draw(st.sampled_from([None, "red"])), away=away)
+    if draw(st.booleans()):
+        number, pair = draw(st.sampled_from([(n, p) for n, p in enumerate(PAIRS * 2, 1) if name in p]))
+        new = replace(new, match=number, peer=next(n for n in pair if n != name))
+    return new
+
+
+class Mirror(RuleBasedStateMachine):
+    """`known`: name → (record, revision). A watch that begins anew names everything that is left."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.roster = Roster()
+        self.known: dict[str, tuple[DeviceRecord, int]] = {}
+        self.unseen: set[str] | None = None
+        self.revision = 0
+
+    @property
+    def present(self) -> list[tuple[str, tuple[DeviceRecord, int]]]:
+        return [item for item in self.known.items() if item[1][0].away is None]
+
+    def seen(self, name: str) -> None:
+        if self.unseen is not None:
+            self.unseen.discard(name)
+
+    @rule(new=records())
+    def put(self, new: DeviceRecord) -> None:
+        self.revision += 1
+        self.roster.put(key(new.device), new, self.revision)
+        self.known[new.device] = new, self.revision
+        self.seen(new.device)
+
+    @rule(name=names)
+    def forget(self, name: str) -> None:
+        self.revision += 1
+        self.roster.put(key(name), None, self.revision)
+        self.known.pop(name, None)
+        self.seen(name)
+
+    @rule()
+    def advance(self) -> None:
+        self.revision += 1
+        self.roster.advance(self.revision)
+
+    @rule()
+    def restart(self) -> None:
+        self.roster.restart()
+        self.unseen = set(self.known)
+        assert self.roster.reached == 0
+        self.roster.advance(self.revision)
+
+    @precondition(lambda self: self.unseen is not None)
+    @rule()
+    def complete(self) -> None:
+        self.roster.complete()
+        for name in self.unseen or ():
+            del self.known[name]
+        self.unseen = None
+
+    @invariant()
+    def it_knows_what_was_told_last(self) -> None:
+        assert self.roster.reached == self.revision
+        assert len(self.roster) == len(self.known)
+        for name in NAMES:
+            assert self.roster.get(key(name)) == self.known.get(name)
+
+    @invariant()
+    def those_wait_who_are_there_and_in_no_match(self) -> None:
+        for tag in (None, "red"):
+            waiting = {k.record.device for k in self.roster.waiting("demo", tag)}
+            assert waiting == {n for n, (r, _) in self.present if r.match is None and r.tag == tag}
+        assert self.roster.count_waiting() == sum(r.match is None for _, (r, _) in self.present)
+
+    @invariant()
+    def everyone_is_away_or_held_by_an_edge(self) -> None:
+        away = {k.record.device for k in self.roster.away()}
+        assert away == {n for n, (r, _) in self.known.items() if r.away is not None}
+        held = {k.record.device: h for h in self.roster.holders() for k in self.roster.held(h)}
+        assert held == {n: (r.edge, r.start) for n, (r, _) in self.present}
+        assert all(self.roster.held(h) for h in self.roster.holders())
+
+    @invariant()
+    def a_route_leads_to_the_edge_of_the_peer_if_both_say_so(self) -> None:
+        for name in NAMES:
+            assert self.roster.route(key(name)) == self.expected(name)
+
+    def expected(self, name: str) -> Route | None:
+        mine, _ = self.known.get(name, (None, 0))
+        if mine is None or mine.match is None or mine.peer is None:
+            return None
+        theirs, _ = self.known.get(mine.peer, (None, 0))
+        if theirs is None or theirs.match != mine.match:
+            return None
+        return Route(mine.match, subjects.dn("demo", theirs.edge, theirs.device))
+
+
+Mirror.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestMirror = Mirror.TestCase
+
+
+def matched(roster: Roster, match: int, edge: str = "e1") -> None:
+    roster.put(key("a"), record("a", match, "b"), 10 * match)
+    roster.put(key("b"), record("b", match, "a", edge), 10 * match + 1)
+
+
+def test_frames_follow_the_peer_to_another_edge_and_into_another_match() -> None:
+    roster = Roster()
+    matched(roster, 1)
+    assert roster.route(key("a")) == Route(1, "cm.v1.demo.dn.e1.b")
+    matched(roster, 1, "e2")
+    assert roster.route(key("a")) == Route(1, "cm.v1.demo.dn.e2.b")
+    matched(roster, 2, "e3")
+    assert roster.route(key("a")) == Route(2, "cm.v1.demo.dn.e3.b")
+
+
+def test_there_is_no_route_while_only_one_of_two_is_known_to_be_in_the_match() -> None:
+    roster = Roster()
+    matched(roster, 1)
+    roster.route(key("a"))
+    roster.put(key("b"), record("b", 2, "c"), 30)
+    assert roster.route(key("a")) is None
+    roster.put(key("b"), None, 31)
+    assert roster.route(key("a")) is None
+
+
+def test_routes_go_on_while_the_watch_begins_anew() -> None:
+    roster = Roster()
+    matched(roster, 1)
+    roster.restart()
+    assert roster.route(key("a")) == Route(1, "cm.v1.demo.dn.e1.b")
+    roster.put(key("a"), record("a", 1, "b"), 10)
+    roster.complete()
+    assert roster.route(key("a")) is None, "b was not named again"
