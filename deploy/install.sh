@@ -16,11 +16,19 @@ PIP="$PYTHON -m pip --disable-pip-version-check --quiet"
 # Print what the distributions in these folders need from others, one a line.
 needed() {
     "$PYTHON" - "$@" <<'END'
-import sys, tomllib
-found = set()
+import re, sys, tomllib
+found, extras, optional = set(), set(), {}
 for folder in sys.argv[1:]:
     with open(f"{folder}/pyproject.toml", "rb") as file:
-        found.update(tomllib.load(file)["project"]["dependencies"])
+        project = tomllib.load(file)["project"]
+    found.update(project["dependencies"])
+    if folder.removeprefix("./") == "nats":
+        optional = project["optional-dependencies"]
+for each in found:
+    if bus := re.match(r"cloudmatch-bus\[(.*)]", each):
+        extras.update(bus[1].split(","))
+for extra in extras:
+    found.update(optional[extra])
 print(*sorted(each for each in found if not each.startswith("cloudmatch-")), sep="\n")
 END
 }

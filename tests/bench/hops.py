@@ -174,17 +174,17 @@ class Chain:
                 me, them = device.who.id, peer.who.id
                 device.hear_answer(
                     DevicePaired(
-                        session=device.session,
+                        connection_id=device.connection_id,
                         match=MATCH,
                         peer=them,
                         distance=0,
-                        met=device.session,
+                        matched_connection_id=device.connection_id,
                         peer_edge=other.name,
-                        peer_session=peer.session,
+                        peer_connection_id=peer.connection_id,
                     )
                 )
                 record = DeviceRecord(
-                    app=APP, device=me, edge=edge.name, session=1, lat=1, lon=1, match=MATCH, peer=them
+                    app=APP, device=me, edge=edge.name, connection_id=1, lat=1, lon=1, match=MATCH, peer=them
                 )
                 self.engine._roster.put(device_id(APP, me), record, number)
         await asyncio.sleep(0)

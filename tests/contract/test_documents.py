@@ -18,7 +18,7 @@ def test_the_subjects_in_the_bus_readme_are_those_of_the_code() -> None:
         "<edge>": "edge",
         "<part>": str(subjects.partition("app", "dev")),
         "<cellpart>": str(subjects.partition("app", "cell")),
-        "<epoch>": "7",
+        "<match>": "7",
         "<seq>": "3",
         "<shape>": "t4",
         "<kind>": "left",

@@ -12,11 +12,11 @@ from cloudmatch_bus.contract.messages import (
     AnyAnswer,
     AnyFact,
     AnyRequest,
-    Departure,
     DeviceRecord,
     Heartbeat,
     PairRecord,
     Position,
+    Tombstone,
     encode,
 )
 
@@ -28,7 +28,7 @@ DECODERS = {
     "requests": messages.decode_request,
     "answers": messages.decode_answer,
     "devices": messages.decode_device,
-    "departures": messages.decode_departure,
+    "departures": messages.decode_tombstone,
     "pairs": messages.decode_pair,
     "heartbeats": messages.decode_heartbeat,
     "positions": messages.decode_position,
@@ -63,7 +63,7 @@ def test_every_type_has_a_golden_sample_with_all_its_fields(kind: str, union: An
 def test_records_have_golden_samples_with_all_their_fields() -> None:
     structs = {
         "devices": DeviceRecord,
-        "departures": Departure,
+        "departures": Tombstone,
         "pairs": PairRecord,
         "heartbeats": Heartbeat,
         "positions": Position,

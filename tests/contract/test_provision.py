@@ -7,10 +7,10 @@ import pytest
 
 from cloudmatch_bus.client.bucket import Bucket, ConflictError, Write
 from cloudmatch_bus.client.connection import Bus, connect
-from cloudmatch_bus.client.provision import ProvisionError, provision, session
+from cloudmatch_bus.client.provision import ProvisionError, connected_bus, provision
+from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.contract import streams
 from cloudmatch_bus.process.health import Health
-from cloudmatch_bus.process.settings import NatsSettings
 from harness import NatsCluster, NatsServer, nats_cluster
 
 
@@ -80,7 +80,7 @@ def cluster() -> Iterator[NatsCluster]:
 async def warned(caplog: pytest.LogCaptureFixture, settings: NatsSettings) -> list[str]:
     """Give what a service that starts with these settings says of copies, once JetStream has answered."""
     caplog.clear()
-    async with session(settings, "test", Health(), asyncio.Event()) as bus:
+    async with connected_bus(settings, "test", Health(), asyncio.Event()) as bus:
         assert bus is not None
     return [text for each in caplog.records if "CLOUDMATCH_NATS_REPLICAS" in (text := each.getMessage())]
 

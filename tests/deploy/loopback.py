@@ -20,7 +20,7 @@ from pathlib import Path
 import trustme
 
 from cloudmatch_bus.client.connection import DENIED
-from cloudmatch_bus.process.settings import NatsSettings
+from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.tools import nkeys_cli
 from deploy.rendered import KUSTOMIZE, Object, Pod, render
 from harness import BIN, Process, Service, eventually_sync, free_port, service

@@ -13,8 +13,8 @@ from prometheus_client import REGISTRY
 from cloudmatch_bus.client.bucket import Bucket, Write
 from cloudmatch_bus.client.connection import Bus, NobodyListensError, connect
 from cloudmatch_bus.client.provision import provision, provisioned
+from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.contract import streams, subjects
-from cloudmatch_bus.process.settings import NatsSettings
 from cloudmatch_bus.tools import nkeys_cli
 from deploy.loopback import NODES, Environment, Node, certificate
 from harness import BIN, Process, eventually

@@ -7,15 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from cloudmatch_bus.process.settings import (
-    AmqpSettings,
-    CommonSettings,
-    HttpSettings,
-    KafkaSettings,
-    NatsSettings,
-    Settings,
-    read,
-)
+from cloudmatch_analytics.settings import KafkaSettings
+from cloudmatch_bus.client.settings import NatsSettings
+from cloudmatch_bus.process.settings import AmqpSettings, CommonSettings, HttpSettings, Settings, read
 from cloudmatch_local.settings import SERVICES, LocalSettings, groups, prefix
 from deploy.rendered import Object, Pod, Rendered
 

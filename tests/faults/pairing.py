@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 
 from cloudmatch_bus.client.bucket import Entry, Watch
 from cloudmatch_bus.client.connection import Bus, connect
-from cloudmatch_bus.client.consumer import Delivery, Follower
+from cloudmatch_bus.client.consumer import Delivery, OrderedConsumer
+from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.contract.messages import DevicePaired, DeviceRecord, MatchEnded, MatchMade, decode_device
-from cloudmatch_bus.process.settings import NatsSettings
 from cloudmatch_match_engine.core import matcher
 from cloudmatch_match_engine.core.keys import parse_device
 from cloudmatch_match_engine.core.roster import Roster
@@ -141,7 +141,7 @@ async def ground() -> AsyncIterator[Ground]:
             done = asyncio.Event()
             looking = [
                 asyncio.create_task(under.watch.run()),
-                asyncio.create_task(Follower(bus, "looker-on").run(under.on_facts, 0, done)),
+                asyncio.create_task(OrderedConsumer(bus, "looker-on").run(under.on_facts, 0, done)),
             ]
             await asyncio.wait_for(under.watch.completed.wait(), 20)
             try:

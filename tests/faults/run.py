@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cloudmatch_bus.client.connection import connect
-from cloudmatch_bus.client.consumer import Delivery, Follower
+from cloudmatch_bus.client.consumer import Delivery, OrderedConsumer
+from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.contract.messages import PayloadsDelivered
-from cloudmatch_bus.process.settings import NatsSettings
 from faults.link import Link
 from faults.plan import Dialect, Fault, Kind, Step, plan
 from faults.stack import Stack, stack
@@ -155,7 +155,7 @@ async def _facts(broken: Stack, result: Result) -> None:
         )
 
     bus = await connect(NatsSettings(url=broken.cluster.url, replicas=3), "reckoning")
-    reading = asyncio.create_task(Follower(bus, "reckoning").run(add, 0, done))
+    reading = asyncio.create_task(OrderedConsumer(bus, "reckoning").run(add, 0, done))
     while result.bytes_told != result.bytes_heard and time.monotonic() - last < FACTS_PATIENCE:  # noqa: ASYNC110  # also when nothing comes
         await asyncio.sleep(0.1)
     await asyncio.sleep(1)  # for what should not come

@@ -6,11 +6,13 @@ import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-import h3
 from msgspec.structs import replace
 
 from cloudmatch_bus.client.connection import Bus, Headers, connect
+from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.contract import subjects
+from cloudmatch_bus.contract.cells import cell
+from cloudmatch_bus.contract.liveness import BEAT
 from cloudmatch_bus.contract.messages import (
     AnyAnswer,
     AnyRequest,
@@ -22,11 +24,8 @@ from cloudmatch_bus.contract.messages import (
     decode_answer,
     encode,
 )
-from cloudmatch_bus.process.settings import NatsSettings
 from harness.news import TakenUp
 
-COARSE = 1  # H3 resolution of the cell whose partition a request goes to
-BEAT = 0.5  # s
 PATIENCE = 2.0  # s for an answer
 PAUSE = 0.05  # s before a request is repeated
 
@@ -74,12 +73,12 @@ class FakeEdge:
     def __init__(self, bus: Bus, name: str) -> None:
         self.bus = bus
         self.name = name
-        self.start = time.time_ns() // 1000
+        self.incarnation = time.time_ns() // 1000
         self.frozen = False
         # subject of its news → device
         self.devices: dict[str, Device] = {}
         self.repeated = 0  # requests that were not answered
-        self._session = self.start
+        self._session = self.incarnation
         self._beating: asyncio.Task[None] | None = None
 
     async def begin(self) -> None:
@@ -112,10 +111,10 @@ class FakeEdge:
             app=app,
             device=device,
             edge=self.name,
-            session=self._session,
+            connection_id=self._session,
             lat=lat,
             lon=lon,
-            start=self.start,
+            incarnation=self.incarnation,
             **more,
         )
         joined = self.devices[subjects.ctl(app, self.name, device)] = Device(request)
@@ -127,7 +126,9 @@ class FakeEdge:
 
     async def move(self, device: Device, lat: float, lon: float) -> None:
         """Let a device be elsewhere."""
-        device.request = replace(device.request, lat=lat, lon=lon, place=device.request.place + 1)
+        device.request = replace(
+            device.request, lat=lat, lon=lon, location_version=device.request.location_version + 1
+        )
         await self.seek(device)
 
     async def drop(self, device: Device) -> AnyAnswer:
@@ -153,7 +154,7 @@ class FakeEdge:
     async def ask(self, device: Device, request: AnyRequest) -> AnyAnswer:
         """Ask match-engine until it answers."""
         at = device.request
-        subject = subjects.match(at.app, h3.latlng_to_cell(at.lat, at.lon, COARSE), at.device)
+        subject = subjects.match(at.app, cell(at.lat, at.lon), at.device)
         while True:
             try:
                 return decode_answer(await self.bus.request(subject, encode(request), PATIENCE))
@@ -167,7 +168,7 @@ class FakeEdge:
             "app": request.app,
             "device": request.device,
             "edge": request.edge,
-            "session": request.session,
+            "session": request.connection_id,
         }
 
     def _forget(self, device: Device) -> None:
@@ -176,7 +177,7 @@ class FakeEdge:
     def _on_news(self, subject: str, _: str, payload: bytes, __: Headers) -> None:
         answer = decode_answer(payload)
         device = self.devices.get(subject)
-        if not self.frozen and device is not None and device.request.session == answer.session:
+        if not self.frozen and device is not None and device.request.connection_id == answer.connection_id:
             device.hear(answer)
 
     def _on_probe(self, _: str, reply: str, __: bytes, ___: Headers) -> None:
@@ -193,7 +194,7 @@ class FakeEdge:
         self.bus.publish(subjects.heartbeat("edge", self.name), self._word(leaving=leaving))
 
     def _word(self, *, leaving: bool) -> bytes:
-        return encode(Heartbeat(role="edge", name=self.name, start=self.start, leaving=leaving))
+        return encode(Heartbeat(role="edge", name=self.name, incarnation=self.incarnation, leaving=leaving))
 
 
 @contextlib.asynccontextmanager

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from cloudmatch_bus.client.connection import Bus, connect
 from cloudmatch_bus.client.provision import provision
 from cloudmatch_bus.client.publisher import FactPublisher
+from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.contract.messages import PayloadsDelivered
-from cloudmatch_bus.process.settings import NatsSettings
 
 
 class Facts:

@@ -26,9 +26,9 @@ class TakenUp:
         match answer:
             case DevicePaired() if (answer.match, True) > self.heard:
                 self.match, self.peer, self.heard = answer.match, answer.peer, (answer.match, True)
-                self.peer_at = answer.peer_session, answer.peer_edge
+                self.peer_at = answer.peer_connection_id, answer.peer_edge
             case DevicePaired() | PeerReturned() if answer.match == self.match:
-                self.peer_at = max(self.peer_at, (answer.peer_session, answer.peer_edge))
+                self.peer_at = max(self.peer_at, (answer.peer_connection_id, answer.peer_edge))
             case DeviceWaiting() if (answer.since, False) > self.heard:
                 self.match, self.peer, self.heard = None, None, (answer.since, False)
             case DeviceUnpaired() if answer.match == self.match:

@@ -12,9 +12,9 @@ from cloudmatch_bus.client.bucket import SILENCE, Bucket, ConflictError, Entry, 
 from cloudmatch_bus.client.connection import PENDING_LIMIT, Bus, Headers, connect
 from cloudmatch_bus.client.provision import provisioned
 from cloudmatch_bus.client.publisher import FactPublisher
+from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.contract import streams
 from cloudmatch_bus.contract.messages import PayloadsDelivered, decode_fact
-from cloudmatch_bus.process.settings import NatsSettings
 from harness import NatsServer, eventually
 
 pytestmark = pytest.mark.servers

@@ -18,7 +18,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request
 
-from cloudmatch_bus.contract.payloads import Frame
+from cloudmatch_bus.contract.payloads import Payload
 from cloudmatch_bus.process.health import Health
 from cloudmatch_edge.dialects.classic import Classic
 from cloudmatch_edge.dialects.parameters import Parameters, parse
@@ -41,7 +41,7 @@ class Echo:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def take(self, payloads: list[Frame]) -> None:
+    def take(self, payloads: list[Payload]) -> None:
         asyncio.get_running_loop().call_soon(self._connection.send, payloads)
 
     def clog(self) -> None:

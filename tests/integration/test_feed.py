@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from cloudmatch_bus.client.connection import Bus, connect
-from cloudmatch_bus.client.consumer import Delivery, Feed, extent, history
+from cloudmatch_bus.client.consumer import Delivery, DurableConsumer, extent, history
+from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.contract import streams, subjects
-from cloudmatch_bus.process.settings import NatsSettings
 from harness import NatsServer, eventually
 from harness.facts import facts
 
@@ -27,7 +27,7 @@ class Reader:
         self.begun: list[int] = []
         self.done: list[int] = []
         self._pause = pause
-        self.running = asyncio.create_task(Feed(bus, DURABLE).run(self._handle, asyncio.Event()))
+        self.running = asyncio.create_task(DurableConsumer(bus, DURABLE).run(self._handle, asyncio.Event()))
 
     async def _handle(self, deliveries: list[Delivery]) -> None:
         places = [delivery.position for delivery in deliveries]

@@ -55,12 +55,12 @@ async def test_the_story_of_a_match_is_told(nats_server: NatsServer, start: Star
     service = journal(start, nats_server)
     async with facts(nats_server.url) as bus:
         for fact in (
-            DeviceConnected(app="default", at=1, device="a", edge="e", session=1, lat=1, lon=1),
-            DeviceConnected(app="default", at=2, device="c", edge="f", session=1, lat=1, lon=2),
+            DeviceConnected(app="default", at=1, device="a", edge="e", connection_id=1, lat=1, lon=1),
+            DeviceConnected(app="default", at=2, device="c", edge="f", connection_id=1, lat=1, lon=2),
             MatchMade(app="default", at=3, match=9, device="c", peer="a", distance=111.2),
             PayloadsDelivered(app="default", at=4, match=9, sender="a", receiver="c", sizes=[4]),
             MatchEnded(app="default", at=5, match=9, device="c", peer="a", reason="left"),
-            DeviceLeft(app="default", at=6, device="c", edge="f", session=1, code=1001),
+            DeviceLeft(app="default", at=6, device="c", edge="f", connection_id=1, code=1001),
         ):
             bus.publisher.publish(fact)
         await eventually(lambda: service.metric("cloudmatch_journal_events_total") == 6)

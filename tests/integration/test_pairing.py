@@ -12,12 +12,12 @@ from msgspec.structs import replace
 from cloudmatch_bus.client.bucket import Bucket, Entry, Watch
 from cloudmatch_bus.client.connection import Bus, connect
 from cloudmatch_bus.client.provision import provisioned
+from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.contract import streams
 from cloudmatch_bus.contract.messages import (
     AnyAnswer,
     AnyFact,
     AnyRequest,
-    Departure,
     DeviceGone,
     DevicePaired,
     DeviceRecord,
@@ -28,10 +28,10 @@ from cloudmatch_bus.contract.messages import (
     MatchEnded,
     MatchMade,
     SeekPartner,
+    Tombstone,
     decode_device,
     decode_pair,
 )
-from cloudmatch_bus.process.settings import NatsSettings
 from cloudmatch_match_engine.core.keys import parse_device
 from cloudmatch_match_engine.core.matcher import PLANAR_REACH
 from cloudmatch_match_engine.core.roster import Roster
@@ -51,7 +51,7 @@ class Told:
         self.edges: list[tuple[str, AnyAnswer]] = []
         self.facts: dict[str, AnyFact] = {}
 
-    def edge(self, record: DeviceRecord | Departure, answer: AnyAnswer) -> None:
+    def edge(self, record: DeviceRecord | Tombstone, answer: AnyAnswer) -> None:
         self.edges.append((record.device, answer))
 
     def fact(self, fact: AnyFact, key: str) -> None:
@@ -101,13 +101,13 @@ class Engines:
         raise AssertionError("never answered")
 
     async def seek(
-        self, device: str, lat: float = 0, session: int = 1, app: str = APP, edge: str = "e"
+        self, device: str, lat: float = 0, connection_id: int = 1, app: str = APP, edge: str = "e"
     ) -> AnyAnswer:
-        request = SeekPartner(app=app, device=device, edge=edge, session=session, lat=lat, lon=0)
+        request = SeekPartner(app=app, device=device, edge=edge, connection_id=connection_id, lat=lat, lon=0)
         return await self.ask(request)
 
-    async def leave(self, device: str, session: int = 1, app: str = APP, edge: str = "e") -> AnyAnswer:
-        request = LeavePool(app=app, device=device, edge=edge, session=session)
+    async def leave(self, device: str, connection_id: int = 1, app: str = APP, edge: str = "e") -> AnyAnswer:
+        request = LeavePool(app=app, device=device, edge=edge, connection_id=connection_id)
         return await self.ask(request)
 
     async def entries(self) -> list[Entry]:
@@ -153,13 +153,15 @@ async def engines(nats_server: NatsServer) -> AsyncIterator[Engines]:
 async def test_the_second_of_two_finds_the_first_and_both_are_told(engines: Engines) -> None:
     waiting = await engines.seek("a")
     assert isinstance(waiting, DeviceWaiting)
-    paired = await engines.seek("b", lat=1, session=2)
+    paired = await engines.seek("b", lat=1, connection_id=2)
     assert isinstance(paired, DevicePaired)
     assert paired.match > waiting.since
-    assert (paired.session, paired.peer) == (2, "a")
+    assert (paired.connection_id, paired.peer) == (2, "a")
     assert paired.distance == pytest.approx(111_195, rel=1e-4)
     assert engines.told.of("b") == [paired]
-    assert engines.told.of("a") == [replace(paired, session=1, peer="b", met=1, peer_session=2)]
+    assert engines.told.of("a") == [
+        replace(paired, connection_id=1, peer="b", matched_connection_id=1, peer_connection_id=2)
+    ]
     assert await engines.pairs() == {paired.match: {"a", "b"}}
     (made,) = engines.told.facts_of(MatchMade)
     assert (made.match, made.device, made.peer) == (paired.match, "b", "a")
@@ -172,13 +174,13 @@ async def test_requests_asked_again_change_nothing_and_get_the_same_answer(engin
         again = [await engines.seek(name) for name in "abc"]
         assert again[1:] == first[1:]
         assert isinstance(again[0], DevicePaired)
-    assert await engines.leave("x") == await engines.leave("x") == DeviceGone(session=1)
+    assert await engines.leave("x") == await engines.leave("x") == DeviceGone(connection_id=1)
     written = await engines.last()
     assert written == before + 1, "word of x, once"
     await engines.leave("c")
     left = await engines.last()
     for _ in range(3):
-        assert await engines.leave("c") == DeviceGone(session=1)
+        assert await engines.leave("c") == DeviceGone(connection_id=1)
     assert await engines.last() == left
     assert len(engines.told.facts) == 1
 
@@ -210,7 +212,7 @@ async def test_the_peer_of_one_who_leaves_is_paired_at_once_with_a_third_who_wai
     assert second is not None
     assert second > first.match
     assert await engines.pairs() == {second: {"b", "c"}}
-    assert DeviceUnpaired(session=1, match=first.match, reason="left") in engines.told.of("b")
+    assert DeviceUnpaired(connection_id=1, match=first.match, reason="left") in engines.told.of("b")
     for name, peer in (("b", "c"), ("c", "b")):
         assert standing(devices[name], 0, devices[peer]) in engines.told.of(name)
     (ended,) = engines.told.facts_of(MatchEnded)
@@ -230,28 +232,28 @@ async def test_a_leave_while_another_claims_leaves_no_half_match(engines: Engine
 
 
 async def test_a_newer_connection_takes_over_and_the_older_is_told(engines: Engines) -> None:
-    await engines.seek("a", session=5)
+    await engines.seek("a", connection_id=5)
     match = await engines.seek("b")
     assert isinstance(match, DevicePaired)
-    assert isinstance(await engines.seek("a", session=6, lat=5, edge="other"), DeviceWaiting)
-    assert DeviceReplaced(session=5, by=6, edge="other") in engines.told.of("a")
-    assert DeviceUnpaired(session=1, match=match.match, reason="replaced") in engines.told.of("b")
+    assert isinstance(await engines.seek("a", connection_id=6, lat=5, edge="other"), DeviceWaiting)
+    assert DeviceReplaced(connection_id=5, by=6, edge="other") in engines.told.of("a")
+    assert DeviceUnpaired(connection_id=1, match=match.match, reason="replaced") in engines.told.of("b")
     devices = await engines.devices()
-    assert (devices["a"].session, devices["a"].edge, devices["a"].match) == (6, "other", None)
+    assert (devices["a"].connection_id, devices["a"].edge, devices["a"].match) == (6, "other", None)
     assert devices["b"].match is None
     assert await engines.pairs() == {}
     before = await engines.last()
-    assert await engines.seek("a", session=5) == DeviceReplaced(session=5, by=6, edge="other")
-    assert await engines.leave("a", session=5) == DeviceGone(session=5)
+    assert await engines.seek("a", connection_id=5) == DeviceReplaced(connection_id=5, by=6, edge="other")
+    assert await engines.leave("a", connection_id=5) == DeviceGone(connection_id=5)
     assert await engines.last() == before
 
 
 async def test_a_request_that_comes_after_its_connection_left_brings_nobody_back(engines: Engines) -> None:
-    await engines.leave("a", session=7)
-    assert await engines.seek("a", session=7) == DeviceGone(session=7)
-    assert await engines.seek("a", session=6) == DeviceReplaced(session=6, by=7, edge="e")
+    await engines.leave("a", connection_id=7)
+    assert await engines.seek("a", connection_id=7) == DeviceGone(connection_id=7)
+    assert await engines.seek("a", connection_id=6) == DeviceReplaced(connection_id=6, by=7, edge="e")
     assert await engines.devices() == {}
-    assert isinstance(await engines.seek("a", session=8), DeviceWaiting)
+    assert isinstance(await engines.seek("a", connection_id=8), DeviceWaiting)
 
 
 async def test_devices_announced_anew_after_the_bucket_was_lost_are_paired_under_larger_numbers(

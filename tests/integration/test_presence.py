@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 import cloudmatch
+from cloudmatch_bus.contract.liveness import EDGE_DEAD
 from cloudmatch_bus.contract.messages import (
     DeviceGone,
     DevicePaired,
@@ -15,7 +16,6 @@ from cloudmatch_bus.contract.messages import (
     PeerAway,
     PeerReturned,
 )
-from cloudmatch_match_engine.core.presence import FROZEN
 from cloudmatch_match_engine.sweeps import EVERY
 from faults.link import Link
 from harness import NatsServer, Service
@@ -66,12 +66,19 @@ async def test_a_session_goes_on_in_its_match_from_another_edge_and_the_peer_hea
     again = await two.connect("a", **SESSION, resume=True)
     paired = again.history[-1]
     assert isinstance(paired, DevicePaired)
-    assert (paired.match, paired.peer, paired.met) == (a.match, "b", a.request.session)
-    assert (paired.peer_edge, paired.peer_session) == ("one", b.request.session)
+    assert (paired.match, paired.peer, paired.matched_connection_id) == (
+        a.match,
+        "b",
+        a.request.connection_id,
+    )
+    assert (paired.peer_edge, paired.peer_connection_id) == ("one", b.request.connection_id)
     await b.until(lambda d: bool(told(d, PeerReturned)))
     (returned,) = told(b, PeerReturned)
     assert returned == PeerReturned(
-        session=b.request.session, match=a.match or 0, peer_edge="two", peer_session=again.request.session
+        connection_id=b.request.connection_id,
+        match=a.match or 0,
+        peer_edge="two",
+        peer_connection_id=again.request.connection_id,
     )
     third = await one.connect("a", **SESSION, resume=True)
     assert third.match == a.match
@@ -97,7 +104,9 @@ async def test_who_does_not_return_within_its_grace_is_out(edge: MakeEdge) -> No
     match = a.match
     assert isinstance(await one.drop(a), DevicePaired), "in its match, for its grace"
     await b.until(lambda d: d.match is None)
-    assert DeviceUnpaired(session=b.request.session, match=match or 0, reason="expired") in b.history
+    assert (
+        DeviceUnpaired(connection_id=b.request.connection_id, match=match or 0, reason="expired") in b.history
+    )
     late = await one.connect("a", lat=50, **SHORT, resume=True)
     assert isinstance(late.history[-1], DeviceWaiting), "a fresh start"
 
@@ -173,7 +182,7 @@ async def test_a_frozen_edge_that_returns_keeps_devices_inside_their_grace(edge:
 async def test_an_edge_that_starts_anew_under_its_name_takes_its_old_devices_out(edge: MakeEdge) -> None:
     one, two = await edge("one"), await edge("two")
     _, b = await pair(one, two)
-    one.start += 1  # as another process, that nobody is connected to
+    one.incarnation += 1  # as another process, that nobody is connected to
     await b.until(lambda d: d.match is None, 20)
     c = await one.connect("c")
     await c.until(lambda d: d.peer == "b")
@@ -198,7 +207,7 @@ async def test_a_worker_that_was_cut_off_gives_up_no_edge(
         worker = await asyncio.to_thread(start, "match-engine", wired)
         a, b = await pair(one, two)
         link.cut()
-        await asyncio.sleep(FROZEN + 1)
+        await asyncio.sleep(EDGE_DEAD + 1)
         link.heal()
         c = await one.connect("c", lat=1)  # once it is answered, all before is, too
         await c.until(lambda d: bool(told(d, DeviceWaiting)))

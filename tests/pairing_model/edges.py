@@ -33,7 +33,7 @@ class Edge:
     """A process; when it dies another takes its name, with a later start."""
 
     name: str
-    start: int = 1
+    incarnation: int = 1
     up: bool = True
     frozen: bool = False
     connections: dict[tuple[str, int], "Connection"] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class Edge:
         for connection in self.connections.values():
             connection.open = False
         self.up = self.frozen = False
-        self.start += 1
+        self.incarnation += 1
         self.connections, self.wishes, self.inbox = {}, [], []
 
     def thaw(self) -> None:
@@ -59,11 +59,11 @@ class Edge:
 
     def hear(self, device: str, answer: AnyAnswer) -> None:
         """News for a device; the edge speaks up for a connection that is not there."""
-        connection = self.connections.get((device, answer.session))
+        connection = self.connections.get((device, answer.connection_id))
         if connection is not None:
             connection.hear(answer)
         elif not isinstance(answer, DeviceReplaced | DeviceGone):
-            stranger = Connection(device, self, answer.session, lat=0, grace=0, token="")
+            stranger = Connection(device, self, answer.connection_id, lat=0, grace=0, token="")
             stranger.step_away()
 
 
@@ -74,7 +74,7 @@ class Connection(TakenUp):
         self,
         name: str,
         edge: Edge,
-        session: int,
+        connection_id: int,
         *,
         lat: float,
         grace: float,
@@ -82,15 +82,15 @@ class Connection(TakenUp):
         resume: bool = False,
     ) -> None:
         super().__init__()
-        self.name, self.edge, self.session, self.lat = name, edge, session, lat
+        self.name, self.edge, self.connection_id, self.lat = name, edge, connection_id, lat
         self.grace, self.token, self.resume = grace, token, resume
-        self.place = 0
+        self.location_version = 0
         self.open = False  # the socket stands
 
     def enter(self) -> None:
         """The socket was accepted."""
         self.open = True
-        self.edge.connections[self.name, self.session] = self
+        self.edge.connections[self.name, self.connection_id] = self
         self.seek()
 
     def seek(self) -> None:
@@ -101,23 +101,27 @@ class Connection(TakenUp):
             app=APP,
             device=self.name,
             edge=self.edge.name,
-            session=self.session,
+            connection_id=self.connection_id,
             lat=self.lat,
             lon=0,
-            place=self.place,
-            start=self.edge.start,
+            location_version=self.location_version,
+            incarnation=self.edge.incarnation,
             grace=self.grace,
             token=self.token,
             resume=self.resume,
         )
 
     def move(self, lat: float, place: int) -> None:
-        self.lat, self.place = lat, place
+        self.lat, self.location_version = lat, place
         self.seek()
 
     def unmatch(self) -> None:
         request = LeaveMatch(
-            app=APP, device=self.name, edge=self.edge.name, session=self.session, match=self.match or 0
+            app=APP,
+            device=self.name,
+            edge=self.edge.name,
+            connection_id=self.connection_id,
+            match=self.match or 0,
         )
         self.edge.want(self, f"unmatch {self.match}", lambda: request)
 
@@ -127,7 +131,7 @@ class Connection(TakenUp):
             app=APP,
             device=self.name,
             edge=self.edge.name,
-            session=self.session,
+            connection_id=self.connection_id,
             reason=reason,
             match=self.match,
             peer=self.peer,
@@ -136,11 +140,11 @@ class Connection(TakenUp):
 
     def step_away(self) -> None:
         """The socket has ended, by no wish of the device."""
-        request = StepAway(app=APP, device=self.name, edge=self.edge.name, session=self.session)
+        request = StepAway(app=APP, device=self.name, edge=self.edge.name, connection_id=self.connection_id)
         self._end(lambda: request)
 
     def _end(self, request: Callable[[], AnyRequest]) -> None:
         self.open = False
-        self.edge.connections.pop((self.name, self.session), None)
+        self.edge.connections.pop((self.name, self.connection_id), None)
         self.edge.wishes = [w for w in self.edge.wishes if w.connection is not self]
         self.edge.want(self, "end", request)

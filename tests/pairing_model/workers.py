@@ -7,11 +7,11 @@ from cloudmatch_bus.client.bucket import ConflictError
 from cloudmatch_bus.contract.messages import (
     AnyAnswer,
     AnyFact,
-    Departure,
     DeviceRecord,
-    decode_departure,
+    Tombstone,
     decode_device,
     decode_pair,
+    decode_tombstone,
 )
 from cloudmatch_match_engine.core import matcher
 from cloudmatch_match_engine.core.keys import device_id, parse_device
@@ -21,7 +21,7 @@ from pairing_model.bucket import MemoryBucket
 from pairing_model.steps import Call
 
 Work = Callable[[], Coroutine[Any, Any, None]]
-Tell = Callable[[DeviceRecord | Departure, AnyAnswer], None]
+Tell = Callable[[DeviceRecord | Tombstone, AnyAnswer], None]
 
 
 class Task:
@@ -95,7 +95,7 @@ class Worker:
         self.said += 1
         self.outbox.append(words)
 
-    def edge(self, record: DeviceRecord | Departure, answer: AnyAnswer) -> None:
+    def edge(self, record: DeviceRecord | Tombstone, answer: AnyAnswer) -> None:
         self.say(lambda: self._tell_device(record, answer))
 
     def fact(self, fact: AnyFact, key: str) -> None:
@@ -127,7 +127,7 @@ class Worker:
             if entry.value is not None:
                 self.pairing.recent.saw(decode_pair(entry.value), self._clock())
             elif entry.epitaph:
-                self.pairing.recent.saw(decode_departure(entry.epitaph), self._clock())
+                self.pairing.recent.saw(decode_tombstone(entry.epitaph), self._clock())
             self.roster.advance(entry.revision)
         replayed = self._reached < self._complete_at <= entry.revision
         self._reached = entry.revision
@@ -143,9 +143,9 @@ class Worker:
                 if lost(known.record):
                     device = device_id(known.record.app, known.record.device)
                     found[device] = lambda k=known: self.pairing.release(k, lost)
-        for known in self.roster.away():
-            assert known.record.away is not None
-            if self._clock() - known.record.away > known.record.grace * 1000:
+        for known in self.roster.disconnected():
+            assert known.record.disconnected_at is not None
+            if self._clock() - known.record.disconnected_at > known.record.grace * 1000:
                 device = device_id(known.record.app, known.record.device)
                 found[device] = lambda k=known: self.pairing.expire(k)
         for word in self.pairing.recent.due(self._clock()):

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from cloudmatch_bus.contract.messages import (
     AnyAnswer,
     AnyFact,
-    Departure,
     DeviceRecord,
     DeviceReplaced,
     MatchEnded,
     MatchMade,
+    Tombstone,
 )
 from cloudmatch_match_engine.core import matcher
 from pairing_model.bucket import MemoryBucket
@@ -52,12 +52,12 @@ class World:
     def holds(self, record: DeviceRecord) -> bool:
         """Whether the connection of a record stands."""
         edge = next(e for e in self.edges if e.name == record.edge)
-        return (record.device, record.session) in edge.connections
+        return (record.device, record.connection_id) in edge.connections
 
     def is_dead(self, record: DeviceRecord) -> bool:
         """What workers believe of the edge of a record. A frozen one seems dead."""
         edge = next(e for e in self.edges if e.name == record.edge)
-        return record.start < edge.start or edge.frozen
+        return record.incarnation < edge.incarnation or edge.frozen
 
     # -- what can happen
 
@@ -84,18 +84,22 @@ class World:
         if not edges:
             return
         edge, lat = self.chance.choice(edges), self.chance.choice(PLACES)
-        last, session = self.last.get(name), self.next()
+        last, connection_id = self.last.get(name), self.next()
         for old in list(edge.connections.values()):
             if old.name == name:
-                old.hear(DeviceReplaced(session=old.session))  # its own edge knows without being told
+                old.hear(
+                    DeviceReplaced(connection_id=old.connection_id)
+                )  # its own edge knows without being told
         if name.islower():
-            new = Connection(name, edge, session, lat=lat, grace=0, token="")
+            new = Connection(name, edge, connection_id, lat=lat, grace=0, token="")
         elif last is None or self.chance.random() < 0.2:
             grace = self.chance.choice((1.0, LONGEST))
-            new = Connection(name, edge, session, lat=lat, grace=grace, token=f"t{session}")
+            new = Connection(name, edge, connection_id, lat=lat, grace=grace, token=f"t{connection_id}")
         else:
-            new = Connection(name, edge, session, lat=lat, grace=last.grace, token=last.token, resume=True)
-            new.place = self.chance.choice((0, last.place))
+            new = Connection(
+                name, edge, connection_id, lat=lat, grace=last.grace, token=last.token, resume=True
+            )
+            new.location_version = self.chance.choice((0, last.location_version))
         self.last[name] = new
         new.enter()
 
@@ -136,9 +140,11 @@ class World:
 
     def renew(self, gone: Connection) -> None:
         """An edge finds that match-engine has let go of a connection that stands: it enters anew."""
-        session = self.next()
-        new = Connection(gone.name, gone.edge, session, lat=gone.lat, grace=gone.grace, token=gone.token)
-        del gone.edge.connections[gone.name, gone.session]
+        connection_id = self.next()
+        new = Connection(
+            gone.name, gone.edge, connection_id, lat=gone.lat, grace=gone.grace, token=gone.token
+        )
+        del gone.edge.connections[gone.name, gone.connection_id]
         gone.open = False
         if self.last[gone.name] is gone:
             self.last[gone.name] = new
@@ -162,7 +168,7 @@ class World:
             if wish.connection.open:
                 wish.connection.hear(answer)
 
-    def tell_device(self, record: DeviceRecord | Departure, answer: AnyAnswer) -> None:
+    def tell_device(self, record: DeviceRecord | Tombstone, answer: AnyAnswer) -> None:
         edge = next(e for e in self.edges if e.name == record.edge)
         self.deliver(edge, lambda: edge.hear(record.device, answer))
 
@@ -261,7 +267,9 @@ class World:
         for connection in self.standing:
             connection.seek()
         self.rest()
-        assert not any(r.away for r, _ in self.bucket.devices().values() if self.holds(r)), "there, but away"
+        assert not any(r.disconnected_at for r, _ in self.bucket.devices().values() if self.holds(r)), (
+            "there, but away"
+        )
         end = self.now + LONGEST * 1000 + 10_000
         while self.now < end:
             self.now += 1500
@@ -295,7 +303,9 @@ class World:
         assert all(len(m) == 2 for m in pairs.values())
         for match, both in pairs.items():
             if match not in self.ever_paired:
-                assert all(devices[name][0].away is None for name in both), "one of them is not there"
+                assert all(devices[name][0].disconnected_at is None for name in both), (
+                    "one of them is not there"
+                )
             assert self.ever_paired.setdefault(match, both) == both, "a number named two matches"
 
     def check(self) -> None:
@@ -304,18 +314,18 @@ class World:
         present = {c.name: c for c in self.standing}
         assert len(present) == len(self.standing), "two connections of one device stand"
         assert set(devices) == set(present), "in the pool, but not connected; or the other way"
-        assert not [r for r, _ in devices.values() if r.away is not None], "connected, but away"
+        assert not [r for r, _ in devices.values() if r.disconnected_at is not None], "connected, but away"
         waiting = [record for record, _ in devices.values() if record.match is None]
         for a in waiting:
             for b in waiting:
                 assert not matcher.suits(a, b), f"{a.device} and {b.device} wait beside each other"
         for name, connection in present.items():
             record = devices[name][0]
-            assert (record.edge, record.session) == (connection.edge.name, connection.session)
+            assert (record.edge, record.connection_id) == (connection.edge.name, connection.connection_id)
             assert (record.match, record.peer) == (connection.match, connection.peer), f"{name} was not told"
             if record.peer is not None:
                 peer = devices[record.peer][0]
-                assert connection.peer_at == (peer.session, peer.edge), f"{name} looks elsewhere"
+                assert connection.peer_at == (peer.connection_id, peer.edge), f"{name} looks elsewhere"
         made = {f.match for f in self.facts.values() if isinstance(f, MatchMade)}
         ended = {f.match for f in self.facts.values() if isinstance(f, MatchEnded)}
         assert made == set(self.ever_paired), "matches nobody heard of"

@@ -125,15 +125,17 @@ class Pool:
         match request:
             case SeekPartner():
                 return self._seek(request, record)
-            case StepAway() if record is not None and record.session == request.session:
-                if record.away is None:
+            case StepAway() if record is not None and record.connection_id == request.connection_id:
+                if record.disconnected_at is None:
                     self._records[record.device] = record = closed(record, request, 1)
                     self._tell_peer(record, away=True)
                 return self._standing(record)
             case _ if record is None:
-                return DeviceGone(session=request.session)
+                return DeviceGone(connection_id=request.connection_id)
             case _:
-                return DeviceReplaced(session=request.session, by=record.session, edge=record.edge)
+                return DeviceReplaced(
+                    connection_id=request.connection_id, by=record.connection_id, edge=record.edge
+                )
 
     def _seek(self, request: SeekPartner, record: DeviceRecord | None) -> AnyAnswer:
         if record is None:
@@ -142,7 +144,7 @@ class Pool:
                 app=request.app,
                 device=request.device,
                 edge=request.edge,
-                session=request.session,
+                connection_id=request.connection_id,
                 lat=0,
                 lon=0,
                 token=request.token,
@@ -150,14 +152,18 @@ class Pool:
             self._records[request.device] = record
             self._pair(record)
             return self._standing(self._records[request.device])
-        if record.session > request.session:
-            return DeviceReplaced(session=request.session, by=record.session)
-        if record.session == request.session:
-            return DeviceGone(session=request.session) if record.closed else self._standing(record)
+        if record.connection_id > request.connection_id:
+            return DeviceReplaced(connection_id=request.connection_id, by=record.connection_id)
+        if record.connection_id == request.connection_id:
+            return (
+                DeviceGone(connection_id=request.connection_id) if record.closed else self._standing(record)
+            )
         assert request.resume
         assert request.token == record.token
-        if record.session < request.session:
-            gone = DeviceReplaced(session=record.session, by=request.session, edge=request.edge)
+        if record.connection_id < request.connection_id:
+            gone = DeviceReplaced(
+                connection_id=record.connection_id, by=request.connection_id, edge=request.edge
+            )
             self._network.carry(subjects.ctl(record.app, record.edge, record.device), encode(gone), "")
         record = resumed(record, request)
         self._records[request.device] = record
@@ -171,25 +177,27 @@ class Pool:
             return
         match = self._revision
         for one, other in ((record, peer), (peer, record)):
-            paired = replace(one, match=match, peer=other.device, distance=1.0, met=one.session)
+            paired = replace(
+                one, match=match, peer=other.device, distance=1.0, matched_connection_id=one.connection_id
+            )
             self._records[one.device] = paired
         self._tell(self._records[peer.device], self._standing(self._records[peer.device]))
 
     def _standing(self, record: DeviceRecord) -> AnyAnswer:
         if record.match is None or record.peer is None:
-            return DeviceWaiting(session=record.session, since=self._revision)
+            return DeviceWaiting(connection_id=record.connection_id, since=self._revision)
         peer = self._records[record.peer]
         return DevicePaired(
-            session=record.session,
+            connection_id=record.connection_id,
             match=record.match,
             peer=record.peer,
             distance=1.0,
-            met=record.met,
+            matched_connection_id=record.matched_connection_id,
             peer_edge=peer.edge,
-            peer_session=peer.session,
-            peer_away=peer.away is not None,
-            prior=record.prior,
-            prior_edge=record.prior_edge,
+            peer_connection_id=peer.connection_id,
+            peer_away=peer.disconnected_at is not None,
+            previous_connection_id=record.previous_connection_id,
+            previous_edge=record.previous_edge,
         )
 
     def _tell_peer(self, record: DeviceRecord, *, away: bool) -> None:
@@ -197,15 +205,22 @@ class Pool:
             return
         peer = self._records[record.peer]
         if away:
-            self._tell(peer, PeerAway(session=peer.session, match=record.match, peer_session=record.session))
+            self._tell(
+                peer,
+                PeerAway(
+                    connection_id=peer.connection_id,
+                    match=record.match,
+                    peer_connection_id=record.connection_id,
+                ),
+            )
         else:
             self._tell(
                 peer,
                 PeerReturned(
-                    session=peer.session,
+                    connection_id=peer.connection_id,
                     match=record.match,
                     peer_edge=record.edge,
-                    peer_session=record.session,
+                    peer_connection_id=record.connection_id,
                 ),
             )
 

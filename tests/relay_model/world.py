@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cloudmatch_bus.contract.messages import PayloadsDelivered
-from cloudmatch_bus.contract.payloads import Frame
+from cloudmatch_bus.contract.payloads import Payload
 from cloudmatch_edge.bus.hub import Relay
 from cloudmatch_edge.dialects.parameters import Parameters
 from cloudmatch_edge.dialects.v1 import V1, Welcome
@@ -63,13 +63,13 @@ class Socket:
         self.edge, self.client = edge, client
         self.open = True
         self.device: Device | None = None
-        self._inbox: deque[Frame] = deque()
+        self._inbox: deque[Payload] = deque()
         self._way: deque[tuple[Any, Any]] = deque()  # what is between the two
         edge.sockets.add(self)
 
     # -- the edge's side
 
-    def send(self, frames: Sequence[Frame]) -> None:
+    def send(self, frames: Sequence[Payload]) -> None:
         for frame in frames:
             if self.open:
                 self._later(self.client.hear, self, frame)
@@ -92,7 +92,7 @@ class Socket:
         data = message if isinstance(message, bytes) else json.dumps(message).encode()
         self._later(self._arrive, (not isinstance(message, bytes), data))
 
-    def _arrive(self, frame: Frame) -> None:
+    def _arrive(self, frame: Payload) -> None:
         if self.device is not None:
             self._inbox.append(frame)
             self.go_on()
@@ -178,7 +178,7 @@ class Client:
         else:
             self.socket.say({"type": "message", "text": text, "ref": text})
 
-    def hear(self, socket: Socket, frame: Frame) -> None:
+    def hear(self, socket: Socket, frame: Payload) -> None:
         if socket is not self.socket:
             return
         is_text, data = frame

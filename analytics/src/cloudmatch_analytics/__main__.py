@@ -2,17 +2,17 @@
 
 import logging
 
-from cloudmatch_analytics.settings import AnalyticsSettings
+from cloudmatch_analytics.settings import AnalyticsSettings, KafkaSettings
 from cloudmatch_analytics.supervisor import Worker
-from cloudmatch_bus.process.runner import prepare, refusing
-from cloudmatch_bus.process.settings import AmqpSettings, HttpSettings, KafkaSettings
+from cloudmatch_bus.process.runner import exit_on_settings_error, setup
+from cloudmatch_bus.process.settings import AmqpSettings, HttpSettings
 
 
 def main() -> None:
     """Run until SIGTERM or SIGINT."""
-    environment = prepare(AnalyticsSettings, AmqpSettings, KafkaSettings, HttpSettings)
+    environment = setup(AnalyticsSettings, AmqpSettings, KafkaSettings, HttpSettings)
     logging.getLogger("quixstreams").setLevel(logging.WARNING)
-    with refusing():
+    with exit_on_settings_error():
         Worker(environment).run()
 
 

@@ -15,9 +15,10 @@ import uuid
 
 from confluent_kafka import Producer  # type: ignore[import-untyped] # has no types
 
+from cloudmatch_analytics.settings import KafkaSettings
 from cloudmatch_bus.process.listen import listen
 from cloudmatch_bus.process.runner import Environment, run
-from cloudmatch_bus.process.settings import KafkaSettings, variable
+from cloudmatch_bus.process.settings import variable
 
 NAME = "analytics-broker"
 MARK = "cloudmatch.broker."  # what the marking topic's name begins with

@@ -28,7 +28,7 @@ from cloudmatch_analytics.core import kafka_records
 from cloudmatch_analytics.core.kafka_records import Batch
 from cloudmatch_analytics.core.sizes import Size
 from cloudmatch_analytics.core.windows import BASE, KEPT, Row
-from cloudmatch_bus.process.settings import KafkaSettings
+from cloudmatch_analytics.settings import KafkaSettings
 
 REMEMBERED = timedelta(hours=1)  # event time after its arrival for which a size is known again
 COMMIT = 0.25  # s between two commits

@@ -16,8 +16,8 @@ from cloudmatch_analytics import topics
 from cloudmatch_analytics.archive import Archive
 from cloudmatch_analytics.core.kafka_records import PARTITIONS, decode_result
 from cloudmatch_analytics.core.windows import Row
+from cloudmatch_analytics.settings import KafkaSettings
 from cloudmatch_analytics.window_store import Ledger, announcement, lateness
-from cloudmatch_bus.process.settings import KafkaSettings
 
 READ = 500  # results at once
 WAIT = 0.05  # s for the first

@@ -1,5 +1,6 @@
 """The settings of analytics."""
 
+import typing
 from typing import Annotated
 
 from msgspec import Meta
@@ -18,3 +19,37 @@ class AnalyticsSettings(Settings, frozen=True, kw_only=True):
         int, Meta(ge=0, le=60_000, description="How long after its end a window still takes payloads (ms).")
     ] = 1000
     replication: Annotated[int, Meta(ge=1, le=9, description="Replicas of the topics on a real Kafka.")] = 1
+
+
+class KafkaSettings(Settings, frozen=True, kw_only=True):
+    """Where the Kafka-protocol broker is."""
+
+    prefix = "CLOUDMATCH_KAFKA"
+
+    port: Annotated[Port, Meta(description="Port of the local Kafka-protocol broker.")] = 9092
+    brokers: Annotated[
+        str, Meta(description="Kafka brokers (host:port, comma-separated) in place of the local one.")
+    ] = ""
+    security: Annotated[
+        typing.Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"],
+        Meta(description="How Kafka is spoken to."),
+    ] = "plaintext"
+    sasl_mechanism: Annotated[
+        typing.Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"],
+        Meta(description="How the user proves to be who it is, with `sasl_…`."),
+    ] = "SCRAM-SHA-512"
+    sasl_user: Annotated[str, Meta(description="User, with `sasl_…`.")] = ""
+    sasl_password: Annotated[str, Meta(description="The user's password.")] = ""
+    ca_file: Annotated[
+        str, Meta(description="Certificates (PEM) to trust, with `…ssl`. Default: the system's.")
+    ] = ""
+
+    @property
+    def bootstrap(self) -> str:
+        """host:port of one or more brokers, comma-separated."""
+        return self.brokers or f"127.0.0.1:{self.port}"
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the broker is the local stand-in, which has no admin API."""
+        return not self.brokers

@@ -24,7 +24,7 @@ from cloudmatch_analytics.core.watermark import Ticker
 from cloudmatch_analytics.source_status import Pulse
 from cloudmatch_bus.contract import amqp
 from cloudmatch_bus.process.clock import now_ms
-from cloudmatch_bus.process.runner import prepare
+from cloudmatch_bus.process.runner import setup
 from cloudmatch_bus.process.settings import AmqpSettings
 
 BATCH = 1000  # messages in one flush to Kafka
@@ -52,7 +52,7 @@ class AmqpSource(Source):
 
     def run(self) -> None:
         """Consume until the service says stop, or dies."""
-        prepare(AmqpSettings)
+        setup(AmqpSettings)
         logging.getLogger("quixstreams").handlers.clear()  # its own form of a line
         logging.getLogger("quixstreams").propagate = True
         logging.getLogger("aiormq").setLevel(logging.CRITICAL)  # `_sessions` says what happened

@@ -19,20 +19,14 @@ from cloudmatch_analytics.core.kafka_records import PARTITIONS
 from cloudmatch_analytics.http_api import NAME, Http
 from cloudmatch_analytics.pipeline import LOST, Gate, Pipeline, compose, forget_changelogs, pipeline
 from cloudmatch_analytics.results import Results, tell_too_late
-from cloudmatch_analytics.settings import AnalyticsSettings
+from cloudmatch_analytics.settings import AnalyticsSettings, KafkaSettings
 from cloudmatch_analytics.source import AmqpSource
 from cloudmatch_analytics.source_status import SILENCE, Pulse
 from cloudmatch_analytics.window_store import Ledger
 from cloudmatch_bus.process.health import Health
 from cloudmatch_bus.process.listen import listen
 from cloudmatch_bus.process.runner import Environment
-from cloudmatch_bus.process.settings import (
-    AmqpSettings,
-    CommonSettings,
-    HttpSettings,
-    KafkaSettings,
-    variable,
-)
+from cloudmatch_bus.process.settings import AmqpSettings, CommonSettings, HttpSettings, variable
 
 log = logging.getLogger("worker")
 

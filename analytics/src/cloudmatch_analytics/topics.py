@@ -16,7 +16,7 @@ from quixstreams.models.topics.admin import TopicAdmin
 
 from cloudmatch_analytics.core.kafka_records import PARTITIONS
 from cloudmatch_analytics.embedded_broker import MARK
-from cloudmatch_bus.process.settings import KafkaSettings
+from cloudmatch_analytics.settings import KafkaSettings
 
 SIZES = "cloudmatch.bytes"  # batches of sizes, and ticks
 RESULTS = "cloudmatch.windows"  # sums of windows, and ticks

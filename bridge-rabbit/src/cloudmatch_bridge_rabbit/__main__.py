@@ -4,8 +4,9 @@ import typer
 
 from cloudmatch_bridge_rabbit.cli import command
 from cloudmatch_bridge_rabbit.settings import BridgeSettings
+from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.process.runner import run
-from cloudmatch_bus.process.settings import AmqpSettings, HttpSettings, NatsSettings
+from cloudmatch_bus.process.settings import AmqpSettings, HttpSettings
 
 
 @command.callback(invoke_without_command=True)

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from cloudmatch_bridge_rabbit.core.dead_letter import Letter
 from cloudmatch_bridge_rabbit.publisher import DeadLetters, DeadLettersError, dead_letters
-from cloudmatch_bus.process.runner import prepare
+from cloudmatch_bus.process.runner import setup
 from cloudmatch_bus.process.settings import AmqpSettings
 
 T = TypeVar("T")
@@ -65,7 +65,7 @@ def list_dead(
 
     They lie in the queue `cloudmatch.bytes.dead`, as they were published.
     """
-    settings = prepare(AmqpSettings, stream=sys.stderr)[AmqpSettings]
+    settings = setup(AmqpSettings, stream=sys.stderr)[AmqpSettings]
 
     async def show() -> int:
         async with dead_letters(settings) as letters:
@@ -92,7 +92,7 @@ def replay(
 
     Exit status: 0; 1 when RabbitMQ failed, the rest then lies where it lay.
     """
-    settings = prepare(AmqpSettings, stream=sys.stderr)[AmqpSettings]
+    settings = setup(AmqpSettings, stream=sys.stderr)[AmqpSettings]
 
     async def show() -> int:
         async with dead_letters(settings) as letters:

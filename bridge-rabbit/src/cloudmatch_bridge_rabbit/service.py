@@ -6,13 +6,14 @@ import logging
 from cloudmatch_bridge_rabbit.core.sizes import sizes
 from cloudmatch_bridge_rabbit.publisher import Rabbit
 from cloudmatch_bridge_rabbit.settings import BridgeSettings
-from cloudmatch_bus.client.consumer import Delivery, Feed
-from cloudmatch_bus.client.provision import session
+from cloudmatch_bus.client.consumer import Delivery, DurableConsumer
+from cloudmatch_bus.client.provision import connected_bus
+from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.process import http
 from cloudmatch_bus.process.health import Health
 from cloudmatch_bus.process.listen import listen
-from cloudmatch_bus.process.runner import Environment, unless
-from cloudmatch_bus.process.settings import AmqpSettings, HttpSettings, NatsSettings, variable
+from cloudmatch_bus.process.runner import Environment, until_stopped
+from cloudmatch_bus.process.settings import AmqpSettings, HttpSettings, variable
 
 log = logging.getLogger("bridge")
 
@@ -51,9 +52,9 @@ async def serve(environment: Environment, stop: asyncio.Event) -> None:
         group.create_task(http.serve(app, NAME, sock, stop))
         group.create_task(rabbit.keep(stop))
         group.create_task(rabbit.count_dead(stop))
-        async with session(environment[NatsSettings], NAME, health, stop) as bus:
-            if bus is not None and await unless(stop, rabbit.ready()):
-                feed = Feed(bus, NAME)
+        async with connected_bus(environment[NatsSettings], NAME, health, stop) as bus:
+            if bus is not None and await until_stopped(stop, rabbit.ready()):
+                feed = DurableConsumer(bus, NAME)
                 health.check("feed", feed.health)
                 await _until(stop, asyncio.create_task(feed.run(forward, stop)))
         await rabbit.close()

@@ -5,8 +5,10 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from cloudmatch_analytics.settings import KafkaSettings
+from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.process.health import READINESS
-from cloudmatch_bus.process.settings import AmqpSettings, KafkaSettings, NatsSettings
+from cloudmatch_bus.process.settings import AmqpSettings
 from cloudmatch_local.settings import Everything, LocalSettings, prefix
 
 STEP = 10  # between the ports of two edges, and of two workers

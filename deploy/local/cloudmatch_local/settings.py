@@ -7,13 +7,13 @@ from typing import Annotated, NamedTuple, TypeVar
 
 from msgspec import Meta
 
+from cloudmatch_analytics.settings import KafkaSettings
+from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.process.runner import Environment
 from cloudmatch_bus.process.settings import (
     AmqpSettings,
     CommonSettings,
     HttpSettings,
-    KafkaSettings,
-    NatsSettings,
     Port,
     Settings,
     describe,

@@ -16,8 +16,9 @@ from honcho.environ import expand_processes, parse_procfile
 from honcho.manager import SYSTEM_PRINTER_NAME, Manager
 from honcho.printer import Message, Printer
 
+from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.process.listen import listen
-from cloudmatch_bus.process.settings import CommonSettings, NatsSettings, SettingsError
+from cloudmatch_bus.process.settings import CommonSettings, SettingsError
 from cloudmatch_local import plan, rabbitmq
 from cloudmatch_local.plan import Plan
 from cloudmatch_local.readiness import watch

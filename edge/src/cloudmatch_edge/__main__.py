@@ -1,7 +1,7 @@
 """Run an edge: ``edge``."""
 
+from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.process.runner import run
-from cloudmatch_bus.process.settings import NatsSettings
 from cloudmatch_edge.settings import EdgeSettings
 from cloudmatch_edge.sockets.listener import serve_devices
 

@@ -2,8 +2,9 @@
 
 import typer
 
+from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.process.runner import run
-from cloudmatch_bus.process.settings import HttpSettings, NatsSettings
+from cloudmatch_bus.process.settings import HttpSettings
 from cloudmatch_journal.cli import command
 from cloudmatch_journal.settings import JournalSettings
 

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cloudmatch_bus.client.connection import connect
-from cloudmatch_bus.process.runner import Environment, prepare
-from cloudmatch_bus.process.settings import NatsSettings
+from cloudmatch_bus.client.settings import NatsSettings
+from cloudmatch_bus.process.runner import Environment, setup
 from cloudmatch_journal import files
 from cloudmatch_journal.core.audit import Finding
 from cloudmatch_journal.core.ledger import Kind
@@ -125,7 +125,7 @@ def export(
     journal export --app demo --device a | jq .type
     """
     selection = Selection(_moment(after), _moment(until), kind, app, device)
-    found, count = _folder(prepare(JournalSettings, NatsSettings, stream=sys.stderr)), 0
+    found, count = _folder(setup(JournalSettings, NatsSettings, stream=sys.stderr)), 0
     try:
         with _progress(hidden=output is None and sys.stdout.isatty()) as progress, _output(output) as out:
             for line in _wanted(found, selection, progress):
@@ -154,7 +154,7 @@ def verify(
 
     Exit status: 0 when all is well, 1 when something was found, 2 when it cannot be told.
     """
-    environment = prepare(JournalSettings, NatsSettings, stream=sys.stderr)
+    environment = setup(JournalSettings, NatsSettings, stream=sys.stderr)
     verification = Verification(_folder(environment))
     try:
         with _progress() as progress:

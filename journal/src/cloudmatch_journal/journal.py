@@ -6,16 +6,17 @@ import logging
 from prometheus_client import Counter, Gauge, Histogram
 
 from cloudmatch_bus.client.connection import Bus
-from cloudmatch_bus.client.consumer import Delivery, DownstreamError, Follower
-from cloudmatch_bus.client.provision import session
+from cloudmatch_bus.client.consumer import Delivery, DownstreamError, OrderedConsumer
+from cloudmatch_bus.client.provision import connected_bus
 from cloudmatch_bus.client.publisher import FactPublisher
+from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.contract.messages import AmountReported
 from cloudmatch_bus.process import http
 from cloudmatch_bus.process.clock import now_ms
 from cloudmatch_bus.process.health import Health
 from cloudmatch_bus.process.listen import listen
 from cloudmatch_bus.process.runner import Environment
-from cloudmatch_bus.process.settings import HttpSettings, NatsSettings, variable
+from cloudmatch_bus.process.settings import HttpSettings, variable
 from cloudmatch_journal.core.ledger import Ledger
 from cloudmatch_journal.core.retention import Retention
 from cloudmatch_journal.files import BASE, STATE, StoreError
@@ -154,7 +155,7 @@ class Journal:
 
     async def follow(self, bus: Bus, health: Health, stop: asyncio.Event) -> None:
         """Keep what the bus brings, and publish reports, until `stop`."""
-        follower = Follower(bus, NAME)
+        follower = OrderedConsumer(bus, NAME)
         health.check("feed", follower.health)
         self._publisher = publisher = FactPublisher(bus)
         sending = asyncio.create_task(publisher.run())
@@ -184,7 +185,7 @@ async def serve(environment: Environment, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(http.serve(app, NAME, sock, stop))
             retaining = group.create_task(journal.keep_retaining())
-            async with session(environment[NatsSettings], NAME, health, stop) as bus:
+            async with connected_bus(environment[NatsSettings], NAME, health, stop) as bus:
                 if bus is not None:
                     await journal.follow(bus, health, stop)
             retaining.cancel()

@@ -1,7 +1,8 @@
 """Run a worker: ``match-engine``."""
 
+from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.process.runner import run
-from cloudmatch_bus.process.settings import HttpSettings, NatsSettings
+from cloudmatch_bus.process.settings import HttpSettings
 from cloudmatch_match_engine.settings import MatchEngineSettings
 from cloudmatch_match_engine.worker import work
 

@@ -11,15 +11,15 @@ from prometheus_client import Counter, Gauge
 
 from cloudmatch_bus.client.connection import Bus, Handler, Headers, Subscription
 from cloudmatch_bus.contract import subjects
+from cloudmatch_bus.contract.liveness import BEAT, WORKER_UNHEARD
 from cloudmatch_bus.contract.messages import Heartbeat, decode_heartbeat, encode
 from cloudmatch_bus.process.clock import now_us
 from cloudmatch_match_engine.core.keys import DeviceId
-from cloudmatch_match_engine.core.membership import BEAT, Roll
+from cloudmatch_match_engine.core.membership import Roll
 
 log = logging.getLogger("partitions")
 
 ROLE = "worker"
-SILENCE = 1.0  # s without our own heartbeat after which we are cut off from NATS, whatever the socket says
 OVERLAP = 0.3  # s for which a partition is still served after it fell to another, who may not serve it yet
 SETTLE = 1.2  # s a new worker listens for others before it takes partitions
 
@@ -61,7 +61,7 @@ class Partitions:
     @property
     def in_touch(self) -> bool:
         """Whether what is said on the bus is heard here: who hears nobody cannot tell who lives."""
-        return self._bus.connected and self._clock() - self._echoed < SILENCE
+        return self._bus.connected and self._clock() - self._echoed < WORKER_UNHEARD
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop`; then say so, and serve on until the others have taken over."""

@@ -74,13 +74,15 @@ class Sweeps:
         except msgspec.DecodeError:
             return
         if beat.leaving:
-            self._presence.gone(beat.name, beat.start)
+            self._presence.gone(beat.name, beat.incarnation)
         else:
-            self._presence.heard(beat.name, beat.start, self._now())
+            self._presence.heard(beat.name, beat.incarnation, self._now())
 
     def _look(self) -> None:
         holders = list(self._roster.holders())
-        beating = {holder.edge for holder in holders if holder.start}  # the others neither beat nor answer
+        beating = {
+            holder.edge for holder in holders if holder.incarnation
+        }  # the others neither beat nor answer
         in_touch = self._in_touch()
         for edge in self._presence.look(beating, self._now(), in_touch):
             self._bus.spawn(self._probe(edge))
@@ -91,7 +93,7 @@ class Sweeps:
         for holder in dead:
             for known in self._roster.held(holder):
                 self._begin(known.record, self._is_lost, self._release)
-        for known in self._roster.away():
+        for known in self._roster.disconnected():
             if self._is_over(known.record):
                 self._begin(known.record, self._is_over, self._expire)
         for word in self._pairing.recent.due(self._clock()):
@@ -150,12 +152,15 @@ class Sweeps:
         except (TimeoutError, msgspec.DecodeError):
             log.info("edge %s does not answer", edge)
         else:
-            self._presence.heard(beat.name, beat.start, self._now())
+            self._presence.heard(beat.name, beat.incarnation, self._now())
         finally:
             self._presence.asked(edge)
 
     def _is_lost(self, record: DeviceRecord) -> bool:
-        return self._presence.dead(record.edge, record.start)
+        return self._presence.dead(record.edge, record.incarnation)
 
     def _is_over(self, record: DeviceRecord) -> bool:
-        return record.away is not None and self._clock() - record.away > record.grace * 1000
+        return (
+            record.disconnected_at is not None
+            and self._clock() - record.disconnected_at > record.grace * 1000
+        )

@@ -9,29 +9,30 @@ from prometheus_client import Counter, Gauge
 from cloudmatch_bus.client.bucket import Bucket, Entry, Watch
 from cloudmatch_bus.client.connection import Bus, Headers
 from cloudmatch_bus.client.micro import Endpoint, RefusedError, offered
-from cloudmatch_bus.client.provision import session
+from cloudmatch_bus.client.provision import connected_bus
 from cloudmatch_bus.client.publisher import FactPublisher
+from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.contract import subjects
 from cloudmatch_bus.contract.messages import (
     AnyAnswer,
     AnyFact,
     AnyRequest,
-    Departure,
     DeviceRecord,
     SeekPartner,
-    decode_departure,
+    Tombstone,
     decode_device,
     decode_pair,
     decode_request,
+    decode_tombstone,
     encode,
 )
 from cloudmatch_bus.process.clock import now_ms
-from cloudmatch_bus.process.counter import Tally
+from cloudmatch_bus.process.counter import PlainCounter
 from cloudmatch_bus.process.health import Health
 from cloudmatch_bus.process.http import application, serve
 from cloudmatch_bus.process.listen import listen
-from cloudmatch_bus.process.runner import Environment, unless
-from cloudmatch_bus.process.settings import HttpSettings, NatsSettings, variable
+from cloudmatch_bus.process.runner import Environment, until_stopped
+from cloudmatch_bus.process.settings import HttpSettings, variable
 from cloudmatch_match_engine.core.explain import Explanation, explain
 from cloudmatch_match_engine.core.keys import DeviceId, parse_device, source_of
 from cloudmatch_match_engine.core.roster import Roster
@@ -45,7 +46,7 @@ log = logging.getLogger("worker")
 
 FAREWELLS = 32  # devices that leave at once, or their match: newcomers need not wait for a crowd that goes
 
-_routed = Tally("cloudmatch_match_engine_routed", "Messages with frames passed on to the peer's edge")
+_routed = PlainCounter("cloudmatch_match_engine_routed", "Messages with frames passed on to the peer's edge")
 _dropped = Counter("cloudmatch_match_engine_dropped", "Messages with frames not passed on", ["reason"])
 _requests = Counter("cloudmatch_match_engine_requests", "Pairing requests answered", ["answer"])
 _waiting = Gauge("cloudmatch_match_engine_waiting", "Devices that wait, as this worker knows")
@@ -83,7 +84,7 @@ class Worker:
         tasks = [asyncio.create_task(self._watch.run()), asyncio.create_task(self._facts.run())]
         try:
             # Requests are not taken before the mirror can answer for the pool.
-            await unless(stop, self._watch.completed.wait())
+            await until_stopped(stop, self._watch.completed.wait())
             partitions = Partitions(self._bus, unique_name(), self._on_frames, self._on_request, self._doubt)
             self._doubt()
             sweeps = Sweeps(
@@ -135,19 +136,19 @@ class Worker:
             _dropped.labels("no_address").inc()
             return
         route = self._roster.route(source)
-        if route is not None and route.match == address.epoch:
+        if route is not None and route.match == address.match:
             self._bus.publish(route.subject, payload, reply)
             _routed.value += 1
         elif source not in self._asking:
             self._asking.add(source)
-            self._bus.spawn(self._ask(source, address.epoch))
+            self._bus.spawn(self._ask(source, address.match))
         # What is not passed on is sent again by its edge.
 
-    async def _ask(self, source: DeviceId, epoch: int) -> None:
+    async def _ask(self, source: DeviceId, match: int) -> None:
         """The mirror does not know this match of the device: behind, or the device's edge is."""
         app, device = subjects.untoken(source.app), subjects.untoken(source.device)
         try:
-            behind = await self._pairing.catch_up(app, device, epoch)
+            behind = await self._pairing.catch_up(app, device, match)
             if not behind:
                 _dropped.labels("stale_match").inc()
                 await self._pairing.remind(app, device)
@@ -184,7 +185,7 @@ class Worker:
 
     # -- what the engine says
 
-    def edge(self, record: DeviceRecord | Departure, answer: AnyAnswer) -> None:
+    def edge(self, record: DeviceRecord | Tombstone, answer: AnyAnswer) -> None:
         """Tell the edge that holds a device."""
         self._bus.publish(subjects.ctl(record.app, record.edge, record.device), encode(answer))
 
@@ -203,7 +204,7 @@ class Worker:
             if entry.value is not None:
                 self._pairing.recent.saw(decode_pair(entry.value), now_ms())
             elif entry.epitaph:
-                self._pairing.recent.saw(decode_departure(entry.epitaph), now_ms())
+                self._pairing.recent.saw(decode_tombstone(entry.epitaph), now_ms())
             self._roster.advance(entry.revision)
         self._pairing.mirror_moved()
 
@@ -231,7 +232,7 @@ async def work(environment: Environment, stop: asyncio.Event) -> None:
     probes = application("CloudMatch match-engine", health, routes(explained), origins)
     async with asyncio.TaskGroup() as group:
         group.create_task(serve(probes, "match-engine", sock, stop))
-        async with session(environment[NatsSettings], "match-engine", health, stop) as bus:
+        async with connected_bus(environment[NatsSettings], "match-engine", health, stop) as bus:
             if bus is not None:
                 worker = Worker(bus, settings.reach)
                 worker.checks(health)

@@ -32,8 +32,8 @@ def test_reported_bytes_give_one_message_to_nobody() -> None:
 def test_a_fact_without_bytes_gives_nothing() -> None:
     facts: list[AnyFact] = [
         AmountReported(app="x", at=1, device="a", event_type="connectionsOpen", amount=1),
-        DeviceConnected(app="x", at=1, device="a", edge="e", session=1, lat=0, lon=0),
-        DeviceLeft(app="x", at=1, device="a", edge="e", session=1, code=1000),
+        DeviceConnected(app="x", at=1, device="a", edge="e", connection_id=1, lat=0, lon=0),
+        DeviceLeft(app="x", at=1, device="a", edge="e", connection_id=1, code=1000),
         MatchMade(app="x", at=1, match=1, device="a", peer="b", distance=0),
         MatchEnded(app="x", at=1, match=1, device="a", peer="b", reason="left"),
         PayloadsDelivered(app="x", at=1, match=1, sender="a", receiver="b", sizes=[]),

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloudmatch_bus.contract.payloads import BATCH_BYTES, BATCH_FRAMES, Frame, join, pack, split
+from cloudmatch_bus.contract.payloads import BATCH_BYTES, BATCH_FRAMES, Payload, join, pack, split
 
 frames = st.lists(st.tuples(st.booleans(), st.binary(max_size=40)), min_size=1, max_size=100)
 
 
 @given(frames)
-def test_what_is_joined_is_split_again(sent: list[Frame]) -> None:
+def test_what_is_joined_is_split_again(sent: list[Payload]) -> None:
     assert split(*join(sent)) == sent
 
 

@@ -10,7 +10,7 @@ from nats.js.api import Header
 from nats.protocol.parser import Parser
 
 from cloudmatch_bus.client.connection import Headers
-from cloudmatch_bus.client.transport import BACKLOG, LINE, Line
+from cloudmatch_bus.client.transport import BACKLOG, LINE, NatsProtocol
 
 OURS = ("1", "2")  # subscriptions with handlers
 Heard = list[tuple[Any, ...]]
@@ -79,7 +79,7 @@ class Client:
     def __init__(self) -> None:
         self.library = Library()
         self.quick: dict[str, int] = dict.fromkeys(OURS, 0)  # messages that took the lane
-        self.line = Line({sid: self.handler(sid) for sid in OURS}, limit=1 << 20)
+        self.line = NatsProtocol({sid: self.handler(sid) for sid in OURS}, limit=1 << 20)
         self.socket = Socket()
         self.line.connection_made(self.socket)
         self.parser = Parser(self.library)
@@ -173,7 +173,7 @@ async def test_messages_without_headers_take_the_lane_and_none_overtakes_one_wit
 
 
 async def test_what_the_library_does_not_read_stops_the_socket_until_it_does() -> None:
-    line = Line({}, limit=1)
+    line = NatsProtocol({}, limit=1)
     socket = Socket()
     line.connection_made(socket)
     unit = message("3", "", bytes(1 << 20), b"")
@@ -185,7 +185,7 @@ async def test_what_the_library_does_not_read_stops_the_socket_until_it_does() -
 
 
 async def test_a_line_without_an_end_ends_the_connection() -> None:
-    line = Line({}, limit=1)
+    line = NatsProtocol({}, limit=1)
     socket = Socket()
     line.connection_made(socket)
     line.data_received(bytes(LINE))
@@ -195,7 +195,7 @@ async def test_a_line_without_an_end_ends_the_connection() -> None:
 
 
 async def test_all_that_a_turn_publishes_is_written_at_once_and_in_order() -> None:
-    line = Line({}, limit=1)
+    line = NatsProtocol({}, limit=1)
     socket = Socket()
     line.connection_made(socket)
     line.write(b"SUB t  1\r\n")
@@ -210,7 +210,7 @@ async def test_all_that_a_turn_publishes_is_written_at_once_and_in_order() -> No
 
 
 async def test_who_writes_to_a_connection_that_is_gone_learns_it_when_draining() -> None:
-    line = Line({}, limit=1)
+    line = NatsProtocol({}, limit=1)
     line.connection_made(Socket())
     line.pause_writing()
     assert line.full

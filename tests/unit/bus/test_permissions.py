@@ -6,9 +6,10 @@ from pathlib import Path
 import nkeys  # type: ignore[import-untyped]  # it has no types
 import pytest
 
+from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.contract import permissions, subjects
 from cloudmatch_bus.contract.permissions import USERS
-from cloudmatch_bus.process.settings import NatsSettings, SettingsError
+from cloudmatch_bus.process.settings import SettingsError
 from cloudmatch_bus.tools import nkeys_cli
 
 ROOT = Path(__file__).parents[3]

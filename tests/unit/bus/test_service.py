@@ -4,15 +4,16 @@ import asyncio
 
 import pytest
 
-from cloudmatch_bus.process.runner import Environment, unless
-from cloudmatch_bus.process.settings import CommonSettings, NatsSettings, SettingsError
+from cloudmatch_bus.client.settings import NatsSettings
+from cloudmatch_bus.process.runner import Environment, until_stopped
+from cloudmatch_bus.process.settings import CommonSettings, SettingsError
 
 
 async def test_work_that_ends_before_the_stop_gives_its_result() -> None:
     async def work() -> str:
         return "done"
 
-    assert await unless(asyncio.Event(), work()) == "done"
+    assert await until_stopped(asyncio.Event(), work()) == "done"
 
 
 async def test_a_stop_cancels_the_work_and_gives_none() -> None:
@@ -25,7 +26,7 @@ async def test_a_stop_cancels_the_work_and_gives_none() -> None:
         finally:
             cancelled.set()
 
-    assert await unless(stop, work()) is None
+    assert await until_stopped(stop, work()) is None
     await asyncio.wait_for(cancelled.wait(), 1)
 
 
@@ -34,7 +35,7 @@ async def test_what_the_work_raises_is_raised() -> None:
         raise LookupError("no such thing")
 
     with pytest.raises(LookupError, match="no such thing"):
-        await unless(asyncio.Event(), work())
+        await until_stopped(asyncio.Event(), work())
 
 
 async def test_work_that_is_done_when_the_stop_comes_still_gives_its_result() -> None:
@@ -44,14 +45,14 @@ async def test_work_that_is_done_when_the_stop_comes_still_gives_its_result() ->
         stop.set()
         return "done"
 
-    assert await unless(stop, work()) == "done"
+    assert await until_stopped(stop, work()) == "done"
 
 
 async def test_nothing_is_left_running() -> None:
     before = asyncio.all_tasks()
     stop = asyncio.Event()
     stop.set()
-    await unless(stop, asyncio.sleep(60))
+    await until_stopped(stop, asyncio.sleep(60))
     await asyncio.sleep(0)
     assert asyncio.all_tasks() == before
 

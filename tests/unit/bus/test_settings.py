@@ -2,7 +2,8 @@
 
 import pytest
 
-from cloudmatch_bus.process.settings import AmqpSettings, NatsSettings, SettingsError, read, unknown
+from cloudmatch_bus.client.settings import NatsSettings
+from cloudmatch_bus.process.settings import AmqpSettings, SettingsError, read, unknown
 from cloudmatch_edge.settings import EdgeSettings
 
 

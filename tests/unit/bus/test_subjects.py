@@ -40,12 +40,12 @@ def test_partitions_are_in_range(app: str, device: str) -> None:
 
 @given(ids, ids, ids, st.integers(1, 1 << 52), st.integers(0, 1 << 40))
 def test_reply_addresses_are_read_as_they_were_written(
-    app: str, edge: str, device: str, epoch: int, seq: int
+    app: str, edge: str, device: str, match: int, seq: int
 ) -> None:
-    prefix = subjects.ack_prefix(app, edge, device, epoch)
+    prefix = subjects.ack_prefix(app, edge, device, match)
     address = subjects.parse_reply(f"{prefix}{seq}.t4-b300")
     assert address is not None
-    assert (address.epoch, address.seq, address.shape, address.prefix) == (epoch, seq, "t4-b300", prefix)
+    assert (address.match, address.seq, address.shape, address.prefix) == (match, seq, "t4-b300", prefix)
     assert subjects.untoken(address.device) == device
 
 

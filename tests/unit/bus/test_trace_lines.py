@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cloudmatch_bus.contract import messages, subjects
 from cloudmatch_bus.contract.payloads import join
-from cloudmatch_bus.tools.trace_format import Interest, Line, clock, lines, raw
+from cloudmatch_bus.tools.trace_format import Interest, TraceLine, clock, lines, raw
 
 FACT = messages.MatchMade(app="demo", at=1, match=7, device="c", peer="a", distance=111.5)
 
@@ -19,12 +19,12 @@ def reply(device: str, seq: int, shape: str) -> str:
 
 @pytest.mark.parametrize("up", [subjects.up("demo", "a"), subjects.up_fallback("demo", "a")])
 def test_a_payload_on_its_way_up_names_its_device_its_match_and_its_number(up: str) -> None:
-    assert lines(up, reply("a", 3, "t4"), b"ciao") == [Line("up", "demo/a", "'ciao'", "7", "#3", "t4")]
+    assert lines(up, reply("a", 3, "t4"), b"ciao") == [TraceLine("up", "demo/a", "'ciao'", "7", "#3", "t4")]
 
 
 def test_a_payload_on_its_way_down_names_who_hears_it_and_who_said_it() -> None:
     [line] = lines(subjects.dn("demo", "edge-1", "c"), reply("a", 3, "b2"), b"\x00\xff")
-    assert line == Line("dn", "demo/c ← a", "00 ff", "7", "#3", "b2")
+    assert line == TraceLine("dn", "demo/c ← a", "00 ff", "7", "#3", "b2")
 
 
 def test_payloads_that_travel_together_have_a_line_each() -> None:
@@ -47,7 +47,7 @@ def test_long_payloads_are_cut_and_their_length_is_told() -> None:
 
 def test_an_ack_tells_how_much_has_arrived() -> None:
     [line] = lines(reply("a", 12, subjects.ACK), "", b"")
-    assert line == Line("ack", "demo/a", "the peer has all before #12", "7", "#12")
+    assert line == TraceLine("ack", "demo/a", "the peer has all before #12", "7", "#12")
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_an_ack_tells_how_much_has_arrived() -> None:
 )
 def test_json_is_shown_as_it_is_and_whole(word: str, subject: str) -> None:
     payload = messages.encode(FACT)
-    assert lines(subject, "_INBOX.x", payload) == [Line(word, "demo/c", payload.decode())]
+    assert lines(subject, "_INBOX.x", payload) == [TraceLine(word, "demo/c", payload.decode())]
 
 
 def test_ids_are_shown_as_devices_give_them() -> None:
@@ -73,13 +73,13 @@ def test_what_breaks_the_contract_is_shown_with_what_is_wrong() -> None:
     assert lines(up, "_INBOX.x", b"ciao")[0].said == "no reply address: 'ciao'"
     assert lines(up, reply("a", 0, "t5"), b"ciao")[0].said.startswith("malformed: shape 't5'")
     assert lines(reply("a", 0, "t4"), "", b"ciao")[0].said == "not an ack: t4 'ciao'"
-    assert lines("cm.v1.x", "", b"ciao") == [Line("?", "cm.v1.x", "'ciao'")]
+    assert lines("cm.v1.x", "", b"ciao") == [TraceLine("?", "cm.v1.x", "'ciao'")]
 
 
 def test_a_line_has_its_columns_in_the_order_of_the_help() -> None:
     [line] = lines(subjects.up("demo", "a"), reply("a", 3, "t4"), b"ciao")
     assert line.columns().split() == ["demo/a", "match", "7", "#3", "t4", "'ciao'"]
-    assert Line("ctl", "demo/a", "{}").columns().split() == ["demo/a", "{}"]
+    assert TraceLine("ctl", "demo/a", "{}").columns().split() == ["demo/a", "{}"]
 
 
 def test_raw_shows_subject_reply_address_and_the_whole_payload() -> None:

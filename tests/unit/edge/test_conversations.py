@@ -19,7 +19,7 @@ from cloudmatch_bus.contract.messages import (
     PeerReturned,
     Position,
 )
-from cloudmatch_bus.contract.payloads import Frame, join
+from cloudmatch_bus.contract.payloads import Payload, join
 from cloudmatch_edge.dialects.parameters import Parameters
 from cloudmatch_edge.dialects.v1 import V1, Welcome
 from cloudmatch_edge.relay.device import Device
@@ -61,14 +61,14 @@ class Server:
 
     def __init__(self) -> None:
         self.wire = Wire()
-        self.heard: list[Frame] = []
+        self.heard: list[Payload] = []
         self.closed: int | None = None
-        self.session = 0
+        self.connection_id = 0
         self.number = 0  # of the newest match
-        self.said: list[Frame] = []  # by the peer in this match
+        self.said: list[Payload] = []  # by the peer in this match
         self.device: Device
 
-    def send(self, frames: Sequence[Frame]) -> None:
+    def send(self, frames: Sequence[Payload]) -> None:
         self.heard.extend(frames)
 
     def go_on(self) -> None: ...
@@ -79,7 +79,7 @@ class Server:
     def connect(self, query: dict[str, Any]) -> None:
         self.query = query
         self.closed = None
-        self.session += 10
+        self.connection_id += 10
 
     def cause(self, kind: str, told: Any) -> None:
         getattr(self, kind)(told)
@@ -95,7 +95,7 @@ class Server:
             received=self.query.get("received", 0),
             match=self.query.get("match"),
         )
-        self.device = Device(who, self.session, self, self.wire, dialect)
+        self.device = Device(who, self.connection_id, self, self.wire, dialect)
         if "resume" in self.query:
             self.device.resume()
         self.heard += dialect.connected()
@@ -103,58 +103,67 @@ class Server:
     def waiting(self, ms: int) -> None:
         self.wire.ms = ms
         self.number += 1
-        self.device.hear_answer(DeviceWaiting(session=self.session, since=self.number))
+        self.device.hear_answer(DeviceWaiting(connection_id=self.connection_id, since=self.number))
 
-    def paired(self, told: Any, met: int | None = None) -> None:
+    def paired(self, told: Any, matched_connection_id: int | None = None) -> None:
         assert told["match"] >= self.number
-        if told["match"] != self.number or met is None:
+        if told["match"] != self.number or matched_connection_id is None:
             self.said = []
         self.number = told["match"]
         self.peer = told["peer"]
-        self.device.hear_answer(self.news(told, met=met or self.session))
+        self.device.hear_answer(
+            self.news(told, matched_connection_id=matched_connection_id or self.connection_id)
+        )
 
-    def news(self, told: Any, met: int, *, away: bool = False) -> DevicePaired:
+    def news(self, told: Any, matched_connection_id: int, *, away: bool = False) -> DevicePaired:
         return DevicePaired(
-            session=self.session,
+            connection_id=self.connection_id,
             match=told["match"],
             peer=told["peer"],
             distance=told["distance"],
-            met=met,
+            matched_connection_id=matched_connection_id,
             peer_edge="edge-b",
-            peer_session=PEERS_SESSION,
+            peer_connection_id=PEERS_SESSION,
             peer_away=away,
         )
 
     def resumed(self, told: Any) -> None:
         if self.device.match is None:
-            self.paired(told, met=self.session - 10)
+            self.paired(told, matched_connection_id=self.connection_id - 10)
         assert self.device.match is not None
         told_position = Position(
             edge="edge-b",
-            session=PEERS_SESSION,
+            connection_id=PEERS_SESSION,
             next=told["taken"],
-            taken=told["taken"],
+            delivered=told["taken"],
             base=0,
-            to=self.session,
+            to=self.connection_id,
         )
         self.device.match.hear_position(told_position)
         self.pass_on(self.device.match.receiver.next)
 
     def unpaired(self, told: Any) -> None:
         self.device.hear_answer(
-            DeviceUnpaired(session=self.session, match=self.number, reason=told["reason"])
+            DeviceUnpaired(connection_id=self.connection_id, match=self.number, reason=told["reason"])
         )
 
     def peer_away(self, _: Any) -> None:
         if self.device.match is None:  # the device hears of it with the match that it goes on with
             match = {"match": self.number, "peer": self.peer, "distance": 12.5}
-            self.device.hear_answer(self.news(match, met=self.session - 10, away=True))
-        self.device.hear_answer(PeerAway(session=self.session, match=self.number, peer_session=PEERS_SESSION))
+            self.device.hear_answer(
+                self.news(match, matched_connection_id=self.connection_id - 10, away=True)
+            )
+        self.device.hear_answer(
+            PeerAway(connection_id=self.connection_id, match=self.number, peer_connection_id=PEERS_SESSION)
+        )
 
     def peer_back(self, _: Any) -> None:
         self.device.hear_answer(
             PeerReturned(
-                session=self.session, match=self.number, peer_edge="edge-b", peer_session=PEERS_SESSION
+                connection_id=self.connection_id,
+                match=self.number,
+                peer_edge="edge-b",
+                peer_connection_id=PEERS_SESSION,
             )
         )
 
@@ -178,7 +187,9 @@ class Server:
         self.device.match.acked(total, total, PEERS_SESSION)
 
     def replaced(self, _: Any) -> None:
-        self.device.hear_answer(DeviceReplaced(session=self.session, by=self.session + 1, edge="edge-c"))
+        self.device.hear_answer(
+            DeviceReplaced(connection_id=self.connection_id, by=self.connection_id + 1, edge="edge-c")
+        )
 
     def stop(self, _: Any) -> None:
         self.end(self.device.dialect.going_away, "")
@@ -192,7 +203,7 @@ def expand(value: Any) -> Any:
     return [expand(part) for part in value] if isinstance(value, list) else value
 
 
-def frame_of(step: Any) -> Frame:
+def frame_of(step: Any) -> Payload:
     """Make the frame that a step describes; of a payload, the payload."""
     if not isinstance(step, dict):
         return True, json.dumps(step).encode()
@@ -203,7 +214,7 @@ def frame_of(step: Any) -> Frame:
     return True, (step["text"] if set(step) == {"text"} else json.dumps(step)).encode()
 
 
-def shown(frame: Frame) -> Any:
+def shown(frame: Payload) -> Any:
     """Show a frame as the file writes it."""
     is_text, data = frame
     if not is_text:

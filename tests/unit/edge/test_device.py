@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from cloudmatch_bus.contract import subjects
 from cloudmatch_bus.contract.messages import DevicePaired, DeviceUnpaired, DeviceWaiting
-from cloudmatch_bus.contract.payloads import Frame
+from cloudmatch_bus.contract.payloads import Payload
 from cloudmatch_edge.dialects.classic import Classic
 from cloudmatch_edge.dialects.parameters import Parameters
 from cloudmatch_edge.relay.device import Device
@@ -26,7 +26,13 @@ NAMES = "abc"
 def paired(match: int, peer: str) -> DevicePaired:
     """The news of a match with a device on an edge of its own."""
     return DevicePaired(
-        session=1, match=match, peer=peer, distance=0, met=1, peer_edge=f"edge-{peer}", peer_session=1
+        connection_id=1,
+        match=match,
+        peer=peer,
+        distance=0,
+        matched_connection_id=1,
+        peer_edge=f"edge-{peer}",
+        peer_connection_id=1,
     )
 
 
@@ -85,7 +91,7 @@ class Ear:
     def __init__(self) -> None:
         self.heard: list[str] = []
 
-    def send(self, frames: Sequence[Frame]) -> None:
+    def send(self, frames: Sequence[Payload]) -> None:
         self.heard.extend(data.decode() for _, data in frames)
 
     def go_on(self) -> None: ...
@@ -119,7 +125,7 @@ class World(RuleBasedStateMachine):
             self.tell(one)
         if told != "first":
             self.tell(other)
-        self.devices[third].hear_answer(DeviceWaiting(session=1, since=self.number))
+        self.devices[third].hear_answer(DeviceWaiting(connection_id=1, since=self.number))
 
     @precondition(lambda self: self.pair)
     @rule(which=st.integers(0, 1))
@@ -136,7 +142,7 @@ class World(RuleBasedStateMachine):
     @rule(name=st.sampled_from(NAMES), ago=st.integers(0, 3))
     def old_news(self, name: str, ago: int) -> None:
         self.devices[name].hear_answer(
-            DeviceUnpaired(session=1, match=max(0, self.number - 1 - ago), reason="left")
+            DeviceUnpaired(connection_id=1, match=max(0, self.number - 1 - ago), reason="left")
         )
 
     @rule(name=st.sampled_from(NAMES))
@@ -145,7 +151,7 @@ class World(RuleBasedStateMachine):
         self.live(name)
         self.number += 1
         for device in self.devices.values():
-            device.hear_answer(DeviceWaiting(session=1, since=self.number))
+            device.hear_answer(DeviceWaiting(connection_id=1, since=self.number))
         self.pair = None
 
     @rule(name=st.sampled_from(NAMES), count=st.integers(1, 5))
@@ -168,8 +174,8 @@ class World(RuleBasedStateMachine):
         if ack is not None:
             match = self.devices[ack.device].wire.matches.get(ack.prefix)  # type: ignore[attr-defined]  # it is ours
             if match is not None:
-                taken, session, _ = subjects.parse_ack(payload) or (0, 0, 0)
-                match.acked(ack.seq, taken, session)
+                taken, connection_id, _ = subjects.parse_ack(payload) or (0, 0, 0)
+                match.acked(ack.seq, taken, connection_id)
             return
         address = subjects.parse_reply(reply)
         assert address is not None
@@ -251,12 +257,12 @@ def test_frames_that_come_before_the_news_of_their_match_wait_for_it() -> None:
 
 def test_a_match_may_have_the_number_since_which_the_device_waits() -> None:
     device = lone()
-    device.hear_answer(DeviceWaiting(session=1, since=5))
+    device.hear_answer(DeviceWaiting(connection_id=1, since=5))
     device.hear_answer(paired(5, "b"))
     assert device.match is not None
-    device.hear_answer(DeviceWaiting(session=1, since=5))
+    device.hear_answer(DeviceWaiting(connection_id=1, since=5))
     assert device.match is not None
-    device.hear_answer(DeviceUnpaired(session=1, match=5, reason="left"))
+    device.hear_answer(DeviceUnpaired(connection_id=1, match=5, reason="left"))
     device.hear_answer(paired(5, "b"))
     assert device.match is None
 

@@ -6,13 +6,12 @@ import struct
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from websockets.frames import BINARY, CONT, TEXT
-from websockets.frames import Frame as JudgedFrame
+from websockets.frames import BINARY, CONT, TEXT, Frame
 from websockets.http11 import Request
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
-from cloudmatch_bus.contract.payloads import Frame
+from cloudmatch_bus.contract.payloads import Payload
 from cloudmatch_edge.sockets.frame_stream import FRAGMENTS, HEADS, Stream, apply_mask
 
 MAX_SIZE = 70_000
@@ -60,13 +59,13 @@ def frame(
     return start + key + bytes(c ^ key[i % 4] for i, c in enumerate(payload))
 
 
-def by_the_judge(data: bytes) -> tuple[list[Frame], bytes, bool]:
+def by_the_judge(data: bytes) -> tuple[list[Payload], bytes, bool]:
     """What the library alone makes of bytes: messages, answer, whether it stays open.
 
     UTF-8 and the number of fragments are not its business; the reference adds them, message by message.
     """
     protocol = judge()
-    out: list[Frame] = []
+    out: list[Payload] = []
     parts: list[bytes] = []
     text = True
     for at in range(len(data)):
@@ -74,7 +73,7 @@ def by_the_judge(data: bytes) -> tuple[list[Frame], bytes, bool]:
             break
         protocol.receive_data(data[at : at + 1])
         for event in protocol.events_received():
-            assert isinstance(event, JudgedFrame)
+            assert isinstance(event, Frame)
             if event.opcode in (TEXT, BINARY):
                 parts, text = [], event.opcode is TEXT
             elif event.opcode is not CONT:
@@ -92,11 +91,11 @@ def by_the_judge(data: bytes) -> tuple[list[Frame], bytes, bool]:
     return out, b"".join(protocol.data_to_send()), protocol.state is OPEN
 
 
-def by_the_stream(chunks: list[bytes], frames: int = PLENTY) -> tuple[list[Frame], bytes, bool]:
+def by_the_stream(chunks: list[bytes], frames: int = PLENTY) -> tuple[list[Payload], bytes, bool]:
     """What the stream makes of bytes that come in these chunks, with room for so many payloads at a time."""
     protocol = judge()
     stream = Stream(protocol, MAX_SIZE)
-    out: list[Frame] = []
+    out: list[Payload] = []
     for chunk in chunks:
         stream.receive(chunk)
         while taken := stream.take(frames, PLENTY):
@@ -266,7 +265,7 @@ def test_more_fragments_than_anyone_needs_are_refused() -> None:
 @given(st.booleans(), st.sampled_from([0, 1, 125, 126, 65535, 65536, 70_000]))
 def test_hand_made_headers_are_those_of_the_library(text: bool, length: int) -> None:
     payload = b"x" * length
-    expected = JudgedFrame(TEXT if text else BINARY, payload).serialize(mask=False)
+    expected = Frame(TEXT if text else BINARY, payload).serialize(mask=False)
     assert HEADS[text][length] + payload == expected
 
 

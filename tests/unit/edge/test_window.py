@@ -4,7 +4,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from cloudmatch_bus.contract.payloads import BATCH_FRAMES, Frame, split
+from cloudmatch_bus.contract.payloads import BATCH_FRAMES, Payload, split
 from cloudmatch_edge.relay.paths import AROUND, FALLBACK, MAIN
 from cloudmatch_edge.relay.window import (
     ACK_EVERY,
@@ -32,8 +32,8 @@ class Network(RuleBasedStateMachine):
     def begin(self) -> None:
         self.sender, self.receiver = Sender(), Receiver()
         self.now = 0.0
-        self.sent: list[Frame] = []
-        self.heard: list[Frame] = []
+        self.sent: list[Payload] = []
+        self.heard: list[Payload] = []
         self.down: list[tuple[int, str, bytes]] = []
         self.up: list[tuple[int, int]] = []
 
@@ -50,7 +50,7 @@ class Network(RuleBasedStateMachine):
 
     @precondition(lambda self: min(self.sender.room) > 0)
     @rule(more=st.lists(frames, min_size=1, max_size=BATCH_FRAMES + 6))
-    def push(self, more: list[Frame]) -> None:
+    def push(self, more: list[Payload]) -> None:
         more = more[: self.sender.room[0]]
         self.sent += more
         for batch in self.sender.push(more, self.now):
@@ -129,7 +129,7 @@ TestNetwork.settings = settings(
 )
 
 
-def some(count: int, size: int = 1) -> list[Frame]:
+def some(count: int, size: int = 1) -> list[Payload]:
     return [(True, bytes([65 + i % 26]) * size) for i in range(count)]
 
 

@@ -21,12 +21,14 @@ from cloudmatch_journal.core.ledger import DeviceState, Ledger, MatchState, Way
 APP = "demo"
 
 
-def connected(session: int, device: str = "a", at: int = 0) -> DeviceConnected:
-    return DeviceConnected(app=APP, at=at, device=device, edge="e1", session=session, lat=1, lon=2)
+def connected(connection_id: int, device: str = "a", at: int = 0) -> DeviceConnected:
+    return DeviceConnected(
+        app=APP, at=at, device=device, edge="e1", connection_id=connection_id, lat=1, lon=2
+    )
 
 
-def left(session: int, device: str = "a", at: int = 0) -> DeviceLeft:
-    return DeviceLeft(app=APP, at=at, device=device, edge="e1", session=session, code=1000)
+def left(connection_id: int, device: str = "a", at: int = 0) -> DeviceLeft:
+    return DeviceLeft(app=APP, at=at, device=device, edge="e1", connection_id=connection_id, code=1000)
 
 
 def delivered(*sizes: int, sender: str = "a", receiver: str = "b", at: int = 0) -> PayloadsDelivered:

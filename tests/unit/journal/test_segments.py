@@ -8,7 +8,8 @@ from cloudmatch_journal.core import segments
 
 DOCUMENTS = [
     segments.document(
-        5, DeviceConnected(app="x", at=1, device="é\n\u2028", edge="e", session=1, lat=0, lon=0, tag='"')
+        5,
+        DeviceConnected(app="x", at=1, device="é\n\u2028", edge="e", connection_id=1, lat=0, lon=0, tag='"'),
     ),
     segments.document(6, PayloadsDelivered(app="x", at=1, match=1, sender="a", receiver="b", sizes=[4, 5])),
     segments.document(9, PayloadsDelivered(app="y", at=2, match=1, sender="a", receiver="b", sizes=[])),

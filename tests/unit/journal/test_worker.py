@@ -241,7 +241,7 @@ def test_a_report_the_bus_cannot_take_is_refused(store: Store, journal: Journal)
 
 
 async def test_a_device_has_a_state(client: TestClient[Any], journal: Journal) -> None:
-    connected = DeviceConnected(app="default", at=9, device="a", edge="e", session=1, lat=1, lon=2)
+    connected = DeviceConnected(app="default", at=9, device="a", edge="e", connection_id=1, lat=1, lon=2)
     matched = MatchMade(app="default", at=9, match=7, device="a", peer="b/ø ?", distance=3)
     await journal.take([Delivery(1, connected), Delivery(2, matched), payload(3)])
     assert client.get("/device/state/a").json() == {
@@ -263,7 +263,7 @@ async def test_a_device_has_a_state(client: TestClient[Any], journal: Journal) -
 
 
 async def test_events_are_paged_by_position(client: TestClient[Any], journal: Journal) -> None:
-    connected = DeviceConnected(app="default", at=9, device="c", edge="e", session=1, lat=1, lon=2)
+    connected = DeviceConnected(app="default", at=9, device="c", edge="e", connection_id=1, lat=1, lon=2)
     await journal.take([payload(3), Delivery(4, connected), payload(6)])
     page = client.get("/events?limit=2").json()
     assert [(e["position"], e["fact"]["type"]) for e in page["events"]] == [

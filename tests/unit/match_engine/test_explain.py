@@ -13,7 +13,7 @@ NOW = 100_000
 
 
 def at(lat: float, name: str, **more: object) -> DeviceRecord:
-    return replace(DeviceRecord(app="demo", device=name, edge="e", session=1, lat=lat, lon=0), **more)
+    return replace(DeviceRecord(app="demo", device=name, edge="e", connection_id=1, lat=lat, lon=0), **more)
 
 
 def about(me: DeviceRecord, *others: DeviceRecord) -> Explanation:
@@ -38,9 +38,14 @@ def about(me: DeviceRecord, *others: DeviceRecord) -> Explanation:
         (at(0, "a"), at(1, "b", radius=7.5), ["their_reach"], "does not reach so far: b reaches 7.50 m."),
         (at(0, "a"), at(2, "b"), ["own_reach", "their_reach"], "less than 1.42° on a flat map, that is 2°"),
         (at(0, "a"), at(1, "b", match=7, peer="c"), ["matched"], "is in a match with c."),
-        (at(0, "a"), at(1, "b", away=NOW - 12_000, grace=30.0), ["away"], "since 12 s of 30 s at most."),
-        (at(0, "a", former="b"), at(1, "b"), ["former"], "parted from a"),
-        (at(0, "a"), at(1, "b", former="a"), ["former"], "parted from a"),
+        (
+            at(0, "a"),
+            at(1, "b", disconnected_at=NOW - 12_000, grace=30.0),
+            ["away"],
+            "since 12 s of 30 s at most.",
+        ),
+        (at(0, "a", last_peer="b"), at(1, "b"), ["former"], "parted from a"),
+        (at(0, "a"), at(1, "b", last_peer="a"), ["former"], "parted from a"),
         (at(0, "a"), at(1, "b"), [], "should be in a moment."),
     ],
 )
@@ -50,7 +55,7 @@ def test_each_rule_that_keeps_two_apart_is_named(
     (neighbour,) = about(me, other).nearest
     assert neighbour.rules == rules
     assert words in neighbour.sentence
-    free = other.match is None and other.away is None
+    free = other.match is None and other.disconnected_at is None
     assert (suits(me, other) and free) == (not rules)
 
 
@@ -71,7 +76,7 @@ def test_the_nearest_few_are_named_nearest_first() -> None:
 def test_those_who_do_not_wait_are_said_to_be_matched_or_away() -> None:
     matched = about(at(0, "a", match=7, peer="b", distance=12.0), at(1, "c"))
     assert (matched.state, matched.sentence) == ("matched", "a is in match 7 with b, 12 m away.")
-    away = about(at(0, "a", away=NOW - 3000, grace=30.0), at(1, "c"))
+    away = about(at(0, "a", disconnected_at=NOW - 3000, grace=30.0), at(1, "c"))
     assert (away.state, away.sentence) == ("away", "a has no connection, since 3 s of 30 s at most.")
     assert away.waiting == 1
 

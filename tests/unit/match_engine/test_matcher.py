@@ -23,7 +23,7 @@ def reaches(a: DeviceRecord, b: DeviceRecord, planar: float = PLANAR_REACH) -> b
 
 
 def at(lat: float, lon: float, name: str = "a", **more: object) -> DeviceRecord:
-    record = DeviceRecord(app="demo", device=name, edge="e", session=1, lat=lat, lon=lon)
+    record = DeviceRecord(app="demo", device=name, edge="e", connection_id=1, lat=lat, lon=lon)
     return replace(record, **more)
 
 
@@ -142,11 +142,11 @@ def test_the_nearest_then_the_longest_waiting_is_chosen_among_older_ones_that_su
 
 def test_those_who_parted_do_not_suit_whichever_of_them_says_so() -> None:
     a, b = at(0, 0, "a"), at(0, 0, "b")
-    assert not suits(replace(a, former="b"), b)
-    assert not suits(a, replace(b, former="a"))
-    assert suits(replace(a, former="c"), b)
-    assert choose(a, [(replace(b, former="a"), 1)], before=9) is None
-    assert choose(replace(a, former="b"), [(b, 1)], before=9) is None
+    assert not suits(replace(a, last_peer="b"), b)
+    assert not suits(a, replace(b, last_peer="a"))
+    assert suits(replace(a, last_peer="c"), b)
+    assert choose(a, [(replace(b, last_peer="a"), 1)], before=9) is None
+    assert choose(replace(a, last_peer="b"), [(b, 1)], before=9) is None
 
 
 def test_of_two_that_arrive_together_only_the_younger_finds_the_other() -> None:

@@ -3,8 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cloudmatch_bus.contract.liveness import BEAT, STALL, WORKER_DEAD
 from cloudmatch_bus.contract.subjects import PARTITIONS
-from cloudmatch_match_engine.core.membership import BEAT, DEAD, STALL, Roll, owner
+from cloudmatch_match_engine.core.membership import Roll, owner
 
 names = st.lists(st.text(min_size=1, max_size=8), min_size=1, max_size=8, unique=True)
 
@@ -38,7 +39,7 @@ def test_partitions_are_spread_evenly_enough() -> None:
 def test_a_silent_worker_is_counted_out_after_two_seconds_and_in_again_when_heard() -> None:
     mine = roll("me", ["other"])
     now = 0.0
-    while now < DEAD:
+    while now < WORKER_DEAD:
         now += BEAT
         mine.beat(now, connected=True)
         assert mine.workers == {"me", "other"}
@@ -57,7 +58,7 @@ def test_a_worker_that_was_frozen_declares_nobody_dead_before_it_has_listened_ag
     for step in range(1, 5):
         mine.beat(thaw + step * BEAT, connected=True)
     assert mine.workers == {"me", "other"}
-    mine.beat(thaw + DEAD + BEAT, connected=True)
+    mine.beat(thaw + WORKER_DEAD + BEAT, connected=True)
     assert mine.workers == {"me"}
 
 

@@ -17,7 +17,7 @@ NOW = 10**6  # a revision after all others
 
 
 def at(lat: float, lon: float, name: str = "me", radius: float | None = None) -> DeviceRecord:
-    return DeviceRecord(app="demo", device=name, edge="e", session=1, lat=lat, lon=lon, radius=radius)
+    return DeviceRecord(app="demo", device=name, edge="e", connection_id=1, lat=lat, lon=lon, radius=radius)
 
 
 def pool(records: list[DeviceRecord], planar: float = PLANAR_REACH) -> Pool:

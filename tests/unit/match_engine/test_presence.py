@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloudmatch_match_engine.core.presence import AGAIN, FROZEN, SILENT, STALL, Presence
+from cloudmatch_bus.contract.liveness import EDGE_DEAD, EDGE_SILENT, STALL
+from cloudmatch_match_engine.core.presence import AGAIN, Presence
 
 LOOK = 0.25  # s between two looks
 NAMED = ["e1"]
@@ -25,8 +26,8 @@ class Watched:
             asked += [(self.now, edge) for edge in self.presence.look(NAMED, self.now, connected)]
         return asked
 
-    def answer(self, start: int = 1) -> None:
-        self.presence.heard("e1", start, self.now)
+    def answer(self, incarnation: int = 1) -> None:
+        self.presence.heard("e1", incarnation, self.now)
         self.presence.asked("e1")
 
 
@@ -41,7 +42,7 @@ def test_an_edge_that_beats_is_not_asked_and_lives() -> None:
 def test_a_silent_edge_is_asked_once_at_a_time_and_again_after_a_while() -> None:
     watched = Watched()
     watched.presence.heard("e1", 1, 0.0)
-    assert [edge for _, edge in watched.wait(SILENT + LOOK)] == ["e1"]
+    assert [edge for _, edge in watched.wait(EDGE_SILENT + LOOK)] == ["e1"]
     assert not watched.wait(AGAIN), "the question is still under way"
     watched.presence.asked("e1")
     assert [edge for _, edge in watched.wait(LOOK)] == ["e1"]
@@ -61,7 +62,7 @@ def test_an_edge_that_answers_lives_however_long_its_beats_are_lost() -> None:
 def test_where_nobody_listens_the_edge_is_dead_at_once_and_alive_when_it_beats_again() -> None:
     watched = Watched()
     watched.presence.heard("e1", 1, 0.0)
-    assert watched.wait(SILENT + LOOK)
+    assert watched.wait(EDGE_SILENT + LOOK)
     assert not watched.presence.dead("e1", 1)
     watched.presence.refused("e1")
     watched.presence.asked("e1")
@@ -74,7 +75,7 @@ def test_where_nobody_listens_the_edge_is_dead_at_once_and_alive_when_it_beats_a
 def test_a_refusal_older_than_a_sign_of_life_says_nothing() -> None:
     watched = Watched()
     watched.presence.heard("e1", 1, 0.0)
-    assert watched.wait(SILENT + LOOK)
+    assert watched.wait(EDGE_SILENT + LOOK)
     watched.wait(LOOK)
     watched.presence.heard("e1", 2, watched.now)
     watched.presence.refused("e1")
@@ -84,7 +85,7 @@ def test_a_refusal_older_than_a_sign_of_life_says_nothing() -> None:
 def test_a_frozen_edge_that_never_answers_is_dead_after_a_while() -> None:
     watched = Watched()
     watched.presence.heard("e1", 1, 0.0)
-    watched.wait(FROZEN)
+    watched.wait(EDGE_DEAD)
     assert not watched.presence.dead("e1", 1)
     watched.wait(LOOK)
     assert watched.presence.dead("e1", 1)
@@ -92,7 +93,7 @@ def test_a_frozen_edge_that_never_answers_is_dead_after_a_while() -> None:
 
 def test_an_edge_that_was_never_heard_counts_from_when_it_was_first_named() -> None:
     watched = Watched()
-    asked = watched.wait(SILENT + 2 * LOOK)
+    asked = watched.wait(EDGE_SILENT + 2 * LOOK)
     assert [edge for _, edge in asked] == ["e1"]
     watched.presence.refused("e1")
     assert watched.presence.dead("e1", 5)
@@ -126,7 +127,7 @@ def test_a_worker_that_was_frozen_begins_to_count_anew(seconds: float) -> None:
     watched.presence.heard("e1", 1, 0.0)
     watched.now += seconds
     assert not watched.presence.look(NAMED, watched.now, connected=True)
-    assert not watched.wait(SILENT - LOOK)
+    assert not watched.wait(EDGE_SILENT - LOOK)
     assert not watched.presence.dead("e1", 1)
 
 
@@ -134,7 +135,7 @@ def test_a_worker_that_is_cut_off_declares_nobody_dead() -> None:
     watched = Watched()
     watched.presence.heard("e1", 1, 0.0)
     assert not watched.wait(20, connected=False)
-    assert not watched.wait(SILENT)
+    assert not watched.wait(EDGE_SILENT)
     assert not watched.presence.dead("e1", 1)
 
 

@@ -1,6 +1,6 @@
 """What happened a short while ago is told again when a worker has gone, and only then."""
 
-from cloudmatch_bus.contract.messages import Departure, PairRecord
+from cloudmatch_bus.contract.messages import PairRecord, Tombstone
 from cloudmatch_match_engine.core.replay import AGAIN, LATE, REMEMBERED, Recent
 
 
@@ -8,8 +8,8 @@ def made(match: int) -> PairRecord:
     return PairRecord(app="demo", match=match, device="a", peer="b", at=0)
 
 
-def ended(match: int) -> Departure:
-    return Departure(app="demo", device="a", edge="e", session=1, match=match, peer="b")
+def ended(match: int) -> Tombstone:
+    return Tombstone(app="demo", device="a", edge="e", connection_id=1, match=match, peer="b")
 
 
 def test_nothing_is_told_again_while_all_live() -> None:

@@ -6,7 +6,7 @@ from cloudmatch_match_engine.pairing.reservations import Reservations
 
 
 def record(device: str) -> DeviceRecord:
-    return DeviceRecord(app="x", device=device, edge="e", session=1, lat=0, lon=0)
+    return DeviceRecord(app="x", device=device, edge="e", connection_id=1, lat=0, lon=0)
 
 
 def pair(reservations: Reservations, revision: int) -> None:

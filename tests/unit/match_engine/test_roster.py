@@ -17,7 +17,9 @@ names = st.sampled_from(NAMES)
 
 
 def record(name: str, match: int | None = None, peer: str | None = None, edge: str = "e1") -> DeviceRecord:
-    return DeviceRecord(app="demo", device=name, edge=edge, session=1, lat=0, lon=0, match=match, peer=peer)
+    return DeviceRecord(
+        app="demo", device=name, edge=edge, connection_id=1, lat=0, lon=0, match=match, peer=peer
+    )
 
 
 def key(name: str) -> DeviceId:
@@ -32,7 +34,7 @@ def records(draw: st.DrawFn) -> DeviceRecord:
     """Waiting, or in one of two matches that each two devices may ever have: a number names one pair."""
     name, edge = draw(names), draw(st.sampled_from(["e1", "e 2"]))
     away = draw(st.sampled_from([None, None, 7]))
-    new = replace(record(name, edge=edge), tag=draw(st.sampled_from([None, "red"])), away=away)
+    new = replace(record(name, edge=edge), tag=draw(st.sampled_from([None, "red"])), disconnected_at=away)
     if draw(st.booleans()):
         number, pair = draw(st.sampled_from([(n, p) for n, p in enumerate(PAIRS * 2, 1) if name in p]))
         new = replace(new, match=number, peer=next(n for n in pair if n != name))
@@ -51,7 +53,7 @@ class Mirror(RuleBasedStateMachine):
 
     @property
     def present(self) -> list[tuple[str, tuple[DeviceRecord, int]]]:
-        return [item for item in self.known.items() if item[1][0].away is None]
+        return [item for item in self.known.items() if item[1][0].disconnected_at is None]
 
     def seen(self, name: str) -> None:
         if self.unseen is not None:
@@ -107,10 +109,10 @@ class Mirror(RuleBasedStateMachine):
 
     @invariant()
     def everyone_is_away_or_held_by_an_edge(self) -> None:
-        away = {k.record.device for k in self.roster.away()}
-        assert away == {n for n, (r, _) in self.known.items() if r.away is not None}
+        away = {k.record.device for k in self.roster.disconnected()}
+        assert away == {n for n, (r, _) in self.known.items() if r.disconnected_at is not None}
         held = {k.record.device: h for h in self.roster.holders() for k in self.roster.held(h)}
-        assert held == {n: (r.edge, r.start) for n, (r, _) in self.present}
+        assert held == {n: (r.edge, r.incarnation) for n, (r, _) in self.present}
         assert all(self.roster.held(h) for h in self.roster.holders())
 
     @invariant()

@@ -48,10 +48,10 @@ class Ends:
         ends = self._ends.get(address.prefix, [])
         if address.shape == subjects.ACK:
             if (ack := subjects.parse_ack(payload)) is not None:
-                taken, session, to = ack
+                taken, connection_id, to = ack
                 for end in ends:
-                    if end.session == to:
-                        end.acked(address.seq, taken, session)
+                    if end.connection_id == to:
+                        end.acked(address.seq, taken, connection_id)
         elif address.shape == subjects.POSITION:
             self._hear_position(ends, payload)
             return bool(ends)
@@ -71,7 +71,7 @@ class Ends:
             log.warning("not a position: %s", error)
             return
         for end in ends if position.to else ends[-1:]:  # a question is for the newest
-            if position.to in (0, end.session):
+            if position.to in (0, end.connection_id):
                 end.hear_position(position)
 
     def _hear_question(self, ends: list[Match], address: subjects.ReplyAddress, payload: bytes) -> None:
@@ -80,7 +80,7 @@ class Ends:
             return
         asker, edge, asked = question
         for end in ends:
-            if end.session == asked:
+            if end.connection_id == asked:
                 end.handover.answer(asker, edge)
                 return
         if (skipped := self._skipped.get((address.prefix, asked))) is not None:
@@ -92,12 +92,14 @@ class Ends:
         told = subjects.parse_began(payload)
         if told is None:
             return
-        session, since = told
+        connection_id, since = told
         for end in ends:
-            if end.session == session:
-                end.device.hear_answer(DeviceReplaced(session=session))  # that news may come later
+            if end.connection_id == connection_id:
+                end.device.hear_answer(
+                    DeviceReplaced(connection_id=connection_id)
+                )  # that news may come later
                 end.cut_off(address.seq, since)
                 return
-        key = address.prefix, session
+        key = address.prefix, connection_id
         self._skipped[key] = address.seq, since
         asyncio.get_running_loop().call_later(LINGER, self._skipped.pop, key, None)

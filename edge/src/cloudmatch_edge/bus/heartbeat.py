@@ -5,20 +5,18 @@ from collections.abc import Awaitable, Callable
 
 from cloudmatch_bus.client.connection import Bus, Headers
 from cloudmatch_bus.contract import subjects
+from cloudmatch_bus.contract.liveness import BEAT, EDGE_UNHEARD, STALL
 from cloudmatch_bus.contract.messages import Heartbeat, encode
 from cloudmatch_bus.process.clock import now_us
 
 ROLE = "edge"
-BEAT = 0.5  # s between heartbeats
-STALL = 1.0  # s between two of our own beats after which others may have given us up
-SILENCE = 2.5  # s between two of our beats as the bus brings them, after which the same holds
 
 
 class Pulse:
     """The heartbeat of an edge. `on_stall` is called when the process was frozen or cut off."""
 
     def __init__(self, bus: Bus, name: str, on_stall: Callable[[], Awaitable[None]]) -> None:
-        self.start = now_us()
+        self.incarnation = now_us()
         self._bus = bus
         self._name = name
         self._on_stall = on_stall
@@ -44,7 +42,7 @@ class Pulse:
 
     def _on_echo(self, *_: object) -> None:
         now = self._clock()
-        if now - self._echoed > SILENCE:
+        if now - self._echoed > EDGE_UNHEARD:
             self._bus.spawn(self._on_stall())
         self._echoed = now
 
@@ -53,4 +51,4 @@ class Pulse:
             self._bus.publish(reply, self._word(leaving=False))
 
     def _word(self, *, leaving: bool) -> bytes:
-        return encode(Heartbeat(role=ROLE, name=self._name, leaving=leaving, start=self.start))
+        return encode(Heartbeat(role=ROLE, name=self._name, leaving=leaving, incarnation=self.incarnation))

@@ -9,6 +9,7 @@ from prometheus_client import Gauge
 from cloudmatch_bus.client.connection import Bus, Headers
 from cloudmatch_bus.client.publisher import FactPublisher
 from cloudmatch_bus.contract import subjects
+from cloudmatch_bus.contract.liveness import STALL
 from cloudmatch_bus.contract.messages import (
     DeviceConnected,
     DeviceLeft,
@@ -29,7 +30,6 @@ from cloudmatch_edge.relay.window import ACK_DELAY
 log = logging.getLogger("relay")
 
 TICK = 0.05  # s between two looks for what is overdue
-STALL = 1.0  # s between two looks after which the process was frozen
 FORGET = 10.0  # s beyond its grace for which a device that is away is kept, if nobody says that it expired
 
 _devices = Gauge("cloudmatch_edge_devices", "Devices connected here")
@@ -48,7 +48,7 @@ class Relay:
         self.now = asyncio.get_running_loop().time
         self.clock = now_ms
         self.publish = bus.publish
-        self._engine = Engine(bus, name, self.pulse.start, self._present, now_us)
+        self._engine = Engine(bus, name, self.pulse.incarnation, self._present, now_us)
         self.seek, self.part, self.doubt = self._engine.seek, self._engine.part, self._engine.doubt
         self._patience = patience
         self._bus = bus
@@ -96,7 +96,9 @@ class Relay:
         if resume:
             device.resume()
         if old is not None:
-            old.hear_answer(DeviceReplaced(session=old.session, by=device.session, edge=self.name))
+            old.hear_answer(
+                DeviceReplaced(connection_id=old.connection_id, by=device.connection_id, edge=self.name)
+            )
         self._devices[device.subject] = device
         _devices.inc()
         self._facts.publish(
@@ -105,7 +107,7 @@ class Relay:
                 at=self.clock(),
                 device=who.id,
                 edge=self.name,
-                session=device.session,
+                connection_id=device.connection_id,
                 lat=who.lat,
                 lon=who.lon,
                 radius=who.radius,
@@ -121,7 +123,7 @@ class Relay:
 
     def renew(self, device: Device) -> None:
         """Enter the pool as a new connection: match-engine has given up the one there was."""
-        device.session = self._new_session()
+        device.connection_id = self._new_session()
         self.seek(device)
 
     def leave(self, device: Device, code: int) -> None:
@@ -134,7 +136,7 @@ class Relay:
                 at=self.clock(),
                 device=who.id,
                 edge=self.name,
-                session=device.session,
+                connection_id=device.connection_id,
                 code=code,
             )
         )
@@ -179,11 +181,11 @@ class Relay:
             log.warning("not an answer on %s: %s", subject, error)
             return
         device = self._devices.get(subjects.dn_of_ctl(subject))
-        if device is not None and device.session == answer.session:
+        if device is not None and device.connection_id == answer.connection_id:
             device.hear_answer(answer)
         elif not isinstance(answer, DeviceReplaced):
             log.debug("news on %s for a connection that is gone", subject)
-            self._engine.disown(subject, answer.session)
+            self._engine.disown(subject, answer.connection_id)
 
     def _on_frames(self, subject: str, reply: str, payload: bytes, _: Headers) -> None:
         device = self._devices.get(subject)
@@ -198,7 +200,7 @@ class Relay:
         # A peer asks about a match that the device has not heard of: its news is on the way, or was lost.
         device = self._devices.get(subjects.dn_of_ack(address))
         if device is not None:
-            device.wonder(address.epoch)
+            device.wonder(address.match)
 
     # -- what devices ask of the relay
 

@@ -6,11 +6,11 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-import h3
 from prometheus_client import Counter
 
 from cloudmatch_bus.client.connection import Bus, NobodyListensError
 from cloudmatch_bus.contract import subjects
+from cloudmatch_bus.contract.cells import cell
 from cloudmatch_bus.contract.messages import (
     AnyAnswer,
     AnyRequest,
@@ -29,7 +29,6 @@ from cloudmatch_edge.relay.match import Match
 
 log = logging.getLogger("engine")
 
-COARSE = 1  # H3 resolution of the cell that names who serialises a device's pairing
 FAREWELL = 1.0  # s that payloads may still take when their device parts or leaves
 TICK = 0.05  # s between two looks whether they have arrived
 DOUBT = 0.2  # s that news may take before it is asked for
@@ -64,7 +63,7 @@ class Engine:
     """match-engine, as one edge speaks to it.
 
     Args:
-        start: µs since 1970 when this edge started.
+        incarnation: µs since 1970 when this edge started.
         present: whether a device is still this edge's, by this connection.
         clock: gives µs since 1970.
     """
@@ -73,14 +72,14 @@ class Engine:
         self,
         bus: Bus,
         edge: str,
-        start: int,
+        incarnation: int,
         present: Callable[[Device], bool],
         clock: Callable[[], int],
     ) -> None:
         self._clock = clock
         self._bus = bus
         self._edge = edge
-        self._start = start
+        self._incarnation = incarnation
         self._present = present
         self._doubtful: set[Device] = set()
         self._farewells = 0  # that match-engine has not answered
@@ -103,7 +102,7 @@ class Engine:
                 return
             if isinstance(answer, DeviceReplaced) and device.unheard and answer.by > self._clock():
                 # By a connection from the future: this one came last, but that edge's clock is ahead.
-                device.session = answer.by + 1
+                device.connection_id = answer.by + 1
                 continue
             if _number(answer) < min(known, device.heard):
                 # All servers that kept the bucket have ended, and its numbers begin anew. Or a server answers
@@ -126,13 +125,13 @@ class Engine:
             app=who.app,
             device=who.id,
             edge=self._edge,
-            session=device.session,
+            connection_id=device.connection_id,
             lat=who.lat,
             lon=who.lon,
             radius=who.radius,
             tag=who.tag,
-            place=device.place,
-            start=self._start,
+            location_version=device.location_version,
+            incarnation=self._incarnation,
             grace=device.grace,
             token=device.token,
             resume=device.resumes,
@@ -157,7 +156,11 @@ class Engine:
         await arrived(match)
         who = device.who
         request = LeaveMatch(
-            app=who.app, device=who.id, edge=self._edge, session=device.session, match=match.number
+            app=who.app,
+            device=who.id,
+            edge=self._edge,
+            connection_id=device.connection_id,
+            match=match.number,
         )
         answer = await self._ask(device, request, lambda: device.match is match and self._present(device))
         if answer is not None and self._present(device):
@@ -195,8 +198,8 @@ class Engine:
             app=who.app,
             device=who.id,
             edge=self._edge,
-            session=device.session,
-            began=device.match is not None and device.match.sender is not None,
+            connection_id=device.connection_id,
+            may_have_sent=device.match is not None and device.match.sender is not None,
         )
         answer = await self._ask(device, request, lambda: self._present(device))
         if answer is not None and self._present(device):
@@ -214,17 +217,17 @@ class Engine:
             app=who.app,
             device=who.id,
             edge=self._edge,
-            session=device.session,
+            connection_id=device.connection_id,
             reason=reason,
             match=None if match is None else match.number,
             peer=None if match is None else match.peer,
         )
         await self._ask(device, request, lambda: True)
 
-    def disown(self, subject: str, session: int) -> None:
+    def disown(self, subject: str, connection_id: int) -> None:
         """match-engine believes in a connection that is not here (any more): tell it so."""
         app, device = subjects.app_and_device(subject)
-        request = StepAway(app=app, device=device, edge=self._edge, session=session)
+        request = StepAway(app=app, device=device, edge=self._edge, connection_id=connection_id)
         self._bus.spawn(self._disown(subjects.match(app, "", device), request))
 
     async def _disown(self, subject: str, request: StepAway) -> None:
@@ -234,7 +237,7 @@ class Engine:
     async def _ask(self, device: Device, request: AnyRequest, wanted: Callable[[], bool]) -> AnyAnswer | None:
         """Ask until it is answered, while the answer is `wanted`."""
         who = device.who
-        subject = subjects.match(who.app, h3.latlng_to_cell(who.lat, who.lon, COARSE), who.id)
+        subject = subjects.match(who.app, cell(who.lat, who.lon), who.id)
         pause = RETRY_MIN
         while wanted():
             try:

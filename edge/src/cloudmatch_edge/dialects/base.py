@@ -10,7 +10,7 @@ from typing import Protocol
 
 import msgspec
 
-from cloudmatch_bus.contract.payloads import Frame
+from cloudmatch_bus.contract.payloads import Payload
 
 
 class Wish(msgspec.Struct, frozen=True):
@@ -20,7 +20,7 @@ class Wish(msgspec.Struct, frozen=True):
 class Send(Wish, frozen=True):
     """Payloads for the match."""
 
-    payloads: list[Frame]
+    payloads: list[Payload]
     refs: Sequence[tuple[int, str]] = ()  # (index of a payload, what its receipt is to name)
 
 
@@ -49,7 +49,7 @@ class Leave(Wish, frozen=True):
 class Reply(Wish, frozen=True):
     """Nothing for the engine: this goes straight back."""
 
-    frames: list[Frame]
+    frames: list[Payload]
 
 
 class Refuse(Wish, frozen=True):
@@ -66,41 +66,41 @@ class Dialect(Protocol):
     resumable: bool  # whether a dropped connection may be gone on with
     acknowledges: bool  # whether the device says what it has received
 
-    def connected(self) -> list[Frame]:
+    def connected(self) -> list[Payload]:
         """The connection was accepted."""
 
-    def waiting(self, at: int) -> list[Frame]:
+    def waiting(self, at: int) -> list[Payload]:
         """The device waits since `at` (ms since 1970)."""
 
-    def matched(self, match: int, peer: str, distance: float, at: int) -> list[Frame]:
+    def matched(self, match: int, peer: str, distance: float, at: int) -> list[Payload]:
         """A match begins; the peer is `distance` metres away."""
 
-    def resumed(self, match: int, peer: str, distance: float, taken: int) -> list[Frame]:
+    def resumed(self, match: int, peer: str, distance: float, taken: int) -> list[Payload]:
         """The match goes on; the peer has the first `taken` payloads of the device."""
 
-    def heard(self, peer: str, first: int, payloads: Sequence[Frame]) -> list[Frame]:
+    def heard(self, peer: str, first: int, payloads: Sequence[Payload]) -> list[Payload]:
         """Payloads came; `first` is the number of the first of them, from 0."""
 
-    def taken(self, total: int, refs: Sequence[str]) -> list[Frame]:
+    def taken(self, total: int, refs: Sequence[str]) -> list[Payload]:
         """The peer has the first `total` payloads of the device, those with these refs among them."""
 
-    def away(self, peer: str) -> list[Frame]:
+    def away(self, peer: str) -> list[Payload]:
         """The peer's connection dropped."""
 
-    def back(self, peer: str) -> list[Frame]:
+    def back(self, peer: str) -> list[Payload]:
         """The peer has returned."""
 
-    def left(self, peer: str, reason: str) -> list[Frame]:
+    def left(self, peer: str, reason: str) -> list[Payload]:
         """The match is over."""
 
-    def gap(self, first: int, end: int, reason: str) -> list[Frame]:
+    def gap(self, first: int, end: int, reason: str) -> list[Payload]:
         """Payloads of the peer from number `first` to before `end` (from 0) can never arrive."""
 
-    def undeliverable(self, send: Send) -> list[Frame]:
+    def undeliverable(self, send: Send) -> list[Payload]:
         """Payloads came that have no match to go to."""
 
-    def limited(self) -> list[Frame]:
+    def limited(self) -> list[Payload]:
         """The device asks too often; what it asked was not done."""
 
-    def take(self, frames: list[Frame]) -> list[Wish]:
+    def take(self, frames: list[Payload]) -> list[Wish]:
         """Read what the device sent."""

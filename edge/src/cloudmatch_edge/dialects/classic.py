@@ -6,13 +6,13 @@ is not told: the device waits silently for the next. What its socket took counts
 
 from collections.abc import Sequence
 
-from cloudmatch_bus.contract.payloads import Frame
+from cloudmatch_bus.contract.payloads import Payload
 from cloudmatch_edge.dialects.base import Refuse, Send, Wish
 
 UNSUPPORTED, GOING_AWAY = 1003, 1001  # close codes
 
 
-def _sentence(text: str) -> list[Frame]:
+def _sentence(text: str) -> list[Payload]:
     return [(True, text.encode())]
 
 
@@ -26,18 +26,18 @@ class Classic:
     def __init__(self, edge: str) -> None:
         self._edge = edge
 
-    def connected(self) -> list[Frame]:
+    def connected(self) -> list[Payload]:
         return _sentence(f"Connected and handled by {self._edge}")
 
-    def matched(self, _match: int, peer: str, _distance: float, _at: int) -> list[Frame]:
+    def matched(self, _match: int, peer: str, _distance: float, _at: int) -> list[Payload]:
         return _sentence(f"I matched with device '{peer}'!")
 
-    def heard(self, peer: str, _first: int, payloads: Sequence[Frame]) -> list[Frame]:
+    def heard(self, peer: str, _first: int, payloads: Sequence[Payload]) -> list[Payload]:
         """Binary payloads (of peers that speak other dialects) stay as they are."""
         prefix = f"device {peer} says: ".encode()
         return [(True, prefix + data) if text else (text, data) for text, data in payloads]
 
-    def take(self, frames: list[Frame]) -> list[Wish]:
+    def take(self, frames: list[Payload]) -> list[Wish]:
         texts = [text for text, _ in frames]
         if all(texts):
             return [Send(frames)]
@@ -45,29 +45,29 @@ class Classic:
 
     # -- what is not told
 
-    def waiting(self, _at: int) -> list[Frame]:
+    def waiting(self, _at: int) -> list[Payload]:
         return []
 
-    def resumed(self, _match: int, _peer: str, _distance: float, _taken: int) -> list[Frame]:
+    def resumed(self, _match: int, _peer: str, _distance: float, _taken: int) -> list[Payload]:
         return []
 
-    def taken(self, _total: int, _refs: Sequence[str]) -> list[Frame]:
+    def taken(self, _total: int, _refs: Sequence[str]) -> list[Payload]:
         return []
 
-    def away(self, _peer: str) -> list[Frame]:
+    def away(self, _peer: str) -> list[Payload]:
         return []
 
-    def back(self, _peer: str) -> list[Frame]:
+    def back(self, _peer: str) -> list[Payload]:
         return []
 
-    def left(self, _peer: str, _reason: str) -> list[Frame]:
+    def left(self, _peer: str, _reason: str) -> list[Payload]:
         return []
 
-    def gap(self, _first: int, _end: int, _reason: str) -> list[Frame]:
+    def gap(self, _first: int, _end: int, _reason: str) -> list[Payload]:
         return []
 
-    def undeliverable(self, _send: Send) -> list[Frame]:
+    def undeliverable(self, _send: Send) -> list[Payload]:
         return []
 
-    def limited(self) -> list[Frame]:
+    def limited(self) -> list[Payload]:
         return []

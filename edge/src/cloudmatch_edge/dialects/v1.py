@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from cloudmatch_bus.contract.payloads import Frame
+from cloudmatch_bus.contract.payloads import Payload
 from cloudmatch_edge.dialects.base import Leave as LeaveWish
 from cloudmatch_edge.dialects.base import Locate as LocateWish
 from cloudmatch_edge.dialects.base import Received, Refuse, Reply, Send, Wish
@@ -189,7 +189,7 @@ _decode_type = msgspec.json.Decoder(_Typed).decode
 _encode = msgspec.json.Encoder().encode
 
 
-def _frame(message: ToDevice) -> Frame:
+def _frame(message: ToDevice) -> Payload:
     return (True, _encode(message))
 
 
@@ -214,23 +214,23 @@ class V1:
 
     # -- what happened
 
-    def connected(self) -> list[Frame]:
+    def connected(self) -> list[Payload]:
         return [_frame(self._welcome)]
 
-    def waiting(self, at: int) -> list[Frame]:
+    def waiting(self, at: int) -> list[Payload]:
         self._told_waiting = True
         return [_frame(Waiting(at))]
 
-    def matched(self, match: int, peer: str, distance: float, at: int) -> list[Frame]:
+    def matched(self, match: int, peer: str, distance: float, at: int) -> list[Payload]:
         """Every match is preceded by `waiting`, however short that was."""
         before = [] if self._told_waiting else self.waiting(at)
         self._told_waiting = False
         return [*before, _frame(Matched(match, peer, round(distance, 1)))]
 
-    def resumed(self, match: int, peer: str, distance: float, taken: int) -> list[Frame]:
+    def resumed(self, match: int, peer: str, distance: float, taken: int) -> list[Payload]:
         return [_frame(Resumed(match, peer, round(distance, 1), taken))]
 
-    def heard(self, peer: str, first: int, payloads: Sequence[Frame]) -> list[Frame]:
+    def heard(self, peer: str, first: int, payloads: Sequence[Payload]) -> list[Payload]:
         if peer != self._from:
             self._from = peer
             self._prefix = b'{"type":"message","from":%b,"n":' % _encode(peer)
@@ -240,36 +240,36 @@ class V1:
             for n, (text, data) in enumerate(payloads, first + 1)
         ]
 
-    def taken(self, total: int, refs: Sequence[str]) -> list[Frame]:
+    def taken(self, total: int, refs: Sequence[str]) -> list[Payload]:
         return [*(_frame(Receipt(ref)) for ref in refs), _frame(Delivered(total))]
 
-    def away(self, peer: str) -> list[Frame]:
+    def away(self, peer: str) -> list[Payload]:
         return [_frame(PeerAway(peer))]
 
-    def back(self, peer: str) -> list[Frame]:
+    def back(self, peer: str) -> list[Payload]:
         return [_frame(PeerBack(peer))]
 
-    def left(self, peer: str, reason: str) -> list[Frame]:
+    def left(self, peer: str, reason: str) -> list[Payload]:
         known = reason if reason in Reason.__args__ else "left"  # type: ignore[attr-defined]  # a Literal has them
         return [_frame(PeerLeft(peer, known))]  # type: ignore[arg-type]  # looked up just above
 
-    def gap(self, first: int, end: int, reason: str) -> list[Frame]:
+    def gap(self, first: int, end: int, reason: str) -> list[Payload]:
         return [_frame(Gap(from_=first + 1, to=end, reason=reason))]
 
-    def undeliverable(self, send: Send) -> list[Frame]:
+    def undeliverable(self, send: Send) -> list[Payload]:
         refs = dict(send.refs)
         detail = "there is no match that this could go to"
         return [_frame(Error("not_matched", detail, refs.get(i))) for i in range(len(send.payloads))]
 
-    def limited(self) -> list[Frame]:
+    def limited(self) -> list[Payload]:
         return [_frame(Error("rate_limited", "unmatch and locate are taken a few times a second only"))]
 
     # -- what the device wants
 
-    def take(self, frames: list[Frame]) -> list[Wish]:
+    def take(self, frames: list[Payload]) -> list[Wish]:
         most = self._welcome.max_payload
         wishes: list[Wish] = []
-        payloads: list[Frame] = []
+        payloads: list[Payload] = []
         refs: list[tuple[int, str]] = []
         for frame in frames:
             wish: Wish | None = None

@@ -15,7 +15,7 @@ from cloudmatch_bus.contract.messages import (
     PeerAway,
     PeerReturned,
 )
-from cloudmatch_bus.contract.payloads import Frame
+from cloudmatch_bus.contract.payloads import Payload
 from cloudmatch_edge.dialects.base import (
     Dialect,
     Leave,
@@ -42,7 +42,7 @@ class Socket(Protocol):
 
     reading: bool  # whether what the device sends is read
 
-    def send(self, frames: Sequence[Frame]) -> None:
+    def send(self, frames: Sequence[Payload]) -> None:
         """Write frames by the end of this turn, or do nothing when the connection is closing."""
 
     def go_on(self) -> None:
@@ -57,7 +57,7 @@ class _Nowhere:
 
     reading = False
 
-    def send(self, frames: Sequence[Frame]) -> None:
+    def send(self, frames: Sequence[Payload]) -> None:
         pass
 
     def go_on(self) -> None:
@@ -122,14 +122,16 @@ class Device:
         session: µs since 1970 when the socket was accepted.
     """
 
-    def __init__(self, who: Parameters, session: int, socket: Socket, wire: Wire, dialect: Dialect) -> None:
+    def __init__(
+        self, who: Parameters, connection_id: int, socket: Socket, wire: Wire, dialect: Dialect
+    ) -> None:
         self.who = who
-        self.session = session
+        self.connection_id = connection_id
         self.socket = socket
         self.wire = wire
         self.dialect = dialect
         self.match: Match | None = None
-        self.place = 0  # how often it has moved
+        self.location_version = 0  # how often it has moved
         self.clogged = False  # the socket's write buffer is over its high-water mark
         self.replaced = False  # a newer connection has the id
         self.leaving = False  # for good
@@ -187,12 +189,12 @@ class Device:
         match = self.match
         return UNBOUNDED if match is None or match.sender is None else match.sender.room
 
-    def say(self, frames: Sequence[Frame]) -> None:
+    def say(self, frames: Sequence[Payload]) -> None:
         """Write to the device."""
         if frames:
             self.socket.send(frames)
 
-    def take(self, frames: list[Frame]) -> None:
+    def take(self, frames: list[Payload]) -> None:
         """Take what one turn of the event loop brought."""
         for wish in self.dialect.take(frames):
             self._grant(wish)
@@ -208,7 +210,7 @@ class Device:
             case Locate(lat, lon):
                 if self._may_ask():
                     self.who = self.who._replace(lat=lat, lon=lon)
-                    self.place += 1
+                    self.location_version += 1
                     self.wire.seek(self)
             case Leave():
                 self.leaving = True
@@ -269,14 +271,14 @@ class Device:
 
     def hear_frames(self, address: subjects.ReplyAddress, payload: bytes) -> None:
         """Take a message with frames of the peer."""
-        if self.match is not None and address.epoch == self.match.number:
+        if self.match is not None and address.match == self.match.number:
             self.match.hear(address, payload)
-        elif (address.epoch, True) <= self._heard:
+        elif (address.match, True) <= self._heard:
             dropped.labels("stale_match").inc()
         elif len(self._early) < WINDOW_FRAMES:
             # The peer knows of a match that we do not: its news is on the way, or was lost.
             self._early.append((address, payload))
-            self.wonder(address.epoch)
+            self.wonder(address.match)
 
     def wonder(self, number: int) -> None:
         """Ask about a match, if no news of it comes."""
@@ -295,10 +297,10 @@ class Device:
                 self.match.peer_stands(answer)
             case PeerAway() if self._is_in(answer.match):
                 assert self.match is not None
-                self.match.peer_went(answer.peer_session)
+                self.match.peer_went(answer.peer_connection_id)
             case PeerReturned() if self._is_in(answer.match):
                 assert self.match is not None
-                self.match.peer_at(answer.peer_edge, answer.peer_session)
+                self.match.peer_at(answer.peer_edge, answer.peer_connection_id)
             case DeviceWaiting() if (answer.since, False) > self._heard:
                 self._heard = (answer.since, False)
                 self.end_match("expired")
@@ -320,7 +322,7 @@ class Device:
 
     def _begin(self, paired: DevicePaired) -> None:
         self.end_match("expired")
-        if paired.met == self.session:
+        if paired.matched_connection_id == self.connection_id:
             self.match = Match(self, paired)
             self.say(self.dialect.matched(paired.match, paired.peer, paired.distance, self.wire.clock()))
         else:

@@ -26,18 +26,21 @@ class Wire(Protocol):
 
 
 class Handover:
-    """The part of one connection (`session`) of a device in one match."""
+    """The part of one connection (`connection_id`) of a device in one match."""
 
     def __init__(
-        self, app: str, device: str, match: int, session: int, wire: Wire, paired: DevicePaired
+        self, app: str, device: str, match: int, connection_id: int, wire: Wire, paired: DevicePaired
     ) -> None:
         self._app, self._device, self._match = app, device, match
-        self._session = session
+        self._session = connection_id
         self._wire = wire
-        self._prior = (paired.prior, paired.prior_edge)  # the connection before: session, edge
+        self._prior = (
+            paired.previous_connection_id,
+            paired.previous_edge,
+        )  # the connection before: session, edge
         self._successor = NOBODY  # the connection after, while it is to be asked
         # number of the first payload that is this connection's to tell; None while that is not known
-        self._began: int | None = 0 if paired.met == session else None
+        self._began: int | None = 0 if paired.matched_connection_id == connection_id else None
 
     def at(self, edge: str) -> str:
         """Give the beginning of where this very end of the match is spoken to while `edge` has it."""
@@ -59,10 +62,10 @@ class Handover:
         if self._prior != NOBODY:  # it may know of another successor, which never had anything
             self.answer(*self._prior)
 
-    def supersede(self, session: int, edge: str) -> None:
+    def supersede(self, connection_id: int, edge: str) -> None:
         """There is a newer connection, known unless `edge` is empty."""
         if edge:
-            self._successor = session, edge
+            self._successor = connection_id, edge
 
     def ask(self) -> None:
         """Ask the newer connection where it began."""
@@ -70,19 +73,19 @@ class Handover:
             self._ask(self._successor, self._session, self._wire.name)
 
     def _ask(self, asked: tuple[int, str], asker: int, edge: str) -> None:
-        session, its_edge = asked
-        payload = subjects.handover_payload(asker, edge, session)
+        connection_id, its_edge = asked
+        payload = subjects.handover_payload(asker, edge, connection_id)
         self._wire.publish(f"{self.at(its_edge)}0.{subjects.HANDOVER}", payload)
 
-    def answer(self, session: int, edge: str) -> None:
+    def answer(self, connection_id: int, edge: str) -> None:
         """Answer an earlier connection; what one before the last asks is passed on to the last."""
-        if session < self._prior[0]:
-            self._ask(self._prior, session, edge)
+        if connection_id < self._prior[0]:
+            self._ask(self._prior, connection_id, edge)
         elif self._began is not None:
-            self._tell(session, edge, self._began, 0)
+            self._tell(connection_id, edge, self._began, 0)
 
-    def _tell(self, session: int, edge: str, base: int, since: int) -> None:
-        payload = subjects.began_payload(session, since)
+    def _tell(self, connection_id: int, edge: str, base: int, since: int) -> None:
+        payload = subjects.began_payload(connection_id, since)
         self._wire.publish(f"{self.at(edge)}{base}.{subjects.BEGAN}", payload)
 
     def cut_off(self, base: int, since: int, sent: int | None) -> None:

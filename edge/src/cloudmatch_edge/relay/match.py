@@ -21,7 +21,7 @@ from prometheus_client import Counter
 from cloudmatch_bus.contract import subjects
 from cloudmatch_bus.contract.messages import DevicePaired, PayloadsDelivered, Position, encode
 from cloudmatch_bus.contract.payloads import split
-from cloudmatch_bus.process.counter import Tally
+from cloudmatch_bus.process.counter import PlainCounter
 from cloudmatch_edge.dialects.base import Send
 from cloudmatch_edge.relay.handover import Handover
 from cloudmatch_edge.relay.hands import Hands
@@ -36,9 +36,9 @@ log = logging.getLogger("match")
 STUCK = 1013  # close code: the peer made no progress
 SIZES = WINDOW_FRAMES  # payloads whose sizes do not wait to be told
 
-_sent = Tally("cloudmatch_edge_payloads_sent", "Payloads taken from devices for their match")
-_delivered = Tally("cloudmatch_edge_payloads_delivered", "Payloads in the hands of peers")
-_delivered_bytes = Tally("cloudmatch_edge_delivered_bytes", "Bytes of payloads in the hands of peers")
+_sent = PlainCounter("cloudmatch_edge_payloads_sent", "Payloads taken from devices for their match")
+_delivered = PlainCounter("cloudmatch_edge_payloads_delivered", "Payloads in the hands of peers")
+_delivered_bytes = PlainCounter("cloudmatch_edge_delivered_bytes", "Bytes of payloads in the hands of peers")
 undelivered = Counter("cloudmatch_edge_payloads_undelivered", "Payloads that had nowhere to go", ["reason"])
 _resent = Counter("cloudmatch_edge_batches_resent", "Batches sent again")
 dropped = Counter("cloudmatch_edge_messages_dropped", "Messages from the bus not used", ["reason"])
@@ -55,7 +55,7 @@ class Match:
 
     def __init__(self, device: "Device", paired: DevicePaired, received: int | None = None) -> None:
         self.device = device
-        self.session = device.session
+        self.connection_id = device.connection_id
         self.number = paired.match
         self.peer = paired.peer
         self.distance = paired.distance  # metres
@@ -71,17 +71,17 @@ class Match:
         self._refs: deque[tuple[int, str]] = deque()  # (payload's number, what its receipt names)
         self._asked = float("-inf")
         who = device.who
-        self.handover = Handover(who.app, who.id, self.number, self.session, device.wire, paired)
+        self.handover = Handover(who.app, who.id, self.number, self.connection_id, device.wire, paired)
         self.prefix = self.handover.prefix  # reply address of our frames, up to their number
         self._up = {
             MAIN: subjects.up(who.app, who.id),
             FALLBACK: subjects.up_fallback(who.app, who.id),
             **{detour: subjects.up(who.app, who.id, detour) for detour in DETOURS},
         }
-        self._peer_at(paired.peer_edge, paired.peer_session)
+        self._peer_at(paired.peer_edge, paired.peer_connection_id)
 
-    def _peer_at(self, edge: str, session: int) -> None:
-        self.peer_session = session
+    def _peer_at(self, edge: str, connection_id: int) -> None:
+        self.peer_connection_id = connection_id
         self._peer_edge = subjects.token(edge)
         self._peer_prefix = subjects.ack_prefix(self.device.who.app, edge, self.peer, self.number)
 
@@ -123,11 +123,11 @@ class Match:
         for batch in self.sender.push(send.payloads, wire.now()):
             self._send(batch)
 
-    def acked(self, arrived: int, taken: int, session: int) -> None:
-        """Hear an ack of the peer's connection `session` to this connection."""
+    def acked(self, arrived: int, taken: int, connection_id: int) -> None:
+        """Hear an ack of the peer's connection `connection_id` to this connection."""
         if self.sender is None:
             return
-        if session != self.peer_session:
+        if connection_id != self.peer_connection_id:
             arrived = taken  # what has arrived elsewhere has not arrived where the peer is now
         before = self.sender.taken
         for batch in self.sender.acked(arrived, taken, self.device.wire.now()):
@@ -246,7 +246,7 @@ class Match:
         """Say how far we are, if the peer's edge does not know."""
         if self.receiver.owes_ack:
             arrived, taken = self.receiver.ack()
-            payload = subjects.ack_payload(taken, self.session, self.peer_session)
+            payload = subjects.ack_payload(taken, self.connection_id, self.peer_connection_id)
             self.device.wire.publish(f"{self._peer_prefix}{arrived}.{subjects.ACK}", payload)
 
     def settle(self) -> None:
@@ -273,27 +273,27 @@ class Match:
 
     # -- where the peer is
 
-    def peer_went(self, session: int) -> None:
-        """The peer's connection `session` is gone."""
-        if session == self.peer_session and not self.peer_away:
+    def peer_went(self, connection_id: int) -> None:
+        """The peer's connection `connection_id` is gone."""
+        if connection_id == self.peer_connection_id and not self.peer_away:
             self.peer_away = True
             self.device.say(self.device.dialect.away(self.peer))
 
     def peer_stands(self, paired: DevicePaired) -> None:
         """Learn from news that may be older where the peer is: whoever is away is not back by them."""
-        if paired.peer_session > self.peer_session and not paired.peer_away:
-            self.peer_at(paired.peer_edge, paired.peer_session)
+        if paired.peer_connection_id > self.peer_connection_id and not paired.peer_away:
+            self.peer_at(paired.peer_edge, paired.peer_connection_id)
         elif paired.peer_away:
-            if paired.peer_session > self.peer_session:
-                self._peer_at(paired.peer_edge, paired.peer_session)
-            self.peer_went(paired.peer_session)
+            if paired.peer_connection_id > self.peer_connection_id:
+                self._peer_at(paired.peer_edge, paired.peer_connection_id)
+            self.peer_went(paired.peer_connection_id)
 
-    def peer_at(self, edge: str, session: int) -> None:
-        """The peer's connection `session` is on `edge`."""
-        if session < self.peer_session:
+    def peer_at(self, edge: str, connection_id: int) -> None:
+        """The peer's connection `connection_id` is on `edge`."""
+        if connection_id < self.peer_connection_id:
             return
-        if session > self.peer_session:
-            self._peer_at(edge, session)
+        if connection_id > self.peer_connection_id:
+            self._peer_at(edge, connection_id)
         if self.peer_away:
             self.peer_away = False
             self.device.say(self.device.dialect.back(self.peer))
@@ -309,9 +309,9 @@ class Match:
     def _tell_position(self, to: int = 0) -> None:
         position = Position(
             edge=self.device.wire.name,
-            session=self.session,
+            connection_id=self.connection_id,
             next=self.receiver.next,
-            taken=self.receiver.taken,
+            delivered=self.receiver.taken,
             base=None if self.sender is None else self.sender.taken,
             to=to,
         )
@@ -319,17 +319,17 @@ class Match:
 
     def hear_position(self, position: Position) -> None:
         """Learn how far the peer's edge is; answer if it asks."""
-        if self.superseded or position.session < self.peer_session:
+        if self.superseded or position.connection_id < self.peer_connection_id:
             return
-        if position.session > self.peer_session:
-            self.peer_at(position.edge, position.session)
+        if position.connection_id > self.peer_connection_id:
+            self.peer_at(position.edge, position.connection_id)
         if position.base is not None and position.base > self.receiver.next:
             self._miss(position.base)
         if not position.to:
-            self._tell_position(to=position.session)
+            self._tell_position(to=position.connection_id)
             self._restart(position)
         elif self.sender is None and not self.device.away:  # else match-engine was told that nothing began
-            self._begin(position.taken)
+            self._begin(position.delivered)
 
     def _begin(self, base: int) -> None:
         """Go on sending: the peer has all before `base`."""
@@ -342,7 +342,7 @@ class Match:
         if self.sender is None:
             return
         before = self.sender.taken
-        for batch in self.sender.restart(position.next, position.taken, self.device.wire.now()):
+        for batch in self.sender.restart(position.next, position.delivered, self.device.wire.now()):
             self._resend(batch)
         self._progress(before)
 
@@ -362,10 +362,10 @@ class Match:
         """Whether the device has a newer connection, which may go on with the match."""
         return self.device.replaced
 
-    def supersede(self, session: int, edge: str) -> None:
+    def supersede(self, connection_id: int, edge: str) -> None:
         """The device has a newer connection, known unless `edge` is empty. Send nothing more; the device
         says again what the peer does not have."""
-        self.handover.supersede(session, edge)
+        self.handover.supersede(connection_id, edge)
         self.device.wire.busy(self)
         self.device.wire.linger(self)
         self._ask()

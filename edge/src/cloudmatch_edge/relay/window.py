@@ -20,7 +20,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from cloudmatch_bus.contract.payloads import Frame, pack
+from cloudmatch_bus.contract.payloads import Payload, pack
 from cloudmatch_edge.relay.paths import AROUND, Paths
 
 WINDOW_FRAMES = 256  # frames sent and not in the peer's hands, at most
@@ -77,7 +77,7 @@ class Sender:
         """How many more frames and bytes may come; none while one of the two is not above 0."""
         return WINDOW_FRAMES - self._frames, WINDOW_BYTES - self._bytes
 
-    def push(self, frames: Sequence[Frame], now: float) -> list[Batch]:
+    def push(self, frames: Sequence[Payload], now: float) -> list[Batch]:
         """Number frames and give the batches to send."""
         out = []
         if self.idle:
@@ -206,7 +206,7 @@ class Receiver:
         self.urgent = False  # whether an ack must not wait: a repeat came, or a gap was filled
         self._acked = (base, base)  # next and taken, as the sender was last told
         self._seen = base  # `next` at the last look
-        self._held: dict[int, Sequence[Frame]] = {}  # frames that came too early, by first number
+        self._held: dict[int, Sequence[Payload]] = {}  # frames that came too early, by first number
 
     @property
     def owes_ack(self) -> bool:
@@ -218,7 +218,7 @@ class Receiver:
         """Whether the ack must not wait for `ACK_DELAY`."""
         return self.urgent or self.taken - self._acked[1] >= ACK_EVERY
 
-    def take(self, seq: int, frames: Sequence[Frame]) -> Sequence[Frame]:
+    def take(self, seq: int, frames: Sequence[Payload]) -> Sequence[Payload]:
         """Take a batch; give the frames to deliver now: in order, each once."""
         if seq > self.next:
             if seq - self.next <= WINDOW_FRAMES:  # a correct sender is never further ahead
@@ -227,7 +227,7 @@ class Receiver:
         if seq == self.next and not self._held:  # as nearly always
             self.next += len(frames)
             return frames
-        out: list[Frame] = []
+        out: list[Payload] = []
         self._accept(seq, frames, out)
         if not out:
             self.urgent = True  # seen: the ack was lost, say again where we are
@@ -236,7 +236,7 @@ class Receiver:
             self.urgent = True  # a gap was filled: the sender should stop repeating
         return out
 
-    def _accept(self, seq: int, frames: Sequence[Frame], out: list[Frame]) -> None:
+    def _accept(self, seq: int, frames: Sequence[Payload], out: list[Payload]) -> None:
         new = frames[self.next - seq :]
         out.extend(new)
         self.next += len(new)

@@ -17,7 +17,7 @@ from websockets.protocol import CLOSED, OPEN
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
-from cloudmatch_bus.contract.payloads import Frame
+from cloudmatch_bus.contract.payloads import Payload
 from cloudmatch_edge.dialects import v1
 from cloudmatch_edge.dialects.parameters import Parameters
 from cloudmatch_edge.relay.device import Device
@@ -149,7 +149,7 @@ class Connection(asyncio.Protocol):
 
     # -- the device's side
 
-    def send(self, frames: Sequence[Frame]) -> None:
+    def send(self, frames: Sequence[Payload]) -> None:
         """Write frames by the end of this turn; nothing happens once the connection closes."""
         out = self._out
         if not out:

@@ -13,13 +13,12 @@ What has arrived is cut only as far as the caller has room for payloads; the res
 from functools import partial
 
 from websockets import frames as library
-from websockets.frames import BINARY, CONT, TEXT, CloseCode
-from websockets.frames import Frame as JudgedFrame
+from websockets.frames import BINARY, CONT, TEXT, CloseCode, Frame
 from websockets.protocol import CLOSED, OPEN
 from websockets.server import ServerProtocol
 
-from cloudmatch_bus.contract.memo import Remembered
-from cloudmatch_bus.contract.payloads import Frame
+from cloudmatch_bus.contract.memo import Memo
+from cloudmatch_bus.contract.payloads import Payload
 
 WHOLE_TEXT, WHOLE_BINARY = 0x81, 0x82  # first byte of a frame that is a whole message
 WHOLE = (WHOLE_BINARY, WHOLE_TEXT)
@@ -39,7 +38,7 @@ def _head(opcode: int, length: int) -> bytes:
 
 # Headers of unmasked frames that are whole messages, by whether it is text, and by length.
 HEADS = {
-    text: Remembered[int, bytes](partial(_head, opcode), REMEMBERED)
+    text: Memo[int, bytes](partial(_head, opcode), REMEMBERED)
     for text, opcode in ((True, WHOLE_TEXT), (False, WHOLE_BINARY))
 }
 
@@ -73,12 +72,12 @@ class Stream:
         """Add what arrived."""
         self._buffer = self._buffer + data if self._buffer else data
 
-    def take(self, frames: int, size: int) -> list[Frame]:
+    def take(self, frames: int, size: int) -> list[Payload]:
         """Cut up to `frames` payloads (and up to `size` bytes, exceeded by the last one only).
 
         Once the connection is closing, all goes to the judge, whatever the room.
         """
-        out: list[Frame] = []
+        out: list[Payload] = []
         data, protocol = self._buffer, self._protocol
         have = len(data)
         is_open = protocol.state is OPEN
@@ -144,15 +143,15 @@ class Stream:
             return False
         return True
 
-    def _judge(self, data: bytes, out: list[Frame]) -> None:
+    def _judge(self, data: bytes, out: list[Payload]) -> None:
         """Let the protocol have bytes, and collect the message that they finish."""
         self.judged = True
         self._protocol.receive_data(data)
         for event in self._protocol.events_received():
-            assert isinstance(event, JudgedFrame)  # after the handshake there are no others
+            assert isinstance(event, Frame)  # after the handshake there are no others
             self._event(event, out)
 
-    def _event(self, frame: JudgedFrame, out: list[Frame]) -> None:
+    def _event(self, frame: Frame, out: list[Payload]) -> None:
         if frame.opcode is TEXT or frame.opcode is BINARY:
             self._text = frame.opcode is TEXT
             self._fragments = []

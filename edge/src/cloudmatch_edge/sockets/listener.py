@@ -7,12 +7,13 @@ import secrets
 from websockets.http11 import Request
 from websockets.typing import Origin
 
-from cloudmatch_bus.client.provision import session
+from cloudmatch_bus.client.provision import connected_bus
 from cloudmatch_bus.client.publisher import FactPublisher
+from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.process.health import Health
 from cloudmatch_bus.process.listen import listen, ready_at
 from cloudmatch_bus.process.runner import Environment
-from cloudmatch_bus.process.settings import NatsSettings, variable
+from cloudmatch_bus.process.settings import variable
 from cloudmatch_edge.bus.hub import Relay
 from cloudmatch_edge.dialects import v1
 from cloudmatch_edge.dialects.base import Dialect
@@ -141,7 +142,7 @@ async def serve_devices(environment: Environment, stop: asyncio.Event) -> None:
         lambda: Connection(gateway), sock=sock, **(tls.options if tls else {})
     )
     ready_at("edge", sock, "https" if tls else "http")
-    async with session(environment[NatsSettings], "edge", health, stop) as bus:
+    async with connected_bus(environment[NatsSettings], "edge", health, stop) as bus:
         if bus is not None:
             facts = FactPublisher(bus)
             tasks = [asyncio.create_task(facts.run()), asyncio.create_task(gateway.heartbeats())]

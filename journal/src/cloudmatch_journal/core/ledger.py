@@ -4,7 +4,7 @@ Facts come in the order of the stream, but two edges publish side by side: what 
 may stand in either order, so every rule here gives the same result in any order.
 
 * A device has at most one live socket: of two sessions the one with the larger number is the newer and
-  has replaced the other. So the newest session and whether it has left say all there is to say.
+  has replaced the other. So the newest connection and whether it has left say all there is to say.
 * A match may hear of payloads or of its end before it hears of its beginning.
 
 A fact is counted once: one at or before the ledger's position is known already.
@@ -34,8 +34,8 @@ class DeviceState(msgspec.Struct, kw_only=True):
 
     app: str
     device: str
-    session: int = 0  # the newest
-    connected: bool = False  # whether that session is open
+    connection_id: int = msgspec.field(default=0, name="session")  # of the newest connection
+    connected: bool = False  # whether that connection is open
     connections_reported: int = 0
     bytes_sent: int = 0
     bytes_received: int = 0
@@ -176,13 +176,13 @@ class Ledger:
 
     def _connected(self, fact: DeviceConnected) -> None:
         state = self._state(fact.app, fact.device)
-        if fact.session > state.session:
-            state.session, state.connected = fact.session, True
+        if fact.connection_id > state.connection_id:
+            state.connection_id, state.connected = fact.connection_id, True
 
     def _left(self, fact: DeviceLeft) -> None:
         state = self._state(fact.app, fact.device)
-        if fact.session >= state.session:
-            state.session, state.connected = fact.session, False
+        if fact.connection_id >= state.connection_id:
+            state.connection_id, state.connected = fact.connection_id, False
 
     def _made(self, fact: MatchMade) -> None:
         state = self._pair(fact.app, fact.match, fact.device, fact.peer)

@@ -40,7 +40,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
 def _state(record: DeviceRecord) -> State:
     if record.match is not None:
         return "matched"
-    return "waiting" if record.away is None else "away"
+    return "waiting" if record.disconnected_at is None else "away"
 
 
 def _metres(metres: float) -> str:
@@ -66,12 +66,12 @@ def _neighbour(me: DeviceRecord, other: DeviceRecord, planar: float, now: int) -
     found: list[tuple[Rule, str]] = []
     if other.match is not None:
         found.append(("matched", f"is in a match with {other.peer}"))
-    if other.away is not None:
-        gone = (now - other.away) / 1000
+    if other.disconnected_at is not None:
+        gone = (now - other.disconnected_at) / 1000
         found.append(("away", f"has no connection, since {gone:.0f} s of {other.grace:g} s at most"))
     if other.tag != me.tag:
         found.append(("tag", f"has {_tag(other)}, and {me.device} has {_tag(me)}"))
-    if me.device == other.former or other.device == me.former:
+    if me.device == other.last_peer or other.device == me.last_peer:
         found.append(("former", f"parted from {me.device}, and one of them has had no other partner since"))
     if not reaches(me, other, metres, planar):
         found.append(("own_reach", f"is too far away: {_short(me, other, planar)}"))
@@ -89,8 +89,8 @@ def _neighbour(me: DeviceRecord, other: DeviceRecord, planar: float, now: int) -
 def _sentence(me: DeviceRecord, state: State, waiting: int, now: int) -> str:
     if state == "matched":
         return f"{me.device} is in match {me.match} with {me.peer}, {_metres(me.distance or 0.0)} away."
-    if me.away is not None:
-        gone = (now - me.away) / 1000
+    if me.disconnected_at is not None:
+        gone = (now - me.disconnected_at) / 1000
         return f"{me.device} has no connection, since {gone:.0f} s of {me.grace:g} s at most."
     others = waiting - 1
     if not others:

@@ -34,7 +34,7 @@ def reaches(a: DeviceRecord, b: DeviceRecord, metres: float, planar: float = PLA
 
 def strangers(a: DeviceRecord, b: DeviceRecord) -> bool:
     """Whether two devices of the same app and tag are two, and did not just part."""
-    return b.device not in (a.device, a.former) and a.device != b.former
+    return b.device not in (a.device, a.last_peer) and a.device != b.last_peer
 
 
 def suits(a: DeviceRecord, b: DeviceRecord, planar: float = PLANAR_REACH) -> bool:

@@ -9,9 +9,7 @@ the edges number, acknowledge and repeat.
 from collections.abc import Iterable
 from hashlib import blake2b
 
-BEAT = 0.5  # s between heartbeats
-DEAD = 2.0  # s of silence after which a worker counts as dead
-STALL = 1.0  # s between two of our own beats after which we trust our own timers no more
+from cloudmatch_bus.contract.liveness import STALL, WORKER_DEAD
 
 
 def owner(partition: int, workers: Iterable[str]) -> str:
@@ -57,7 +55,7 @@ class Roll:
         if stalled:
             self._heard = dict.fromkeys(self._heard, now)
         else:
-            self._heard = {w: at for w, at in self._heard.items() if now - at <= DEAD}
+            self._heard = {w: at for w, at in self._heard.items() if now - at <= WORKER_DEAD}
 
     def owned(self, partitions: int) -> set[int]:
         """Give the partitions that fall to us."""

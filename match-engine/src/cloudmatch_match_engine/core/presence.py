@@ -8,16 +8,15 @@ starts anew has lost all that it held before, and says so by when it started.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-SILENT = 1.5  # s without a sign of life after which an edge is asked
+from cloudmatch_bus.contract.liveness import EDGE_DEAD, EDGE_SILENT, STALL
+
 AGAIN = 0.5  # s between two questions
-FROZEN = 3.5  # s after which an edge that does not answer counts as dead
-STALL = 1.0  # s between two looks after which we trust our own timers no more
 
 
 @dataclass
 class _Edge:
     heard: float  # when it last gave a sign of life, or was first named
-    start: int = 0  # of its newest process, µs since 1970; 0: not heard yet
+    incarnation: int = 0  # of its newest process, µs since 1970; 0: not heard yet
     asking: bool = False
     asked: float = 0.0  # when it was last asked
     dead: bool = False
@@ -30,18 +29,18 @@ class Presence:
         self._edges: dict[str, _Edge] = {}
         self._looked = now
 
-    def heard(self, edge: str, start: int, now: float) -> None:
+    def heard(self, edge: str, incarnation: int, now: float) -> None:
         """An edge beat, or answered."""
         known = self._edges.setdefault(edge, _Edge(now))
-        if start < known.start:  # of a process before
+        if incarnation < known.incarnation:  # of a process before
             return
-        known.start, known.heard, known.dead = start, now, False
+        known.incarnation, known.heard, known.dead = incarnation, now, False
 
-    def gone(self, edge: str, start: int) -> None:
+    def gone(self, edge: str, incarnation: int) -> None:
         """An edge said that it leaves."""
         known = self._edges.get(edge)
-        if known is not None and start >= known.start:
-            known.start, known.dead = start, True
+        if known is not None and incarnation >= known.incarnation:
+            known.incarnation, known.dead = incarnation, True
 
     def refused(self, edge: str) -> None:
         """Nobody listens where an edge was asked; unless it has been heard since."""
@@ -71,14 +70,14 @@ class Presence:
                 continue
             if stalled:
                 known.heard = now
-            elif now - known.heard > FROZEN:
+            elif now - known.heard > EDGE_DEAD:
                 known.dead = True
-            elif now - known.heard > SILENT and not known.asking and now - known.asked >= AGAIN:
+            elif now - known.heard > EDGE_SILENT and not known.asking and now - known.asked >= AGAIN:
                 known.asking, known.asked = True, now
                 silent.append(edge)
         return silent
 
-    def dead(self, edge: str, start: int) -> bool:
-        """Whether the process of this edge that started then is dead; start 0: one that did not say."""
+    def dead(self, edge: str, incarnation: int) -> bool:
+        """Whether this incarnation (0: unknown) of an edge is dead."""
         known = self._edges.get(edge)
-        return known is not None and (known.dead or 0 < start < known.start)
+        return known is not None and (known.dead or 0 < incarnation < known.incarnation)

@@ -8,13 +8,13 @@ those that fall to it; and so does one that starts, for it may be the only one. 
 from collections import deque
 from collections.abc import Iterator
 
-from cloudmatch_bus.contract.messages import Departure, PairRecord
+from cloudmatch_bus.contract.messages import PairRecord, Tombstone
 
 REMEMBERED = 60_000  # ms; less than JetStream remembers message ids, so that a fact told again counts once
 AGAIN = 1_000  # ms for which whoever is alive may still do it itself
 LATE = 3_000  # ms for which we may still come to see what a worker did that has gone
 
-Word = PairRecord | Departure  # made, or ended
+Word = PairRecord | Tombstone  # made, or ended
 
 
 class Recent:

@@ -24,7 +24,7 @@ class Holder(NamedTuple):
     """A process that holds connections: an edge's name, and when it started (0: it did not say)."""
 
     edge: str
-    start: int
+    incarnation: int
 
 
 class Roster:
@@ -62,7 +62,7 @@ class Roster:
         """All devices of an app: a look at everyone."""
         return (known for known in self._devices.values() if known.record.app == app)
 
-    def away(self) -> Iterable[Known]:
+    def disconnected(self) -> Iterable[Known]:
         """Those that have no connection."""
         return self._away.values()
 
@@ -92,10 +92,10 @@ class Roster:
         self._forget(device)
         if record is not None:
             known = self._devices[device] = Known(record, revision)
-            if record.away is not None:
+            if record.disconnected_at is not None:
                 self._away[device] = known
             else:
-                self._held.setdefault(Holder(record.edge, record.start), {})[device] = known
+                self._held.setdefault(Holder(record.edge, record.incarnation), {})[device] = known
                 if record.match is None:
                     group = (record.app, record.tag)
                     if (pool := self._waiting.get(group)) is None:
@@ -130,10 +130,10 @@ class Roster:
         if old.record.peer is not None:  # whose frames go elsewhere now
             self._routes.pop(DeviceId(device.app, subjects.token(old.record.peer)), None)
         record = old.record
-        if record.away is not None:
+        if record.disconnected_at is not None:
             del self._away[device]
             return
-        holder = Holder(record.edge, record.start)
+        holder = Holder(record.edge, record.incarnation)
         held = self._held[holder]
         del held[device]
         if not held:

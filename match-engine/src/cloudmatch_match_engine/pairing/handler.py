@@ -13,7 +13,6 @@ from cloudmatch_bus.client.bucket import Bucket, ConflictError
 from cloudmatch_bus.contract.messages import (
     AnyAnswer,
     AnyRequest,
-    Departure,
     DeviceGone,
     DeviceRecord,
     LeaveMatch,
@@ -21,6 +20,7 @@ from cloudmatch_bus.contract.messages import (
     PairRecord,
     SeekPartner,
     StepAway,
+    Tombstone,
 )
 from cloudmatch_match_engine.core.pool import Known
 from cloudmatch_match_engine.core.replay import Recent, Word
@@ -86,11 +86,11 @@ class Pairing:
             return replaced(request, last)
         if old is None:
             if gone is not None and age(gone) == age(request):
-                return DeviceGone(session=request.session)
+                return DeviceGone(connection_id=request.connection_id)
             await self._ending.finish(gone)
         elif age(old) == age(request):
             if old.closed:
-                return DeviceGone(session=request.session)
+                return DeviceGone(connection_id=request.connection_id)
             return await self._update(old, announced(old, request), revision)
         elif resumes(old, request):
             self._tell_replaced(old, request)
@@ -136,11 +136,16 @@ class Pairing:
         old, revision, gone = await self._registry.read(request.app, request.device)
         last = old or gone
         if last is not None and age(last) > age(request):  # whoever came later has seen to it
-            return DeviceGone(session=request.session)
+            return DeviceGone(connection_id=request.connection_id)
         if old is not None and old.grace and request.reason == REPLACED:
             # The connection leaves, the session does not: a newer one is about to go on with it.
             return await self._step_away(
-                StepAway(app=request.app, device=request.device, edge=request.edge, session=request.session)
+                StepAway(
+                    app=request.app,
+                    device=request.device,
+                    edge=request.edge,
+                    connection_id=request.connection_id,
+                )
             )
         return await self._take_out(request, request.reason, old, revision, gone)
 
@@ -150,7 +155,7 @@ class Pairing:
         reason: str,
         old: DeviceRecord | None,
         revision: int,
-        gone: Departure | None,
+        gone: Tombstone | None,
     ) -> AnyAnswer:
         """Take a connection and all older ones out; leave word of it: its request to enter may still come."""
         ending = self._ending
@@ -162,7 +167,7 @@ class Pairing:
             await ending.finish(gone)
             if gone is None or age(gone) != age(request):
                 await ending.take_out(None, revision, departure(request, reason))
-        return DeviceGone(session=request.session)
+        return DeviceGone(connection_id=request.connection_id)
 
     async def _replace(self, old: DeviceRecord, revision: int, by: AnyRequest) -> int:
         """Take a connection out whose device begins anew with a newer one; give the key's new revision."""
@@ -178,7 +183,7 @@ class Pairing:
         if new == old:
             return await self._search.settle(old, revision)
         revision = await self._registry.commit([written(new, revision)])
-        if old.away is not None or age(new) != age(old):
+        if old.disconnected_at is not None or age(new) != age(old):
             await self._search.tell_returned(new)
         return await self._search.settle(new, revision)
 

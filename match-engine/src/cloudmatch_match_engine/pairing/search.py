@@ -73,10 +73,10 @@ class Search:
         peer, _, _ = await self._registry.read(record.app, record.peer)
         if peer is not None and peer.match == record.match:
             returned = PeerReturned(
-                session=peer.session,
+                connection_id=peer.connection_id,
                 match=record.match,
                 peer_edge=record.edge,
-                peer_session=record.session,
+                peer_connection_id=record.connection_id,
             )
             self._registry.tell(peer, returned)
 
@@ -111,8 +111,8 @@ class Search:
         """Look for a partner of a device that waits since `revision`; say where it then stands."""
         registry = self._registry
         for _ in range(ATTEMPTS):
-            if record.away is not None:
-                return DeviceWaiting(session=record.session, since=revision)
+            if record.disconnected_at is not None:
+                return DeviceWaiting(connection_id=record.connection_id, since=revision)
             await registry.mirror_reached(revision)
             found = None
             if (mine := self._reservations.of(record)) is not None:

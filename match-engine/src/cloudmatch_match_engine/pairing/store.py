@@ -9,10 +9,10 @@ from cloudmatch_bus.client.bucket import Bucket, Entry, Write
 from cloudmatch_bus.contract.messages import (
     AnyAnswer,
     AnyFact,
-    Departure,
     DeviceRecord,
-    decode_departure,
+    Tombstone,
     decode_device,
+    decode_tombstone,
     encode,
 )
 from cloudmatch_match_engine.core.keys import device_id, pair_key
@@ -25,7 +25,7 @@ ATTEMPTS = 200
 class Tell(Protocol):
     """How the pairing speaks to edges and to the stream of facts."""
 
-    def edge(self, record: DeviceRecord | Departure, answer: AnyAnswer) -> None:
+    def edge(self, record: DeviceRecord | Tombstone, answer: AnyAnswer) -> None:
         """Tell the edge that holds a device what became of it."""
 
     def fact(self, fact: AnyFact, key: str) -> None:
@@ -37,7 +37,7 @@ class Seen(NamedTuple):
 
     record: DeviceRecord | None
     revision: int
-    gone: Departure | None = None
+    gone: Tombstone | None = None
 
 
 def written(record: DeviceRecord, expected: int) -> Write:
@@ -45,7 +45,7 @@ def written(record: DeviceRecord, expected: int) -> Write:
     return Write(device_id(record.app, record.device).key, encode(record), expected)
 
 
-def deleted(left: Departure, expected: int) -> Write:
+def deleted(left: Tombstone, expected: int) -> Write:
     """Delete a device's record and leave word."""
     return Write(device_id(left.app, left.device).key, None, expected, encode(left))
 
@@ -65,7 +65,7 @@ class Registry:
         entry = await self._bucket.get(device_id(app, device).key)
         if entry.value is not None:
             return Seen(decode_device(entry.value), entry.revision)
-        return Seen(None, entry.revision, decode_departure(entry.epitaph) if entry.epitaph else None)
+        return Seen(None, entry.revision, decode_tombstone(entry.epitaph) if entry.epitaph else None)
 
     async def pair(self, app: str, match: int) -> Entry:
         """Read a match from the leader."""

@@ -10,14 +10,14 @@ from msgspec.structs import replace
 
 from cloudmatch_bus.client.bucket import Write
 from cloudmatch_bus.contract.messages import (
-    Departure,
     DeviceGone,
     DeviceRecord,
     DeviceUnpaired,
     MatchEnded,
     PeerAway,
-    decode_departure,
+    Tombstone,
     decode_pair,
+    decode_tombstone,
     encode,
 )
 from cloudmatch_match_engine.core.replay import Recent
@@ -45,7 +45,7 @@ class Ending:
         self._clock = clock
 
     async def take_out(
-        self, leaver: DeviceRecord | None, revision: int, left: Departure, lost: Lost = nobody
+        self, leaver: DeviceRecord | None, revision: int, left: Tombstone, lost: Lost = nobody
     ) -> int:
         """Delete a device's key with this word, let its peer wait, drop the pair; all or nothing.
 
@@ -65,18 +65,18 @@ class Ending:
         return last - len(writes) + 1
 
     def _let_go(self, peer: DeviceRecord, revision: int, lost: Lost) -> Write:
-        if peer.away is not None or not lost(peer):
+        if peer.disconnected_at is not None or not lost(peer):
             return written(again(peer), revision)
         if not peer.grace:
             return deleted(departure(again(peer), EXPIRED), revision)
         return written(left_alone(again(peer), self._clock()), revision)
 
-    async def _word(self, leaver: DeviceRecord, left: Departure) -> tuple[Departure, Write]:
+    async def _word(self, leaver: DeviceRecord, left: Tombstone) -> tuple[Tombstone, Write]:
         """Complete the word of who ends its match; and give what puts it in the place of the pair."""
         assert leaver.match is not None
         entry = await self._registry.pair(leaver.app, leaver.match)
         if entry.value is not None:
-            left = replace(left, made=decode_pair(entry.value))
+            left = replace(left, pair=decode_pair(entry.value))
         return left, Write(entry.key, None, entry.revision, encode(left))
 
     async def part(self, asker: DeviceRecord, revision: int) -> None:
@@ -84,20 +84,20 @@ class Ending:
         assert asker.peer is not None
         left, pair = await self._word(asker, departure(asker, UNMATCHED))
         peer, peer_revision, _ = await self._registry.read(asker.app, asker.peer)
-        writes = [written(again(asker, former=asker.peer), revision), pair]
+        writes = [written(again(asker, last_peer=asker.peer), revision), pair]
         if peer is not None and peer.match == asker.match:
-            writes.append(written(again(peer, former=asker.device), peer_revision))
+            writes.append(written(again(peer, last_peer=asker.device), peer_revision))
         await self._registry.commit(writes)
         await self.finish(left)
 
     async def finish_match(self, app: str, device: str, match: int) -> None:
         """Do again what follows when this device has parted."""
         pair = await self._registry.pair(app, match)
-        left = decode_departure(pair.epitaph) if pair.epitaph else None
+        left = decode_tombstone(pair.epitaph) if pair.epitaph else None
         if left is not None and (left.device, left.reason) == (device, UNMATCHED):
             await self.finish(left)
 
-    async def finish(self, left: Departure | None) -> None:
+    async def finish(self, left: Tombstone | None) -> None:
         """Do, or do again, what follows when a device has left or parted."""
         if left is None:
             return
@@ -107,11 +107,11 @@ class Ending:
             self._recent.unfinished(left, self._clock())
             raise
 
-    async def _finish(self, left: Departure) -> None:
+    async def _finish(self, left: Tombstone) -> None:
         if left.reason == EXPIRED:
-            self._registry.tell(left, DeviceGone(session=left.session))
-        if left.made is not None:
-            self._search.tell_young(left.made)
+            self._registry.tell(left, DeviceGone(connection_id=left.connection_id))
+        if left.pair is not None:
+            self._search.tell_young(left.pair)
         if left.match is None or left.peer is None:
             return
         fact = MatchEnded(
@@ -125,7 +125,7 @@ class Ending:
         self._registry.fact(fact, f"unmatched-{left.app}-{left.match}")
         peer, revision, _ = await self._registry.read(left.app, left.peer)
         if peer is not None:
-            unpaired = DeviceUnpaired(session=peer.session, match=left.match, reason=left.reason)
+            unpaired = DeviceUnpaired(connection_id=peer.connection_id, match=left.match, reason=left.reason)
             self._registry.tell(peer, unpaired)
             self._registry.tell(peer, await self._search.settle(peer, revision))
         if left.reason == UNMATCHED:
@@ -145,6 +145,8 @@ class Ending:
         # An edge that hears of a connection that it has not says so, and that is told: to no closed one, or
         # two edges that have forgotten both would tell each other for ever.
         if peer is not None and peer.match == record.match and not peer.closed:
-            away = PeerAway(session=peer.session, match=record.match, peer_session=record.session)
+            away = PeerAway(
+                connection_id=peer.connection_id, match=record.match, peer_connection_id=record.connection_id
+            )
             self._registry.tell(peer, away)
             await self._search.remind(peer.app, peer.device)

@@ -22,11 +22,11 @@ from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from prometheus_client import Counter
 
+from cloudmatch_bus.client.settings import NatsSettings
+from cloudmatch_bus.client.transport import FastTransport, failed
 from cloudmatch_bus.client.transport import Handler as Handler
 from cloudmatch_bus.client.transport import Headers as Headers
-from cloudmatch_bus.client.transport import Lane, failed
 from cloudmatch_bus.contract.permissions import inbox
-from cloudmatch_bus.process.settings import NatsSettings
 
 log = logging.getLogger("bus")
 
@@ -70,7 +70,7 @@ class Bus:
         self.on_closed: list[Callable[[], None]] = []
         # id of a subscription, as the server writes it → its handler
         self._handlers: dict[str, Handler] = {}
-        self._lane: Lane | None = None
+        self._lane: FastTransport | None = None
         # strong references: the loop keeps only weak ones
         self._tasks: set[asyncio.Future[object]] = set()
         client.msg_class = self._message  # type: ignore[assignment]  # any callable with its signature will do
@@ -88,8 +88,8 @@ class Bus:
         return None
 
     def take_the_lane(self) -> None:
-        """Let a `Lane` be the client's transport. Call it before the client connects."""
-        self._lane = Lane(self._handlers, PENDING_LIMIT)
+        """Let a `FastTransport` be the client's transport. Call it before the client connects."""
+        self._lane = FastTransport(self._handlers, PENDING_LIMIT)
         self.client._transport = self._lane
 
     @property

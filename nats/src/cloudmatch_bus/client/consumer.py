@@ -1,11 +1,11 @@
 """Read facts from EVENTS: read, decide, publish, acknowledge. Two kinds of reader:
 
-`Feed` is a durable consumer, named like its service: several processes share it. What was not
+`DurableConsumer` is a durable consumer, named like its service: several processes share it. What was not
 acknowledged comes again, perhaps behind what follows it: after a crash within `streams.ACK_WAIT`. While
 the handler takes its time, the feed tells the server that it still holds what it was given.
 
-`Follower` keeps its place itself, beside what it writes: one process gets every fact in order, and goes
-on at once where it stopped, whatever happened to it, to the connection or to the server.
+`OrderedConsumer` keeps its place itself, beside what it writes: one process gets every fact in order, and
+resumes where it stopped, whatever happened to it, to the connection or to the server.
 
 `history` reads a part of the stream once, and disturbs neither.
 """
@@ -23,7 +23,7 @@ from nats.errors import Error as NatsError
 from prometheus_client import Counter
 
 from cloudmatch_bus.client.connection import Bus
-from cloudmatch_bus.client.pull import Message, Pull
+from cloudmatch_bus.client.pull import Message, PullSubscription
 from cloudmatch_bus.contract import streams
 from cloudmatch_bus.contract.messages import AnyFact, decode_fact
 
@@ -66,7 +66,7 @@ class _Reader:
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
-        self._pull: Pull | None = None
+        self._pull: PullSubscription | None = None
         self._failures = 0  # of the handler, in a row
 
     def health(self) -> str | None:
@@ -92,7 +92,7 @@ async def _wait(stop: asyncio.Event, pause: float) -> None:
         await asyncio.wait_for(stop.wait(), pause)
 
 
-class Feed(_Reader):
+class DurableConsumer(_Reader):
     """A service's place in the stream of facts, kept by the server."""
 
     def __init__(self, bus: Bus, durable: str) -> None:
@@ -105,7 +105,7 @@ class Feed(_Reader):
 
         Whatever `handle` raises besides `DownstreamError` is a bug and ends the run.
         """
-        self._pull = pull = Pull(self._bus, self._durable, stop)
+        self._pull = pull = PullSubscription(self._bus, self._durable, stop)
         holding = asyncio.create_task(self._hold(pull))
         try:
             while not stop.is_set():
@@ -116,7 +116,7 @@ class Feed(_Reader):
             holding.cancel()
             await pull.close()
 
-    async def _hold(self, pull: Pull) -> None:
+    async def _hold(self, pull: PullSubscription) -> None:
         """Tell the server of messages that are here for a while that they are being worked on."""
         while True:
             await asyncio.sleep(HOLD)
@@ -153,7 +153,7 @@ class Feed(_Reader):
         _read.inc(len(good))
 
 
-class Follower(_Reader):
+class OrderedConsumer(_Reader):
     """A reader's place in the stream of facts, kept by the reader."""
 
     def __init__(self, bus: Bus, name: str) -> None:
@@ -181,7 +181,7 @@ class Follower(_Reader):
                 await _wait(stop, 1.0)
                 continue
             self._broken = False
-            self._pull = pull = Pull(self._bus, consumer, stop)
+            self._pull = pull = PullSubscription(self._bus, consumer, stop)
             try:
                 place = await self._follow(pull, handle, place, stop)
             finally:
@@ -193,7 +193,7 @@ class Follower(_Reader):
             if not stop.is_set():
                 _resumed.inc()
 
-    async def _follow(self, pull: Pull, handle: Handle, place: int, stop: asyncio.Event) -> int:
+    async def _follow(self, pull: PullSubscription, handle: Handle, place: int, stop: asyncio.Event) -> int:
         """Read until `stop`, or until the consumer is lost or has lost a message; give the place then."""
         order = 0
         while not (stop.is_set() or self._broken or pull.silent > SILENCE):
@@ -254,7 +254,7 @@ async def history(
     except NatsError as error:
         raise TimeoutError(f"cannot read EVENTS: {error!r}") from error
     never = asyncio.Event()
-    pull = Pull(bus, consumer, never)
+    pull = PullSubscription(bus, consumer, never)
     order, over = 0, made.num_pending == 0
     try:
         while not over:

@@ -12,11 +12,12 @@ from nats.js.api import StreamConfig, StreamInfo
 from nats.js.errors import APIError, BadRequestError, NotFoundError
 
 from cloudmatch_bus.client.connection import Bus, connect
+from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.contract import streams
 from cloudmatch_bus.process.clock import now_us
 from cloudmatch_bus.process.health import Health
-from cloudmatch_bus.process.runner import unless
-from cloudmatch_bus.process.settings import NatsSettings, variable
+from cloudmatch_bus.process.runner import until_stopped
+from cloudmatch_bus.process.settings import variable
 
 log = logging.getLogger("provision")
 
@@ -92,7 +93,7 @@ async def provisioned(bus: Bus, replicas: int, *, ourselves: bool = True) -> Str
 
 
 @contextlib.asynccontextmanager
-async def session(
+async def connected_bus(
     settings: NatsSettings, name: str, health: Health, stop: asyncio.Event
 ) -> AsyncIterator[Bus | None]:
     """Connect and provision, however long it takes, and close at the end; None when `stop` came first.
@@ -100,7 +101,7 @@ async def session(
     Sets `stop` if the connection is closed for good, so that the process ends rather than lingers.
     """
     health.check("nats", lambda: "not connected to NATS")
-    bus = await unless(stop, connect(settings, name))
+    bus = await until_stopped(stop, connect(settings, name))
     if bus is None:
         yield None
         return
@@ -111,7 +112,7 @@ async def session(
         return provisioned(bus, settings.replicas, ourselves=settings.provision)
 
     try:
-        kept = await unless(stop, ready())
+        kept = await until_stopped(stop, ready())
         if kept and (risk := streams.risk(kept)):
             log.warning("%s; %s=3 makes new ones with three copies", risk, variable(NatsSettings, "replicas"))
         health.check("nats", bus.health)

@@ -13,7 +13,7 @@ from prometheus_client import Counter
 from cloudmatch_bus.client.connection import Bus, Headers
 from cloudmatch_bus.contract import subjects
 from cloudmatch_bus.contract.messages import AnyFact, encode
-from cloudmatch_bus.process.counter import Tally
+from cloudmatch_bus.process.counter import PlainCounter
 
 log = logging.getLogger("facts")
 
@@ -23,7 +23,7 @@ PATIENCE = 5.0  # s for JetStream's ack, then once more
 PAUSE = 0.2  # s between two looks for what has failed or is overdue
 
 _refused = Counter("cloudmatch_facts_refused", "Facts lost because the queue to JetStream was full")
-_kept = Tally("cloudmatch_facts_kept", "Facts that JetStream has acknowledged")
+_kept = PlainCounter("cloudmatch_facts_kept", "Facts that JetStream has acknowledged")
 _retried = Counter("cloudmatch_facts_retried", "Facts sent again because JetStream did not acknowledge")
 
 

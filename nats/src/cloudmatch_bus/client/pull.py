@@ -39,7 +39,7 @@ def _message(subject: str, reply: str, payload: bytes) -> Message:
     return Message(subject, payload, reply, position, order, pending, time.monotonic())
 
 
-class Pull:
+class PullSubscription:
     """A standing request for the messages of one consumer of EVENTS."""
 
     def __init__(self, bus: Bus, consumer: str, stop: asyncio.Event) -> None:

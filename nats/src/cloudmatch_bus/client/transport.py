@@ -47,7 +47,7 @@ def _head(headers: dict[str, str]) -> bytes:
     return "".join(("NATS/1.0\r\n", *lines, "\r\n")).encode()
 
 
-class Line(asyncio.Protocol):
+class NatsProtocol(asyncio.Protocol):
     """One connection to a server.
 
     Args:
@@ -219,21 +219,21 @@ class Line(asyncio.Protocol):
         self.connection_made(transport)
 
 
-class Lane(Transport):
+class FastTransport(Transport):
     """The client's way to the servers: one connection after the other. Set it before the client connects.
 
-    Args: as for `Line`.
+    Args: as for `NatsProtocol`.
     """
 
     def __init__(self, handlers: dict[str, Handler], limit: int) -> None:
-        self._make = lambda: Line(handlers, limit)
-        self.line: Line | None = None  # the newest connection
+        self._make = lambda: NatsProtocol(handlers, limit)
+        self.line: NatsProtocol | None = None  # the newest connection
 
     def __bool__(self) -> bool:
         return True
 
     @property
-    def _line(self) -> Line:
+    def _line(self) -> NatsProtocol:
         if self.line is None:
             raise ConnectionError("not connected to NATS yet")
         return self.line

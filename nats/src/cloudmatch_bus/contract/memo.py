@@ -7,7 +7,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-class Remembered(dict[K, V]):
+class Memo(dict[K, V]):
     """What `make` gives for a key; for `most` keys it is asked once only. A look costs less than a call."""
 
     def __init__(self, make: Callable[[K], V], most: int) -> None:

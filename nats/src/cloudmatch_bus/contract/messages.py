@@ -41,7 +41,7 @@ class DeviceConnected(Fact, frozen=True, kw_only=True, tag="connected"):
 
     device: str
     edge: str
-    session: int
+    connection_id: int = msgspec.field(name="session")
     lat: float
     lon: float
     radius: float | None = None  # metres
@@ -57,7 +57,7 @@ class DeviceLeft(Fact, frozen=True, kw_only=True, tag="left"):
 
     device: str
     edge: str
-    session: int
+    connection_id: int = msgspec.field(name="session")
     code: int  # close code
 
     @property
@@ -137,7 +137,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
     app: str
     device: str
     edge: str
-    session: int  # µs since 1970 when the socket was accepted; of two with one id, the larger is the newer
+    # µs since 1970 when the socket was accepted: of two connections with one id, the larger is the newer
+    connection_id: int = msgspec.field(name="session")
 
 
 class SeekPartner(Request, frozen=True, kw_only=True, tag="seek"):
@@ -150,8 +151,8 @@ class SeekPartner(Request, frozen=True, kw_only=True, tag="seek"):
     lon: float
     radius: float | None = None  # metres; None: the planar rule of 2019
     tag: str | None = None
-    place: int = 0  # how often the device has moved: of two places, the one with the larger count is newer
-    start: int = 0  # µs since 1970 when the edge's process started
+    location_version: int = msgspec.field(default=0, name="place")  # how often the device has moved
+    incarnation: int = msgspec.field(default=0, name="start")  # µs since 1970 when the edge's process started
     grace: float = 0.0  # s for which the device may be away; 0: when its connection drops it has left
     token: str = ""  # of the session, which outlives its connections; "": it does not
     resume: bool = False
@@ -161,7 +162,7 @@ class StepAway(Request, frozen=True, kw_only=True, tag="away"):
     """The connection is not there (any more). Its device may return within its grace; without one it has
     left."""
 
-    began: bool = True  # whether the connection may have sent payloads
+    may_have_sent: bool = msgspec.field(default=True, name="began")  # payloads
 
 
 class LeaveMatch(Request, frozen=True, kw_only=True, tag="unmatch"):
@@ -187,7 +188,7 @@ AnyRequest = SeekPartner | StepAway | LeaveMatch | LeavePool
 class Answer(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
     """What match-engine answers, and what it tells an edge unasked on ``ctl.<edge>.<device>``."""
 
-    session: int
+    connection_id: int = msgspec.field(name="session")
 
 
 class DeviceWaiting(Answer, frozen=True, kw_only=True, tag="waiting"):
@@ -202,19 +203,20 @@ class DevicePaired(Answer, frozen=True, kw_only=True, tag="paired"):
     match: int
     peer: str
     distance: float  # metres
-    met: int = 0  # the device's connection (its `session`) that the match was made with
+    matched_connection_id: int = msgspec.field(default=0, name="met")  # the device's, when it was matched
     peer_edge: str = ""
-    peer_session: int = 0
+    peer_connection_id: int = msgspec.field(default=0, name="peer_session")
     peer_away: bool = False
-    prior: int = 0  # the device's connection before this one that may have sent payloads; 0: none
-    prior_edge: str = ""
+    # the device's last connection before this one that may have sent payloads; 0: none
+    previous_connection_id: int = msgspec.field(default=0, name="prior")
+    previous_edge: str = msgspec.field(default="", name="prior_edge")
 
 
 class PeerAway(Answer, frozen=True, kw_only=True, tag="peer_away"):
-    """The connection `peer_session` of the peer is gone; its grace runs."""
+    """The connection `peer_connection_id` of the peer is gone; its grace runs."""
 
     match: int
-    peer_session: int
+    peer_connection_id: int = msgspec.field(name="peer_session")
 
 
 class PeerReturned(Answer, frozen=True, kw_only=True, tag="peer_back"):
@@ -222,7 +224,7 @@ class PeerReturned(Answer, frozen=True, kw_only=True, tag="peer_back"):
 
     match: int
     peer_edge: str
-    peer_session: int
+    peer_connection_id: int = msgspec.field(name="peer_session")
 
 
 class DeviceUnpaired(Answer, frozen=True, kw_only=True, tag="unpaired"):
@@ -260,9 +262,11 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     edge: str  # that tells
-    session: int  # of the connection that it tells of
+    connection_id: int = msgspec.field(name="session")  # of the connection that it tells of
     next: int  # number of the payload expected next
-    taken: int  # all before are in the device's hands
+    delivered: int = msgspec.field(
+        name="taken"
+    )  # all payloads before this number have been delivered to the device
     base: int | None = None  # all from here on can be sent again; None: that depends on your answer
     to: int = 0  # answers the question of this session; 0: is a question
 
@@ -273,7 +277,7 @@ class DeviceRecord(msgspec.Struct, frozen=True, kw_only=True):
     app: str
     device: str
     edge: str
-    session: int
+    connection_id: int = msgspec.field(name="session")
     lat: float
     lon: float
     radius: float | None = None  # metres
@@ -281,16 +285,20 @@ class DeviceRecord(msgspec.Struct, frozen=True, kw_only=True):
     match: int | None = None
     peer: str | None = None
     distance: float | None = None  # metres
-    place: int = 0
-    start: int = 0
+    location_version: int = msgspec.field(default=0, name="place")
+    incarnation: int = msgspec.field(default=0, name="start")  # of the edge's process
     grace: float = 0.0  # s
     token: str = ""
-    met: int = 0  # the session that the match was made with
-    began: bool = True  # whether this connection may have sent payloads
-    prior: int = 0  # the session before this one that may have sent payloads
-    prior_edge: str = ""
-    away: int | None = None  # ms since 1970; since when it has no connection
-    former: str | None = None  # whom it parted from: not its partner again before it has had another
+    matched_connection_id: int = msgspec.field(default=0, name="met")  # its connection when it was matched
+    may_have_sent: bool = msgspec.field(default=True, name="began")  # whether this connection sent payloads
+    previous_connection_id: int = msgspec.field(
+        default=0, name="prior"
+    )  # the last before it that may have sent
+    previous_edge: str = msgspec.field(default="", name="prior_edge")
+    disconnected_at: int | None = msgspec.field(default=None, name="away")  # ms since 1970; None: connected
+    last_peer: str | None = msgspec.field(
+        default=None, name="former"
+    )  # not its peer again before another was
     closed: bool = False  # its connection is over, the edge said so: only a newer one brings it back
 
 
@@ -305,7 +313,7 @@ class PairRecord(msgspec.Struct, frozen=True, kw_only=True):
     distance: float = 0.0  # metres
 
 
-class Departure(msgspec.Struct, frozen=True, kw_only=True):
+class Tombstone(msgspec.Struct, frozen=True, kw_only=True):
     """What is left for a while where a device's record was: which connection has gone, and what it left.
 
     Also where a match was, of the device that ended it: what may be left to do when a worker died.
@@ -314,11 +322,13 @@ class Departure(msgspec.Struct, frozen=True, kw_only=True):
     app: str
     device: str
     edge: str
-    session: int
+    connection_id: int = msgspec.field(name="session")
     match: int | None = None  # which ended with it
     peer: str | None = None
     reason: str = "left"
-    made: PairRecord | None = None  # the match, of which perhaps no fact says yet that it was made
+    pair: PairRecord | None = msgspec.field(
+        default=None, name="made"
+    )  # the match, of which perhaps no fact says yet that it was made
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
@@ -327,7 +337,7 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     role: str  # edge or worker
     name: str  # of this process; no other has it, and no other worker had it
     leaving: bool = False
-    start: int = 0  # µs since 1970 when the process started
+    incarnation: int = msgspec.field(default=0, name="start")  # µs since 1970 when the process started
 
 
 encode: Callable[[object], bytes] = msgspec.json.Encoder().encode
@@ -335,7 +345,7 @@ decode_fact: Callable[[bytes], AnyFact] = msgspec.json.Decoder(AnyFact).decode
 decode_request: Callable[[bytes], AnyRequest] = msgspec.json.Decoder(AnyRequest).decode
 decode_answer: Callable[[bytes], AnyAnswer] = msgspec.json.Decoder(AnyAnswer).decode
 decode_device: Callable[[bytes], DeviceRecord] = msgspec.json.Decoder(DeviceRecord).decode
-decode_departure: Callable[[bytes], Departure] = msgspec.json.Decoder(Departure).decode
+decode_tombstone: Callable[[bytes], Tombstone] = msgspec.json.Decoder(Tombstone).decode
 decode_pair: Callable[[bytes], PairRecord] = msgspec.json.Decoder(PairRecord).decode
 decode_heartbeat: Callable[[bytes], Heartbeat] = msgspec.json.Decoder(Heartbeat).decode
 decode_position: Callable[[bytes], Position] = msgspec.json.Decoder(Position).decode

@@ -6,7 +6,7 @@ the last token of the reply address: ``t4`` is a text of 4 bytes, ``t4-t12-b300`
 
 from collections.abc import Sequence
 
-from cloudmatch_bus.contract.memo import Remembered
+from cloudmatch_bus.contract.memo import Memo
 
 REMEMBERED = 4096  # shapes of single frames, of each kind
 BATCH_FRAMES = 64  # frames in one message, at most
@@ -14,7 +14,7 @@ BATCH_BYTES = 64 * 1024  # payload bytes in one message, at most (a single large
 
 # One payload of a device: whether it is text, and its bytes (of a text: UTF-8). There are so many that they
 # are no class of their own: a plain tuple is made in a fifth of the time.
-Frame = tuple[bool, bytes]
+Payload = tuple[bool, bytes]
 
 
 def _read(shape: str) -> tuple[bool, int]:
@@ -23,19 +23,17 @@ def _read(shape: str) -> tuple[bool, int]:
     return shape[0] == "t", int(shape[1:])
 
 
-_WRITTEN = {
-    text: Remembered[int, str](form.format, REMEMBERED) for text, form in ((True, "t{}"), (False, "b{}"))
-}
-_READ = Remembered(_read, 2 * REMEMBERED)
+_WRITTEN = {text: Memo[int, str](form.format, REMEMBERED) for text, form in ((True, "t{}"), (False, "b{}"))}
+_READ = Memo(_read, 2 * REMEMBERED)
 
 
-def shape_of(frame: Frame) -> str:
+def shape_of(frame: Payload) -> str:
     """Kind and length, as the reply address carries them."""
     text, data = frame
     return _WRITTEN[text][len(data)]
 
 
-def join(frames: Sequence[Frame]) -> tuple[str, bytes]:
+def join(frames: Sequence[Payload]) -> tuple[str, bytes]:
     """Give the shape and the payload of one message that carries these frames."""
     if len(frames) == 1:
         return shape_of(frames[0]), frames[0][1]
@@ -43,7 +41,7 @@ def join(frames: Sequence[Frame]) -> tuple[str, bytes]:
     return shape, b"".join([data for _, data in frames])
 
 
-def pack(frames: Sequence[Frame]) -> list[tuple[str, bytes, list[int]]]:
+def pack(frames: Sequence[Payload]) -> list[tuple[str, bytes, list[int]]]:
     """Put frames into messages within `BATCH_FRAMES` and `BATCH_BYTES`, in order.
 
     Returns:
@@ -64,7 +62,7 @@ def pack(frames: Sequence[Frame]) -> list[tuple[str, bytes, list[int]]]:
     return out
 
 
-def split(shape: str, payload: bytes) -> list[Frame]:
+def split(shape: str, payload: bytes) -> list[Payload]:
     """Take a message apart into its frames.
 
     Raises:

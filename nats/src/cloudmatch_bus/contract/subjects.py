@@ -7,7 +7,7 @@ last, so that ``nats sub 'cm.v1.demo.*.*.dev42'`` shows all that one device says
     cm.v1.<app>.up.<part>.<dev>           frames, edge → match-engine (queue group)
     cm.v1.<app>.up.x.<dev>                the same, fallback: every worker serves it
     cm.v1.<app>.dn.<edge>.<dev>           frames, match-engine → the edge that holds <dev>
-    cm.v1.<app>.ack.<edge>.<dev>.<epoch>.<seq>.<shape>   reply address of a frame
+    cm.v1.<app>.ack.<edge>.<dev>.<match>.<seq>.<shape>   reply address of a frame
     cm.v1.<app>.match.<cellpart>.<dev>    pairing requests (queue group)
     cm.v1.<app>.ctl.<edge>.<dev>          paired, unpaired, replaced, away, back: match-engine → edge
     cm.v1.<app>.ev.<kind>.<dev>           facts, kept in the stream EVENTS
@@ -100,7 +100,7 @@ def dn_of_ack(address: "ReplyAddress") -> str:
 
 def prefix_at(address: "ReplyAddress", edge: str) -> str:
     """What `address.prefix` is while another edge (id) holds the device."""
-    return f"{ROOT}.{address.app}.ack.{token(edge)}.{address.device}.{address.epoch}."
+    return f"{ROOT}.{address.app}.ack.{token(edge)}.{address.device}.{address.match}."
 
 
 def app_and_device(subject: str) -> tuple[str, str]:
@@ -114,9 +114,9 @@ def ev(app: str, kind: str, device: str) -> str:
     return f"{ROOT}.{token(app)}.ev.{kind}.{token(device)}"
 
 
-def ack_prefix(app: str, edge: str, device: str, epoch: int) -> str:
+def ack_prefix(app: str, edge: str, device: str, match: int) -> str:
     """The reply address of a device's frames up to and without ``<seq>.<shape>``; ends with a dot."""
-    return f"{ROOT}.{token(app)}.ack.{token(edge)}.{token(device)}.{epoch}."
+    return f"{ROOT}.{token(app)}.ack.{token(edge)}.{token(device)}.{match}."
 
 
 class ReplyAddress(msgspec.Struct, frozen=True):
@@ -125,7 +125,7 @@ class ReplyAddress(msgspec.Struct, frozen=True):
     app: str  # token
     edge: str  # token
     device: str  # token of the sender
-    epoch: int  # the match
+    match: int  # the match
     seq: int  # number of the first frame, or for an ack: of the next frame expected
     shape: str  # kinds and lengths, or `ACK`
     prefix: str  # the address up to and without ``<seq>.<shape>``: what every ack of this match begins with
@@ -138,7 +138,7 @@ HANDOVER = "q"  # asked of a device's newer connection by an older one: where di
 BEGAN = "e"  # the answer: in the place of the sequence number; `began_payload`
 
 
-def ack_payload(taken: int, session: int, to: int) -> bytes:
+def ack_payload(taken: int, connection_id: int, to: int) -> bytes:
     """What an ack says besides the number of the frame expected next.
 
     Args:
@@ -146,28 +146,28 @@ def ack_payload(taken: int, session: int, to: int) -> bytes:
         session: of the connection that acknowledges.
         to: session of the connection that sent the frames.
     """
-    return b"%d %d %d" % (taken, session, to)
+    return b"%d %d %d" % (taken, connection_id, to)
 
 
 def parse_ack(payload: bytes) -> tuple[int, int, int] | None:
     """Read (taken, session, to) of an ack's payload; None when it is not one."""
     try:
-        taken, session, to = payload.split()
-        return int(taken), int(session), int(to)
+        taken, connection_id, to = payload.split()
+        return int(taken), int(connection_id), int(to)
     except ValueError:
         return None
 
 
-def began_payload(session: int, since: int) -> bytes:
+def began_payload(connection_id: int, since: int) -> bytes:
     """Say whom the answer to a `HANDOVER` is for, and since which frame it is."""
-    return b"%d %d" % (session, since)
+    return b"%d %d" % (connection_id, since)
 
 
 def parse_began(payload: bytes) -> tuple[int, int] | None:
     """Read whom the answer to a `HANDOVER` is for, and since which frame it is; None when it is not one."""
     try:
-        session, since = payload.split()
-        return int(session), int(since)
+        connection_id, since = payload.split()
+        return int(connection_id), int(since)
     except ValueError:
         return None
 
@@ -190,8 +190,8 @@ def parse_reply(address: str) -> ReplyAddress | None:
     """Read a frame's reply address (or an ack's subject); None when it is not one."""
     try:
         prefix, seq, shape = address.rsplit(".", 2)
-        app, edge, device, epoch, beginning = _parse_prefix(prefix)
-        return ReplyAddress(app, edge, device, epoch, int(seq), shape, beginning)
+        app, edge, device, match, beginning = _parse_prefix(prefix)
+        return ReplyAddress(app, edge, device, match, int(seq), shape, beginning)
     except ValueError:
         return None
 

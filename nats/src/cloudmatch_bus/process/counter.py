@@ -7,7 +7,7 @@ from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
 
-class Tally(Collector):
+class PlainCounter(Collector):
     """A counter of Prometheus, as cheap as an integer: add to `value`.
 
     Args:

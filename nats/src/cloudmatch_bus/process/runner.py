@@ -36,7 +36,7 @@ class Environment:
 
 
 @contextlib.contextmanager
-def refusing() -> Iterator[None]:
+def exit_on_settings_error() -> Iterator[None]:
     """End the process with a sentence where a setting is wrong."""
     try:
         yield
@@ -45,9 +45,9 @@ def refusing() -> Iterator[None]:
         raise SystemExit(2) from None
 
 
-def prepare(*groups: type[Settings], stream: TextIO = sys.stdout) -> Environment:
+def setup(*groups: type[Settings], stream: TextIO = sys.stdout) -> Environment:
     """Read the settings and set up logging; end the process with a sentence where a setting is wrong."""
-    with refusing():
+    with exit_on_settings_error():
         environment = Environment(*groups, environ=os.environ)
     logging.basicConfig(
         stream=stream,
@@ -61,7 +61,7 @@ def prepare(*groups: type[Settings], stream: TextIO = sys.stdout) -> Environment
     return environment
 
 
-async def unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
+async def until_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
     """Await `work`, but give it up (and give None) when `stop` is set first."""
     task = asyncio.ensure_future(work)
     stopped = asyncio.ensure_future(stop.wait())
@@ -78,7 +78,7 @@ def run(serve: Callable[[Environment, asyncio.Event], Awaitable[None]], *groups:
 
     A port that `serve` cannot take ends the process like a wrong setting.
     """
-    environment = prepare(*groups)
+    environment = setup(*groups)
 
     async def main() -> None:
         stop = asyncio.Event()
@@ -88,5 +88,5 @@ def run(serve: Callable[[Environment, asyncio.Event], Awaitable[None]], *groups:
         await serve(environment, stop)
 
     gc.freeze()  # what was imported is there to stay, and need not be looked at again
-    with refusing():
+    with exit_on_settings_error():
         uvloop.run(main())

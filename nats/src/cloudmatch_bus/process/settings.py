@@ -7,14 +7,11 @@ warned about.
 """
 
 import logging
-import ssl
 import typing
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Annotated, ClassVar, TypeVar
 
 import msgspec
-import nkeys  # type: ignore[import-untyped]  # it has no types
 from msgspec import Meta
 
 log = logging.getLogger("settings")
@@ -41,89 +38,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """
 
 
-class NatsSettings(Settings, frozen=True, kw_only=True):
-    """Where the bus is."""
-
-    prefix = "CLOUDMATCH_NATS"
-
-    port: Annotated[Port, Meta(description="Port of the local NATS server.")] = 4222
-    url: Annotated[
-        str,
-        Meta(
-            pattern=r"^(nats|tls|ws|wss)://.+",
-            description="NATS servers, comma-separated. Default: the local one.",
-        ),
-    ] = ""
-
-    replicas: Annotated[
-        typing.Literal[1, 3, 5], Meta(description="Copies that JetStream keeps: 3 in production.")
-    ] = 1
-    provision: Annotated[
-        bool,
-        Meta(
-            description="Whether this process makes streams and consumers, or waits until another has: "
-            "of the users that `nats/permissions.conf` knows, match-engine alone may."
-        ),
-    ] = True
-    lane: Annotated[
-        bool,
-        Meta(
-            description="Whether messages take the fast lane past the client's parser (`nats://` and `tls://`)."
-        ),
-    ] = True
-    nkey_file: Annotated[
-        str, Meta(description="File with the seed of the user's nkey. Default: servers that ask for none.")
-    ] = ""
-    ca_file: Annotated[
-        str, Meta(description="Certificates (PEM) to trust, with `tls://`. Default: the system's.")
-    ] = ""
-
-    @property
-    def servers(self) -> list[str]:
-        """URLs of the servers, at least one."""
-        return self.url.split(",") if self.url else [f"nats://127.0.0.1:{self.port}"]
-
-    def seed(self) -> str | None:
-        """Read the seed of the user's nkey; None without one.
-
-        Raises:
-            SettingsError: there is none in the file.
-        """
-        if not self.nkey_file:
-            return None
-        try:
-            seed = Path(self.nkey_file).read_text(encoding="ascii").strip()
-            nkeys.from_seed(bytearray(seed.encode()))
-        except (OSError, ValueError, nkeys.NkeysError) as error:
-            # Not the value: a seed that was given in place of the file's name would be shown.
-            raise SettingsError(f"{variable(type(self), 'nkey_file')} names no nkey: {_why(error)}") from None
-        return seed
-
-    def tls(self) -> ssl.SSLContext | None:
-        """Give the certificates to trust; None for the system's.
-
-        Raises:
-            SettingsError: there are none in the file.
-        """
-        if not self.ca_file:
-            return None
-        try:
-            return ssl.create_default_context(cafile=self.ca_file)
-        except OSError as error:
-            name = variable(type(self), "ca_file")
-            raise SettingsError(f"{name}={self.ca_file!r} names no certificates: {_why(error)}") from None
-
-    def check(self) -> None:
-        """Try the files.
-
-        Raises:
-            SettingsError: one cannot be used.
-        """
-        self.seed()
-        self.tls()
-
-
-def _why(error: Exception) -> str:
+def reason(error: Exception) -> str:
+    """Say why a file could not be used."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
@@ -146,40 +62,6 @@ class AmqpSettings(Settings, frozen=True, kw_only=True):
     def address(self) -> str:
         """URL of the broker."""
         return self.url or f"amqp://guest:guest@127.0.0.1:{self.port}/"
-
-
-class KafkaSettings(Settings, frozen=True, kw_only=True):
-    """Where the Kafka-protocol broker is."""
-
-    prefix = "CLOUDMATCH_KAFKA"
-
-    port: Annotated[Port, Meta(description="Port of the local Kafka-protocol broker.")] = 9092
-    brokers: Annotated[
-        str, Meta(description="Kafka brokers (host:port, comma-separated) in place of the local one.")
-    ] = ""
-    security: Annotated[
-        typing.Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"],
-        Meta(description="How Kafka is spoken to."),
-    ] = "plaintext"
-    sasl_mechanism: Annotated[
-        typing.Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"],
-        Meta(description="How the user proves to be who it is, with `sasl_…`."),
-    ] = "SCRAM-SHA-512"
-    sasl_user: Annotated[str, Meta(description="User, with `sasl_…`.")] = ""
-    sasl_password: Annotated[str, Meta(description="The user's password.")] = ""
-    ca_file: Annotated[
-        str, Meta(description="Certificates (PEM) to trust, with `…ssl`. Default: the system's.")
-    ] = ""
-
-    @property
-    def bootstrap(self) -> str:
-        """host:port of one or more brokers, comma-separated."""
-        return self.brokers or f"127.0.0.1:{self.port}"
-
-    @property
-    def embedded(self) -> bool:
-        """Whether the broker is the local stand-in, which has no admin API."""
-        return not self.brokers
 
 
 class HttpSettings(Settings, frozen=True, kw_only=True):

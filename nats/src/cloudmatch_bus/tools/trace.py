@@ -13,9 +13,10 @@ from rich.console import Console
 from rich.text import Text
 
 from cloudmatch_bus.client.connection import Bus, Headers, connect
-from cloudmatch_bus.process.runner import unless
-from cloudmatch_bus.process.settings import NatsSettings, SettingsError, read, variable
-from cloudmatch_bus.tools.trace_format import Interest, Line, clock, lines, raw
+from cloudmatch_bus.client.settings import NatsSettings
+from cloudmatch_bus.process.runner import until_stopped
+from cloudmatch_bus.process.settings import SettingsError, read, variable
+from cloudmatch_bus.tools.trace_format import Interest, TraceLine, clock, lines, raw
 
 PATIENCE = 3.0  # s for the server to answer
 STYLES = {
@@ -52,7 +53,7 @@ class Tracer:
             self._stop.set()
 
 
-def _coloured(time: str, line: Line) -> Text:
+def _coloured(time: str, line: TraceLine) -> Text:
     style = STYLES.get(line.word, "red")
     faint = "dim" if line.word == "ack" else ""
     return Text.assemble((time, "dim"), "  ", (f"{line.word:<5}", style), "  ", (line.columns(), faint))
@@ -74,7 +75,7 @@ async def trace(settings: NatsSettings, interest: Interest, as_it_is: bool) -> i
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     servers = ", ".join(settings.servers)
     try:
-        bus = await unless(stop, asyncio.wait_for(connect(settings, "trace"), PATIENCE))
+        bus = await until_stopped(stop, asyncio.wait_for(connect(settings, "trace"), PATIENCE))
     except TimeoutError:
         url, port = variable(NatsSettings, "url"), variable(NatsSettings, "port")
         _say(f"NATS does not answer at {servers}: start it, or say in {url} or {port} where it is.")
@@ -90,7 +91,7 @@ async def _listen(bus: Bus, interest: Interest, tracer: Tracer, stop: asyncio.Ev
     try:
         for subject in interest.subjects():
             await bus.subscribe(subject, tracer.hear)
-        await unless(stop, bus.client.flush())
+        await until_stopped(stop, bus.client.flush())
         _say(f"listens at {servers}; Ctrl-C ends")
         await stop.wait()
     finally:

@@ -12,14 +12,14 @@ import msgspec
 
 from cloudmatch_bus.contract import subjects
 from cloudmatch_bus.contract.messages import decode_fact
-from cloudmatch_bus.contract.payloads import Frame, shape_of, split
+from cloudmatch_bus.contract.payloads import Payload, shape_of, split
 
 SYSTEM, HEARTBEAT = subjects.heartbeat("", "").split(".")[2:4]
 TEXT = 80  # characters of a text shown, at most
 HEX = 16  # bytes of a binary payload shown, at most
 
 
-class Line(NamedTuple):
+class TraceLine(NamedTuple):
     """One line of a trace. What a message does not have is empty."""
 
     word: str  # up, dn, ack, ctl, match, ev: the kind of subject
@@ -80,46 +80,46 @@ def raw(subject: str, reply: str, payload: bytes) -> str:
     return f"{_printable(subject)}  {_printable(reply) or '-'}  {said}"
 
 
-def lines(subject: str, reply: str, payload: bytes) -> list[Line]:
+def lines(subject: str, reply: str, payload: bytes) -> list[TraceLine]:
     """Put a message into words."""
     parts = subject.split(".")
     if address := subjects.parse_reply(subject):
         return [_ack(address, payload)]
     if len(parts) != 6:
-        return [Line("?", _printable(subject), _guess(payload))]
+        return [TraceLine("?", _printable(subject), _guess(payload))]
     word = _printable(parts[3])
     who = f"{_id(parts[2])}/{_id(parts[5])}"
     if word in ("up", "dn"):
         return _frames(word, who, subjects.parse_reply(reply), payload)
-    return [Line(word, who, _json(payload))]
+    return [TraceLine(word, who, _json(payload))]
 
 
-def _ack(address: subjects.ReplyAddress, payload: bytes) -> Line:
+def _ack(address: subjects.ReplyAddress, payload: bytes) -> TraceLine:
     who = f"{_id(address.app)}/{_id(address.device)}"
     said = f"the peer has all before #{address.seq}"
     if address.shape != subjects.ACK:
         said = f"not an ack: {_printable(address.shape)} {_guess(payload)}"
-    return Line("ack", who, said, str(address.epoch), f"#{address.seq}")
+    return TraceLine("ack", who, said, str(address.match), f"#{address.seq}")
 
 
-def _frames(word: str, who: str, address: subjects.ReplyAddress | None, payload: bytes) -> list[Line]:
+def _frames(word: str, who: str, address: subjects.ReplyAddress | None, payload: bytes) -> list[TraceLine]:
     if address is None:
-        return [Line(word, who, f"no reply address: {_guess(payload)}")]
+        return [TraceLine(word, who, f"no reply address: {_guess(payload)}")]
     if word == "dn":
         who = f"{who} ← {_id(address.device)}"
-    match = str(address.epoch)
+    match = str(address.match)
     try:
         frames = split(address.shape, payload)
     except ValueError as error:
-        return [Line(word, who, f"malformed: {_printable(str(error))}", match, f"#{address.seq}")]
+        return [TraceLine(word, who, f"malformed: {_printable(str(error))}", match, f"#{address.seq}")]
     of = f" of {len(frames)}" if len(frames) > 1 else ""
     return [
-        Line(word, who, _payload(f), match, f"#{address.seq + i}", shape_of(f) + of)
+        TraceLine(word, who, _payload(f), match, f"#{address.seq + i}", shape_of(f) + of)
         for i, f in enumerate(frames)
     ]
 
 
-def _payload(frame: Frame) -> str:
+def _payload(frame: Payload) -> str:
     """A payload in quotes or as hex, cut where it is long."""
     is_text, data = frame
     size = len(data)
