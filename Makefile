@@ -21,6 +21,7 @@ BIN := .venv/bin
 ROOMS := nats edge match-engine journal bridge-rabbit analytics
 SOURCES := $(ROOMS:%=%/src) edge/clients/python/src deploy/local
 LOCAL := exec env PYTHONPATH=deploy/local $(BIN)/python -m
+DENO := DENO_DIR='$(CURDIR)/.run/deno' DENO_NO_UPDATE_CHECK=1 $(BIN)/deno
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-tests up test test-roll-out test-faults test-fuzz test-pairing-faults test-kills test-kafka lint check format bench bench-quick bench-relay bench-hops bench-pairing bench-facts trace queues manifests images image-check deploy undeploy clean pristine
@@ -64,13 +65,15 @@ lint: setup ## Run linters and type checks, of code, imports and words
 	$(BIN)/mypy $(SOURCES)
 	PYTHONPATH=deploy/local $(BIN)/lint-imports
 	$(BIN)/codespell
+	$(DENO) fmt --check
 
 check: lint ## The same, and the tests that need no server
 	$(BIN)/pytest -q tests/unit
 
-format: setup ## Put all Python files into their form
+format: setup ## Format all Python and JavaScript files
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
+	$(DENO) fmt
 
 bench: setup ## Measure CloudMatch against its peers, a quarter of an hour; installs them [ARGS='--report FILE']
 	@PYTHONPATH=tests:deploy/local $(BIN)/python -m bench.compare $(ARGS)

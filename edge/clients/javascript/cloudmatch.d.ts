@@ -70,7 +70,10 @@ export interface DeviceEvents {
   };
 }
 
-export type DeviceEvent<Type extends keyof DeviceEvents> = Event & { readonly type: Type } & DeviceEvents[Type];
+export type DeviceEvent<Type extends keyof DeviceEvents> =
+  & Event
+  & { readonly type: Type }
+  & DeviceEvents[Type];
 
 /** Connect a device. `url` is that of an edge, of http, https, ws or wss: `https://edge.example`. */
 export function connect(url: string | URL, options: Options): Device;

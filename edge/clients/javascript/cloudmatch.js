@@ -200,18 +200,30 @@ export class Conversation {
     if (this.#connected) this.#enter(OPEN, now + SILENCE);
     else if (this.#phase !== LEAVING) return;
     switch (message.type) {
-      case "waiting": return this.#waiting(message);
-      case "matched": return this.#matched(message);
-      case "resumed": return this.#resumed(message, this.#received);
-      case "message": return this.#arrived(message.text, message.n, now);
-      case "binary": return this.#arrived(frame, this.#last + 1, now);
-      case "ack": return this.#deliver(message.delivered - this.#delivered);
-      case "receipt": return this.#deliver(this.#find(message.ref) + 1);
-      case "peer_away": return this.#away(true);
-      case "peer_back": return this.#away(false);
-      case "peer_left": return this.#endMatch(message.reason);
-      case "gap": return this.#skip(message.from, message.to, message.reason);
-      case "error": return this.#complaint(message);
+      case "waiting":
+        return this.#waiting(message);
+      case "matched":
+        return this.#matched(message);
+      case "resumed":
+        return this.#resumed(message, this.#received);
+      case "message":
+        return this.#arrived(message.text, message.n, now);
+      case "binary":
+        return this.#arrived(frame, this.#last + 1, now);
+      case "ack":
+        return this.#deliver(message.delivered - this.#delivered);
+      case "receipt":
+        return this.#deliver(this.#find(message.ref) + 1);
+      case "peer_away":
+        return this.#away(true);
+      case "peer_back":
+        return this.#away(false);
+      case "peer_left":
+        return this.#endMatch(message.reason);
+      case "gap":
+        return this.#skip(message.from, message.to, message.reason);
+      case "error":
+        return this.#complaint(message);
     } // what else a later protocol says is ignored
   }
 
@@ -237,7 +249,11 @@ export class Conversation {
     if (known) return this.#resumed({ ...message, received: 0 }, 0);
     this.#endMatch("expired");
     this.peer = Object.freeze({ id: peer, distance, match });
-    this.#delivered = this.#last = this.#received = this.#taken = 0;
+    this.#delivered =
+      this.#last =
+      this.#received =
+      this.#taken =
+        0;
     this.#flowing = true;
     this.#ack(0);
     this.#become("matched");
@@ -335,7 +351,9 @@ export class Conversation {
     this.#pump();
   }
 
-  #find(ref) { return ref === undefined ? -1 : this.#underway.findIndex((sent) => sent.ref === ref); }
+  #find(ref) {
+    return ref === undefined ? -1 : this.#underway.findIndex((sent) => sent.ref === ref);
+  }
 
   /** The server did not take a payload, and did not count it; or it complains of something else. */
   #complaint({ code, detail, ref }) {
@@ -425,11 +443,15 @@ export class Conversation {
   }
 
   /** Stop here. For its grace the server keeps the match. */
-  close() { this.#end(NORMAL, "the device is closed", ClosedError); }
+  close() {
+    this.#end(NORMAL, "the device is closed", ClosedError);
+  }
 
   // -- both
 
-  get #connected() { return this.#phase === OPEN || this.#phase === ASKED; }
+  get #connected() {
+    return this.#phase === OPEN || this.#phase === ASKED;
+  }
 
   #end(code, reason, ErrorType, fields = { code, reason }) {
     if (this.#phase === OVER) return;
@@ -442,7 +464,9 @@ export class Conversation {
     this.#tell("closed", { code, reason, undelivered, error: code === NORMAL ? null : this.#ending });
   }
 
-  #enter(phase, until) { [this.#phase, this.#until] = [phase, until]; }
+  #enter(phase, until) {
+    [this.#phase, this.#until] = [phase, until];
+  }
 
   #become(state) {
     if (this.state === state) return;
@@ -450,8 +474,12 @@ export class Conversation {
     this.#tell("state", { state });
   }
 
-  #tell(type, fields) { this.actions.push({ event: { type, ...fields } }); }
-  #write(frame) { this.actions.push({ write: frame }); }
+  #tell(type, fields) {
+    this.actions.push({ event: { type, ...fields } });
+  }
+  #write(frame) {
+    this.actions.push({ write: frame });
+  }
 }
 
 const encoder = new TextEncoder();
@@ -485,14 +513,30 @@ export class Device extends EventTarget {
   }
 
   // The types, `cloudmatch.d.ts`, say what each of these does.
-  get state() { return this.#conversation.state; }
-  get peer() { return this.#conversation.peer; }
-  get peerAway() { return this.#conversation.peerAway; }
-  matched() { return this.#conversation.matched(); }
-  receive() { return this.#step((conversation, now) => conversation.receive(now)); }
-  unmatch() { this.#step((conversation) => conversation.unmatch()); }
-  move(lat, lon) { this.#step((conversation) => conversation.move(lat, lon)); }
-  close() { this.#step((conversation) => conversation.close()); }
+  get state() {
+    return this.#conversation.state;
+  }
+  get peer() {
+    return this.#conversation.peer;
+  }
+  get peerAway() {
+    return this.#conversation.peerAway;
+  }
+  matched() {
+    return this.#conversation.matched();
+  }
+  receive() {
+    return this.#step((conversation, now) => conversation.receive(now));
+  }
+  unmatch() {
+    this.#step((conversation) => conversation.unmatch());
+  }
+  move(lat, lon) {
+    this.#step((conversation) => conversation.move(lat, lon));
+  }
+  close() {
+    this.#step((conversation) => conversation.close());
+  }
 
   send(payload, { receipt = false } = {}) {
     const own = typeof payload === "string" ? payload.replace(LONE_SURROGATE, "\ufffd") : copy(payload);
@@ -560,7 +604,9 @@ export class Device extends EventTarget {
     }, deadline - performance.now());
   }
 
-  #dispatch({ type, ...fields }) { this.dispatchEvent(Object.assign(new Event(type), fields)); }
+  #dispatch({ type, ...fields }) {
+    this.dispatchEvent(Object.assign(new Event(type), fields));
+  }
 
   async #connect(query) {
     const attempt = ++this.#attempt;
@@ -598,7 +644,9 @@ export class Device extends EventTarget {
 }
 
 /** Connect a device. */
-export function connect(url, options) { return new Device(url, options); }
+export function connect(url, options) {
+  return new Device(url, options);
+}
 
 /** Copy an ArrayBuffer or a view of one: it is kept, and its owner may write over it. */
 function copy(data) {

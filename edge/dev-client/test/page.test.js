@@ -6,7 +6,7 @@ import test from "node:test";
 import { judge, obstacle, remedy, same } from "../web/advice.js";
 import { follow, named, sentence } from "../web/facts.js";
 import { describe, line } from "../web/frames.js";
-import { bounds, degrees, place, reach, REACH, round, ruler, squeeze, ticks, view } from "../web/plane.js";
+import { bounds, degrees, place, REACH, reach, round, ruler, squeeze, ticks, view } from "../web/plane.js";
 import { read as metrics } from "../web/services.js";
 import { address, complete, DEFAULT, fault, freeId, read, write } from "../web/setup.js";
 import { snippets } from "../web/snippets.js";
@@ -16,14 +16,28 @@ const EDGE = "http://127.0.0.1:8080";
 
 test("the devices of 2019 are there at first", () => {
   const found = read(DEFAULT).map(({ id, lat, lon, dialect }) => [id, lat, lon, dialect]);
-  assert.deepEqual(found, [["a", "1", "1", "v1"], ["b", "1", "3", "v1"], ["c", "1", "2", "v1"], ["d", "1", "5", "v1"]]);
+  assert.deepEqual(found, [["a", "1", "1", "v1"], ["b", "1", "3", "v1"], ["c", "1", "2", "v1"], [
+    "d",
+    "1",
+    "5",
+    "v1",
+  ]]);
   assert.equal(write(read(DEFAULT)), DEFAULT);
 });
 
 test("whatever is typed survives the address", () => {
   const strange = "a@b,c;d=e&f#g%h ü'\"<>\\💶";
   const setups = [
-    complete({ id: strange, lat: strange, lon: strange, app: strange, tag: strange, radius: strange, edge: strange, dialect: "classic" }),
+    complete({
+      id: strange,
+      lat: strange,
+      lon: strange,
+      app: strange,
+      tag: strange,
+      radius: strange,
+      edge: strange,
+      dialect: "classic",
+    }),
     complete({ id: "", lat: "", lon: "" }),
   ];
   assert.deepEqual(read(`#${write(setups)}`), setups);
@@ -32,7 +46,10 @@ test("whatever is typed survives the address", () => {
 test("an address that makes no sense gives no device, or one that can be mended", () => {
   assert.deepEqual(read("#"), []);
   assert.deepEqual(read("#nothing&a@1"), []);
-  assert.deepEqual(read("#a@1,%;mystery=1;dialect=future").map(({ lon, dialect }) => [lon, dialect]), [["%", "v1"]]);
+  assert.deepEqual(read("#a@1,%;mystery=1;dialect=future").map(({ lon, dialect }) => [lon, dialect]), [[
+    "%",
+    "v1",
+  ]]);
 });
 
 test("a fault of a set-up is named by its field, as the edge would", () => {
@@ -60,7 +77,11 @@ test("an address to connect to has what was given, and only that", () => {
 
 test("a frame is told in a line, and acks and pings keep quiet", () => {
   const told = (message) => Object.values(describe(JSON.stringify(message), "v1"));
-  assert.deepEqual(told({ type: "message", from: "c", n: 1, text: "ciao" }), ["message", "ciao  (from c, n 1)", false]);
+  assert.deepEqual(told({ type: "message", from: "c", n: 1, text: "ciao" }), [
+    "message",
+    "ciao  (from c, n 1)",
+    false,
+  ]);
   assert.deepEqual(told({ type: "ack", received: 3, match: 7 }), ["ack", "received 3, match 7", true]);
   assert.deepEqual(told({ type: "matched", match: 7, peer: "c" }), ["matched", "match 7, peer c", false]);
   assert.deepEqual(Object.values(describe("null", "v1")), ["text", "null", false]);
@@ -72,7 +93,10 @@ test("a frame is told in a line, and acks and pings keep quiet", () => {
 test("a copied log has each frame as it was", () => {
   const at = Date.UTC(2026, 0, 2, 3, 4, 5, 6);
   assert.equal(line({ at, way: "in", data: "ciào" }), "2026-01-02T03:04:05.006Z\t←\t5 bytes\tciào");
-  assert.equal(line({ at, way: "out", data: new Uint8Array([0, 255]) }), "2026-01-02T03:04:05.006Z\t→\t2 bytes\tbinary 00ff");
+  assert.equal(
+    line({ at, way: "out", data: new Uint8Array([0, 255]) }),
+    "2026-01-02T03:04:05.006Z\t→\t2 bytes\tbinary 00ff",
+  );
   assert.equal(line({ at, way: "note", data: "so" }), "2026-01-02T03:04:05.006Z\t·\tso");
 });
 
@@ -92,7 +116,13 @@ test("a device without a radius reaches as far as the rule of 2019 lets it, on t
 });
 
 test("pixels point where degrees do, and back", () => {
-  for (const spots of [[{ lat: 1, lon: 1 }, { lat: 1, lon: 5 }], [{ lat: 52.37, lon: 4.89, radius: 250 }], [{ lat: 89, lon: -179, radius: 1e9 }, { lat: -89, lon: 179 }]]) {
+  for (
+    const spots of [[{ lat: 1, lon: 1 }, { lat: 1, lon: 5 }], [{ lat: 52.37, lon: 4.89, radius: 250 }], [{
+      lat: 89,
+      lon: -179,
+      radius: 1e9,
+    }, { lat: -89, lon: 179 }]]
+  ) {
     const seen = view(bounds(spots), 300, 500, squeeze(spots));
     for (const { lat, lon } of spots) {
       const [x, y] = [seen.x(lon), seen.y(lat)];
@@ -111,7 +141,13 @@ test("the whole of a reach is seen where it is not out of all proportion", () =>
 });
 
 test("reach is drawn round: in metres as on earth, by the rule of 2019 as on a plane", () => {
-  for (const spots of [[{ lat: 60, lon: 1, radius: 500 }], [{ lat: 60, lon: 1 }, { lat: 60, lon: 2, radius: 500 }]]) {
+  for (
+    const spots of [[{ lat: 60, lon: 1, radius: 500 }], [{ lat: 60, lon: 1 }, {
+      lat: 60,
+      lon: 2,
+      radius: 500,
+    }]]
+  ) {
     const seen = view(bounds(spots), 300, 500, squeeze(spots));
     const { high, wide } = reach(spots[0]);
     assert.ok(Math.abs((high * seen.high) / (wide * seen.wide) - 1) < 1e-9);
@@ -130,11 +166,23 @@ test("the grid has round numbers", () => {
 test("what is down is named with what to do", () => {
   const journal = { service: "journal", name: "journal", url: "http://j" };
   assert.deepEqual(judge(journal, { status: 200 }, EDGE), { kind: "good", text: "ready" });
-  assert.match(judge(journal, { status: 0 }, EDGE).remedy, /^Start journal; make up starts everything\. Devices are not held up/);
-  assert.match(judge(journal, { status: 0, hidden: true }, EDGE).remedy, /CLOUDMATCH_HTTP_ORIGINS=http:\/\/127.0.0.1:8080/);
-  assert.match(judge({ ...journal, url: "http://localhost:8081" }, { status: 0 }, "http://192.0.2.1:8080").remedy, /CLOUDMATCH_EDGE_SERVICES/);
+  assert.match(
+    judge(journal, { status: 0 }, EDGE).remedy,
+    /^Start journal; make up starts everything\. Devices are not held up/,
+  );
+  assert.match(
+    judge(journal, { status: 0, hidden: true }, EDGE).remedy,
+    /CLOUDMATCH_HTTP_ORIGINS=http:\/\/127.0.0.1:8080/,
+  );
+  assert.match(
+    judge({ ...journal, url: "http://localhost:8081" }, { status: 0 }, "http://192.0.2.1:8080").remedy,
+    /CLOUDMATCH_EDGE_SERVICES/,
+  );
   const behind = judge(journal, { status: 503, reasons: { nats: "not connected to NATS" } }, EDGE);
-  assert.deepEqual([behind.why, behind.remedy], ["journal: not connected to NATS.", "Is NATS running? Services connect again by themselves."]);
+  assert.deepEqual([behind.why, behind.remedy], [
+    "journal: not connected to NATS.",
+    "Is NATS running? Services connect again by themselves.",
+  ]);
 });
 
 test("an edge is one, whether it is called localhost or 127.0.0.1", () => {
@@ -157,16 +205,35 @@ test("what keeps devices apart is said with what would help", () => {
 test("code says what was set up, whatever characters it has", () => {
   const setup = complete({ id: `it's "a"`, lat: "01.50", lon: "-2", radius: "250", app: "chess" });
   const [[, websocat], [, python], [, javascript]] = snippets(setup, EDGE);
-  assert.ok(websocat.startsWith(`websocat --protocol cloudmatch.v1 'ws://127.0.0.1:8080/device/connect?id=it%27s+%22a%22&lat=01.50`));
-  assert.ok(python.includes(`cloudmatch.connect("${EDGE}", id="it's \\"a\\"", lat=1.5, lon=-2, app="chess", radius=250)`));
-  assert.ok(javascript.includes(`connect("${EDGE}", { id: "it's \\"a\\"", lat: 1.5, lon: -2, app: "chess", radius: 250 })`));
+  assert.ok(
+    websocat.startsWith(
+      `websocat --protocol cloudmatch.v1 'ws://127.0.0.1:8080/device/connect?id=it%27s+%22a%22&lat=01.50`,
+    ),
+  );
+  assert.ok(
+    python.includes(
+      `cloudmatch.connect("${EDGE}", id="it's \\"a\\"", lat=1.5, lon=-2, app="chess", radius=250)`,
+    ),
+  );
+  assert.ok(
+    javascript.includes(
+      `connect("${EDGE}", { id: "it's \\"a\\"", lat: 1.5, lon: -2, app: "chess", radius: 250 })`,
+    ),
+  );
   assert.ok(javascript.startsWith(`import { connect } from "${EDGE}/cloudmatch.js"`));
   const classic = snippets({ ...setup, dialect: "classic" }, EDGE);
-  assert.ok(classic.every(([, code]) => code.includes("ws://127.0.0.1:8080/device/connect?id=") && !code.includes("cloudmatch.v1")));
+  assert.ok(
+    classic.every(([, code]) =>
+      code.includes("ws://127.0.0.1:8080/device/connect?id=") && !code.includes("cloudmatch.v1")
+    ),
+  );
 });
 
 test("facts are told in sentences", () => {
-  assert.equal(sentence({ type: "delivered", sender: "a", receiver: "c", sizes: [4, 5] }), "a → c: 2 payloads, 9 bytes");
+  assert.equal(
+    sentence({ type: "delivered", sender: "a", receiver: "c", sizes: [4, 5] }),
+    "a → c: 2 payloads, 9 bytes",
+  );
   assert.equal(sentence({ type: "later", a: 1 }), '{"type":"later","a":1}');
   assert.deepEqual(named({ type: "matched", device: "a", peer: "c" }), ["a", "c"]);
 });

@@ -36,7 +36,9 @@ export function judge({ service, name, url }, answer, origin) {
   return {
     kind: "warn",
     text: "not ready",
-    why: said.length ? `${name}: ${said.map(([, reason]) => reason).join("; ")}.` : `${name} answers ${status}.`,
+    why: said.length
+      ? `${name}: ${said.map(([, reason]) => reason).join("; ")}.`
+      : `${name} answers ${status}.`,
     remedy: said.map(([check]) => REMEDY[check]).find(Boolean) ?? "Its log says more.",
   };
 }
@@ -81,7 +83,9 @@ const RULES = {
 /** Why a neighbour is not the partner, in a few words. */
 export function obstacle({ rules }) {
   const both = rules.includes("own_reach") && rules.includes("their_reach");
-  const words = rules.filter((rule) => !(both && rule === "their_reach")).map((rule) => (both && rule === "own_reach" ? "is too far away" : RULES[rule] ?? rule));
+  const words = rules.filter((rule) => !(both && rule === "their_reach")).map((
+    rule,
+  ) => (both && rule === "own_reach" ? "is too far away" : RULES[rule] ?? rule));
   return words.length ? words.join(", ") : "should be matched in a moment";
 }
 
@@ -90,7 +94,9 @@ export function remedy({ rules, distance }) {
   const found = [];
   if (rules.includes("tag")) found.push("give both the same tag");
   if (rules.includes("own_reach") || rules.includes("their_reach")) {
-    found.push(`bring them nearer, or give both a radius above ${Math.ceil(distance).toLocaleString("en")} m`);
+    found.push(
+      `bring them nearer, or give both a radius above ${Math.ceil(distance).toLocaleString("en")} m`,
+    );
   }
   if (rules.includes("former")) found.push("let one of them meet another first, or connect it anew");
   if (rules.includes("away")) found.push("wait for its return");

@@ -58,9 +58,14 @@ export class Card {
   #make(changed, removed) {
     const { device } = this;
     const part = (name, node) => (this.#parts[name] = node);
-    const button = (name, text, act, ...classes) => part(name, make(["button", ...classes].join("."), { type: "button", onclick: act }, text));
-    return make("section.card.own", { "aria-labelledby": `${this.name}-id` },
-      make("header", {},
+    const button = (name, text, act, ...classes) =>
+      part(name, make(["button", ...classes].join("."), { type: "button", onclick: act }, text));
+    return make(
+      "section.card.own",
+      { "aria-labelledby": `${this.name}-id` },
+      make(
+        "header",
+        {},
         part("badge", make("h3", { id: `${this.name}-id` })),
         part("state", make("p.state")),
         button("connect", "Connect", () => this.#connect(), "main"),
@@ -68,11 +73,23 @@ export class Card {
       part("problem", make("p.problem", { hidden: true })),
       part("why", make("div.why", { hidden: true })),
       part("sending", this.#sending()),
-      part("actions", make("div.actions", {},
-        button("unmatch", "Unmatch", () => device.unmatch()),
-        part("drop", make("button", { type: "button", onclick: () => device.drop(), title: "Break the connection for 3 seconds: the match outlives that" }, "Drop")),
-        part("counts", make("span.counts")),
-      )),
+      part(
+        "actions",
+        make(
+          "div.actions",
+          {},
+          button("unmatch", "Unmatch", () => device.unmatch()),
+          part(
+            "drop",
+            make("button", {
+              type: "button",
+              onclick: () => device.drop(),
+              title: "Break the connection for 3 seconds: the match outlives that",
+            }, "Drop"),
+          ),
+          part("counts", make("span.counts")),
+        ),
+      ),
       this.#setup(changed, removed),
       this.#code(),
       this.log.node,
@@ -81,13 +98,25 @@ export class Card {
 
   #sending() {
     const { device } = this;
-    const text = make("textarea", { name: "payload", value: "ciao", rows: 1, autocomplete: "off", spellcheck: false });
+    const text = make("textarea", {
+      name: "payload",
+      value: "ciao",
+      rows: 1,
+      autocomplete: "off",
+      spellcheck: false,
+    });
     const file = make("input.visually-hidden", { type: "file", tabIndex: -1, "aria-hidden": "true" });
     const form = make("form.row", {}, make("label", {}, "Payload", text));
     const send = () => device.send(text.value);
-    form.onsubmit = (event) => { event.preventDefault(); send(); };
+    form.onsubmit = (event) => {
+      event.preventDefault();
+      send();
+    };
     text.onkeydown = (event) => { // as in every chat; Shift+Enter is a new line
-      if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); if (device.canSend) send(); }
+      if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+        event.preventDefault();
+        if (device.canSend) send();
+      }
     };
     file.onchange = async () => {
       for (const each of file.files) await device.send(new Uint8Array(await each.arrayBuffer()));
@@ -103,21 +132,40 @@ export class Card {
   #setup(changed, removed) {
     const { device } = this;
     const field = ([name, label, more]) => {
-      const input = make("input", { name, value: device.setup[name], autocomplete: "off", spellcheck: false, ...more });
+      const input = make("input", {
+        name,
+        value: device.setup[name],
+        autocomplete: "off",
+        spellcheck: false,
+        ...more,
+      });
       input.oninput = () => this.#edit(name, input.value.trim(), changed);
       this.#parts[name] = input;
       return make("label", {}, label, input);
     };
-    const dialect = make("select", { name: "dialect" }, new Option("cloudmatch.v1", "v1"), new Option("classic (2019)", "classic"));
+    const dialect = make(
+      "select",
+      { name: "dialect" },
+      new Option("cloudmatch.v1", "v1"),
+      new Option("classic (2019)", "classic"),
+    );
     dialect.value = device.setup.dialect;
     dialect.onchange = () => this.#edit("dialect", dialect.value, changed);
     this.#parts.dialect = dialect;
-    const choices = make("datalist", { id: `${this.name}-edges` }, ...this.edges.map((url) => make("option", { value: url })));
+    const choices = make(
+      "datalist",
+      { id: `${this.name}-edges` },
+      ...this.edges.map((url) => make("option", { value: url })),
+    );
     const edge = field(["edge", "Edge", { placeholder: device.edge, inputMode: "url" }]);
     this.#parts.edge.setAttribute("list", choices.id);
-    return make("details.setup", {},
+    return make(
+      "details.setup",
+      {},
       this.#parts.summary = make("summary"),
-      make("fieldset", {},
+      make(
+        "fieldset",
+        {},
         make("legend.visually-hidden", {}, "Set-up"),
         ...FIELDS.map(field),
         make("label", {}, "Dialect", dialect),
@@ -154,8 +202,16 @@ export class Card {
       say(lines.firstChild, found[1][1]);
       lines.setAttribute("aria-label", "Code");
     };
-    const details = make("details.code", {}, make("summary", {}, "As code: websocat, Python, JavaScript"), names, lines);
-    details.ontoggle = () => { if (details.open) show(); };
+    const details = make(
+      "details.code",
+      {},
+      make("summary", {}, "As code: websocat, Python, JavaScript"),
+      names,
+      lines,
+    );
+    details.ontoggle = () => {
+      if (details.open) show();
+    };
     return details;
   }
 
@@ -193,9 +249,21 @@ export class Card {
     drop.disabled = !["waiting", "matched"].includes(device.state);
     const { sent, delivered, failed, received, bytesSent, bytesReceived } = device.counts;
     const match = device.peer?.match ? `Match ${device.peer.match}. ` : "";
-    const receipts = device.classic || !sent ? "" : `, ${delivered} delivered${failed ? `, ${failed} failed` : ""}`;
-    say(counts, `${match}Sent ${sent}${receipts} (${bytes(bytesSent)}). Received ${received} (${bytes(bytesReceived)}).`);
-    const further = [setup.app && `app ${setup.app}`, setup.tag && `tag ${setup.tag}`, setup.radius && `radius ${setup.radius} m`, device.classic && "classic"];
+    const receipts = device.classic || !sent
+      ? ""
+      : `, ${delivered} delivered${failed ? `, ${failed} failed` : ""}`;
+    say(
+      counts,
+      `${match}Sent ${sent}${receipts} (${bytes(bytesSent)}). Received ${received} (${
+        bytes(bytesReceived)
+      }).`,
+    );
+    const further = [
+      setup.app && `app ${setup.app}`,
+      setup.tag && `tag ${setup.tag}`,
+      setup.radius && `radius ${setup.radius} m`,
+      device.classic && "classic",
+    ];
     say(summary, [`Set-up: ${setup.lat}, ${setup.lon}`, ...further.filter(Boolean)].join(" · "));
     for (const [name] of [...FIELDS, ["dialect"], ["edge"]]) {
       const input = this.#parts[name];
@@ -220,11 +288,26 @@ export class Card {
     why.replaceChildren(make("h4", {}, "Why no match?"), make("p", {}, found.sentence));
     if (!nearest.length) return;
     why.append(
-      make("ul", {}, ...nearest.map((other) => {
-        const help = remedy(other);
-        return make("li", {}, make("b", {}, other.device), `, ${distance(other.distance)} away, ${obstacle(other)}. `, help && make("span", {}, `${help[0].toUpperCase()}${help.slice(1)}.`));
-      })),
-      make("details", { open }, make("summary", {}, "In match-engine’s words"), make("ul", {}, ...nearest.map(({ sentence }) => make("li", {}, sentence)))),
+      make(
+        "ul",
+        {},
+        ...nearest.map((other) => {
+          const help = remedy(other);
+          return make(
+            "li",
+            {},
+            make("b", {}, other.device),
+            `, ${distance(other.distance)} away, ${obstacle(other)}. `,
+            help && make("span", {}, `${help[0].toUpperCase()}${help.slice(1)}.`),
+          );
+        }),
+      ),
+      make(
+        "details",
+        { open },
+        make("summary", {}, "In match-engine’s words"),
+        make("ul", {}, ...nearest.map(({ sentence }) => make("li", {}, sentence))),
+      ),
     );
   }
 
@@ -233,14 +316,20 @@ export class Card {
     const { peer } = device;
     const id = peer && shortened(peer.id);
     switch (device.state) {
-      case "off": return "not connected";
-      case "connecting": return peer ? `reconnecting, still matched with ${id}` : "connecting…";
-      case "dropped": return peer ? `dropped for 3 s, still matched with ${id}` : "dropped for 3 s";
-      case "waiting": return "waiting for a match";
+      case "off":
+        return "not connected";
+      case "connecting":
+        return peer ? `reconnecting, still matched with ${id}` : "connecting…";
+      case "dropped":
+        return peer ? `dropped for 3 s, still matched with ${id}` : "dropped for 3 s";
+      case "waiting":
+        return "waiting for a match";
       default: {
         if (!peer) return "matched";
         const far = peer.distance === undefined ? "" : `, ${distance(peer.distance)} away`;
-        return device.peerAway ? `matched with ${id}, whose connection dropped: payloads wait` : `matched with ${id}${far}`;
+        return device.peerAway
+          ? `matched with ${id}, whose connection dropped: payloads wait`
+          : `matched with ${id}${far}`;
       }
     }
   }
@@ -255,6 +344,9 @@ export class Card {
     const { device } = this;
     // the frames between two states are not worth a word
     clearTimeout(this.later);
-    this.later = setTimeout(() => announce([`${device.setup.id}: ${this.#words()}`, device.problem].filter(Boolean).join(". ")), 300);
+    this.later = setTimeout(
+      () => announce([`${device.setup.id}: ${this.#words()}`, device.problem].filter(Boolean).join(". ")),
+      300,
+    );
   }
 }

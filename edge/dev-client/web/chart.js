@@ -16,7 +16,10 @@ export function heights(windows) {
 }
 
 /** One window in a sentence. */
-export const sentence = (window) => `${clock(window.start, { millis: false })} to ${clock(window.end, { millis: false })}: ${bytes(window.bytes)} in ${count(window.messages, "payload")}`;
+export const sentence = (window) =>
+  `${clock(window.start, { millis: false })} to ${clock(window.end, { millis: false })}: ${
+    bytes(window.bytes)
+  } in ${count(window.messages, "payload")}`;
 
 /** Draw closed windows, oldest first, and the one that runs, into `svg`; their rows into `table`. */
 export function draw(svg, table, closed, running) {
@@ -30,20 +33,40 @@ export function draw(svg, table, closed, running) {
   windows.forEach((window, i) => {
     const x = width - (windows.length - i) * wide;
     const high = bars[i] * (base - TOP);
-    const bar = shape("rect", { x: x + wide * 0.15, width: wide * 0.7, y: base - Math.max(high, 1), height: Math.max(high, 1), rx: Math.min(2, high / 2) });
+    const bar = shape("rect", {
+      x: x + wide * 0.15,
+      width: wide * 0.7,
+      y: base - Math.max(high, 1),
+      height: Math.max(high, 1),
+      rx: Math.min(2, high / 2),
+    });
     bar.classList.toggle("running", window === running);
     bar.classList.toggle("nothing", !window.bytes);
     bar.append(shape("title", {}, sentence(window)));
     shapes.push(bar);
-    if ((windows.length - i) % 6 === 0 && x < width - 80) shapes.push(text(x, HEIGHT - 5, clock(window.start, { millis: false }).slice(0, 8)));
+    if ((windows.length - i) % 6 === 0 && x < width - 80) {
+      shapes.push(text(x, HEIGHT - 5, clock(window.start, { millis: false }).slice(0, 8)));
+    }
   });
   svg.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
   svg.replaceChildren(...shapes);
   const total = windows.reduce((sum, window) => sum + window.bytes, 0);
-  svg.setAttribute("aria-label", `Bytes in windows of 10 seconds, the last ${windows.length}: ${bytes(total)} in all`);
-  table.replaceChildren(...windows.toReversed().map((window) => make("tr", {},
-    make("td", {}, clock(window.start, { millis: false })), make("td", {}, window === running ? "runs" : clock(window.end, { millis: false })),
-    make("td", {}, window.bytes.toLocaleString("en")), make("td", {}, window.messages.toLocaleString("en")))));
+  svg.setAttribute(
+    "aria-label",
+    `Bytes in windows of 10 seconds, the last ${windows.length}: ${bytes(total)} in all`,
+  );
+  table.replaceChildren(
+    ...windows.toReversed().map((window) =>
+      make(
+        "tr",
+        {},
+        make("td", {}, clock(window.start, { millis: false })),
+        make("td", {}, window === running ? "runs" : clock(window.end, { millis: false })),
+        make("td", {}, window.bytes.toLocaleString("en")),
+        make("td", {}, window.messages.toLocaleString("en")),
+      )
+    ),
+  );
 }
 
 const line = (y) => shape("line", { x1: 0, x2: "100%", y1: y, y2: y });

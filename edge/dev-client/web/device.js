@@ -30,12 +30,24 @@ export class Device extends EventTarget {
   }
 
   #edge;
-  get edge() { return this.setup.edge || this.#edge; }
-  get app() { return this.setup.app || "default"; }
-  get on() { return this.state !== "off"; }
-  get classic() { return this.setup.dialect === "classic"; }
-  get canSend() { return this.#line !== null && this.peer !== null; }
-  get canMove() { return !this.on || !this.classic; }
+  get edge() {
+    return this.setup.edge || this.#edge;
+  }
+  get app() {
+    return this.setup.app || "default";
+  }
+  get on() {
+    return this.state !== "off";
+  }
+  get classic() {
+    return this.setup.dialect === "classic";
+  }
+  get canSend() {
+    return this.#line !== null && this.peer !== null;
+  }
+  get canMove() {
+    return !this.on || !this.classic;
+  }
 
   #clear() {
     this.counts = { sent: 0, delivered: 0, failed: 0, received: 0, bytesSent: 0, bytesReceived: 0 };
@@ -66,22 +78,31 @@ export class Device extends EventTarget {
 
   /** What a line tells. A line that was left behind is heard no more, except in the log. */
   #ears(present) {
-    const now = (act) => (...args) => { if (this.#line === null || present()) act(...args); };
+    const now = (act) => (...args) => {
+      if (this.#line === null || present()) act(...args);
+    };
     return {
-      began: () => { this.#began = performance.now(); },
+      began: () => {
+        this.#began = performance.now();
+      },
       frame: (way, data) => this.#write(way, data),
       note: (text) => this.#write("note", text),
       trouble: (text) => this.#write("bad", text),
       is: now((state) => this.state === "dropped" && state === "connecting" ? undefined : this.#is(state)),
       matched: now((peer) => this.#matched(peer)),
-      away: now((away) => { this.peerAway = away; this.#tell("change"); }),
+      away: now((away) => {
+        this.peerAway = away;
+        this.#tell("change");
+      }),
       heard: now((payload) => {
         this.counts.received++;
         this.counts.bytesReceived += size(payload);
         this.#tell("payload", { payload, from: this.peer?.id });
         this.#tell("change");
       }),
-      ended: (text) => { if (present()) this.#ended(text); },
+      ended: (text) => {
+        if (present()) this.#ended(text);
+      },
     };
   }
 
@@ -131,9 +152,15 @@ export class Device extends EventTarget {
     this.#tell("change");
   }
 
-  unmatch() { this.#line?.unmatch?.(); }
-  drop() { this.#line?.drop(); }
-  leave() { this.#line?.leave(); }
+  unmatch() {
+    this.#line?.unmatch?.();
+  }
+  drop() {
+    this.#line?.drop();
+  }
+  leave() {
+    this.#line?.leave();
+  }
 
   /** Be elsewhere; a connected device says so. */
   move(lat, lon) {
@@ -154,11 +181,19 @@ export class Device extends EventTarget {
   }
 
   #write(way, data) {
-    const entry = { way, data, at: Date.now(), since: performance.now() - this.#began, dialect: this.setup.dialect };
+    const entry = {
+      way,
+      data,
+      at: Date.now(),
+      since: performance.now() - this.#began,
+      dialect: this.setup.dialect,
+    };
     this.log.push(entry);
     if (this.log.length > KEPT) this.log.shift();
     this.#tell("entry", { entry });
   }
 
-  #tell(type, fields) { this.dispatchEvent(Object.assign(new Event(type), fields)); }
+  #tell(type, fields) {
+    this.dispatchEvent(Object.assign(new Event(type), fields));
+  }
 }

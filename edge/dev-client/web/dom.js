@@ -30,7 +30,10 @@ export function coalesced(draw) {
     if (due) return;
     due = true;
     // a hidden page has no frames, but is read all the same when it is shown again
-    (document.hidden ? (later) => setTimeout(later, 250) : requestAnimationFrame)(() => { due = false; draw(); });
+    (document.hidden ? (later) => setTimeout(later, 250) : requestAnimationFrame)(() => {
+      due = false;
+      draw();
+    });
   };
 }
 
@@ -52,7 +55,9 @@ export async function copy(text, button) {
   button.textContent = done;
   announce(done);
   clearTimeout(button.back);
-  button.back = setTimeout(() => { button.textContent = before; }, 1500);
+  button.back = setTimeout(() => {
+    button.textContent = before;
+  }, 1500);
 }
 
 /** Say something to those who hear the page. Sparingly. What is said is not cut short by what follows. */

@@ -7,18 +7,28 @@ const sum = (sizes) => sizes.reduce((total, size) => total + size, 0);
 /** A fact in words. */
 export function sentence(fact) {
   switch (fact.type) {
-    case "connected": return `${fact.device} connected by ${fact.edge}, at ${fact.lat}, ${fact.lon}`;
-    case "left": return `${fact.device}’s connection ended, code ${fact.code}`;
-    case "matched": return `${fact.device} and ${fact.peer} matched, ${distance(fact.distance)} apart`;
-    case "unmatched": return `${fact.device} and ${fact.peer} parted: ${fact.reason}`;
-    case "delivered": return `${fact.sender} → ${fact.receiver}: ${count(fact.sizes.length, "payload")}, ${bytes(sum(fact.sizes))}`;
-    case "reported": return `${fact.device} reported ${fact.eventType} ${fact.amount}`;
-    default: return JSON.stringify(fact);
+    case "connected":
+      return `${fact.device} connected by ${fact.edge}, at ${fact.lat}, ${fact.lon}`;
+    case "left":
+      return `${fact.device}’s connection ended, code ${fact.code}`;
+    case "matched":
+      return `${fact.device} and ${fact.peer} matched, ${distance(fact.distance)} apart`;
+    case "unmatched":
+      return `${fact.device} and ${fact.peer} parted: ${fact.reason}`;
+    case "delivered":
+      return `${fact.sender} → ${fact.receiver}: ${count(fact.sizes.length, "payload")}, ${
+        bytes(sum(fact.sizes))
+      }`;
+    case "reported":
+      return `${fact.device} reported ${fact.eventType} ${fact.amount}`;
+    default:
+      return JSON.stringify(fact);
   }
 }
 
 /** The devices that a fact names. */
-export const named = (fact) => [fact.device, fact.peer, fact.sender, fact.receiver].filter((id) => id !== undefined);
+export const named = (fact) =>
+  [fact.device, fact.peer, fact.sender, fact.receiver].filter((id) => id !== undefined);
 
 /** Keep account of who is connected where, `MOST` at most: {id, app, lat, lon} by app and id. */
 export function follow(others, fact) {

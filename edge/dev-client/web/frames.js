@@ -23,7 +23,9 @@ export function describe(data, dialect) {
 }
 
 function said(type, { text, ...fields }) {
-  const rest = Object.entries(fields).map(([name, value]) => `${name} ${typeof value === "string" ? value : JSON.stringify(value)}`);
+  const rest = Object.entries(fields).map(([name, value]) =>
+    `${name} ${typeof value === "string" ? value : JSON.stringify(value)}`
+  );
   if (type === "message") return [text, rest.length && `(${rest.join(", ")})`].filter(Boolean).join("  ");
   if (text !== undefined) rest.push(`text ${text}`);
   return rest.join(", ");

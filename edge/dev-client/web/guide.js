@@ -14,11 +14,19 @@ export class Guide {
     const [a, b] = [first?.setup.id, second?.setup.id];
     // what to do; the event that shows it was done; how to do it for those who only want to see
     this.steps = [
-      [`Connect ${a} and ${b}. They are near each other, so they are matched.`, "matched", () => this.#pair().forEach((device) => device.connect())],
+      [
+        `Connect ${a} and ${b}. They are near each other, so they are matched.`,
+        "matched",
+        () => this.#pair().forEach((device) => device.connect()),
+      ],
       [`Send something from ${a}: it arrives at ${b}.`, "payload", () => this.#matched()?.send("ciao")],
     ];
     if (![first, second].some((device) => device?.classic)) { // which cannot resume
-      this.steps.push(["Drop a connection, and send something meanwhile: the match goes on, and nothing is lost.", "resumed", () => this.#dropped()]);
+      this.steps.push([
+        "Drop a connection, and send something meanwhile: the match goes on, and nothing is lost.",
+        "resumed",
+        () => this.#dropped(),
+      ]);
     }
     at("guide-do").onclick = () => this.steps[this.#step][2]();
     at("guide-close").onclick = () => this.#end();
@@ -26,7 +34,9 @@ export class Guide {
   }
 
   watch(device) {
-    device.addEventListener("change", () => { if (device.state === "matched") this.#done("matched"); });
+    device.addEventListener("change", () => {
+      if (device.state === "matched") this.#done("matched");
+    });
     device.addEventListener("payload", () => this.#done("payload"));
     device.addEventListener("resumed", () => this.#done("resumed"));
   }
@@ -38,7 +48,9 @@ export class Guide {
     return first ? [first, others.sort((a, b) => far(a) - far(b))[0]].filter(Boolean) : [];
   }
 
-  #matched() { return this.devices.find((device) => device.state === "matched" && device.canSend); }
+  #matched() {
+    return this.devices.find((device) => device.state === "matched" && device.canSend);
+  }
 
   /** Drop a device whose peer is here, too; let the peer speak meanwhile. */
   #dropped() {
@@ -58,7 +70,9 @@ export class Guide {
   #show() {
     at("guide").hidden = false;
     say(at("guide-text"), this.steps[this.#step][0]);
-    at("guide-steps").replaceChildren(...this.steps.map((_, i) => make("i", {}, i < this.#step ? "✓" : String(i + 1))));
+    at("guide-steps").replaceChildren(
+      ...this.steps.map((_, i) => make("i", {}, i < this.#step ? "✓" : String(i + 1))),
+    );
     [...at("guide-steps").children].forEach((node, i) => node.classList.toggle("now", i === this.#step));
     say(at("guide-count"), `Step ${this.#step + 1} of ${this.steps.length}`);
   }
@@ -67,10 +81,16 @@ export class Guide {
     const held = at("guide").contains(document.activeElement);
     at("guide").hidden = true;
     if (held) at("add").focus();
-    try { localStorage.setItem(DONE, "1"); } catch { /* then it comes again */ }
+    try {
+      localStorage.setItem(DONE, "1");
+    } catch { /* then it comes again */ }
   }
 }
 
 function seen() {
-  try { return localStorage.getItem(DONE) !== null; } catch { return false; }
+  try {
+    return localStorage.getItem(DONE) !== null;
+  } catch {
+    return false;
+  }
 }

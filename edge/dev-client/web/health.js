@@ -12,7 +12,14 @@ export function watch(services) {
   at("health").replaceChildren(...[...items.values()].map(({ node }) => node));
   const untold = services.untold.filter((name) => name !== "edge");
   at("untold").hidden = !untold.length;
-  say(at("untold"), untold.length ? `This edge was not told where ${list(untold)} can be found (CLOUDMATCH_EDGE_SERVICES; make up tells it). Devices, map and logs work all the same.` : "");
+  say(
+    at("untold"),
+    untold.length
+      ? `This edge was not told where ${
+        list(untold)
+      } can be found (CLOUDMATCH_EDGE_SERVICES; make up tells it). Devices, map and logs work all the same.`
+      : "",
+  );
   const show = () => {
     const troubles = [];
     for (const [each, { node, text }] of items) {
@@ -25,7 +32,9 @@ export function watch(services) {
     const box = at("troubles");
     if (box.told === told) return;
     box.told = told;
-    box.replaceChildren(...troubles.map(([name, why, remedy]) => make("p", {}, make("b", {}, name), ` ${why} ${remedy}`)));
+    box.replaceChildren(
+      ...troubles.map(([name, why, remedy]) => make("p", {}, make("b", {}, name), ` ${why} ${remedy}`)),
+    );
   };
   show();
   repeatedly(PAUSE, async () => {
@@ -36,7 +45,19 @@ export function watch(services) {
 
 function item({ name, url }) {
   const text = make("span");
-  return { text, node: make("li", { title: url }, make("i.dot", { "aria-hidden": "true" }), make("b", {}, name), " ", text) };
+  return {
+    text,
+    node: make(
+      "li",
+      { title: url },
+      make("i.dot", { "aria-hidden": "true" }),
+      make("b", {}, name),
+      " ",
+      text,
+    ),
+  };
 }
 
-const list = (names) => (names.length < 2 ? names.join("") : `${names.slice(0, -1).join(", ")} and ${names.at(-1)}`);
+const list = (
+  names,
+) => (names.length < 2 ? names.join("") : `${names.slice(0, -1).join(", ")} and ${names.at(-1)}`);

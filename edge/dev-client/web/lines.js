@@ -24,7 +24,10 @@ function watched(ears, opened) {
       this.binaryType = "arraybuffer";
       ears.began();
       ears.note(`connects to ${url}`);
-      this.addEventListener("message", ({ data }) => ears.frame("in", typeof data === "string" ? data : new Uint8Array(data)));
+      this.addEventListener(
+        "message",
+        ({ data }) => ears.frame("in", typeof data === "string" ? data : new Uint8Array(data)),
+      );
       this.addEventListener("close", ({ code, reason }) => ears.note(closed(code, reason)));
       opened(this);
     }
@@ -36,7 +39,8 @@ function watched(ears, opened) {
   };
 }
 
-const closed = (code, reason) => `connection closed, code ${code}${code === DROPPED ? ": dropped here" : ""}${reason && `: ${reason}`}`;
+const closed = (code, reason) =>
+  `connection closed, code ${code}${code === DROPPED ? ": dropped here" : ""}${reason && `: ${reason}`}`;
 
 /** A device that speaks `cloudmatch.v1`. It connects again by itself, and goes on with its match. */
 export class Line {
@@ -47,7 +51,9 @@ export class Line {
 
   constructor(url, { id, lat, lon, app, radius, tag }, ears) {
     const device = new Device(new URL(url).origin + new URL(url).pathname, {
-      id, lat, lon, // as typed: the server reads them
+      id,
+      lat,
+      lon, // as typed: the server reads them
       app: app || undefined,
       radius: radius || undefined,
       tag: tag || undefined,
@@ -66,9 +72,16 @@ export class Line {
     device.on("peerBack", () => ears.away(false));
     device.on("peerLeft", ({ peer, reason, undelivered }) => {
       ears.matched(null);
-      ears.note(`the match with ${peer.id} is over: ${reason}${undelivered.length ? `; ${undelivered.length} not delivered` : ""}`);
+      ears.note(
+        `the match with ${peer.id} is over: ${reason}${
+          undelivered.length ? `; ${undelivered.length} not delivered` : ""
+        }`,
+      );
     });
-    device.on("gap", ({ first, last, reason }) => ears.trouble(`payloads ${first} to ${last} can never arrive: ${reason}`));
+    device.on(
+      "gap",
+      ({ first, last, reason }) => ears.trouble(`payloads ${first} to ${last} can never arrive: ${reason}`),
+    );
     device.on("error", ({ code, detail }) => ears.trouble(`${code}: ${detail}`));
     device.on("closed", ({ error, reason }) => ears.ended(error ? reason : ""));
     this.#take();
@@ -81,10 +94,19 @@ export class Line {
   }
 
   /** Resolves when the peer has it; rejects when it never will. */
-  send(payload) { return this.#device.send(payload, { receipt: true }); }
-  unmatch() { this.#device.unmatch(); this.#ears.matched(null); }
-  move(lat, lon) { this.#device.move(Number(lat), Number(lon)); }
-  leave() { return this.#device.leave(); }
+  send(payload) {
+    return this.#device.send(payload, { receipt: true });
+  }
+  unmatch() {
+    this.#device.unmatch();
+    this.#ears.matched(null);
+  }
+  move(lat, lon) {
+    this.#device.move(Number(lat), Number(lon));
+  }
+  leave() {
+    return this.#device.leave();
+  }
 
   /** Break the connection, and stay away for a while. */
   drop() {
@@ -105,7 +127,10 @@ export class ClassicLine {
     this.#socket = socket;
     let opened = false;
     ears.is("connecting");
-    socket.addEventListener("open", () => { opened = true; ears.is("waiting"); });
+    socket.addEventListener("open", () => {
+      opened = true;
+      ears.is("waiting");
+    });
     socket.addEventListener("message", ({ data }) => {
       const [, peer] = /^I matched with device '(.*)'!$/s.exec(data) ?? [];
       const [, payload] = /^device .*? says: (.*)$/s.exec(data) ?? [];
@@ -118,8 +143,12 @@ export class ClassicLine {
     });
   }
 
-  async send(payload) { this.#socket.send(payload); }
-  drop() { this.#socket.close(DROPPED); }
+  async send(payload) {
+    this.#socket.send(payload);
+  }
+  drop() {
+    this.#socket.close(DROPPED);
+  }
   leave() {
     this.#over = true;
     this.#socket.close(1000);
@@ -139,7 +168,9 @@ async function whyRefused(url) {
   const { host } = new URL(url);
   try {
     const answer = await fetch(url);
-    if (answer.status === 426) return `${host} would take this device, but no WebSocket opened: a proxy in between?`;
+    if (answer.status === 426) {
+      return `${host} would take this device, but no WebSocket opened: a proxy in between?`;
+    }
     const { error } = await answer.json();
     return `refused by ${host}: ${error.detail}`;
   } catch {

@@ -6,7 +6,13 @@ import { KEPT } from "./device.js";
 import { bytes, clipped, clock, since, size } from "./words.js";
 
 const LONG = 240; // characters shown of a frame at first
-const ARROW = { out: ["→", "sent"], in: ["←", "received"], done: ["✓", "delivered"], bad: ["!", "problem"], note: ["·", "note"] };
+const ARROW = {
+  out: ["→", "sent"],
+  in: ["←", "received"],
+  done: ["✓", "delivered"],
+  bad: ["!", "problem"],
+  note: ["·", "note"],
+};
 
 export class Log {
   #fresh = [];
@@ -15,15 +21,26 @@ export class Log {
   constructor(device) {
     this.device = device;
     this.draw = coalesced(() => this.#draw());
-    const copyButton = make("button.small", { type: "button", onclick: () => copy(device.log.map(line).join("\n"), copyButton) }, "Copy");
+    const copyButton = make("button.small", {
+      type: "button",
+      onclick: () => copy(device.log.map(line).join("\n"), copyButton),
+    }, "Copy");
     const clear = make("button.small", { type: "button", onclick: () => this.#clear() }, "Clear");
-    this.node = make("div.log", {}, make("div.bar", {}, make("h4", {}, "Log"), copyButton, clear), this.#list);
+    this.node = make(
+      "div.log",
+      {},
+      make("div.bar", {}, make("h4", {}, "Log"), copyButton, clear),
+      this.#list,
+    );
     device.addEventListener("entry", ({ entry }) => {
       this.#fresh.push(entry);
       if (this.#fresh.length > KEPT) this.#fresh.shift();
       this.draw();
     });
-    device.addEventListener("change", () => this.#list.setAttribute("aria-label", `Log of device ${device.setup.id}`));
+    device.addEventListener(
+      "change",
+      () => this.#list.setAttribute("aria-label", `Log of device ${device.setup.id}`),
+    );
     this.#list.setAttribute("aria-label", `Log of device ${device.setup.id}`);
   }
 
@@ -46,12 +63,26 @@ function row(entry) {
   const framed = way === "in" || way === "out";
   const { type, text, quiet } = framed ? describe(data, dialect) : { type: "", text: data, quiet: false };
   const [arrow, meaning] = ARROW[way];
-  const times = make("time", { title: new Date(entry.at).toISOString() },
-    make("span.relative", {}, since(entry.since)), make("span.local", {}, clock(entry.at)));
+  const times = make(
+    "time",
+    { title: new Date(entry.at).toISOString() },
+    make("span.relative", {}, since(entry.since)),
+    make("span.local", {}, clock(entry.at)),
+  );
   const content = make("span.content", {}, type && make("b", {}, type), type && " ", ...shown(text));
   if (type === "binary") content.append(" ", download(entry));
-  const amount = framed ? make("span.size", { title: bytes(size(data)) }, `${size(data).toLocaleString("en")} B`) : null;
-  const node = make(`li.${way}`, {}, times, make("i", { "aria-hidden": "true" }, arrow), make("span.visually-hidden", {}, meaning), content, amount);
+  const amount = framed
+    ? make("span.size", { title: bytes(size(data)) }, `${size(data).toLocaleString("en")} B`)
+    : null;
+  const node = make(
+    `li.${way}`,
+    {},
+    times,
+    make("i", { "aria-hidden": "true" }, arrow),
+    make("span.visually-hidden", {}, meaning),
+    content,
+    amount,
+  );
   if (quiet) node.classList.add("quiet");
   return node;
 }
@@ -62,7 +93,10 @@ function shown(text) {
   if (!rest) return [text];
   const whole = document.createTextNode(head);
   const more = make("button.small", { type: "button" }, `… ${rest.toLocaleString("en")} more characters`);
-  more.onclick = () => { whole.data = text; more.remove(); };
+  more.onclick = () => {
+    whole.data = text;
+    more.remove();
+  };
   return [whole, " ", more];
 }
 

@@ -28,13 +28,22 @@ function remember() {
 function add(setup) {
   const device = new Device(setup, location.origin);
   const hue = (225 + 137.5 * hues++) % 360; // far from those before
-  const card = new Card(device, hue, { changed: () => { remember(); map.draw(); }, removed: () => dismiss(device), edges: services.edges });
+  const card = new Card(device, hue, {
+    changed: () => {
+      remember();
+      map.draw();
+    },
+    removed: () => dismiss(device),
+    edges: services.edges,
+  });
   devices.push(device);
   cards.set(device, card);
   at("cards").append(card.node);
   map.add(device, hue);
   guide?.watch(device);
-  device.addEventListener("state", ({ state }) => { if (state === "off") leaveAlone(device); });
+  device.addEventListener("state", ({ state }) => {
+    if (state === "off") leaveAlone(device);
+  });
   return card;
 }
 

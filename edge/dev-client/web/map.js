@@ -68,7 +68,10 @@ export class PlaneMap {
       if (!this.#view || event.button) return;
       if (!device.canMove) return this.#refuse(device);
       const box = pin.getBoundingClientRect();
-      offset = { x: event.clientX - (box.left + box.width / 2), y: event.clientY - (box.top + box.height / 2) };
+      offset = {
+        x: event.clientX - (box.left + box.width / 2),
+        y: event.clientY - (box.top + box.height / 2),
+      };
       dragged = false;
       pin.setPointerCapture(event.pointerId);
       this.#held = device;
@@ -86,9 +89,13 @@ export class PlaneMap {
       this.#held = null;
       if (dragged) this.#move(device, device.setup);
     };
-    pin.onclick = () => { if (!dragged) this.chosen(device); dragged = false; };
+    pin.onclick = () => {
+      if (!dragged) this.chosen(device);
+      dragged = false;
+    };
     pin.onkeydown = (event) => {
-      const [east, north] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key] ?? [];
+      const [east, north] =
+        { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key] ?? [];
       if (east === undefined || !this.#view) return;
       event.preventDefault();
       if (!device.canMove) return this.#refuse(device);
@@ -105,10 +112,13 @@ export class PlaneMap {
   #refuse(device) {
     const hint = at("map-hint");
     hint.text ??= hint.textContent;
-    hint.textContent = `${device.setup.id} is a classic device: it says where it is when it connects, and cannot move later.`;
+    hint.textContent =
+      `${device.setup.id} is a classic device: it says where it is when it connects, and cannot move later.`;
     announce(hint.textContent);
     clearTimeout(this.#later);
-    this.#later = setTimeout(() => { hint.textContent = hint.text; }, NOTICE);
+    this.#later = setTimeout(() => {
+      hint.textContent = hint.text;
+    }, NOTICE);
   }
 
   #move(device, { lat, lon }) {
@@ -120,7 +130,9 @@ export class PlaneMap {
   // -- places
 
   #at({ setup }) {
-    const [lat, lon, radius] = [setup.lat, setup.lon, setup.radius].map((text) => (text === "" ? NaN : Number(text)));
+    const [lat, lon, radius] = [setup.lat, setup.lon, setup.radius].map((
+      text,
+    ) => (text === "" ? NaN : Number(text)));
     return Math.abs(lat) <= 90 && Math.abs(lon) <= 180 ? { lat, lon, radius } : null;
   }
 
@@ -153,7 +165,11 @@ export class PlaneMap {
       canvas.width = Math.round(width * ratio);
       canvas.height = Math.round(height * ratio);
     }
-    const shown = this.devices.map((device) => ({ device, spot: this.#at(device), hue: this.#pins.get(device)?.hue })).filter(({ spot }) => spot);
+    const shown = this.devices.map((device) => ({
+      device,
+      spot: this.#at(device),
+      hue: this.#pins.get(device)?.hue,
+    })).filter(({ spot }) => spot);
     const spots = shown.map(({ spot }) => spot);
     if (!this.#held || !this.#view) this.#view = view(bounds(spots), width, height, squeeze(spots));
     const style = getComputedStyle(canvas);
@@ -164,7 +180,9 @@ export class PlaneMap {
     pen.clearRect(0, 0, width, height);
     this.#grid(pen, width, height, colour);
     this.#strangers(pen, colour);
-    for (const { device, spot, hue } of shown) this.#reach(pen, spot, own(hue, device.on ? 0.12 : 0.04), own(hue, device.on ? 0.75 : 0.25), device.on);
+    for (const { device, spot, hue } of shown) {
+      this.#reach(pen, spot, own(hue, device.on ? 0.12 : 0.04), own(hue, device.on ? 0.75 : 0.25), device.on);
+    }
     this.#matches(pen, shown, colour);
     this.#payloads(pen, own);
     this.#place(shown, width, height);
@@ -208,7 +226,9 @@ export class PlaneMap {
 
   #strangers(pen, colour) {
     const apps = new Set(this.devices.map(({ app }) => app));
-    const here = new Set(this.devices.filter(({ on }) => on).map(({ app, setup }) => JSON.stringify([app, setup.id])));
+    const here = new Set(
+      this.devices.filter(({ on }) => on).map(({ app, setup }) => JSON.stringify([app, setup.id])),
+    );
     pen.strokeStyle = pen.fillStyle = colour("--muted");
     pen.lineWidth = 1.5;
     for (const [key, other] of this.others) {
@@ -217,14 +237,24 @@ export class PlaneMap {
       pen.beginPath();
       pen.arc(x, y, 4, 0, 7);
       pen.stroke();
-      if (this.others.size <= 40) pen.fillText(other.id.length > 16 ? `${other.id.slice(0, 15)}…` : other.id, x + 8, y + 4);
+      if (this.others.size <= 40) {
+        pen.fillText(other.id.length > 16 ? `${other.id.slice(0, 15)}…` : other.id, x + 8, y + 4);
+      }
     }
   }
 
   #reach(pen, spot, fill, stroke, on) {
     const { high, wide } = reach(spot);
     pen.beginPath();
-    pen.ellipse(this.#view.x(spot.lon), this.#view.y(spot.lat), wide * this.#view.wide, high * this.#view.high, 0, 0, 7);
+    pen.ellipse(
+      this.#view.x(spot.lon),
+      this.#view.y(spot.lat),
+      wide * this.#view.wide,
+      high * this.#view.high,
+      0,
+      0,
+      7,
+    );
     pen.fillStyle = fill;
     pen.fill();
     pen.strokeStyle = stroke;
@@ -255,7 +285,10 @@ export class PlaneMap {
     for (const { from, to, hue, begun } of this.#flights) {
       const part = (now - begun) / FLIGHT;
       const there = this.#still.matches ? 1 : 1 - (1 - part) ** 3;
-      const [x, y] = [from, to].map(({ lon, lat }) => [this.#view.x(lon), this.#view.y(lat)]).reduce(([ax, ay], [bx, by]) => [ax + (bx - ax) * there, ay + (by - ay) * there]);
+      const [x, y] = [from, to].map(({ lon, lat }) => [this.#view.x(lon), this.#view.y(lat)]).reduce((
+        [ax, ay],
+        [bx, by],
+      ) => [ax + (bx - ax) * there, ay + (by - ay) * there]);
       pen.beginPath();
       if (this.#still.matches || from === to) { // a ring, which does not move
         pen.arc(x, y, 20, 0, 7);
@@ -283,8 +316,10 @@ export class PlaneMap {
       pin.dataset.state = state;
       const label = setup.id.length > 12 ? `${setup.id.slice(0, 11)}…` : setup.id || "?";
       if (pin.textContent !== label) pin.textContent = label;
-      const stands = { off: "not connected", matched: peer ? `matched with ${peer.id}` : "matched" }[state] ?? state;
-      const name = `Device ${setup.id} at latitude ${setup.lat}, longitude ${setup.lon}, ${stands}. Arrow keys move it, Enter goes to its card.`;
+      const stands = { off: "not connected", matched: peer ? `matched with ${peer.id}` : "matched" }[state] ??
+        state;
+      const name =
+        `Device ${setup.id} at latitude ${setup.lat}, longitude ${setup.lon}, ${stands}. Arrow keys move it, Enter goes to its card.`;
       if (pin.getAttribute("aria-label") !== name) pin.setAttribute("aria-label", name);
     }
   }

@@ -37,7 +37,10 @@ export function squeeze(places) {
  * the pixels of a degree of latitude and of longitude.
  */
 export function view({ west, east, south, north }, width, height, narrow = 1, margin = 12) {
-  const high = Math.min((width - 2 * margin) / ((east - west) * narrow), (height - 2 * margin) / (north - south));
+  const high = Math.min(
+    (width - 2 * margin) / ((east - west) * narrow),
+    (height - 2 * margin) / (north - south),
+  );
   const wide = high * narrow;
   const [lon, lat] = [(west + east) / 2, (south + north) / 2];
   return {
@@ -71,7 +74,9 @@ export function degrees(number, step) {
 /** A round length for the scale, at most `most` pixels: {metres, pixels}, along the parallel of `lat`. */
 export function ruler({ wide }, lat, most) {
   const perPixel = (DEGREE * Math.max(Math.cos((lat * Math.PI) / 180), 0.01)) / wide;
-  const metres = [5, 2, 1].map((of) => of * 10 ** Math.floor(Math.log10(most * perPixel))).find((m) => m <= most * perPixel);
+  const metres = [5, 2, 1].map((of) => of * 10 ** Math.floor(Math.log10(most * perPixel))).find((m) =>
+    m <= most * perPixel
+  );
   return { metres, pixels: metres / perPixel };
 }
 

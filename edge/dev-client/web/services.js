@@ -30,10 +30,14 @@ export class Services {
   }
 
   /** The first of a service, or undefined when it was not told where that is. */
-  find(service) { return this.all.find((each) => each.service === service)?.url; }
+  find(service) {
+    return this.all.find((each) => each.service === service)?.url;
+  }
 
   /** Names of those of which it was not told where they are. */
-  get untold() { return NAMES.filter((name) => !this.find(name)); }
+  get untold() {
+    return NAMES.filter((name) => !this.find(name));
+  }
 
   /** {status, reasons}; status 0: no answer, and `hidden` where there is one that this page may not read. */
   async readiness({ url }) {
@@ -43,14 +47,20 @@ export class Services {
       const { reasons } = await answer.json().catch(() => ({}));
       return { status: answer.status, reasons };
     } catch {
-      const there = await fetch(probe, { mode: "no-cors", signal: AbortSignal.timeout(PATIENCE) }).then(() => true, () => false);
+      const there = await fetch(probe, { mode: "no-cors", signal: AbortSignal.timeout(PATIENCE) }).then(
+        () => true,
+        () => false,
+      );
       return { status: 0, hidden: there };
     }
   }
 
   /** A function that gives a metric's sum over its labels. */
   async metrics({ url }) {
-    const answer = await fetch(`${url}/metrics`, { signal: AbortSignal.timeout(PATIENCE), cache: "no-store" });
+    const answer = await fetch(`${url}/metrics`, {
+      signal: AbortSignal.timeout(PATIENCE),
+      cache: "no-store",
+    });
     return read(await answer.text());
   }
 

@@ -27,7 +27,9 @@ export function write(setups) {
 }
 
 /** A set-up of these fields and the defaults; what nobody knows is left out. */
-export function complete({ id = "", lat = "", lon = "", app = "", tag = "", radius = "", dialect = "v1", edge = "" }) {
+export function complete(
+  { id = "", lat = "", lon = "", app = "", tag = "", radius = "", dialect = "v1", edge = "" },
+) {
   return { id, lat, lon, app, tag, radius, dialect: dialect === "classic" ? "classic" : "v1", edge };
 }
 
@@ -42,7 +44,7 @@ function decode(text) {
 /** An id that no device has yet: a to z, then device-27 and on. */
 export function freeId(taken) {
   const letters = [..."abcdefghijklmnopqrstuvwxyz"];
-  for (let number = taken.length + 1; ; number++) {
+  for (let number = taken.length + 1;; number++) {
     const id = letters.find((letter) => !taken.includes(letter)) ?? `device-${number}`;
     if (!taken.includes(id)) return id;
   }
@@ -55,7 +57,9 @@ export function fault({ id, lat, lon, app, tag, radius }) {
   if (!id || long(id)) return ["id", "Id: 1 to 64 characters."];
   if (!(Math.abs(number(lat)) <= 90)) return ["lat", "Latitude: −90 to 90 degrees."];
   if (!(Math.abs(number(lon)) <= 180)) return ["lon", "Longitude: −180 to 180 degrees."];
-  if (radius && !(number(radius) > 0 && number(radius) < Infinity)) return ["radius", "Radius: metres, more than 0."];
+  if (radius && !(number(radius) > 0 && number(radius) < Infinity)) {
+    return ["radius", "Radius: metres, more than 0."];
+  }
   if (long(app)) return ["app", "App: up to 64 characters."];
   if (long(tag)) return ["tag", "Tag: up to 64 characters."];
   return null;

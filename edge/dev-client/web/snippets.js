@@ -14,14 +14,21 @@ const literal = (text) => JSON.stringify(text); // the same in Python
 
 function v1(setup, edge) {
   const fields = ["id", "lat", "lon", "app", "radius", "tag"].filter((name) => setup[name]);
-  const value = (name) => (["lat", "lon", "radius"].includes(name) ? String(Number(setup[name])) : literal(setup[name]));
+  const value = (
+    name,
+  ) => (["lat", "lon", "radius"].includes(name) ? String(Number(setup[name])) : literal(setup[name]));
   const python = fields.map((name) => `${name}=${value(name)}`).join(", ");
   const javascript = fields.map((name) => `${name}: ${value(name)}`).join(", ");
   return [
-    ["websocat", `websocat --protocol cloudmatch.v1 ${shell(socketAddress(setup, edge))}
+    [
+      "websocat",
+      `websocat --protocol cloudmatch.v1 ${shell(socketAddress(setup, edge))}
 # then type: {"type":"message","text":"ciao"}
-`],
-    ["Python", `# in CloudMatch's folder: pip install ./edge/clients/python
+`,
+    ],
+    [
+      "Python",
+      `# in CloudMatch's folder: pip install ./edge/clients/python
 import asyncio
 
 import cloudmatch
@@ -37,23 +44,34 @@ async def main() -> None:
 
 
 asyncio.run(main())
-`],
-    ["JavaScript", `import { connect } from ${literal(`${edge.replace(/\/*$/, "")}/cloudmatch.js`)}; // in Node: from "cloudmatch"
+`,
+    ],
+    [
+      "JavaScript",
+      `import { connect } from ${
+        literal(`${edge.replace(/\/*$/, "")}/cloudmatch.js`)
+      }; // in Node: from "cloudmatch"
 
 const device = connect(${literal(edge)}, { ${javascript} });
 const peer = await device.matched();
 await device.send("ciao", { receipt: true });
 for await (const payload of device) console.log(\`\${peer.id} says: \${payload}\`);
-`],
+`,
+    ],
   ];
 }
 
 function classic(setup, edge) {
   const url = socketAddress(setup, edge);
   return [
-    ["websocat", `websocat ${shell(url)}
-`],
-    ["Python", `# pip install websockets
+    [
+      "websocat",
+      `websocat ${shell(url)}
+`,
+    ],
+    [
+      "Python",
+      `# pip install websockets
 import asyncio
 
 from websockets.asyncio.client import connect
@@ -68,12 +86,16 @@ async def main() -> None:
 
 
 asyncio.run(main())
-`],
-    ["JavaScript", `const socket = new WebSocket(${literal(url)});
+`,
+    ],
+    [
+      "JavaScript",
+      `const socket = new WebSocket(${literal(url)});
 socket.onmessage = ({ data }) => {
   console.log(data);
   if (data.startsWith("I matched with device")) socket.send("ciao");
 };
-`],
+`,
+    ],
   ];
 }

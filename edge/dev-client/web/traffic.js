@@ -12,11 +12,23 @@ const [EVENTS, COUNTS, RETRY] = [1000, 3000, 3000]; // ms between two looks
 
 // what is worth a line of each service: [metric, words]
 const FIGURES = {
-  edge: [["cloudmatch_edge_devices", "devices"], ["cloudmatch_edge_payloads_delivered_total", "payloads"], ["cloudmatch_edge_delivered_bytes_total", "bytes"], ["cloudmatch_edge_batches_resent_total", "resent"]],
-  "match-engine": [["cloudmatch_match_engine_devices", "devices"], ["cloudmatch_match_engine_waiting", "waiting"], ["cloudmatch_match_engine_routed_total", "messages routed"]],
+  edge: [["cloudmatch_edge_devices", "devices"], ["cloudmatch_edge_payloads_delivered_total", "payloads"], [
+    "cloudmatch_edge_delivered_bytes_total",
+    "bytes",
+  ], ["cloudmatch_edge_batches_resent_total", "resent"]],
+  "match-engine": [["cloudmatch_match_engine_devices", "devices"], [
+    "cloudmatch_match_engine_waiting",
+    "waiting",
+  ], ["cloudmatch_match_engine_routed_total", "messages routed"]],
   journal: [["cloudmatch_journal_events_total", "events kept"]],
-  "bridge-rabbit": [["cloudmatch_bridge_rabbit_confirmed_total", "sizes in RabbitMQ"], ["cloudmatch_bridge_rabbit_dead_letters", "dead letters"]],
-  analytics: [["cloudmatch_analytics_counted_total", "sizes counted"], ["cloudmatch_analytics_late_total", "late"]],
+  "bridge-rabbit": [["cloudmatch_bridge_rabbit_confirmed_total", "sizes in RabbitMQ"], [
+    "cloudmatch_bridge_rabbit_dead_letters",
+    "dead letters",
+  ]],
+  analytics: [["cloudmatch_analytics_counted_total", "sizes counted"], [
+    "cloudmatch_analytics_late_total",
+    "late",
+  ]],
 };
 
 /** Show windows: those that closed, then each as it closes. */
@@ -32,13 +44,19 @@ export function windows(services) {
     for (const start of [...closed.keys()].sort((a, b) => a - b).slice(0, -SHOWN)) closed.delete(start);
     draw(at("chart"), at("chart-rows"), rows, running);
   });
-  const put = (window) => { closed.set(window.start, window); show(); };
+  const put = (window) => {
+    closed.set(window.start, window);
+    show();
+  };
   const begin = () => {
     const live = new EventSource(`${url}/windows/live?size=10s`);
     const on = (name, take) => live.addEventListener(name, ({ data }) => take(JSON.parse(data)));
     on("closed", put);
     on("corrected", put);
-    on("running", (window) => { running = window; show(); });
+    on("running", (window) => {
+      running = window;
+      show();
+    });
     live.onopen = () => {
       say(at("chart-state"), "");
       json(`${url}/windows?size=10s&last=${SHOWN}`).then((found) => found.forEach(put), () => {});
@@ -71,7 +89,12 @@ export function events(services, devices, others, changed) {
       const own = new Set(devices.map(({ app, setup }) => JSON.stringify([app, setup.id])));
       const rows = page.events.filter(({ fact }) => !again(fact)).map(({ position, fact }) => {
         follow(others, fact);
-        const node = make("li", {}, make("time", {}, clock(fact.at)), make("span", { title: `app ${fact.app}, position ${position}` }, sentence(fact)));
+        const node = make(
+          "li",
+          {},
+          make("time", {}, clock(fact.at)),
+          make("span", { title: `app ${fact.app}, position ${position}` }, sentence(fact)),
+        );
         if (!named(fact).some((id) => own.has(JSON.stringify([fact.app, id])))) node.classList.add("other");
         return node;
       });
@@ -95,13 +118,16 @@ export function counts(services) {
     return { each, node, item: make("div", {}, make("dt", {}, each.name), node) };
   });
   at("counts").replaceChildren(...rows.map(({ item }) => item));
-  repeatedly(COUNTS, () => Promise.all(rows.map(async ({ each, node }) => {
-    try {
-      const metric = await services.metrics(each);
-      const said = FIGURES[each.service].map(([name, words]) => [`${words} `, make("b", {}, metric(name).toLocaleString("en", { maximumFractionDigits: 0 }))]);
-      node.replaceChildren(...said.flatMap((pair, i) => (i ? [" · ", ...pair] : pair)));
-    } catch {
-      say(node, "not known");
-    }
-  })));
+  repeatedly(COUNTS, () =>
+    Promise.all(rows.map(async ({ each, node }) => {
+      try {
+        const metric = await services.metrics(each);
+        const said = FIGURES[each.service].map((
+          [name, words],
+        ) => [`${words} `, make("b", {}, metric(name).toLocaleString("en", { maximumFractionDigits: 0 }))]);
+        node.replaceChildren(...said.flatMap((pair, i) => (i ? [" · ", ...pair] : pair)));
+      } catch {
+        say(node, "not known");
+      }
+    })));
 }

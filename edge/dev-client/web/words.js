@@ -12,7 +12,9 @@ export const bytes = (number) => count(number, "byte");
 /** Metres → "0.35 m", "850 m", "111 km". */
 export function distance(metres) {
   if (metres < 10) return `${metres.toFixed(2)} m`;
-  return metres < 10_000 ? `${whole.format(Math.round(metres))} m` : `${whole.format(Math.round(metres / 1000))} km`;
+  return metres < 10_000
+    ? `${whole.format(Math.round(metres))} m`
+    : `${whole.format(Math.round(metres / 1000))} km`;
 }
 
 /** Milliseconds since something began → "+12 ms", "+3.214 s". */
@@ -31,7 +33,9 @@ export function clock(at, { millis = true } = {}) {
 /** The first `most` characters of a text, and how many are left out. */
 export function clipped(text, most) {
   const end = /[\ud800-\udbff]/.test(text[most - 1] ?? "") ? most - 1 : most; // never half a character
-  return text.length <= most ? { head: text, rest: 0 } : { head: text.slice(0, end), rest: text.length - end };
+  return text.length <= most
+    ? { head: text, rest: 0 }
+    : { head: text.slice(0, end), rest: text.length - end };
 }
 
 const encoder = new TextEncoder();

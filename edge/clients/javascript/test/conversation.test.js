@@ -110,7 +110,9 @@ test("A connection that lasted longer than the wait for it makes attempts freque
 });
 
 test("Chance spreads attempts over half of their wait, and over a second when an edge goes away", () => {
-  for (const [code, random, wait] of [[ABNORMAL, 0, 50], [ABNORMAL, 1, 100], [1012, 0, 0], [1001, 0.5, 500]]) {
+  for (
+    const [code, random, wait] of [[ABNORMAL, 0, 50], [ABNORMAL, 1, 100], [1012, 0, 0], [1001, 0.5, 500]]
+  ) {
     const clock = matched(() => random);
     assert.deepEqual(waits(clock, code, 1), [wait]);
   }
@@ -228,8 +230,12 @@ test("a socket that is closing already is not written to", async () => {
   let socket;
   class Closing {
     readyState = 1;
-    constructor() { socket = this; }
-    send(frame) { said.push([this.readyState, JSON.parse(frame).type]); }
+    constructor() {
+      socket = this;
+    }
+    send(frame) {
+      said.push([this.readyState, JSON.parse(frame).type]);
+    }
     close() {}
   }
   const device = new Device("ws://127.0.0.1/", { id: "a", WebSocket: Closing });

@@ -6,7 +6,9 @@ import test from "node:test";
 
 import { Conversation, PayloadRefusedError, PeerLeftError } from "../cloudmatch.js";
 
-const CONVERSATIONS = JSON.parse(readFileSync(new URL("../../../conformance/conversations.json", import.meta.url)));
+const CONVERSATIONS = JSON.parse(
+  readFileSync(new URL("../../../conformance/conversations.json", import.meta.url)),
+);
 const BREAK = 1006; // what is heard of a connection that ended without a close frame
 const FATES = ["delivered", "undelivered", "refused"]; // events that are promises here
 
@@ -17,14 +19,19 @@ const whole = (text) => (typeof text === "object" ? text.repeat.repeat(text.time
 const told = (payload) => (typeof payload === "string" ? { text: payload } : { binary: base64(payload) });
 const json = (value) => JSON.parse(JSON.stringify(value));
 const frameOf = (write) => (write instanceof Uint8Array ? { binary: base64(write) } : json(write));
-const query = (fields) => Object.fromEntries(Object.entries(json(fields)).map(([key, value]) => [key, `${value}`]));
+const query = (fields) =>
+  Object.fromEntries(Object.entries(json(fields)).map(([key, value]) => [key, `${value}`]));
 const fields = {
   waiting: () => ({}),
   matched: ({ peer: { id, distance, match } }) => ({ peer: id, distance, match }),
   resumed: (event) => fields.matched(event),
   peerAway: ({ peer }) => ({ peer: peer.id }),
   peerBack: ({ peer }) => ({ peer: peer.id }),
-  peerLeft: ({ peer, reason, undelivered }) => ({ peer: peer.id, reason, undelivered: undelivered.map(told) }),
+  peerLeft: ({ peer, reason, undelivered }) => ({
+    peer: peer.id,
+    reason,
+    undelivered: undelivered.map(told),
+  }),
   gap: ({ first, last, reason }) => ({ from: first, to: last, reason }),
   error: ({ code }) => ({ code }),
   closed: ({ code, undelivered }) => ({ code, undelivered: undelivered.map(told) }),
@@ -172,6 +179,11 @@ for (const { name, only, steps } of CONVERSATIONS) {
     play.take(payloads.length + 1);
     await settled();
     assert.deepEqual(play.payloads, payloads);
-    assert.deepEqual({ connects, frames, events, fates }, { connects: [], frames: [], events: [], fates: [] });
+    assert.deepEqual({ connects, frames, events, fates }, {
+      connects: [],
+      frames: [],
+      events: [],
+      fates: [],
+    });
   });
 }

@@ -30,7 +30,8 @@ async function pair(context) {
 }
 
 /** Resolve with the next event of a type. */
-const next = (device, type) => new Promise((resolve) => device.addEventListener(type, resolve, { once: true }));
+const next = (device, type) =>
+  new Promise((resolve) => device.addEventListener(type, resolve, { once: true }));
 
 test("Two devices on two edges are matched and exchange texts of all kinds", options, async (context) => {
   const [a, c] = await pair(context);

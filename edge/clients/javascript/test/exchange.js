@@ -49,7 +49,15 @@ async function listen(device, { count }, progress) {
  * @returns for each device: heard, wrong, receipts, resumed, and other events that were heard, by number
  */
 export async function exchange(connect, { urls, count, rate, connection = {} }, report) {
-  const progress = urls.map(() => ({ heard: 0, wrong: 0, receipts: 0, resumed: 0, peerLeft: 0, gap: 0, error: 0 }));
+  const progress = urls.map(() => ({
+    heard: 0,
+    wrong: 0,
+    receipts: 0,
+    resumed: 0,
+    peerLeft: 0,
+    gap: 0,
+    error: 0,
+  }));
   const devices = urls.map((url, i) => {
     const device = connect(url, { id: `js-${i}`, lat: 1, lon: 1, app: "exchange", ...connection });
     for (const type of ["resumed", "peerLeft", "gap", "error"]) device.on(type, () => progress[i][type]++);
@@ -61,7 +69,10 @@ export async function exchange(connect, { urls, count, rate, connection = {} }, 
     await Promise.all(
       devices.map(async (device, i) => {
         const mine = progress[i];
-        [mine.receipts, mine.wrong] = await Promise.all([speak(device, { count, rate }), listen(device, { count }, mine)]);
+        [mine.receipts, mine.wrong] = await Promise.all([
+          speak(device, { count, rate }),
+          listen(device, { count }, mine),
+        ]);
       }),
     );
     const heard = progress.map((each) => ({ ...each }));

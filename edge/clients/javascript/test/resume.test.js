@@ -65,14 +65,26 @@ class Side {
 
   connect({ received = 0 }) {
     this.connected = true;
-    this.down.push({ type: "welcome", device: this.who, session: "s", resume: "r", grace: 1e9, max_payload: 1000 });
+    this.down.push({
+      type: "welcome",
+      device: this.who,
+      session: "s",
+      resume: "r",
+      grace: 1e9,
+      max_payload: 1000,
+    });
     if (this.started) {
       this.inHands = Math.max(this.inHands, received);
       this.shown = received;
       this.counted = this.peer.inHands;
       this.down.push({ type: "resumed", match: 1, peer: this.peer.who, distance: 0, received: this.counted });
     } else {
-      this.down.push({ type: "waiting", since: 0 }, { type: "matched", match: 1, peer: this.peer.who, distance: 0 });
+      this.down.push({ type: "waiting", since: 0 }, {
+        type: "matched",
+        match: 1,
+        peer: this.peer.who,
+        distance: 0,
+      });
     }
     this.started = true;
   }
