@@ -22,8 +22,9 @@ from cloudmatch_edge.bus.ack_router import LINGER, Ends
 from cloudmatch_edge.bus.heartbeat import Pulse
 from cloudmatch_edge.bus.match_engine_client import Engine
 from cloudmatch_edge.dialects.base import Dialect
+from cloudmatch_edge.dialects.close_codes import REPLACED
 from cloudmatch_edge.dialects.parameters import Parameters
-from cloudmatch_edge.relay.device import REPLACED, Device, Socket
+from cloudmatch_edge.relay.device import Device, Socket
 from cloudmatch_edge.relay.match import Match
 from cloudmatch_edge.relay.window import ACK_DELAY
 
@@ -149,7 +150,7 @@ class Relay:
                 self._loop.call_later(self.grace + FORGET, self.forget, device)
                 return
         else:
-            self._engine.leave(device, "replaced" if device.replaced or code == REPLACED else "left")
+            self._engine.leave(device, "replaced" if device.replaced or code == REPLACED.code else "left")
         if present:
             del self._devices[device.subject]
 

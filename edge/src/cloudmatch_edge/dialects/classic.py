@@ -8,8 +8,7 @@ from collections.abc import Sequence
 
 from cloudmatch_bus.contract.payloads import Payload
 from cloudmatch_edge.dialects.base import Refuse, Send, Wish
-
-UNSUPPORTED, GOING_AWAY = 1003, 1001  # close codes
+from cloudmatch_edge.dialects.close_codes import GOING_AWAY, UNSUPPORTED_DATA
 
 
 def _sentence(text: str) -> list[Payload]:
@@ -19,7 +18,7 @@ def _sentence(text: str) -> list[Payload]:
 class Classic:
     """The conversation of one device of 2019."""
 
-    going_away = GOING_AWAY
+    going_away = GOING_AWAY.code
     resumable = False
     acknowledges = False
 
@@ -41,7 +40,10 @@ class Classic:
         texts = [text for text, _ in frames]
         if all(texts):
             return [Send(frames)]
-        return [Send(frames[: texts.index(False)]), Refuse(UNSUPPORTED, "this dialect knows text only")]
+        return [
+            Send(frames[: texts.index(False)]),
+            Refuse(UNSUPPORTED_DATA.code, "this dialect knows text only"),
+        ]
 
     # -- what is not told
 

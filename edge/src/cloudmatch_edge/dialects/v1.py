@@ -15,9 +15,9 @@ from cloudmatch_edge.dialects.base import Leave as LeaveWish
 from cloudmatch_edge.dialects.base import Locate as LocateWish
 from cloudmatch_edge.dialects.base import Received, Refuse, Reply, Send, Wish
 from cloudmatch_edge.dialects.base import Unmatch as UnmatchWish
+from cloudmatch_edge.dialects.close_codes import SERVICE_RESTART, TOO_LARGE
 
 SUBPROTOCOL = "cloudmatch.v1"
-TOO_LARGE, GOING_AWAY = 1009, 1012  # close codes
 
 Count = Annotated[int, Meta(ge=0)]
 Ref = Annotated[str, Meta(min_length=1, max_length=128)]
@@ -201,7 +201,7 @@ def frame_limit(max_payload: int) -> int:
 class V1:
     """The conversation of one device."""
 
-    going_away = GOING_AWAY
+    going_away = SERVICE_RESTART.code
     resumable = True
     acknowledges = True
 
@@ -286,7 +286,7 @@ class V1:
                 else:
                     wish = _wish(said)
             elif len(data) > most:
-                wish = Refuse(TOO_LARGE, f"a payload has at most {most} bytes")
+                wish = Refuse(TOO_LARGE.code, f"a payload has at most {most} bytes")
             if wish is None:
                 payloads.append(frame)
                 continue

@@ -27,12 +27,11 @@ from cloudmatch_edge.dialects.base import (
     Unmatch,
     Wish,
 )
+from cloudmatch_edge.dialects.close_codes import NORMAL, REPLACED
 from cloudmatch_edge.dialects.parameters import Parameters
 from cloudmatch_edge.relay.match import Match, dropped, undelivered
 from cloudmatch_edge.relay.rate_limit import Allowance
 from cloudmatch_edge.relay.window import WINDOW_FRAMES
-
-LEFT, REPLACED = 1000, 4001  # close codes: asked for; a newer connection has the same id
 
 UNBOUNDED = (1 << 30, 1 << 30)  # frames and bytes: without a match nothing is kept
 
@@ -214,7 +213,7 @@ class Device:
                     self.wire.seek(self)
             case Leave():
                 self.leaving = True
-                self.socket.end(LEFT, "asked for")
+                self.socket.end(NORMAL.code, "asked for")
             case Reply(frames):
                 self.say(frames)
             case Refuse(code, reason):
@@ -342,7 +341,7 @@ class Device:
         if self.replaced:
             return
         self.replaced = True
-        self.socket.end(REPLACED, "a newer connection has this id")
+        self.socket.end(REPLACED.code, "a newer connection has this id")
         if self.match is not None and self.dialect.resumable:
             self.match.supersede(answer.by, answer.edge)
         if self.away:

@@ -23,6 +23,7 @@ from cloudmatch_bus.contract.messages import DevicePaired, PayloadsDelivered, Po
 from cloudmatch_bus.contract.payloads import split
 from cloudmatch_bus.process.counter import PlainCounter
 from cloudmatch_edge.dialects.base import Send
+from cloudmatch_edge.dialects.close_codes import TRY_AGAIN_LATER
 from cloudmatch_edge.relay.handover import Handover
 from cloudmatch_edge.relay.hands import Hands
 from cloudmatch_edge.relay.paths import DETOURS, FALLBACK, MAIN
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("match")
 
-STUCK = 1013  # close code: the peer made no progress
 SIZES = WINDOW_FRAMES  # payloads whose sizes do not wait to be told
 
 _sent = PlainCounter("cloudmatch_edge_payloads_sent", "Payloads taken from devices for their match")
@@ -171,7 +171,7 @@ class Match:
             if batch := self.sender.due(now):
                 self._resend(batch)
             if not self.sender.idle and now - self.sender.progress > patience:
-                self.device.socket.end(STUCK, "the peer made no progress")
+                self.device.socket.end(TRY_AGAIN_LATER.code, "the peer made no progress")
         if self.hands is not None and not self.device.away:
             if self.hands.presume(now, self.device.audible):
                 self._took()

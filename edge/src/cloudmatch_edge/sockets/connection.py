@@ -19,6 +19,7 @@ from websockets.typing import Subprotocol
 
 from cloudmatch_bus.contract.payloads import Payload
 from cloudmatch_edge.dialects import v1
+from cloudmatch_edge.dialects.close_codes import ABNORMAL, GOING_AWAY, HEARTBEAT_TIMEOUT
 from cloudmatch_edge.dialects.parameters import Parameters
 from cloudmatch_edge.relay.device import Device
 from cloudmatch_edge.sockets import pages
@@ -27,7 +28,6 @@ from cloudmatch_edge.sockets.frame_stream import HEADS, Stream
 if TYPE_CHECKING:
     from cloudmatch_edge.sockets.listener import Gateway
 
-GOING_AWAY, ABNORMAL, SILENT = 1001, 1006, 4008  # close codes
 HIGH_WATER = 64 * 1024  # bytes in a socket's write buffer before its peer is slowed down
 REQUEST_SIZE = 16 * 1024  # bytes of a request's head, at most
 OPEN_TIMEOUT = 10.0  # s for a request to be complete
@@ -86,7 +86,7 @@ class Connection(asyncio.Protocol):
             self._deadline.cancel()
         self._protocol.receive_eof()
         if self._device is not None:
-            code = self._protocol.close_code or ABNORMAL
+            code = self._protocol.close_code or ABNORMAL.code
             _connections.labels(str(code)).inc()
             self._gateway.left(self._device, code)
         self._gateway.lost(self)
@@ -195,7 +195,7 @@ class Connection(asyncio.Protocol):
 
     def go_away(self) -> None:
         """Close because the edge ends."""
-        code = GOING_AWAY if self._device is None else self._device.dialect.going_away
+        code = GOING_AWAY.code if self._device is None else self._device.dialect.going_away
         self.end(code, "this edge is going away")
 
     def heartbeat(self) -> None:
@@ -203,7 +203,7 @@ class Connection(asyncio.Protocol):
         if self._protocol.state is not OPEN or not self.reading:
             return
         if not self.heard:
-            self.end(SILENT, "no sign of life")
+            self.end(HEARTBEAT_TIMEOUT.code, "no sign of life")
             return
         self.heard = False
         self._protocol.send_ping(b"")

@@ -13,12 +13,13 @@ What has arrived is cut only as far as the caller has room for payloads; the res
 from functools import partial
 
 from websockets import frames as library
-from websockets.frames import BINARY, CONT, TEXT, CloseCode, Frame
+from websockets.frames import BINARY, CONT, TEXT, Frame
 from websockets.protocol import CLOSED, OPEN
 from websockets.server import ServerProtocol
 
 from cloudmatch_bus.contract.memo import Memo
 from cloudmatch_bus.contract.payloads import Payload
+from cloudmatch_edge.dialects.close_codes import INVALID_DATA, POLICY_VIOLATION
 
 WHOLE_TEXT, WHOLE_BINARY = 0x81, 0x82  # first byte of a frame that is a whole message
 WHOLE = (WHOLE_BINARY, WHOLE_TEXT)
@@ -139,7 +140,7 @@ class Stream:
             payload.decode()
         except UnicodeDecodeError as error:
             self.judged = True
-            self._protocol.fail(CloseCode.INVALID_DATA, f"{error.reason} at position {error.start}")
+            self._protocol.fail(INVALID_DATA.code, f"{error.reason} at position {error.start}")
             return False
         return True
 
@@ -160,7 +161,7 @@ class Stream:
         self._fragments.append(bytes(frame.data))
         if not frame.fin:
             if len(self._fragments) > FRAGMENTS:
-                self._protocol.fail(CloseCode.POLICY_VIOLATION, "too many fragments")
+                self._protocol.fail(POLICY_VIOLATION.code, "too many fragments")
             return
         payload = b"".join(self._fragments)
         self._fragments = None
