@@ -168,7 +168,7 @@ class FakeEdge:
             "app": request.app,
             "device": request.device,
             "edge": request.edge,
-            "session": request.connection_id,
+            "connection_id": request.connection_id,
         }
 
     def _forget(self, device: Device) -> None:

@@ -40,7 +40,7 @@ class MemoryBucket:
 
     @staticmethod
     def entry(write: Write, revision: int) -> Entry:
-        return Entry(write.key, write.value, revision, write.epitaph)
+        return Entry(write.key, write.value, revision, write.tombstone)
 
     def devices(self) -> dict[str, tuple[DeviceRecord, int]]:
         found = {}

@@ -126,8 +126,8 @@ class Worker:
         else:
             if entry.value is not None:
                 self.pairing.recent.saw(decode_pair(entry.value), self._clock())
-            elif entry.epitaph:
-                self.pairing.recent.saw(decode_tombstone(entry.epitaph), self._clock())
+            elif entry.tombstone:
+                self.pairing.recent.saw(decode_tombstone(entry.tombstone), self._clock())
             self.roster.advance(entry.revision)
         replayed = self._reached < self._complete_at <= entry.revision
         self._reached = entry.revision

@@ -203,8 +203,8 @@ class Worker:
         else:
             if entry.value is not None:
                 self._pairing.recent.saw(decode_pair(entry.value), now_ms())
-            elif entry.epitaph:
-                self._pairing.recent.saw(decode_tombstone(entry.epitaph), now_ms())
+            elif entry.tombstone:
+                self._pairing.recent.saw(decode_tombstone(entry.tombstone), now_ms())
             self._roster.advance(entry.revision)
         self._pairing.mirror_moved()
 

@@ -65,7 +65,7 @@ class Registry:
         entry = await self._bucket.get(device_id(app, device).key)
         if entry.value is not None:
             return Seen(decode_device(entry.value), entry.revision)
-        return Seen(None, entry.revision, decode_tombstone(entry.epitaph) if entry.epitaph else None)
+        return Seen(None, entry.revision, decode_tombstone(entry.tombstone) if entry.tombstone else None)
 
     async def pair(self, app: str, match: int) -> Entry:
         """Read a match from the leader."""

@@ -93,7 +93,7 @@ class Ending:
     async def finish_match(self, app: str, device: str, match: int) -> None:
         """Do again what follows when this device has parted."""
         pair = await self._registry.pair(app, match)
-        left = decode_tombstone(pair.epitaph) if pair.epitaph else None
+        left = decode_tombstone(pair.tombstone) if pair.tombstone else None
         if left is not None and (left.device, left.reason) == (device, UNMATCHED):
             await self.finish(left)
 

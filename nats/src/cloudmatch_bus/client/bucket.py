@@ -36,7 +36,7 @@ class Write(NamedTuple):
     key: str
     value: bytes | None  # None deletes
     expected: int
-    epitaph: bytes = b""  # of a key that is deleted: what `get` finds there for `streams.TOMBSTONE_TTL`
+    tombstone: bytes = b""  # what a deleted key leaves behind for `streams.TOMBSTONE_TTL`
 
 
 class Entry(NamedTuple):
@@ -45,7 +45,7 @@ class Entry(NamedTuple):
     key: str
     value: bytes | None
     revision: int
-    epitaph: bytes = b""  # what a deleted key was deleted with
+    tombstone: bytes = b""  # of a deleted key
 
 
 class ConflictError(Exception):
@@ -98,7 +98,7 @@ class Bucket:
 
     @staticmethod
     def _payload(write: Write) -> bytes:
-        return write.epitaph if write.value is None else write.value
+        return write.tombstone if write.value is None else write.value
 
     def _headers(self, write: Write) -> dict[str, str]:
         headers = {Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value: str(write.expected)}
