@@ -142,7 +142,7 @@ async def test_dead_letters_are_shown_and_replayed(
             await eventually(lambda: service.metric("cloudmatch_bridge_rabbit_dead_letters") == 30, 20)
             shown = await asyncio.to_thread(service.ask, "dead-letters", "--limit", "2")
             assert shown.returncode == 0
-            assert "30 dead letters, the oldest 2 are shown" in shown.stderr
+            assert "30 dead letters, showing the oldest 2" in shown.stderr
             assert shown.stdout.count("rejected") == 2
 
             dry = await asyncio.to_thread(service.ask, "replay", "--dry-run", "--limit", "7")

@@ -1,4 +1,5 @@
 """The bridge: the size of every payload, from the bus to RabbitMQ.
 
-Pure: :mod:`sizes`, :mod:`letters`. Shells: :mod:`rabbit` (aio-pika), :mod:`worker`, :mod:`commands`.
+Pure: :mod:`core`. I/O: :mod:`publisher`, :mod:`dead_letter_queue` and :mod:`confirms` (aio-pika and aiormq),
+:mod:`service`, :mod:`cli`.
 """

@@ -11,18 +11,18 @@ from cloudmatch_bus.process.settings import AmqpSettings, HttpSettings
 
 @command.callback(invoke_without_command=True)
 def bridge(context: typer.Context) -> None:
-    """Bring the size of every payload from the bus to RabbitMQ, until SIGTERM.
+    """Forward the size of every payload from the bus to RabbitMQ, until SIGTERM.
 
-    Settings are environment variables; the commands read CLOUDMATCH_AMQP_… as the service does.
+    Settings are environment variables; the commands read the same CLOUDMATCH_AMQP_… as the service.
     """
     if context.invoked_subcommand is None:
-        from cloudmatch_bridge_rabbit.service import serve  # the commands start quicker without it
+        from cloudmatch_bridge_rabbit.service import serve  # not at the top: commands start faster without it
 
         run(serve, NatsSettings, AmqpSettings, HttpSettings, BridgeSettings)
 
 
 def main() -> None:
-    """Run what the command line says."""
+    """Run the command line."""
     command()
 
 

@@ -1,4 +1,4 @@
-"""What a person does about sizes that were rejected: ``dead-letters`` and ``replay``."""
+"""The commands ``dead-letters`` and ``replay``: inspect and requeue rejected sizes."""
 
 import asyncio
 import sys
@@ -11,110 +11,108 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from cloudmatch_bridge_rabbit.core.dead_letter import Letter
-from cloudmatch_bridge_rabbit.publisher import DeadLetters, DeadLettersError, dead_letters
+from cloudmatch_bridge_rabbit.core.dead_letter import DeadLetter
+from cloudmatch_bridge_rabbit.dead_letter_queue import DeadLetterError, DeadLetterQueue, dead_letter_queue
 from cloudmatch_bus.process.runner import setup
 from cloudmatch_bus.process.settings import AmqpSettings
 
 T = TypeVar("T")
 WIDTH = 100  # of a table where there is no terminal
+LISTED = 20  # dead letters in a table, unless told otherwise
 
 command = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-def _run(work: Coroutine[Any, Any, T]) -> T:
-    """Run it; end the command with a sentence where RabbitMQ fails."""
-    try:
-        return asyncio.run(work)
-    except DeadLettersError as error:
-        console.print(str(error), markup=False)
-        raise typer.Exit(1) from None
-
-
-def _table(letters: list[Letter]) -> Table:
-    """Draw dead letters, the oldest first."""
-    made = Table("id", "body", "from → to", "why", "died (UTC)", "times")
-    for column in made.columns:
-        column.overflow = "fold"
-        column.no_wrap = column.header in ("id", "why", "died (UTC)")
-    for each in letters:
-        who = f"{each.sender} → {each.receiver}" if each.sender else each.routing_key
-        died = f"{each.died_at:%Y-%m-%d %H:%M:%S}" if each.died_at else ""
-        said = (each.message_id, each.body, who, each.reason, died, str(each.deaths))
-        made.add_row(*map(Text, said))
-    return made
-
-
-async def _show(letters: DeadLetters, limit: int) -> int:
-    """Print the oldest dead letters; give how many there are in all."""
-    count = await letters.count()
-    if count:
-        shown = await letters.look(min(limit, count))
-        out = Console(highlight=False)
-        out.width = out.width if out.is_terminal else max(WIDTH, out.width)
-        out.print(_table(shown))
-    return count
-
-
 @command.command(name="dead-letters")
-def list_dead(
-    limit: Annotated[int, typer.Option(min=1, help="Show so many, the oldest, at most.")] = 20,
+def list_dead_letters(
+    limit: Annotated[int, typer.Option(min=1, help="List at most this many, oldest first.")] = LISTED,
 ) -> None:
-    """List the sizes that a reader of RabbitMQ rejected. They stay where they are.
+    """List the sizes that a consumer rejected, without moving them.
 
-    They lie in the queue `cloudmatch.bytes.dead`, as they were published.
+    They are kept as they were published, in the queue `cloudmatch.bytes.dead`.
     """
     settings = setup(AmqpSettings, stream=sys.stderr)[AmqpSettings]
-
-    async def show() -> int:
-        async with dead_letters(settings) as letters:
-            return await _show(letters, limit)
-
-    count = _run(show())
-    more = f", the oldest {limit:,} are shown" if count > limit else ""
+    count = _run(_show(settings, limit))
+    more = f", showing the oldest {limit:,}" if count > limit else ""
     console.print(f"{count:,} dead letters{more}" if count else "no dead letters")
 
 
 @command.command()
 def replay(
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Move so many, the oldest, at most. [dim]Default: all.[/]")
+        int | None, typer.Option(min=1, help="Move at most this many, oldest first. [dim]Default: all.[/]")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be moved.")] = False,
 ) -> None:
     """Move rejected sizes back to the exchange `cloudmatch.bytes`, as they were.
 
-    Each is published with a confirm and then taken away, so none is lost.
-    One that is rejected again comes back, and is not moved twice by one command.
+    Each is published with a confirm and then removed, so none is lost.
+    A size that is rejected again returns to the dead letters; one command does not move it twice.
 
-    After a failure one may be in both places, under the same message id.
+    After a failure one size may be in both queues, under the same message id.
 
-    Exit status: 0; 1 when RabbitMQ failed, the rest then lies where it lay.
+    Exit status: 0; 1 when RabbitMQ failed, the rest is then still in the dead-letter queue.
     """
     settings = setup(AmqpSettings, stream=sys.stderr)[AmqpSettings]
-
-    async def show() -> int:
-        async with dead_letters(settings) as letters:
-            return min(await _show(letters, limit or 20), limit or sys.maxsize)
-
-    async def move() -> int:
-        async with dead_letters(settings) as letters:
-            count = min(await letters.count(), limit or sys.maxsize)
-            bar = Progress(
-                TextColumn("replay"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-                console=console,
-                transient=True,
-                disable=not console.is_terminal,
-            )
-            with bar:
-                task = bar.add_task("replay", total=count)
-                return await letters.replay(count, lambda: bar.advance(task))
-
+    most = limit or sys.maxsize
     if dry_run:
-        console.print(f"would move {_run(show()):,} dead letters")
+        count = _run(_show(settings, limit or LISTED))
+        console.print(f"would move {min(count, most):,} dead letters")
     else:
-        console.print(f"moved {_run(move()):,} dead letters")
+        console.print(f"moved {_run(_move(settings, most)):,} dead letters")
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    """Run to completion; exit with an error message if RabbitMQ fails."""
+    try:
+        return asyncio.run(work)
+    except DeadLetterError as error:
+        console.print(str(error), markup=False)
+        raise typer.Exit(1) from None
+
+
+async def _show(settings: AmqpSettings, limit: int) -> int:
+    """Print the oldest dead letters; return how many there are in total."""
+    async with dead_letter_queue(settings) as queue:
+        count = await queue.count()
+        if count:
+            letters = await queue.peek(min(limit, count))
+            out = Console(highlight=False)
+            out.width = out.width if out.is_terminal else max(WIDTH, out.width)
+            out.print(_table(letters))
+    return count
+
+
+async def _move(settings: AmqpSettings, limit: int) -> int:
+    """Replay dead letters under a progress bar; return how many."""
+    async with dead_letter_queue(settings) as queue:
+        return await _replay(queue, min(await queue.count(), limit))
+
+
+async def _replay(queue: DeadLetterQueue, count: int) -> int:
+    bar = Progress(
+        TextColumn("replay"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    with bar:
+        task = bar.add_task("replay", total=count)
+        return await queue.replay(count, lambda: bar.advance(task))
+
+
+def _table(letters: list[DeadLetter]) -> Table:
+    table = Table("id", "body", "from → to", "reason", "died (UTC)", "deaths")
+    for column in table.columns:
+        column.overflow = "fold"
+        column.no_wrap = column.header in ("id", "reason", "died (UTC)")
+    for each in letters:
+        ends = f"{each.sender} → {each.receiver}" if each.sender else each.routing_key
+        died = f"{each.died_at:%Y-%m-%d %H:%M:%S}" if each.died_at else ""
+        row = (each.message_id, each.body, ends, each.reason, died, str(each.deaths))
+        table.add_row(*map(Text, row))
+    return table

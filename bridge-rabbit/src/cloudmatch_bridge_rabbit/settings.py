@@ -8,7 +8,7 @@ from cloudmatch_bus.process.settings import Port, Settings
 
 
 class BridgeSettings(Settings, frozen=True, kw_only=True):
-    """Where the bridge answers its probes."""
+    """Where the bridge serves its probes and metrics."""
 
     prefix = "CLOUDMATCH_BRIDGE_RABBIT"
 

@@ -1,6 +1,9 @@
-"""A fact's sizes."""
+"""The size messages that a fact becomes."""
 
-from cloudmatch_bridge_rabbit.core.sizes import Size, sizes
+import pytest
+
+from cloudmatch_bridge_rabbit.core.sizes import size_messages
+from cloudmatch_bus.contract.amqp import SizeMessage
 from cloudmatch_bus.contract.messages import (
     AmountReported,
     AnyFact,
@@ -12,30 +15,31 @@ from cloudmatch_bus.contract.messages import (
 )
 
 
-def test_each_payload_delivered_gives_one_message_named_by_position_and_index() -> None:
+def test_each_delivered_payload_becomes_one_message_named_by_position_and_index() -> None:
     fact = PayloadsDelivered(app="demo", at=1500, match=7, sender="a.b", receiver="c", sizes=[4, 0, 65536])
-    headers = {"app": "demo", "from": "a.b", "to": "c", "match": 7, "at": 1500}
-    assert sizes(42, fact) == [
-        Size("42.0", "demo.a=2Eb", b"4", 1500, headers),
-        Size("42.1", "demo.a=2Eb", b"0", 1500, headers),
-        Size("42.2", "demo.a=2Eb", b"65536", 1500, headers),
+    assert size_messages(42, fact) == [
+        SizeMessage(4, "demo", "a.b", "c", 7, 1500, "42.0"),
+        SizeMessage(0, "demo", "a.b", "c", 7, 1500, "42.1"),
+        SizeMessage(65536, "demo", "a.b", "c", 7, 1500, "42.2"),
     ]
 
 
-def test_reported_bytes_give_one_message_to_nobody() -> None:
+def test_reported_bytes_become_one_message_without_receiver_or_match() -> None:
     fact = AmountReported(app="demo", at=3, device="a", event_type="bytesSent", amount=12)
-    assert sizes(1, fact) == [
-        Size("1.0", "demo.a", b"12", 3, {"app": "demo", "from": "a", "to": "", "match": 0, "at": 3})
-    ]
+    assert size_messages(1, fact) == [SizeMessage(12, "demo", "a", "", 0, 3, "1.0")]
 
 
-def test_a_fact_without_bytes_gives_nothing() -> None:
-    facts: list[AnyFact] = [
+@pytest.mark.parametrize(
+    "fact",
+    [
         AmountReported(app="x", at=1, device="a", event_type="connectionsOpen", amount=1),
         DeviceConnected(app="x", at=1, device="a", edge="e", connection_id=1, lat=0, lon=0),
         DeviceLeft(app="x", at=1, device="a", edge="e", connection_id=1, code=1000),
         MatchMade(app="x", at=1, match=1, device="a", peer="b", distance=0),
         MatchEnded(app="x", at=1, match=1, device="a", peer="b", reason="left"),
         PayloadsDelivered(app="x", at=1, match=1, sender="a", receiver="b", sizes=[]),
-    ]
-    assert [sizes(1, fact) for fact in facts] == [[]] * len(facts)
+    ],
+    ids=lambda fact: type(fact).__name__,
+)
+def test_a_fact_without_payload_sizes_becomes_no_message(fact: AnyFact) -> None:
+    assert size_messages(1, fact) == []

@@ -1,18 +1,20 @@
-"""A size that a reader of RabbitMQ rejected: what it was, and why it lies where it lies."""
+"""A dead letter: a size message that a consumer rejected, as RabbitMQ keeps it."""
 
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
-# what RabbitMQ adds to a message that it moves to the dead letters
+from cloudmatch_bus.contract import amqp
+
 DEATH = "x-death"
+# headers that RabbitMQ adds when it moves a message to the dead-letter queue
 _ADDED = (DEATH, "x-first-death-", "x-last-death-")
 
 SHOWN = 40  # bytes of a body
 
 
-class Letter(NamedTuple):
-    """A dead letter, as a person is shown it. What it does not have is empty."""
+class DeadLetter(NamedTuple):
+    """A dead letter, ready to be shown. Missing values are empty."""
 
     message_id: str
     routing_key: str
@@ -23,32 +25,32 @@ class Letter(NamedTuple):
     died_at: datetime | None
     deaths: int  # how often it was rejected
 
+    @classmethod
+    def parse(
+        cls, message_id: str | None, routing_key: str | None, body: bytes, headers: Mapping[str, Any]
+    ) -> "DeadLetter":
+        """Parse a message of the dead-letter queue, however malformed."""
+        history = headers.get(DEATH) or [{}]
+        newest = history[0]
+        died_at = newest.get("time")
+        return cls(
+            message_id=message_id or "",
+            routing_key=routing_key or "",
+            body=_printable(body),
+            sender=str(headers.get(amqp.SENDER, "")),
+            receiver=str(headers.get(amqp.RECEIVER, "")),
+            reason=str(newest.get("reason", "")),
+            died_at=died_at if isinstance(died_at, datetime) else None,
+            deaths=sum(int(each.get("count", 1)) for each in history if each),
+        )
 
-def letter(
-    message_id: str | None, routing_key: str | None, body: bytes, headers: Mapping[str, Any]
-) -> Letter:
-    """Read a message of the dead letters' queue."""
-    history = headers.get(DEATH) or [{}]
-    newest = history[0]
-    died_at = newest.get("time")
-    return Letter(
-        message_id=message_id or "",
-        routing_key=routing_key or "",
-        body=_text(body),
-        sender=str(headers.get("from", "")),
-        receiver=str(headers.get("to", "")),
-        reason=str(newest.get("reason", "")),
-        died_at=died_at if isinstance(died_at, datetime) else None,
-        deaths=sum(int(each.get("count", 1)) for each in history if each),
-    )
 
-
-def original(headers: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the headers that the message had before it died."""
+def original_headers(headers: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the headers that the message was published with."""
     return {name: value for name, value in headers.items() if not name.startswith(_ADDED)}
 
 
-def _text(body: bytes) -> str:
-    """A body as text that can play no tricks with a terminal; cut where it is long."""
+def _printable(body: bytes) -> str:
+    """Escape a body, so that it cannot control a terminal; shorten a long one."""
     text = repr(body[:SHOWN])[2:-1]
     return text if len(body) <= SHOWN else f"{text}… {len(body)} bytes"

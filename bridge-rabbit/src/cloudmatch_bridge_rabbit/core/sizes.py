@@ -1,39 +1,19 @@
-"""Which sizes a fact holds, as the messages that RabbitMQ is to get."""
+"""The messages that a fact becomes in RabbitMQ: one for each payload size in it."""
 
-from typing import NamedTuple
-
-from cloudmatch_bus.contract.amqp import routing_key
+from cloudmatch_bus.contract.amqp import SizeMessage
 from cloudmatch_bus.contract.messages import AmountReported, AnyFact, PayloadsDelivered
 
 
-class Size(NamedTuple):
-    """The size of one payload. `message_id` names it for ever: the same fact gives the same."""
-
-    message_id: str
-    routing_key: str
-    body: bytes  # bytes of the payload, ASCII decimal
-    at: int  # ms since 1970
-    headers: dict[str, str | int]
-
-
-def sizes(position: int, fact: AnyFact) -> list[Size]:
-    """Give the sizes in the fact at this position of the stream; most kinds of fact hold none."""
+def size_messages(position: int, fact: AnyFact) -> list[SizeMessage]:
+    """Return the sizes in the fact at this position of the stream, in order; most kinds of fact have none."""
     match fact:
         case PayloadsDelivered():
-            sender, receiver, number, amounts = fact.sender, fact.receiver, fact.match, fact.sizes
+            sender, receiver, number, sizes = fact.sender, fact.receiver, fact.match, fact.sizes
         case AmountReported(event_type="bytesSent"):
-            sender, receiver, number, amounts = fact.device, "", 0, [fact.amount]
+            sender, receiver, number, sizes = fact.device, "", 0, [fact.amount]
         case _:
             return []
-    key = routing_key(fact.app, sender)
-    headers: dict[str, str | int] = {
-        "app": fact.app,
-        "from": sender,
-        "to": receiver,
-        "match": number,
-        "at": fact.at,
-    }
     return [
-        Size(f"{position}.{index}", key, b"%d" % amount, fact.at, headers)
-        for index, amount in enumerate(amounts)
+        SizeMessage(size, fact.app, sender, receiver, number, fact.at, f"{position}.{index}")
+        for index, size in enumerate(sizes)
     ]

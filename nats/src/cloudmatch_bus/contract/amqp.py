@@ -1,14 +1,12 @@
-"""What bridge-rabbit and analytics agree on over RabbitMQ. No driver here: `declare` is handed a channel.
+"""The AMQP contract between bridge-rabbit and analytics. No driver here: `declare` takes any channel.
 
-Every payload exchanged is one message: its body is the size in bytes as ASCII decimal, as in 2019.
-Published to the topic exchange `EXCHANGE` with routing key ``<app>.<device>`` (both escaped as subject
-tokens), persistent, with ``message_id`` ``<position in EVENTS>.<index in the batch>`` (the same at every
-resend) and the headers ``app``, ``from``, ``to``, ``match`` and ``at`` (ms since 1970, when delivered).
-What a 2019 client reported by REST went to nobody in no match: ``to`` is empty and ``match`` 0.
-A message that cannot be read is rejected and lands in `DEAD_QUEUE`, as it was.
+Each delivered payload is one persistent message on the topic exchange `EXCHANGE`, encoded by `SizeMessage`.
+A message that cannot be read is rejected and becomes a dead letter: `DEAD_QUEUE` keeps it as it was.
 """
 
-from typing import Any, Protocol, TypeVar
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from cloudmatch_bus.contract.subjects import token
 
@@ -17,14 +15,111 @@ QUEUE = "cloudmatch.bytes.analytics"  # bound to EXCHANGE with '#'
 DEAD_EXCHANGE = "cloudmatch.bytes.dead"  # fanout
 DEAD_QUEUE = "cloudmatch.bytes.dead"
 
+# headers of a message
+APP, SENDER, RECEIVER, MATCH, AT = "app", "from", "to", "match", "at"
 
-def routing_key(app: str, device: str) -> str:
-    """Routing key of a size that `device` sent."""
-    return f"{token(app)}.{token(device)}"
+DEFAULT_APP = "default"  # of messages without the header, as in 2019
+MAX_DIGITS = 15  # no payload has 10^15 bytes, and sums must fit into 64 bits
+
+
+class UnreadableError(ValueError):
+    """An AMQP message does not hold a size; the text says why."""
+
+
+class Encoded(NamedTuple):
+    """The parts of an AMQP message, in types that every driver takes."""
+
+    body: bytes
+    routing_key: str
+    message_id: str | None
+    timestamp: datetime | None
+    headers: dict[str, Any]  # of text and integers
+
+
+class SizeMessage(NamedTuple):
+    """The size of one payload, as RabbitMQ carries it.
+
+    The body is the size as an ASCII decimal, as in 2019; the routing key is ``<app>.<sender>``, both escaped
+    as subject tokens; everything else is a header. Messages of 2019 have a body and nothing else.
+    """
+
+    size: int  # bytes
+    app: str = DEFAULT_APP
+    sender: str = ""  # a device; "": unknown
+    receiver: str = ""  # a device; "": none, the amount was reported by REST
+    match: int = 0  # 0: none
+    at: int | None = None  # when the payload was delivered, ms since 1970
+    message_id: str | None = None  # <position in EVENTS>.<index in the fact>, the same in every redelivery
+
+    def encode(self) -> Encoded:
+        """Encode as the parts of an AMQP message."""
+        headers: dict[str, Any] = {
+            APP: self.app,
+            SENDER: self.sender,
+            RECEIVER: self.receiver,
+            MATCH: self.match,
+        }
+        timestamp = None
+        if self.at is not None:
+            headers[AT] = self.at
+            timestamp = datetime.fromtimestamp(self.at / 1000, UTC)
+        key = routing_key(self.app, self.sender)
+        return Encoded(b"%d" % self.size, key, self.message_id, timestamp, headers)
+
+    @classmethod
+    def decode(
+        cls,
+        body: bytes,
+        headers: Mapping[str, object],
+        message_id: str | None = None,
+        timestamp: datetime | None = None,
+    ) -> "SizeMessage":
+        """Decode an AMQP message. Without the header `at`, its timestamp counts.
+
+        Raises:
+            UnreadableError: the body is not an ASCII decimal, or `app`, `from` or `at` has the wrong type.
+        """
+        receiver, match = headers.get(RECEIVER), headers.get(MATCH)
+        return cls(
+            size=_size(body),
+            app=_text(headers, APP) or DEFAULT_APP,
+            sender=_text(headers, SENDER),
+            receiver=receiver if isinstance(receiver, str) else "",
+            match=match if isinstance(match, int) else 0,
+            at=_time(headers, timestamp),
+            message_id=message_id,
+        )
+
+
+def _size(body: bytes) -> int:
+    if not (body.isascii() and body.isdigit()):
+        raise UnreadableError("the body is not an ASCII decimal")
+    if len(body) > MAX_DIGITS:
+        raise UnreadableError(f"the body has more than {MAX_DIGITS} digits")
+    return int(body)
+
+
+def _text(headers: Mapping[str, object], name: str) -> str:
+    value = headers.get(name, "")
+    if not isinstance(value, str):
+        raise UnreadableError(f"header {name!r} is {type(value).__name__}, not text")
+    return value
+
+
+def _time(headers: Mapping[str, object], timestamp: datetime | None) -> int | None:
+    at = headers.get(AT, int(timestamp.timestamp() * 1000) if timestamp else None)
+    if at is not None and (not isinstance(at, int) or isinstance(at, bool) or at < 0):
+        raise UnreadableError(f"header {AT!r} is not a time in ms since 1970")
+    return at
+
+
+def routing_key(app: str, sender: str) -> str:
+    """Routing key of the sizes that `sender` sent."""
+    return f"{token(app)}.{token(sender)}"
 
 
 def queue_arguments(queue_type: str) -> dict[str, Any]:
-    """Arguments with which `QUEUE` is declared; `queue_type` classic or quorum."""
+    """Arguments with which `QUEUE` is declared; `queue_type` is classic or quorum."""
     return {"x-queue-type": queue_type, "x-dead-letter-exchange": DEAD_EXCHANGE}
 
 
@@ -43,14 +138,14 @@ class Channel(Protocol[Q_co]):
     """What `declare` needs of a driver's channel; aio-pika's has it."""
 
     async def declare_exchange(self, name: str, kind: str, /, *, durable: bool) -> object:
-        """Make an exchange, where it is not there."""
+        """Create an exchange unless it exists."""
 
     async def declare_queue(self, name: str, /, *, durable: bool, arguments: dict[str, Any]) -> Q_co:
-        """Make a queue, where it is not there."""
+        """Create a queue unless it exists."""
 
 
 async def declare(channel: Channel[Q], queue_type: str) -> Q:
-    """Declare exchanges and queues, by whoever comes first; give `QUEUE`.
+    """Declare exchanges and queues, and return `QUEUE`. Both services call it, in any order.
 
     Args:
         queue_type: classic or quorum.

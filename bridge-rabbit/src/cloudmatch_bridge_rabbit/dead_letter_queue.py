@@ -1,0 +1,139 @@
+"""The dead-letter queue: count, list and replay the sizes that a consumer rejected."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+
+import aio_pika
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage, AbstractQueue
+from aio_pika.exceptions import ChannelNotFoundEntity
+from aiormq.channel import Channel
+from prometheus_client import Gauge
+
+from cloudmatch_bridge_rabbit import confirms
+from cloudmatch_bridge_rabbit.confirms import CONFIRM_TIMEOUT, CONNECT_TIMEOUT, FAILURES
+from cloudmatch_bridge_rabbit.core.dead_letter import DeadLetter, original_headers
+from cloudmatch_bus.contract import amqp
+from cloudmatch_bus.process.settings import AmqpSettings
+
+log = logging.getLogger("rabbit")
+
+COUNT_INTERVAL = 5.0  # s between two counts
+BATCH = 200  # dead letters replayed at a time
+
+_dead = Gauge("cloudmatch_bridge_rabbit_dead_letters", "Sizes in the dead-letter queue")
+
+
+class DeadLetterError(Exception):
+    """RabbitMQ cannot be used, or did not confirm a message; the text says why."""
+
+
+class DeadLetterQueue:
+    """The queue of rejected sizes. Open it with `dead_letter_queue`."""
+
+    def __init__(self, connection: AbstractConnection) -> None:
+        self._connection = connection
+
+    async def count(self) -> int:
+        """Return how many dead letters there are."""
+        try:
+            async with await self._connection.channel() as channel:
+                return await _count(channel)
+        except ChannelNotFoundEntity:  # not declared yet
+            return 0
+
+    async def peek(self, limit: int) -> list[DeadLetter]:
+        """Return the oldest, `limit` at most, and leave them in the queue."""
+        async with await self._connection.channel() as channel:  # closing it requeues what was fetched
+            messages = await _fetch(await channel.get_queue(amqp.DEAD_QUEUE, ensure=False), limit)
+        return [DeadLetter.parse(m.message_id, m.routing_key, m.body, m.headers) for m in messages]
+
+    async def replay(self, limit: int, on_moved: Callable[[], None]) -> int:
+        """Publish the oldest again, `limit` at most, as they were; return how many.
+
+        Each is removed once RabbitMQ has confirmed it, so none is lost; after a failure one may be in both
+        queues, under the same ``message_id``.
+
+        Args:
+            on_moved: called for each.
+
+        Raises:
+            DeadLetterError: one was not confirmed.
+        """
+        moved = 0
+        async with await self._connection.channel(publisher_confirms=True, on_return_raises=True) as channel:
+            queue = await channel.get_queue(amqp.DEAD_QUEUE, ensure=False)
+            below = await confirms.underlay(channel)
+            while batch := await _fetch(queue, min(BATCH, limit - moved)):
+                outcome = await _republish(below, batch)
+                for message, reason in zip(batch, outcome, strict=True):
+                    if reason is None:
+                        await message.ack()
+                        moved += 1
+                        on_moved()
+                if failed := [reason for reason in outcome if reason]:
+                    raise DeadLetterError(f"RabbitMQ failed after {moved} dead letters: {failed[0]}")
+        return moved
+
+
+@contextlib.asynccontextmanager
+async def dead_letter_queue(settings: AmqpSettings) -> AsyncIterator[DeadLetterQueue]:
+    """Connect to RabbitMQ and open the dead-letter queue.
+
+    Raises:
+        DeadLetterError: RabbitMQ cannot be used.
+    """
+    try:
+        async with await aio_pika.connect(settings.address, timeout=CONNECT_TIMEOUT) as connection:
+            yield DeadLetterQueue(connection)
+    except FAILURES as error:
+        raise DeadLetterError(f"cannot use RabbitMQ: {error!r}") from error
+
+
+async def watch(connection: Callable[[], AbstractConnection | None], stop: asyncio.Event) -> None:
+    """Count the dead letters regularly until `stop`; log a warning when there are more.
+
+    Args:
+        connection: returns a usable connection, or None while there is none.
+    """
+    known = 0
+    while not stop.is_set():
+        if (usable := connection()) is not None:
+            with contextlib.suppress(*FAILURES):
+                known = await _observe(usable, known)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), COUNT_INTERVAL)
+
+
+async def _observe(connection: AbstractConnection, known: int) -> int:
+    async with asyncio.timeout(CONNECT_TIMEOUT), await connection.channel() as channel:
+        count = await _count(channel)
+    _dead.set(count)
+    if count > known:
+        log.warning("%d dead letters: run `bridge-rabbit dead-letters` to list them", count)
+    return count
+
+
+async def _count(channel: AbstractChannel) -> int:
+    queue = await channel.declare_queue(amqp.DEAD_QUEUE, passive=True)
+    return queue.declaration_result.message_count or 0
+
+
+async def _fetch(queue: AbstractQueue, limit: int) -> list[AbstractIncomingMessage]:
+    """Fetch messages from the queue, `limit` at most, without acknowledging them."""
+    messages: list[AbstractIncomingMessage] = []
+    while len(messages) < limit and (message := await queue.get(fail=False)) is not None:
+        messages.append(message)
+    return messages
+
+
+async def _republish(channel: Channel, messages: Sequence[AbstractIncomingMessage]) -> list[str | None]:
+    """Publish dead letters as they were; return why each failed, None if it was confirmed."""
+    tasks = []
+    for message in messages:
+        properties = message.properties
+        properties.headers = original_headers(message.headers)
+        sending = confirms.publish(channel, message.body, message.routing_key or "", properties)
+        tasks.append(asyncio.create_task(sending))
+    return await confirms.failures(tasks, asyncio.wait(tasks, timeout=CONFIRM_TIMEOUT))

@@ -1,0 +1,42 @@
+"""Dead letters as they are listed."""
+
+from datetime import UTC, datetime
+
+from cloudmatch_bridge_rabbit.core.dead_letter import DeadLetter, original_headers
+
+DIED = datetime(2026, 11, 24, 10, 0, tzinfo=UTC)
+OWN = {"app": "default", "from": "a", "to": "b", "match": 7, "at": 1}
+ADDED = {
+    "x-death": [{"count": 2, "reason": "rejected", "time": DIED, "queue": "q"}],
+    "x-first-death-reason": "rejected",
+    "x-first-death-queue": "q",
+    "x-last-death-exchange": "e",
+}
+
+
+def test_a_dead_letter_shows_the_message_and_why_and_how_often_it_was_rejected() -> None:
+    assert DeadLetter.parse("5.0", "default.a", b"4", {**OWN, **ADDED}) == DeadLetter(
+        "5.0", "default.a", "4", "a", "b", "rejected", DIED, 2
+    )
+
+
+def test_a_message_without_id_headers_or_history_is_shown_with_empty_fields() -> None:
+    assert DeadLetter.parse(None, None, b"4", {}) == DeadLetter("", "", "4", "", "", "", None, 0)
+
+
+def test_a_history_whose_time_is_not_a_time_is_shown_without_one() -> None:
+    history = [{"count": 1, "reason": "rejected", "time": "yesterday"}, {"count": 3}]
+    letter = DeadLetter.parse("5.0", "default.a", b"4", {"x-death": history})
+    assert (letter.died_at, letter.deaths) == (None, 4)
+
+
+def test_a_body_is_escaped_so_that_it_cannot_control_a_terminal() -> None:
+    assert DeadLetter.parse(None, None, b"\x1b[2J\xff", {}).body == r"\x1b[2J\xff"
+
+
+def test_a_long_body_is_shortened_and_its_length_shown() -> None:
+    assert DeadLetter.parse(None, None, b"9" * 1000, {}).body == "9" * 40 + "… 1000 bytes"
+
+
+def test_the_original_headers_are_all_but_those_that_rabbitmq_added() -> None:
+    assert original_headers({**OWN, **ADDED}) == OWN

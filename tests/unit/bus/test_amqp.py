@@ -1,0 +1,98 @@
+"""Size messages, and the exchanges and queues that they pass."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cloudmatch_bus.contract import amqp
+from cloudmatch_bus.contract.amqp import MAX_DIGITS, SizeMessage, UnreadableError
+
+HEADERS = {"app": "demo", "from": "alice", "to": "bob", "match": 7, "at": 1_700_000_000_000}
+
+messages = st.builds(
+    SizeMessage,
+    st.integers(0, 10**MAX_DIGITS - 1),
+    st.text(min_size=1),
+    st.text(),
+    st.text(),
+    st.integers(0),
+    st.none() | st.integers(0, 10**14),
+    st.none() | st.text(min_size=1),
+)
+
+
+@given(messages)
+def test_every_message_is_decoded_as_it_was_encoded(message: SizeMessage) -> None:
+    body, _, message_id, timestamp, headers = message.encode()
+    assert SizeMessage.decode(body, headers, message_id, timestamp) == message
+
+
+@given(messages)
+def test_a_routing_key_is_two_tokens(message: SizeMessage) -> None:
+    assert message.encode().routing_key.count(".") == 1
+
+
+def test_a_time_in_the_headers_counts_before_the_timestamp() -> None:
+    sent = datetime.fromtimestamp(1_700_000_000, UTC)
+    assert SizeMessage.decode(b"4", {"at": 5}, None, sent).at == 5
+    assert SizeMessage.decode(b"4", {}, None, sent).at == 1_700_000_000_000
+
+
+def test_an_empty_app_is_the_default_app() -> None:
+    assert SizeMessage.decode(b"4", {"app": ""}).app == "default"
+
+
+def test_a_receiver_or_match_of_the_wrong_type_is_unknown() -> None:
+    message = SizeMessage.decode(b"4", HEADERS | {"to": 5, "match": "x"})
+    assert (message.sender, message.receiver, message.match) == ("alice", "", 0)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"four", b"-4", b"4.0", b" 4", b"4\n", b"\xd9\xa4", b"\xff", b"1" * 16]
+)
+def test_a_body_that_is_not_an_ascii_decimal_is_unreadable(body: bytes) -> None:
+    with pytest.raises(UnreadableError, match="the body"):
+        SizeMessage.decode(body, HEADERS)
+
+
+@pytest.mark.parametrize(
+    "headers", [{"from": 5}, {"app": b"demo"}, {"at": "now"}, {"at": -1}, {"at": True}, {"at": 1.5}]
+)
+def test_a_header_of_the_wrong_type_is_unreadable_and_named(headers: dict[str, object]) -> None:
+    with pytest.raises(UnreadableError, match=f"header '{next(iter(headers))}'"):
+        SizeMessage.decode(b"4", HEADERS | headers)
+
+
+class Recorder:
+    """A driver's channel and queue that record what is declared."""
+
+    def __init__(self, calls: list[tuple[Any, ...]], name: str = "") -> None:
+        self.calls, self.name = calls, name
+
+    async def declare_exchange(self, name: str, kind: str, /, *, durable: bool) -> None:
+        self.calls.append(("exchange", name, kind, durable))
+
+    async def declare_queue(self, name: str, /, *, durable: bool, arguments: dict[str, Any]) -> "Recorder":
+        self.calls.append(("queue", name, durable, arguments))
+        return Recorder(self.calls, name)
+
+    async def bind(self, exchange: str, /, routing_key: str) -> None:
+        self.calls.append(("bind", self.name, exchange, routing_key))
+
+
+async def test_exchanges_and_queues_are_durable_and_rejected_messages_become_dead_letters() -> None:
+    calls: list[tuple[Any, ...]] = []
+    queue = await amqp.declare(Recorder(calls), "quorum")
+    assert queue.name == "cloudmatch.bytes.analytics"
+    dead = {"x-queue-type": "quorum"}
+    assert calls == [
+        ("exchange", "cloudmatch.bytes", "topic", True),
+        ("exchange", "cloudmatch.bytes.dead", "fanout", True),
+        ("queue", "cloudmatch.bytes.dead", True, dead),
+        ("bind", "cloudmatch.bytes.dead", "cloudmatch.bytes.dead", "cloudmatch.bytes.dead"),
+        ("queue", queue.name, True, dead | {"x-dead-letter-exchange": "cloudmatch.bytes.dead"}),
+        ("bind", queue.name, "cloudmatch.bytes", "#"),
+    ]
