@@ -21,7 +21,7 @@ from websockets.frames import BINARY, TEXT, Frame
 
 from cloudmatch_bus.client.connection import Bus
 from cloudmatch_bus.client.publisher import FactPublisher
-from cloudmatch_bus.client.transport import Line
+from cloudmatch_bus.client.transport import NatsProtocol
 from cloudmatch_bus.contract import subjects
 from cloudmatch_bus.contract.messages import DevicePaired, DeviceRecord
 from cloudmatch_bus.process.health import Health
@@ -95,12 +95,12 @@ class Hop:
     def __init__(self) -> None:
         self.client = Client()
         self.bus = Bus(self.client)  # type: ignore[arg-type]  # as much of one as is asked for
-        self.bus.take_the_lane()
-        self.line = Line(self.bus._handlers, 1 << 30)
+        self.bus.use_fast_transport()
+        self.line = NatsProtocol(self.bus._handlers, 1 << 30)
         self.socket = Socket()
         self.line.connection_made(self.socket)
-        assert self.bus._lane is not None
-        self.bus._lane.line = self.line
+        assert self.bus._transport is not None
+        self.bus._transport.protocol = self.line
         self.spent = 0  # ns
 
     async def work(self, work: Callable[[], None]) -> None:

@@ -30,7 +30,7 @@ async def fill(bus: Bus, count: int, sizes: Sequence[int], advance: Callable[[in
         fact = PayloadsDelivered(
             app="bench", at=at, match=device + 1, sender=sender, receiver=receiver, sizes=list(sizes)
         )
-        subject, payload = subjects.ev(fact.app, fact.kind, fact.about), encode(fact)
+        subject, payload = subjects.ev(fact.app, fact.kind, fact.primary_device), encode(fact)
         if number % EVERY and number < count:
             assert bus.publish(subject, payload)
         else:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import trustme
 
-from cloudmatch_bus.client.connection import DENIED
+from cloudmatch_bus.client.connection import PERMISSIONS_VIOLATION
 from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.tools import nkeys_cli
 from deploy.rendered import KUSTOMIZE, Object, Pod, render
@@ -137,7 +137,7 @@ class Environment:
         """Give the settings of a person, or of a service's user, for a connection of our own."""
         return NatsSettings(
             url=self.url,
-            nkey_file=str(nkeys_cli.seed_file(self.keys, user)),
+            nkey_file=str(nkeys_cli.seed_path(self.keys, user)),
             ca_file=self.authority_file if self.url.startswith("tls") else "",
         )
 
@@ -165,7 +165,7 @@ class Environment:
     def check(self) -> None:
         """Fail when a service tried what its user may not do."""
         for each in self.started:
-            assert DENIED not in each.logs(), each.process.tail()
+            assert PERMISSIONS_VIOLATION not in each.logs(), each.process.tail()
 
     @contextlib.contextmanager
     def nats(self) -> Iterator[list["Node"]]:

@@ -203,7 +203,7 @@ def test_who_makes_streams_has_the_right_to(rendered: Rendered) -> None:
             bus = rendered.data("ConfigMap", container["envFrom"][0]["configMapRef"]["name"])
             assert bus
             values = bus | {e["name"]: e["value"] for e in container["env"] if "value" in e}
-            may = any(".STREAM.CREATE." in subject for subject in rights.says)
+            may = any(".STREAM.CREATE." in subject for subject in rights.publish)
             assert values["CLOUDMATCH_NATS_PROVISION"] == str(may).lower()
 
 

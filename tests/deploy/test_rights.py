@@ -11,8 +11,8 @@ from msgspec.structs import replace
 from prometheus_client import REGISTRY
 
 from cloudmatch_bus.client.bucket import Bucket, Write
-from cloudmatch_bus.client.connection import Bus, NobodyListensError, connect
-from cloudmatch_bus.client.provision import provision, provisioned
+from cloudmatch_bus.client.connection import Bus, NoRespondersError, connect
+from cloudmatch_bus.client.provision import ensure_provisioned, provision
 from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.contract import streams, subjects
 from cloudmatch_bus.tools import nkeys_cli
@@ -134,7 +134,7 @@ def denied() -> float:
 
 async def test_who_may_not_make_streams_waits_for_who_may(here: Environment) -> None:
     async with user(here, "edge") as edge:
-        waiting = asyncio.create_task(provisioned(edge, 1, ourselves=False))
+        waiting = asyncio.create_task(ensure_provisioned(edge, 1, create=False))
         async with user(here, "match-engine") as worker:
             assert not waiting.done()
             await provision(worker, 1)
@@ -161,7 +161,7 @@ async def test_operators_see_what_goes_on_and_ask(here: Environment) -> None:
     async with user(here, "match-engine") as worker, user(here, "operator") as operator:
         await provision(worker, 1)
         assert (await operator.jetstream().stream_info(streams.EVENTS)).state.messages == 0
-        with pytest.raises(NobodyListensError):
+        with pytest.raises(NoRespondersError):
             await operator.request(subjects.explain(), b"{}")
 
 
@@ -174,7 +174,7 @@ def test_the_tracer_listens_with_a_key_of_its_own(here: Environment) -> None:
         here.folder,
     )
     try:
-        tracer.wait_line("listens at")
+        tracer.wait_line("listening at")
         assert "may not" not in tracer.log
     finally:
         assert tracer.terminate()

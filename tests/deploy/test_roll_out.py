@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from cloudmatch_bus.client.connection import connect
-from cloudmatch_bus.client.consumer import extent, history
+from cloudmatch_bus.client.consumer import history, position_range
 from cloudmatch_bus.contract.messages import PayloadsDelivered
 from deploy.loopback import Environment, Node
 from faults import report
@@ -103,7 +103,7 @@ async def in_events(here: Environment) -> int:
     """Sum up what the facts say was delivered."""
     bus = await connect(here.person("journal"), "journal")
     try:
-        _, last = await extent(bus)
+        _, last = await position_range(bus)
         facts = [f async for batch in history(bus, "journal", 0, last) for _, f in batch]
         return sum(sum(f.sizes) for f in facts if isinstance(f, PayloadsDelivered))
     finally:

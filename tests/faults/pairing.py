@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 
-from cloudmatch_bus.client.bucket import Entry, Watch
+from cloudmatch_bus.client.bucket import BucketWatcher, Entry
 from cloudmatch_bus.client.connection import Bus, connect
 from cloudmatch_bus.client.consumer import Delivery, OrderedConsumer
 from cloudmatch_bus.client.settings import NatsSettings
@@ -71,7 +71,7 @@ class Ground:
         self.roster = Roster()
         self.made: Counter[tuple[str, int]] = Counter()
         self.ended: Counter[tuple[str, int]] = Counter()
-        self.watch = Watch(bus, self._on_entry, self.roster.restart, self.roster.complete)
+        self.watch = BucketWatcher(bus, self._on_entry, self.roster.restart, self.roster.complete)
 
     def _on_entry(self, entry: Entry) -> None:
         if (device := parse_device(entry.key)) is not None:
@@ -143,7 +143,7 @@ async def ground() -> AsyncIterator[Ground]:
                 asyncio.create_task(under.watch.run()),
                 asyncio.create_task(OrderedConsumer(bus, "looker-on").run(under.on_facts, 0, done)),
             ]
-            await asyncio.wait_for(under.watch.completed.wait(), 20)
+            await asyncio.wait_for(under.watch.synced.wait(), 20)
             try:
                 yield under
             finally:

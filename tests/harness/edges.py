@@ -12,7 +12,7 @@ from cloudmatch_bus.client.connection import Bus, Headers, connect
 from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.contract import subjects
 from cloudmatch_bus.contract.cells import cell
-from cloudmatch_bus.contract.liveness import BEAT
+from cloudmatch_bus.contract.liveness import HEARTBEAT_INTERVAL
 from cloudmatch_bus.contract.messages import (
     AnyAnswer,
     AnyRequest,
@@ -188,7 +188,7 @@ class FakeEdge:
         while True:
             if not self.frozen:
                 self._say(leaving=False)
-            await asyncio.sleep(BEAT)
+            await asyncio.sleep(HEARTBEAT_INTERVAL)
 
     def _say(self, *, leaving: bool) -> None:
         self.bus.publish(subjects.heartbeat("edge", self.name), self._word(leaving=leaving))

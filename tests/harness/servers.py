@@ -192,7 +192,7 @@ class KafkaBroker:
         """Start the broker; return once it listens."""
         settings = {"CLOUDMATCH_KAFKA_PORT": "0", "CLOUDMATCH_RUN_DIR": str(self.folder / "run")}
         self.process = Process("kafka", [BIN / "analytics-broker"], settings, self.folder)
-        self.bootstrap = self.process.wait_line(r"listens at (?:\w+://)?(\S+:\d+)", deadline)[1]
+        self.bootstrap = self.process.wait_line(r"listening at (?:\w+://)?(\S+:\d+)", deadline)[1]
 
     @property
     def settings(self) -> dict[str, str]:

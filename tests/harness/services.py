@@ -15,7 +15,7 @@ from typing import Any
 from harness.processes import BIN, Process, children, environment
 from harness.waiting import eventually_sync
 
-LISTENS = r"listens at (https?://\S+:\d+)"
+LISTENS = r"listening at (https?://\S+:\d+)"
 TRACEBACK = "Traceback (most recent call last)"
 
 

@@ -186,7 +186,7 @@ async def test_a_new_broker_in_place_of_the_old_goes_on_counting(
     def begin():
         command = [harness.processes.BIN / "analytics-broker"]
         made = harness.Process("broker", command, {"CLOUDMATCH_KAFKA_PORT": port}, tmp_path)
-        made.wait_line(rf"listens at tcp://127.0.0.1:{port}")
+        made.wait_line(rf"listening at tcp://127.0.0.1:{port}")
         return made
 
     broker = begin()

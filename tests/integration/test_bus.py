@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
-from cloudmatch_bus.client.bucket import SILENCE, Bucket, ConflictError, Entry, Watch, Write
+from cloudmatch_bus.client.bucket import WATCH_TIMEOUT, Bucket, BucketWatcher, ConflictError, Entry, Write
 from cloudmatch_bus.client.connection import PENDING_LIMIT, Bus, Headers, connect
-from cloudmatch_bus.client.provision import provisioned
+from cloudmatch_bus.client.provision import ensure_provisioned
 from cloudmatch_bus.client.publisher import FactPublisher
 from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.contract import streams
@@ -29,8 +29,8 @@ def counted(name: str, **labels: str) -> float:
 @contextlib.asynccontextmanager
 async def connected(server: NatsServer, *, lane: bool = True) -> AsyncIterator[Bus]:
     bus = await connect(NatsSettings(url=server.url, lane=lane), "test")
-    await provisioned(bus, 1)
-    bus.on_reconnect.append(lambda: provisioned(bus, 1))
+    await ensure_provisioned(bus, 1)
+    bus.on_reconnect.append(lambda: ensure_provisioned(bus, 1))
     yield bus
     await bus.close()
 
@@ -240,7 +240,7 @@ class Mirror:
             return await subscribe(subject, hear, queue)
 
         bus.subscribe = lossy  # type: ignore[method-assign]  # of this one connection
-        self.watch = Watch(bus, self._on_entry, self._on_restart, self._on_ready)
+        self.watch = BucketWatcher(bus, self._on_entry, self._on_restart, self._on_ready)
 
     def _on_restart(self) -> None:
         self.starts += 1
@@ -265,7 +265,7 @@ class Mirror:
 async def mirror(bus: Bus) -> AsyncIterator[Mirror]:
     made = Mirror(bus)
     async with running(made.watch.run()):
-        await asyncio.wait_for(made.watch.completed.wait(), 5)
+        await asyncio.wait_for(made.watch.synced.wait(), 5)
         yield made
 
 
@@ -312,7 +312,7 @@ async def test_a_lost_message_that_none_follows_is_noticed_by_the_servers_sign_o
 ) -> None:
     mirror.lose = lose_once()
     await Bucket(bus).commit([Write("dev.x.a", b"1", 0)])
-    await mirror.knows({"dev.x.a": b"1"}, deadline=SILENCE)
+    await mirror.knows({"dev.x.a": b"1"}, deadline=WATCH_TIMEOUT)
     assert mirror.starts == 2
 
 
@@ -324,10 +324,10 @@ async def test_a_key_that_vanished_without_a_trace_while_nothing_was_heard_is_no
     mirror.lose = lambda _: True
     await Bucket(bus).commit([Write("dev.x.a", None, last - 1)])
     await bus.jetstream().purge_stream(STREAM, subject=f"$KV.{streams.BUCKET}.dev.x.a")
-    await eventually(lambda: mirror.starts == 2, SILENCE + 2, "silence noticed")
+    await eventually(lambda: mirror.starts == 2, WATCH_TIMEOUT + 2, "silence noticed")
     assert mirror.watch.health() is not None
     mirror.lose = lambda _: False
-    await mirror.knows({"dev.x.b": b"1"}, SILENCE + 3)
+    await mirror.knows({"dev.x.b": b"1"}, WATCH_TIMEOUT + 3)
 
 
 async def test_a_consumer_that_the_server_lost_is_made_anew(mirror: Mirror, bus: Bus) -> None:
@@ -335,7 +335,7 @@ async def test_a_consumer_that_the_server_lost_is_made_anew(mirror: Mirror, bus:
     (consumer,) = await js.consumers_info(STREAM)
     await js.delete_consumer(STREAM, consumer.name)
     await Bucket(bus).commit([Write("dev.x.a", b"1", 0)])
-    await mirror.knows({"dev.x.a": b"1"}, SILENCE + 3)
+    await mirror.knows({"dev.x.a": b"1"}, WATCH_TIMEOUT + 3)
 
 
 async def test_after_a_power_cut_the_watch_shows_the_new_bucket_and_nothing_of_the_old(
@@ -450,6 +450,6 @@ async def test_a_stream_that_was_changed_by_hand_is_made_as_asked_again_and_begi
     assert began, "it begins at the clock"
     changed.description = "something else"
     await js.update_stream(changed)
-    await provisioned(bus, 1)
+    await ensure_provisioned(bus, 1)
     found = (await js.stream_info(STREAM)).config
     assert (found.description, found.first_seq) == (streams.bucket(1).description, began)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cloudmatch_bus.client.connection import Bus, connect
-from cloudmatch_bus.client.consumer import Delivery, DurableConsumer, extent, history
+from cloudmatch_bus.client.consumer import Delivery, DurableConsumer, history, position_range
 from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.contract import streams, subjects
 from harness import NatsServer, eventually
@@ -16,7 +16,7 @@ from harness.facts import facts
 
 pytestmark = pytest.mark.servers
 
-(DURABLE,) = streams.READERS
+(DURABLE,) = streams.DURABLE_CONSUMERS
 LONGER = 1.6 * streams.ACK_WAIT  # than the server waits for an ack
 
 
@@ -93,7 +93,7 @@ async def test_history_gives_a_part_of_the_stream_in_order(nats_server: NatsServ
             published.payloads(number)
         await published.kept()
         await published.bus.jetstream().publish(subjects.ev("x", "left", "a"), b"no fact")
-        first, last = await extent(published.bus)
+        first, last = await position_range(published.bus)
         assert last - first == 1200
         read = [entry async for batch in history(published.bus, "test", first + 9, last) for entry in batch]
         assert [position for position, _ in read] == list(range(first + 10, last + 1))

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from cloudmatch_bus.client.bucket import Bucket, Entry, Watch
+from cloudmatch_bus.client.bucket import Bucket, BucketWatcher, Entry
 from cloudmatch_bus.client.connection import Bus, connect
-from cloudmatch_bus.client.provision import provisioned
+from cloudmatch_bus.client.provision import ensure_provisioned
 from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.contract import streams
 from cloudmatch_bus.contract.messages import (
@@ -71,7 +71,7 @@ class Engine:
         self.bus = bus
         self.roster = Roster()
         self.pairing = Pairing(Bucket(bus), self.roster, told, clock=lambda: 1, reach=PLANAR_REACH)
-        self.watch = Watch(bus, self._on_entry, self.roster.restart, self.roster.complete)
+        self.watch = BucketWatcher(bus, self._on_entry, self.roster.restart, self.roster.complete)
 
     def _on_entry(self, entry: Entry) -> None:
         device = parse_device(entry.key)
@@ -138,12 +138,12 @@ async def engines(nats_server: NatsServer) -> AsyncIterator[Engines]:
         for number in range(3):
             bus = await connect(NatsSettings(url=nats_server.url), f"engine-{number}")
             stack.push_async_callback(bus.close)
-            await provisioned(bus, 1)
-            bus.on_reconnect.append(lambda bus=bus: provisioned(bus, 1))
+            await ensure_provisioned(bus, 1)
+            bus.on_reconnect.append(lambda bus=bus: ensure_provisioned(bus, 1))
             made.append(Engine(bus, told))
         watching = [asyncio.create_task(engine.watch.run()) for engine in made]
         for engine in made:
-            await asyncio.wait_for(engine.watch.completed.wait(), 5)
+            await asyncio.wait_for(engine.watch.synced.wait(), 5)
         yield Engines(made, told)
         for task in watching:
             task.cancel()

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 import cloudmatch
-from cloudmatch_bus.contract.liveness import EDGE_DEAD
+from cloudmatch_bus.contract.liveness import EDGE_DEAD_AFTER
 from cloudmatch_bus.contract.messages import (
     DeviceGone,
     DevicePaired,
@@ -207,7 +207,7 @@ async def test_a_worker_that_was_cut_off_gives_up_no_edge(
         worker = await asyncio.to_thread(start, "match-engine", wired)
         a, b = await pair(one, two)
         link.cut()
-        await asyncio.sleep(EDGE_DEAD + 1)
+        await asyncio.sleep(EDGE_DEAD_AFTER + 1)
         link.heal()
         c = await one.connect("c", lat=1)  # once it is answered, all before is, too
         await c.until(lambda d: bool(told(d, DeviceWaiting)))

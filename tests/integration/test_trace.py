@@ -28,7 +28,7 @@ def trace(tmp_path: Path, nats_server: NatsServer) -> Iterator[Trace]:
             bus = {"CLOUDMATCH_NATS_URL": nats_server.url}
             tracer = Process("trace", [BIN / "cloudmatch-trace", *arguments], bus, folder)
             stack.callback(lambda: tracer.returncode is None and tracer.kill())
-            tracer.wait_line(f"listens at {nats_server.url}")
+            tracer.wait_line(f"listening at {nats_server.url}")
             return tracer
 
         yield begin
@@ -104,7 +104,7 @@ async def test_a_tracer_ends_when_nobody_reads_what_it_prints(edge: Service, nat
     assert tracer.stdout is not None
     assert tracer.stderr is not None
     try:
-        assert b"listens at" in await asyncio.wait_for(tracer.stderr.readline(), 20)
+        assert b"listening at" in await asyncio.wait_for(tracer.stderr.readline(), 20)
         tracer.stdout._transport.close()  # type: ignore[attr-defined]  # a StreamReader has no close
         await talk(edge)
         assert await asyncio.wait_for(tracer.wait(), 10) == 0

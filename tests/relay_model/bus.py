@@ -44,7 +44,7 @@ class Network:
         chance, loop = self.chance, asyncio.get_running_loop()
         copies = 1
         # Where a connection began is told once: lost, it costs the sizes of a few payloads.
-        if self.trouble and not subject.endswith(f".{subjects.BEGAN}"):
+        if self.trouble and not subject.endswith(f".{subjects.HANDOVER_REPLY}"):
             copies = chance.choices((1, 0, 2), (90, 6, 4))[0]
         for _ in range(copies):
             delay = chance.random() * (0.003 if chance.random() < 0.95 or not self.trouble else 0.4)

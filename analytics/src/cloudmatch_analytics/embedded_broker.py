@@ -61,7 +61,7 @@ async def serve(environment: Environment, stop: asyncio.Event) -> None:
     sock = listen("127.0.0.1", environment[KafkaSettings].port, variable(KafkaSettings, "port"))
     producer, host, port = start_cluster()
     server = await forward(sock, host, port)
-    log.info("%s listens at tcp://127.0.0.1:%d", NAME, sock.getsockname()[1])
+    log.info("%s listening at tcp://127.0.0.1:%d", NAME, sock.getsockname()[1])
     await stop.wait()
     server.close()
     log.info("%s ends; %d records in flight go with it", NAME, len(producer))

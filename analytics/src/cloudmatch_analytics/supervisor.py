@@ -42,7 +42,7 @@ class Worker(Collector):
         self._settings = environment[AnalyticsSettings]
         self._amqp = environment[AmqpSettings]
         self._kafka = environment[KafkaSettings]
-        self._origins = environment[HttpSettings].allowed
+        self._origins = environment[HttpSettings].allowed_origins
         self._pulse = Pulse()
         self._ledger = Ledger(PARTITIONS, self._settings.lag_ms)
         self._folder = (Path(environment[CommonSettings].run_dir) / NAME).resolve()
@@ -163,8 +163,8 @@ class Worker(Collector):
 
     def _health(self) -> Health:
         health = Health()
-        health.check("source", lambda: self._pulse.trouble)
-        health.check("pipeline", self._trouble)
+        health.set_check("source", lambda: self._pulse.trouble)
+        health.set_check("pipeline", self._trouble)
         return health
 
     def _trouble(self) -> str | None:

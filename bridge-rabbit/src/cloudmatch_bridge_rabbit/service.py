@@ -25,14 +25,14 @@ async def serve(environment: Environment, stop: asyncio.Event) -> None:
     sock = listen(settings.host, settings.port, variable(BridgeSettings, "port"))
     publisher = Publisher(environment[AmqpSettings])
     health = Health()
-    health.check("stopping", lambda: "stopping" if stop.is_set() else None)
-    health.check("rabbitmq", publisher.health)
+    health.set_check("stopping", lambda: "stopping" if stop.is_set() else None)
+    health.set_check("rabbitmq", publisher.health)
 
     async def forward(deliveries: list[Delivery]) -> None:
         sizes = [size for position, fact in deliveries for size in size_messages(position, fact)]
         await publisher.publish(sizes)
 
-    origins = environment[HttpSettings].allowed
+    origins = environment[HttpSettings].allowed_origins
     app = http.application("CloudMatch bridge to RabbitMQ", health, origins=origins)
     async with asyncio.TaskGroup() as group:
         group.create_task(http.serve(app, NAME, sock, stop))
@@ -41,7 +41,7 @@ async def serve(environment: Environment, stop: asyncio.Event) -> None:
         async with connected_bus(environment[NatsSettings], NAME, health, stop) as bus:
             if bus is not None and await until_stopped(stop, publisher.ready()):
                 consumer = DurableConsumer(bus, NAME)
-                health.check("feed", consumer.health)
+                health.set_check("feed", consumer.health)
                 await _finish(asyncio.create_task(consumer.run(forward, stop)), stop)
         await publisher.close()
 

@@ -156,7 +156,7 @@ class Journal:
     async def follow(self, bus: Bus, health: Health, stop: asyncio.Event) -> None:
         """Keep what the bus brings, and publish reports, until `stop`."""
         follower = OrderedConsumer(bus, NAME)
-        health.check("feed", follower.health)
+        health.set_check("feed", follower.health)
         self._publisher = publisher = FactPublisher(bus)
         sending = asyncio.create_task(publisher.run())
         try:
@@ -178,9 +178,9 @@ async def serve(environment: Environment, stop: asyncio.Event) -> None:
     except StoreError as error:
         raise SystemExit(f"the journal cannot start: {error}") from None
     health = Health()
-    health.check("stopping", lambda: "stopping" if stop.is_set() else None)
+    health.set_check("stopping", lambda: "stopping" if stop.is_set() else None)
     answers = handlers(store, journal.ledger, journal.publish)
-    app = http.application("CloudMatch journal", health, answers, environment[HttpSettings].allowed)
+    app = http.application("CloudMatch journal", health, answers, environment[HttpSettings].allowed_origins)
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(http.serve(app, NAME, sock, stop))

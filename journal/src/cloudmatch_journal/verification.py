@@ -5,7 +5,7 @@ from pathlib import Path
 from rich.progress import Progress
 
 from cloudmatch_bus.client.connection import Bus
-from cloudmatch_bus.client.consumer import extent, history
+from cloudmatch_bus.client.consumer import history, position_range
 from cloudmatch_bus.contract.messages import AnyFact
 from cloudmatch_journal import files
 from cloudmatch_journal.core import segments
@@ -47,7 +47,7 @@ class Verification:
         Raises:
             TimeoutError: the bus does not answer.
         """
-        head, tail = await extent(bus)
+        head, tail = await position_range(bus)
         begins = self._firsts[0] if (self._folder / files.BASE).exists() else 0
         last = self._order.last
         start, upto = max(head, begins), min(tail, last)
@@ -73,7 +73,7 @@ class Verification:
         for each, its_end in [(first, end), *spans]:
             found += self._compare(each, start, its_end, waiting)
             start, waiting = max(start, its_end + 1), []
-        head, _ = await extent(bus)  # the stream lets its oldest go while we read
+        head, _ = await position_range(bus)  # the stream lets its oldest go while we read
         return [each for each in found if each.fault is not Fault.UNKNOWN or each.position >= head]
 
     def _compare(

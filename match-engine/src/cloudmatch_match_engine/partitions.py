@@ -11,7 +11,7 @@ from prometheus_client import Counter, Gauge
 
 from cloudmatch_bus.client.connection import Bus, Handler, Headers, Subscription
 from cloudmatch_bus.contract import subjects
-from cloudmatch_bus.contract.liveness import BEAT, WORKER_UNHEARD
+from cloudmatch_bus.contract.liveness import HEARTBEAT_INTERVAL, WORKER_ISOLATED_AFTER
 from cloudmatch_bus.contract.messages import Heartbeat, decode_heartbeat, encode
 from cloudmatch_bus.process.clock import now_us
 from cloudmatch_match_engine.core.keys import DeviceId
@@ -61,11 +61,13 @@ class Partitions:
     @property
     def in_touch(self) -> bool:
         """Whether what is said on the bus is heard here: who hears nobody cannot tell who lives."""
-        return self._bus.connected and self._clock() - self._echoed < WORKER_UNHEARD
+        return self._bus.connected and self._clock() - self._echoed < WORKER_ISOLATED_AFTER
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop`; then say so, and serve on until the others have taken over."""
-        fallback = await self._bus.subscribe(subjects.every_up_fallback(), self._on_frames, subjects.QUEUE)
+        fallback = await self._bus.subscribe(
+            subjects.every_up_fallback(), self._on_frames, subjects.QUEUE_GROUP
+        )
         beats = await self._bus.subscribe(subjects.every_heartbeat(ROLE), self._on_heartbeat)
         beating = asyncio.create_task(self._beat())
         balancing = asyncio.create_task(self._balance())
@@ -82,8 +84,10 @@ class Partitions:
 
     async def _serve(self, partition: int) -> None:
         self._serving[partition] = [
-            await self._bus.subscribe(subjects.every_up_of(partition), self._on_frames, subjects.QUEUE),
-            await self._bus.subscribe(subjects.every_match_of(partition), self._on_request, subjects.QUEUE),
+            await self._bus.subscribe(subjects.every_up_of(partition), self._on_frames, subjects.QUEUE_GROUP),
+            await self._bus.subscribe(
+                subjects.every_match_of(partition), self._on_request, subjects.QUEUE_GROUP
+            ),
         ]
 
     def _say(self, *, leaving: bool) -> None:
@@ -118,12 +122,12 @@ class Partitions:
             self._roll.beat(self._clock(), self._bus.connected)
             self._say(leaving=False)
             self._compare()
-            await asyncio.sleep(BEAT)
+            await asyncio.sleep(HEARTBEAT_INTERVAL)
 
     async def _balance(self) -> None:
         # Who comes first is alone: until it has listened for others it serves all requests, and the fallback.
         requests: Subscription | None = await self._bus.subscribe(
-            subjects.every_match(), self._on_request, subjects.QUEUE
+            subjects.every_match(), self._on_request, subjects.QUEUE_GROUP
         )
         await asyncio.sleep(SETTLE)
         while True:

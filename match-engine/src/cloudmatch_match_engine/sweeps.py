@@ -10,7 +10,7 @@ import msgspec
 from prometheus_client import Counter, Gauge
 
 from cloudmatch_bus.client.bucket import ConflictError
-from cloudmatch_bus.client.connection import Bus, Headers, NobodyListensError
+from cloudmatch_bus.client.connection import Bus, Headers, NoRespondersError
 from cloudmatch_bus.contract import subjects
 from cloudmatch_bus.contract.messages import DeviceRecord, decode_heartbeat
 from cloudmatch_match_engine.core.keys import DeviceId, device_id
@@ -147,7 +147,7 @@ class Sweeps:
     async def _probe(self, edge: str) -> None:
         try:
             beat = decode_heartbeat(await self._bus.request(subjects.probe(edge), b"", PATIENCE))
-        except NobodyListensError:
+        except NoRespondersError:
             self._presence.refused(edge)
         except (TimeoutError, msgspec.DecodeError):
             log.info("edge %s does not answer", edge)

@@ -6,9 +6,9 @@ import logging
 import msgspec
 from prometheus_client import Counter, Gauge
 
-from cloudmatch_bus.client.bucket import Bucket, Entry, Watch
+from cloudmatch_bus.client.bucket import Bucket, BucketWatcher, Entry
 from cloudmatch_bus.client.connection import Bus, Headers
-from cloudmatch_bus.client.micro import Endpoint, RefusedError, offered
+from cloudmatch_bus.client.micro import Endpoint, EndpointError, micro_service
 from cloudmatch_bus.client.provision import connected_bus
 from cloudmatch_bus.client.publisher import FactPublisher
 from cloudmatch_bus.client.settings import NatsSettings
@@ -74,7 +74,7 @@ class Worker:
         _waiting.set_function(self._roster.count_waiting)
         self._facts = FactPublisher(bus)
         self._pairing = Pairing(Bucket(bus), self._roster, self, clock=now_ms, reach=reach)
-        self._watch = Watch(bus, self._on_entry, self._roster.restart, self._on_ready)
+        self._watch = BucketWatcher(bus, self._on_entry, self._roster.restart, self._on_ready)
         self._farewells = asyncio.Semaphore(FAREWELLS)
         # devices about which the leader is being asked
         self._asking: set[DeviceId] = set()
@@ -84,7 +84,7 @@ class Worker:
         tasks = [asyncio.create_task(self._watch.run()), asyncio.create_task(self._facts.run())]
         try:
             # Requests are not taken before the mirror can answer for the pool.
-            await until_stopped(stop, self._watch.completed.wait())
+            await until_stopped(stop, self._watch.synced.wait())
             partitions = Partitions(self._bus, unique_name(), self._on_frames, self._on_request, self._doubt)
             self._doubt()
             sweeps = Sweeps(
@@ -92,9 +92,11 @@ class Worker:
             )
             tasks.append(asyncio.create_task(sweeps.run()))
             asked = Endpoint("explain", subjects.explain(), self._on_explain)
-            async with offered(self._bus, "match-engine", "pairs devices; why is one not matched?", asked):
+            async with micro_service(
+                self._bus, "match-engine", "pairs devices; why is one not matched?", asked
+            ):
                 await partitions.run(stop)
-            await self._bus.idle()
+            await self._bus.wait_for_tasks()
             await self._facts.drain()
         finally:
             for task in tasks:
@@ -115,17 +117,17 @@ class Worker:
             wanted = decode_wanted(payload)
             explanation = self.explain(wanted.app, wanted.id)
         except msgspec.DecodeError as error:
-            raise RefusedError(400, str(error)) from None
+            raise EndpointError(400, str(error)) from None
         except LookupError as error:
-            raise RefusedError(503, str(error)) from None
+            raise EndpointError(503, str(error)) from None
         if explanation is None:
-            raise RefusedError(404, f"no device '{wanted.id}' is connected in app '{wanted.app}'")
+            raise EndpointError(404, f"no device '{wanted.id}' is connected in app '{wanted.app}'")
         return encode(explanation)
 
     def checks(self, health: Health) -> None:
         """Add the checks of this worker."""
-        health.check("nats", self._bus.health)
-        health.check("bucket", self._watch.health)
+        health.set_check("nats", self._bus.health)
+        health.set_check("bucket", self._watch.health)
 
     # -- frames
 
@@ -228,7 +230,7 @@ async def work(environment: Environment, stop: asyncio.Event) -> None:
             raise LookupError("not connected to NATS yet")
         return working[0].explain(app, device)
 
-    origins = environment[HttpSettings].allowed
+    origins = environment[HttpSettings].allowed_origins
     probes = application("CloudMatch match-engine", health, routes(explained), origins)
     async with asyncio.TaskGroup() as group:
         group.create_task(serve(probes, "match-engine", sock, stop))

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloudmatch_bus.contract.payloads import BATCH_BYTES, BATCH_FRAMES, Payload, join, pack, split
+from cloudmatch_bus.contract.payloads import BATCH_BYTES, BATCH_PAYLOADS, Payload, join, pack, split
 
 frames = st.lists(st.tuples(st.booleans(), st.binary(max_size=40)), min_size=1, max_size=100)
 
@@ -23,9 +23,9 @@ def test_messages_keep_order_and_limits_and_are_as_full_as_can_be(sizes: list[in
     assert [frame for shape, payload, _ in packed for frame in split(shape, payload)] == sent
     for (_, payload, lengths), after in zip_longest(packed, packed[1:]):
         assert len(payload) == sum(lengths)
-        assert 1 <= len(lengths) <= BATCH_FRAMES
+        assert 1 <= len(lengths) <= BATCH_PAYLOADS
         assert len(lengths) == 1 or len(payload) <= BATCH_BYTES
-        assert after is None or len(lengths) == BATCH_FRAMES or len(payload) + after[2][0] > BATCH_BYTES
+        assert after is None or len(lengths) == BATCH_PAYLOADS or len(payload) + after[2][0] > BATCH_BYTES
 
 
 def test_shapes_read_as_documented() -> None:

@@ -9,7 +9,7 @@ from cloudmatch_bus.process.health import Health, metrics
 
 def test_a_process_without_reasons_against_it_is_ready() -> None:
     health = Health()
-    health.check("nats", lambda: None)
+    health.set_check("nats", lambda: None)
     assert health.readiness() == (200, b'{"ready":true,"reasons":{}}')
 
 
@@ -17,7 +17,7 @@ def test_every_reason_is_given_by_its_check_and_only_while_it_holds() -> None:
     health = Health()
     reasons = {"nats": "not connected", "store": "disk full"}
     for name in ("nats", "consumer", "store"):
-        health.check(name, lambda name=name: reasons.get(name))
+        health.set_check(name, lambda name=name: reasons.get(name))
     status, body = health.readiness()
     assert status == 503
     assert json.loads(body) == {"ready": False, "reasons": reasons}
@@ -27,8 +27,8 @@ def test_every_reason_is_given_by_its_check_and_only_while_it_holds() -> None:
 
 def test_a_check_of_the_same_name_takes_the_place_of_the_former() -> None:
     health = Health()
-    health.check("nats", lambda: "not connected")
-    health.check("nats", lambda: None)
+    health.set_check("nats", lambda: "not connected")
+    health.set_check("nats", lambda: None)
     assert health.reasons() == {}
 
 

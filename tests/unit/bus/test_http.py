@@ -24,7 +24,7 @@ def missing() -> None:
 @pytest.fixture
 def client() -> Iterator[TestClient]:
     health = Health()
-    health.check("nats", lambda: "not connected to NATS")
+    health.set_check("nats", lambda: "not connected to NATS")
     with TestClient(application("test", health, [missing], [PAGE, "http://other"])) as client:
         yield client
 
@@ -55,9 +55,9 @@ def test_without_a_setting_no_page_may() -> None:
 
 
 def test_origins_are_read_one_by_one_and_what_is_none_is_refused() -> None:
-    assert read(HttpSettings, {}).allowed == []
+    assert read(HttpSettings, {}).allowed_origins == []
     settings = read(HttpSettings, {"CLOUDMATCH_HTTP_ORIGINS": "http://a:1,https://b"})
-    assert settings.allowed == ["http://a:1", "https://b"]
+    assert settings.allowed_origins == ["http://a:1", "https://b"]
     for wrong in ("*", "a:1", "http://a/", "http://a, http://b"):
         with pytest.raises(SettingsError, match="CLOUDMATCH_HTTP_ORIGINS"):
             read(HttpSettings, {"CLOUDMATCH_HTTP_ORIGINS": wrong})

@@ -1,18 +1,20 @@
 from cloudmatch_bus.contract.liveness import (
-    BEAT,
-    EDGE_DEAD,
-    EDGE_SILENT,
-    EDGE_UNHEARD,
-    STALL,
-    WORKER_DEAD,
-    WORKER_UNHEARD,
+    EDGE_DEAD_AFTER,
+    EDGE_ISOLATED_AFTER,
+    EDGE_PROBED_AFTER,
+    HEARTBEAT_INTERVAL,
+    STALLED_AFTER,
+    WORKER_DEAD_AFTER,
+    WORKER_ISOLATED_AFTER,
 )
 
 
 def test_an_edge_notices_that_it_was_cut_off_before_workers_declare_it_dead() -> None:
-    assert BEAT < STALL < EDGE_UNHEARD <= EDGE_DEAD - 2 * BEAT
-    assert EDGE_SILENT + BEAT < EDGE_DEAD
+    assert (
+        HEARTBEAT_INTERVAL < STALLED_AFTER < EDGE_ISOLATED_AFTER <= EDGE_DEAD_AFTER - 2 * HEARTBEAT_INTERVAL
+    )
+    assert EDGE_PROBED_AFTER + HEARTBEAT_INTERVAL < EDGE_DEAD_AFTER
 
 
 def test_a_worker_notices_that_it_was_cut_off_before_others_declare_it_dead() -> None:
-    assert BEAT < WORKER_UNHEARD < WORKER_DEAD - BEAT
+    assert HEARTBEAT_INTERVAL < WORKER_ISOLATED_AFTER < WORKER_DEAD_AFTER - HEARTBEAT_INTERVAL

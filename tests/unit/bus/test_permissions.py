@@ -54,14 +54,14 @@ def test_the_servers_file_is_what_the_table_says() -> None:
 def test_each_subject_is_said_and_heard_by_whom_it_concerns(
     subject: str, says: set[str], hears: set[str]
 ) -> None:
-    assert {name for name, rights in USERS.items() if may(rights.says, subject)} == says
-    assert {name for name, rights in USERS.items() if may(rights.hears, subject)} == hears
+    assert {name for name, rights in USERS.items() if may(rights.publish, subject)} == says
+    assert {name for name, rights in USERS.items() if may(rights.subscribe, subject)} == hears
 
 
 def test_a_worker_hears_frames_and_requests_in_its_queue_group_only() -> None:
-    hears = USERS["match-engine"].hears
-    assert {f"{subjects.all_of(word)} {subjects.QUEUE}" for word in ("up", "match")} < set(hears)
-    grouped = tuple(h.removesuffix(f" {subjects.QUEUE}") for h in hears)
+    hears = USERS["match-engine"].subscribe
+    assert {f"{subjects.all_of(word)} {subjects.QUEUE_GROUP}" for word in ("up", "match")} < set(hears)
+    grouped = tuple(h.removesuffix(f" {subjects.QUEUE_GROUP}") for h in hears)
     for subject in (subjects.up("demo", "a"), subjects.match("demo", "cell", "a"), subjects.explain()):
         assert may(grouped, subject)
         assert not may(hears, subject)
@@ -70,19 +70,19 @@ def test_a_worker_hears_frames_and_requests_in_its_queue_group_only() -> None:
 def test_nobody_hears_the_replies_to_another() -> None:
     for name in USERS:
         inbox = f"{permissions.inbox(name)}.x"
-        assert {n for n, rights in USERS.items() if may(rights.hears, inbox)} <= {name}
+        assert {n for n, rights in USERS.items() if may(rights.subscribe, inbox)} <= {name}
 
 
 def test_the_journal_leaves_the_bridges_place_alone() -> None:
     for what in ("CREATE", "MSG.NEXT", "DELETE"):
-        assert f"$JS.API.CONSUMER.{what}.EVENTS.bridge-rabbit" in USERS["journal"].never_says
+        assert f"$JS.API.CONSUMER.{what}.EVENTS.bridge-rabbit" in USERS["journal"].deny_publish
 
 
 def test_keys_are_made_for_every_user_and_kept_from_others(tmp_path: Path) -> None:
     nkeys_cli.make(folder := tmp_path / "keys")
     accepted = (folder / "users.conf").read_text()
     for user in (*USERS, "sys"):
-        file = nkeys_cli.seed_file(folder, user)
+        file = nkeys_cli.seed_path(folder, user)
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
         assert f"nkey: {nkeys_cli.public(file.read_text().strip())}" in accepted
         assert file.read_text().strip() not in accepted

@@ -57,9 +57,9 @@ def test_what_is_no_reply_address_is_told_apart() -> None:
 @given(ids, ids, ids)
 def test_the_subject_of_frames_is_derived_from_that_of_news(app: str, edge: str, device: str) -> None:
     news = subjects.ctl(app, edge, device)
-    assert subjects.dn_of_ctl(news) == subjects.dn(app, edge, device)
+    assert subjects.dn_from_ctl(news) == subjects.dn(app, edge, device)
     assert subjects.app_and_device(news) == (app, device)
 
 
 def test_an_app_called_ctl_confuses_nobody() -> None:
-    assert subjects.dn_of_ctl(subjects.ctl("ctl", "ctl", "ctl")) == subjects.dn("ctl", "ctl", "ctl")
+    assert subjects.dn_from_ctl(subjects.ctl("ctl", "ctl", "ctl")) == subjects.dn("ctl", "ctl", "ctl")

@@ -28,7 +28,7 @@ def test_probes_and_metrics_are_served() -> None:
 
 def test_readiness_gives_the_reasons() -> None:
     health = Health()
-    health.check("nats", lambda: "not connected to NATS")
+    health.set_check("nats", lambda: "not connected to NATS")
     page = pages.answer("/system/readiness", health, {})
     assert page.status == 503
     assert json.loads(page.body) == {"ready": False, "reasons": {"nats": "not connected to NATS"}}

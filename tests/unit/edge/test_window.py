@@ -4,7 +4,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from cloudmatch_bus.contract.payloads import BATCH_FRAMES, Payload, split
+from cloudmatch_bus.contract.payloads import BATCH_PAYLOADS, Payload, split
 from cloudmatch_edge.relay.paths import AROUND, FALLBACK, MAIN
 from cloudmatch_edge.relay.window import (
     ACK_EVERY,
@@ -49,7 +49,7 @@ class Network(RuleBasedStateMachine):
             self.up.append(self.receiver.ack())
 
     @precondition(lambda self: min(self.sender.room) > 0)
-    @rule(more=st.lists(frames, min_size=1, max_size=BATCH_FRAMES + 6))
+    @rule(more=st.lists(frames, min_size=1, max_size=BATCH_PAYLOADS + 6))
     def push(self, more: list[Payload]) -> None:
         more = more[: self.sender.room[0]]
         self.sent += more
@@ -154,7 +154,7 @@ def test_the_window_closes_at_its_frames_and_at_its_bytes_and_opens_with_acks() 
 
 def test_a_timeout_probes_with_the_oldest_batch_only_and_by_another_path() -> None:
     sender = Sender()
-    first, second = sender.push(some(BATCH_FRAMES), 0)[0], sender.push(some(1), 0)[0]
+    first, second = sender.push(some(BATCH_PAYLOADS), 0)[0], sender.push(some(1), 0)[0]
     assert sender.due(RTO / 2) is None
     assert sender.due(RTO) is first
     assert first.path != MAIN

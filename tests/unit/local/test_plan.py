@@ -80,7 +80,7 @@ def test_the_edges_page_is_told_of_every_process_and_may_read_it_from_every_edge
         "bridge-rabbit": ["http://127.0.0.1:8083"],
         "analytics": ["http://127.0.0.1:8085"],
     }
-    assert read(HttpSettings, {"CLOUDMATCH_HTTP_ORIGINS": plan.origins}).allowed == [
+    assert read(HttpSettings, {"CLOUDMATCH_HTTP_ORIGINS": plan.origins}).allowed_origins == [
         *("http://127.0.0.1:7000", "http://localhost:7000", "http://127.0.0.1:7010", "http://localhost:7010")
     ]
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloudmatch_bus.contract.liveness import BEAT, STALL, WORKER_DEAD
+from cloudmatch_bus.contract.liveness import HEARTBEAT_INTERVAL, STALLED_AFTER, WORKER_DEAD_AFTER
 from cloudmatch_bus.contract.subjects import PARTITIONS
 from cloudmatch_match_engine.core.membership import Roll, owner
 
@@ -39,14 +39,14 @@ def test_partitions_are_spread_evenly_enough() -> None:
 def test_a_silent_worker_is_counted_out_after_two_seconds_and_in_again_when_heard() -> None:
     mine = roll("me", ["other"])
     now = 0.0
-    while now < WORKER_DEAD:
-        now += BEAT
+    while now < WORKER_DEAD_AFTER:
+        now += HEARTBEAT_INTERVAL
         mine.beat(now, connected=True)
         assert mine.workers == {"me", "other"}
-    mine.beat(now + BEAT, connected=True)
+    mine.beat(now + HEARTBEAT_INTERVAL, connected=True)
     assert mine.workers == {"me"}
     assert mine.owned(PARTITIONS) == set(range(PARTITIONS))
-    mine.heard("other", now + BEAT)
+    mine.heard("other", now + HEARTBEAT_INTERVAL)
     assert mine.workers == {"me", "other"}
 
 
@@ -56,9 +56,9 @@ def test_a_worker_that_was_frozen_declares_nobody_dead_before_it_has_listened_ag
     mine.beat(thaw, connected=True)
     assert mine.workers == {"me", "other"}
     for step in range(1, 5):
-        mine.beat(thaw + step * BEAT, connected=True)
+        mine.beat(thaw + step * HEARTBEAT_INTERVAL, connected=True)
     assert mine.workers == {"me", "other"}
-    mine.beat(thaw + WORKER_DEAD + BEAT, connected=True)
+    mine.beat(thaw + WORKER_DEAD_AFTER + HEARTBEAT_INTERVAL, connected=True)
     assert mine.workers == {"me"}
 
 
@@ -66,7 +66,7 @@ def test_a_worker_that_is_cut_off_declares_nobody_dead() -> None:
     mine = roll("me", ["other"])
     now = 0.0
     for _ in range(100):
-        now += BEAT
+        now += HEARTBEAT_INTERVAL
         mine.beat(now, connected=False)
     assert mine.workers == {"me", "other"}
 
@@ -77,5 +77,5 @@ def test_a_worker_that_says_it_leaves_is_out_at_once_and_nobody_is_ever_out_to_i
     mine.gone("me")
     mine.gone("stranger")
     assert mine.workers == {"me"}
-    mine.beat(10 * STALL, connected=True)
+    mine.beat(10 * STALLED_AFTER, connected=True)
     assert mine.workers == {"me"}

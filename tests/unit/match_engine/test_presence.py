@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloudmatch_bus.contract.liveness import EDGE_DEAD, EDGE_SILENT, STALL
+from cloudmatch_bus.contract.liveness import EDGE_DEAD_AFTER, EDGE_PROBED_AFTER, STALLED_AFTER
 from cloudmatch_match_engine.core.presence import AGAIN, Presence
 
 LOOK = 0.25  # s between two looks
@@ -42,7 +42,7 @@ def test_an_edge_that_beats_is_not_asked_and_lives() -> None:
 def test_a_silent_edge_is_asked_once_at_a_time_and_again_after_a_while() -> None:
     watched = Watched()
     watched.presence.heard("e1", 1, 0.0)
-    assert [edge for _, edge in watched.wait(EDGE_SILENT + LOOK)] == ["e1"]
+    assert [edge for _, edge in watched.wait(EDGE_PROBED_AFTER + LOOK)] == ["e1"]
     assert not watched.wait(AGAIN), "the question is still under way"
     watched.presence.asked("e1")
     assert [edge for _, edge in watched.wait(LOOK)] == ["e1"]
@@ -62,7 +62,7 @@ def test_an_edge_that_answers_lives_however_long_its_beats_are_lost() -> None:
 def test_where_nobody_listens_the_edge_is_dead_at_once_and_alive_when_it_beats_again() -> None:
     watched = Watched()
     watched.presence.heard("e1", 1, 0.0)
-    assert watched.wait(EDGE_SILENT + LOOK)
+    assert watched.wait(EDGE_PROBED_AFTER + LOOK)
     assert not watched.presence.dead("e1", 1)
     watched.presence.refused("e1")
     watched.presence.asked("e1")
@@ -75,7 +75,7 @@ def test_where_nobody_listens_the_edge_is_dead_at_once_and_alive_when_it_beats_a
 def test_a_refusal_older_than_a_sign_of_life_says_nothing() -> None:
     watched = Watched()
     watched.presence.heard("e1", 1, 0.0)
-    assert watched.wait(EDGE_SILENT + LOOK)
+    assert watched.wait(EDGE_PROBED_AFTER + LOOK)
     watched.wait(LOOK)
     watched.presence.heard("e1", 2, watched.now)
     watched.presence.refused("e1")
@@ -85,7 +85,7 @@ def test_a_refusal_older_than_a_sign_of_life_says_nothing() -> None:
 def test_a_frozen_edge_that_never_answers_is_dead_after_a_while() -> None:
     watched = Watched()
     watched.presence.heard("e1", 1, 0.0)
-    watched.wait(EDGE_DEAD)
+    watched.wait(EDGE_DEAD_AFTER)
     assert not watched.presence.dead("e1", 1)
     watched.wait(LOOK)
     assert watched.presence.dead("e1", 1)
@@ -93,7 +93,7 @@ def test_a_frozen_edge_that_never_answers_is_dead_after_a_while() -> None:
 
 def test_an_edge_that_was_never_heard_counts_from_when_it_was_first_named() -> None:
     watched = Watched()
-    asked = watched.wait(EDGE_SILENT + 2 * LOOK)
+    asked = watched.wait(EDGE_PROBED_AFTER + 2 * LOOK)
     assert [edge for _, edge in asked] == ["e1"]
     watched.presence.refused("e1")
     assert watched.presence.dead("e1", 5)
@@ -121,13 +121,13 @@ def test_an_edge_that_says_it_leaves_is_dead_at_once() -> None:
     assert not watched.presence.dead("e1", 2)
 
 
-@given(st.floats(STALL + LOOK, 1e6))
+@given(st.floats(STALLED_AFTER + LOOK, 1e6))
 def test_a_worker_that_was_frozen_begins_to_count_anew(seconds: float) -> None:
     watched = Watched()
     watched.presence.heard("e1", 1, 0.0)
     watched.now += seconds
     assert not watched.presence.look(NAMED, watched.now, connected=True)
-    assert not watched.wait(EDGE_SILENT - LOOK)
+    assert not watched.wait(EDGE_PROBED_AFTER - LOOK)
     assert not watched.presence.dead("e1", 1)
 
 
@@ -135,7 +135,7 @@ def test_a_worker_that_is_cut_off_declares_nobody_dead() -> None:
     watched = Watched()
     watched.presence.heard("e1", 1, 0.0)
     assert not watched.wait(20, connected=False)
-    assert not watched.wait(EDGE_SILENT)
+    assert not watched.wait(EDGE_PROBED_AFTER)
     assert not watched.presence.dead("e1", 1)
 
 

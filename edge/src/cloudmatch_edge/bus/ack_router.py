@@ -57,7 +57,7 @@ class Ends:
             return bool(ends)
         elif address.shape == subjects.HANDOVER:
             self._hear_question(ends, address, payload)
-        elif address.shape == subjects.BEGAN:
+        elif address.shape == subjects.HANDOVER_REPLY:
             self._hear_began(ends, address, payload)
         elif ends and no_responders(headers):
             ends[-1].refused(address.seq)
@@ -85,11 +85,11 @@ class Ends:
                 return
         if (skipped := self._skipped.get((address.prefix, asked))) is not None:
             base, since = skipped
-            answer = f"{subjects.prefix_at(address, edge)}{base}.{subjects.BEGAN}"
-            self._publish(answer, subjects.began_payload(asker, since))
+            answer = f"{subjects.ack_prefix_on(address, edge)}{base}.{subjects.HANDOVER_REPLY}"
+            self._publish(answer, subjects.handover_reply_payload(asker, since))
 
     def _hear_began(self, ends: list[Match], address: subjects.ReplyAddress, payload: bytes) -> None:
-        told = subjects.parse_began(payload)
+        told = subjects.parse_handover_reply(payload)
         if told is None:
             return
         connection_id, since = told

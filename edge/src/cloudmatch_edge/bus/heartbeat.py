@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 
 from cloudmatch_bus.client.connection import Bus, Headers
 from cloudmatch_bus.contract import subjects
-from cloudmatch_bus.contract.liveness import BEAT, EDGE_UNHEARD, STALL
+from cloudmatch_bus.contract.liveness import EDGE_ISOLATED_AFTER, HEARTBEAT_INTERVAL, STALLED_AFTER
 from cloudmatch_bus.contract.messages import Heartbeat, encode
 from cloudmatch_bus.process.clock import now_us
 
@@ -30,11 +30,11 @@ class Pulse:
         last = self._clock()
         while True:
             now = self._clock()
-            if now - last > STALL:
+            if now - last > STALLED_AFTER:
                 self._bus.spawn(self._on_stall())
             last = now
             self.beat()
-            await asyncio.sleep(BEAT)
+            await asyncio.sleep(HEARTBEAT_INTERVAL)
 
     def beat(self, *, leaving: bool = False) -> None:
         """Say once that the edge lives, or that it is about to end."""
@@ -42,7 +42,7 @@ class Pulse:
 
     def _on_echo(self, *_: object) -> None:
         now = self._clock()
-        if now - self._echoed > EDGE_UNHEARD:
+        if now - self._echoed > EDGE_ISOLATED_AFTER:
             self._bus.spawn(self._on_stall())
         self._echoed = now
 

@@ -9,7 +9,7 @@ from prometheus_client import Gauge
 from cloudmatch_bus.client.connection import Bus, Headers
 from cloudmatch_bus.client.publisher import FactPublisher
 from cloudmatch_bus.contract import subjects
-from cloudmatch_bus.contract.liveness import STALL
+from cloudmatch_bus.contract.liveness import STALLED_AFTER
 from cloudmatch_bus.contract.messages import (
     DeviceConnected,
     DeviceLeft,
@@ -181,7 +181,7 @@ class Relay:
         except msgspec.DecodeError as error:
             log.warning("not an answer on %s: %s", subject, error)
             return
-        device = self._devices.get(subjects.dn_of_ctl(subject))
+        device = self._devices.get(subjects.dn_from_ctl(subject))
         if device is not None and device.connection_id == answer.connection_id:
             device.hear_answer(answer)
         elif not isinstance(answer, DeviceReplaced):
@@ -199,7 +199,7 @@ class Relay:
         if address is None or self._ends.hear(address, payload, headers):
             return
         # A peer asks about a match that the device has not heard of: its news is on the way, or was lost.
-        device = self._devices.get(subjects.dn_of_ack(address))
+        device = self._devices.get(subjects.dn_from_ack(address))
         if device is not None:
             device.wonder(address.match)
 
@@ -239,7 +239,7 @@ class Relay:
 
     def _tick(self) -> None:
         now = self.now()
-        frozen, self._ticked = now - self._ticked > STALL, now
+        frozen, self._ticked = now - self._ticked > STALLED_AFTER, now
         for match in list(self._busy):
             if frozen:  # through no fault of the peers
                 match.thaw(now)

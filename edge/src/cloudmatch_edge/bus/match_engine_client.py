@@ -8,7 +8,7 @@ from typing import Any
 
 from prometheus_client import Counter
 
-from cloudmatch_bus.client.connection import Bus, NobodyListensError
+from cloudmatch_bus.client.connection import Bus, NoRespondersError
 from cloudmatch_bus.contract import subjects
 from cloudmatch_bus.contract.cells import cell
 from cloudmatch_bus.contract.messages import (
@@ -242,7 +242,7 @@ class Engine:
         while wanted():
             try:
                 return decode_answer(await self._bus.request(subject, encode(request)))
-            except NobodyListensError:  # the partition changes hands: soon somebody will
+            except NoRespondersError:  # the partition changes hands: soon somebody will
                 _repeated.inc()
                 await asyncio.sleep(RETRY_MIN)
             except TimeoutError:

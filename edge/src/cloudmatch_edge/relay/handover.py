@@ -85,8 +85,8 @@ class Handover:
             self._tell(connection_id, edge, self._began, 0)
 
     def _tell(self, connection_id: int, edge: str, base: int, since: int) -> None:
-        payload = subjects.began_payload(connection_id, since)
-        self._wire.publish(f"{self.at(edge)}{base}.{subjects.BEGAN}", payload)
+        payload = subjects.handover_reply_payload(connection_id, since)
+        self._wire.publish(f"{self.at(edge)}{base}.{subjects.HANDOVER_REPLY}", payload)
 
     def cut_off(self, base: int, since: int, sent: int | None) -> None:
         """The newer connection began at `base`; this one has sent all before `sent` (None: nothing)."""

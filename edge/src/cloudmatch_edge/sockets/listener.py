@@ -11,7 +11,7 @@ from cloudmatch_bus.client.provision import connected_bus
 from cloudmatch_bus.client.publisher import FactPublisher
 from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.process.health import Health
-from cloudmatch_bus.process.listen import listen, ready_at
+from cloudmatch_bus.process.listen import listen, log_listening
 from cloudmatch_bus.process.runner import Environment
 from cloudmatch_bus.process.settings import variable
 from cloudmatch_edge.bus.hub import Relay
@@ -141,7 +141,7 @@ async def serve_devices(environment: Environment, stop: asyncio.Event) -> None:
     server = await asyncio.get_running_loop().create_server(
         lambda: Connection(gateway), sock=sock, **(tls.options if tls else {})
     )
-    ready_at("edge", sock, "https" if tls else "http")
+    log_listening("edge", sock, "https" if tls else "http")
     async with connected_bus(environment[NatsSettings], "edge", health, stop) as bus:
         if bus is not None:
             facts = FactPublisher(bus)
@@ -153,7 +153,7 @@ async def serve_devices(environment: Environment, stop: asyncio.Event) -> None:
                 tasks.append(asyncio.create_task(tls.watch()))
             gateway.open(relay)
             await stop.wait()
-            health.check("stopping", lambda: "going away")
+            health.set_check("stopping", lambda: "going away")
             server.close()
             await gateway.close()
             await relay.drain(DRAIN)

@@ -3,7 +3,7 @@
 from functools import lru_cache
 from typing import NamedTuple
 
-from cloudmatch_bus.contract.subjects import REMEMBERED, source, token
+from cloudmatch_bus.contract.subjects import CACHED_ADDRESSES, parse_up, token
 
 DEVICE, PAIR = "dev", "pair"
 
@@ -25,10 +25,10 @@ def device_id(app: str, device: str) -> DeviceId:
     return DeviceId(token(app), token(device))
 
 
-@lru_cache(REMEMBERED)
+@lru_cache(CACHED_ADDRESSES)
 def source_of(subject: str) -> DeviceId | None:
     """Name the device whose frames go up on a subject; None when it is not one of these."""
-    names = source(subject)
+    names = parse_up(subject)
     return DeviceId(*names) if names else None
 
 

@@ -9,7 +9,7 @@ the edges number, acknowledge and repeat.
 from collections.abc import Iterable
 from hashlib import blake2b
 
-from cloudmatch_bus.contract.liveness import STALL, WORKER_DEAD
+from cloudmatch_bus.contract.liveness import STALLED_AFTER, WORKER_DEAD_AFTER
 
 
 def owner(partition: int, workers: Iterable[str]) -> str:
@@ -49,13 +49,13 @@ class Roll:
         One that was itself frozen or cut off has heard nobody, through no fault of theirs: it begins to
         count anew.
         """
-        stalled = now - self._beat > STALL or not connected
+        stalled = now - self._beat > STALLED_AFTER or not connected
         self._beat = now
         self._heard[self.me] = now
         if stalled:
             self._heard = dict.fromkeys(self._heard, now)
         else:
-            self._heard = {w: at for w, at in self._heard.items() if now - at <= WORKER_DEAD}
+            self._heard = {w: at for w, at in self._heard.items() if now - at <= WORKER_DEAD_AFTER}
 
     def owned(self, partitions: int) -> set[int]:
         """Give the partitions that fall to us."""

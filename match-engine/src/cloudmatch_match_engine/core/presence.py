@@ -8,7 +8,7 @@ starts anew has lost all that it held before, and says so by when it started.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from cloudmatch_bus.contract.liveness import EDGE_DEAD, EDGE_SILENT, STALL
+from cloudmatch_bus.contract.liveness import EDGE_DEAD_AFTER, EDGE_PROBED_AFTER, STALLED_AFTER
 
 AGAIN = 0.5  # s between two questions
 
@@ -60,7 +60,7 @@ class Presence:
             named: the edges that hold devices: one never heard of counts from now on.
             connected: whether we could hear. Who was cut off or frozen has heard nobody, and counts anew.
         """
-        stalled = now - self._looked > STALL or not connected
+        stalled = now - self._looked > STALLED_AFTER or not connected
         self._looked = now
         silent = []
         for edge in named:
@@ -70,9 +70,9 @@ class Presence:
                 continue
             if stalled:
                 known.heard = now
-            elif now - known.heard > EDGE_DEAD:
+            elif now - known.heard > EDGE_DEAD_AFTER:
                 known.dead = True
-            elif now - known.heard > EDGE_SILENT and not known.asking and now - known.asked >= AGAIN:
+            elif now - known.heard > EDGE_PROBED_AFTER and not known.asking and now - known.asked >= AGAIN:
                 known.asking, known.asked = True, now
                 silent.append(edge)
         return silent

@@ -2,7 +2,7 @@
 
 A JetStream key-value bucket, readable with ``nats kv``. We write it through atomic batches, which
 nats-py's KV class has no call for, and watch it with a consumer of our own, which notices within
-`SILENCE` that its server died.
+`WATCH_TIMEOUT` that its server died.
 """
 
 import asyncio
@@ -26,8 +26,8 @@ log = logging.getLogger("bucket")
 STREAM = f"KV_{streams.BUCKET}"
 PREFIX = f"$KV.{streams.BUCKET}."
 WRONG_LAST_SEQUENCE = (10071, 10164)  # JetStream error codes of a conflict
-HEARTBEAT = 0.5  # s between signs of life of the watch
-SILENCE = 2.0  # s without one before the watch starts anew
+WATCH_HEARTBEAT = 0.5  # s between signs of life of the watch
+WATCH_TIMEOUT = 2.0  # s without one before the watch starts anew
 
 
 class Write(NamedTuple):
@@ -124,7 +124,7 @@ def _cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-class Watch:
+class BucketWatcher:
     """A mirror's feed: every key of the bucket, then each change, in order.
 
     `on_entry(entry)` for each; `on_restart()` before the keys come (again) from the beginning;
@@ -148,7 +148,7 @@ class Watch:
         self._broken = asyncio.Event()
         self.ready = False
         # set when all keys have come for the first time
-        self.completed = asyncio.Event()
+        self.synced = asyncio.Event()
         bus.on_reconnect.append(self._restart)
 
     async def _restart(self) -> None:
@@ -184,7 +184,7 @@ class Watch:
             "deliver_policy": "last_per_subject",
             "ack_policy": "none",
             "max_deliver": 1,
-            "idle_heartbeat": int(HEARTBEAT * 1e9),
+            "idle_heartbeat": int(WATCH_HEARTBEAT * 1e9),
             "inactive_threshold": int(30e9),
             "mem_storage": True,
             "num_replicas": 1,
@@ -199,9 +199,9 @@ class Watch:
             self._complete()
 
     async def _watch(self) -> None:
-        while time.monotonic() - self._heard < SILENCE and not _cancelled():
+        while time.monotonic() - self._heard < WATCH_TIMEOUT and not _cancelled():
             try:
-                await asyncio.wait_for(self._broken.wait(), HEARTBEAT)
+                await asyncio.wait_for(self._broken.wait(), WATCH_HEARTBEAT)
             except TimeoutError:
                 continue
             break
@@ -217,7 +217,7 @@ class Watch:
 
     def _complete(self) -> None:
         self.ready = True
-        self.completed.set()
+        self.synced.set()
         self._on_ready()
 
     def _heard_one(self, subject: str, reply: str, data: bytes, headers: Headers) -> None:

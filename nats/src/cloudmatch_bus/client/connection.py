@@ -14,10 +14,11 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 
+from nats import errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as Subscription
-from nats.errors import ConnectionClosedError, NoRespondersError
+from nats.errors import ConnectionClosedError
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 from prometheus_client import Counter
@@ -32,7 +33,7 @@ log = logging.getLogger("bus")
 
 DRAIN = 1.0  # s for the server's word that a subscription has ended
 STRAGGLERS = 0.25  # s for which messages still come after that word
-DENIED = "permissions violation"  # as the client hands on what the server says
+PERMISSIONS_VIOLATION = "permissions violation"  # as the client hands on what the server says
 DENIALS = 50  # different ones that are logged: each may name a subject of its own
 PENDING_LIMIT = 8 * 1024 * 1024  # bytes that wait for the socket, at most; beyond it publish refuses
 
@@ -47,7 +48,7 @@ def no_responders(headers: Headers) -> bool:
     return headers is not None and headers.get("Status") == "503"
 
 
-class NobodyListensError(TimeoutError):
+class NoRespondersError(TimeoutError):
     """A request found nobody who listens: the server says so at once."""
 
 
@@ -70,7 +71,7 @@ class Bus:
         self.on_closed: list[Callable[[], None]] = []
         # id of a subscription, as the server writes it → its handler
         self._handlers: dict[str, Handler] = {}
-        self._lane: FastTransport | None = None
+        self._transport: FastTransport | None = None
         # strong references: the loop keeps only weak ones
         self._tasks: set[asyncio.Future[object]] = set()
         client.msg_class = self._message  # type: ignore[assignment]  # any callable with its signature will do
@@ -87,10 +88,10 @@ class Bus:
             failed(subject)
         return None
 
-    def take_the_lane(self) -> None:
+    def use_fast_transport(self) -> None:
         """Let a `FastTransport` be the client's transport. Call it before the client connects."""
-        self._lane = FastTransport(self._handlers, PENDING_LIMIT)
-        self.client._transport = self._lane
+        self._transport = FastTransport(self._handlers, PENDING_LIMIT)
+        self.client._transport = self._transport
 
     @property
     def connected(self) -> bool:
@@ -109,12 +110,12 @@ class Bus:
         client = self.client
         pending = client.pending_data_size
         # What waits in the client goes first: it may be the subscription that this message is for.
-        if not pending and self._lane is not None and client.is_connected:
-            line = self._lane.line
-            if line is None or line.full or len(payload) > client.max_payload:
+        if not pending and self._transport is not None and client.is_connected:
+            protocol = self._transport.protocol
+            if protocol is None or protocol.full or len(payload) > client.max_payload:
                 _refused.inc()
                 return False
-            line.publish(subject, payload, reply, headers)
+            protocol.publish(subject, payload, reply, headers)
             return True
         if pending > PENDING_LIMIT:
             _refused.inc()
@@ -173,13 +174,13 @@ class Bus:
         """Ask and wait for the answer.
 
         Raises:
-            NobodyListensError: nobody listens (a `TimeoutError`, too).
+            NoRespondersError: nobody listens (a `TimeoutError`, too).
             TimeoutError: nobody answered in `timeout` seconds, or the connection is away.
         """
         try:
             return bytes((await self.client.request(subject, payload, timeout=timeout, headers=headers)).data)
-        except NoRespondersError as error:
-            raise NobodyListensError(f"no answer on {subject}: nobody listens") from error
+        except errors.NoRespondersError as error:
+            raise NoRespondersError(f"no answer on {subject}: nobody listens") from error
         except NatsError as error:
             raise TimeoutError(f"no answer on {subject}: {error!r}") from error
 
@@ -193,7 +194,7 @@ class Bus:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def idle(self, timeout: float = 2.0) -> None:
+    async def wait_for_tasks(self, timeout: float = 2.0) -> None:
         """Wait until the tasks of `spawn` have ended, `timeout` seconds at most."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=timeout)
@@ -221,7 +222,7 @@ async def connect(settings: NatsSettings, name: str) -> Bus:
     client = _Client()
     bus = Bus(client)
     if settings.lane and not any(server.startswith("ws") for server in settings.servers):
-        bus.take_the_lane()
+        bus.use_fast_transport()
     reported = ""
     # what the server said that this user may not do, as far as it was logged
     denied: set[str] = set()
@@ -230,7 +231,7 @@ async def connect(settings: NatsSettings, name: str) -> Bus:
         # Runs inside the read loop: count, and say a thing once, no more.
         nonlocal reported
         _errors.labels(type(error).__name__).inc()
-        if DENIED in str(error):
+        if PERMISSIONS_VIOLATION in str(error):
             _denied.inc()
             if str(error) not in denied and len(denied) < DENIALS:
                 denied.add(str(error))

@@ -225,7 +225,7 @@ class OrderedConsumer(_Reader):
                 return True
 
 
-async def extent(bus: Bus) -> tuple[int, int]:
+async def position_range(bus: Bus) -> tuple[int, int]:
     """Give the positions of the first and the last message in EVENTS; the first is larger when it is empty.
 
     Raises:

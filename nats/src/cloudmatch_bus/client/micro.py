@@ -15,7 +15,7 @@ from cloudmatch_bus.client.connection import Bus
 VERSION = "1.0.0"
 
 
-class RefusedError(Exception):
+class EndpointError(Exception):
     """A request cannot be answered. `code` as in HTTP."""
 
     def __init__(self, code: int, reason: str) -> None:
@@ -24,23 +24,23 @@ class RefusedError(Exception):
 
 
 class Endpoint(NamedTuple):
-    """One thing that can be asked. `answer` gives the payload of the answer, or raises `RefusedError`."""
+    """One thing that can be asked. `handler` returns the payload of the answer or raises `EndpointError`."""
 
     name: str
     subject: str
-    answer: Callable[[bytes], bytes]
+    handler: Callable[[bytes], bytes]
 
 
 @asynccontextmanager
-async def offered(bus: Bus, name: str, description: str, *endpoints: Endpoint) -> AsyncIterator[None]:
+async def micro_service(bus: Bus, name: str, description: str, *endpoints: Endpoint) -> AsyncIterator[None]:
     """Answer while this lasts; instances of one name share the requests."""
     service = await add_service(bus.client, name=name, version=VERSION, description=description)
     for endpoint in endpoints:
 
-        async def handle(request: Request, answer: Callable[[bytes], bytes] = endpoint.answer) -> None:
+        async def handle(request: Request, answer: Callable[[bytes], bytes] = endpoint.handler) -> None:
             try:
                 await request.respond(answer(request.data))
-            except RefusedError as refused:
+            except EndpointError as refused:
                 raise ServiceError(str(refused.code), str(refused)) from None
 
         await service.add_endpoint(

@@ -61,7 +61,7 @@ async def provision(bus: Bus, replicas: int) -> StreamInfo:
     js = bus.jetstream()
     kept = await _stream(js, streams.events(replicas))
     await _stream(js, streams.bucket(replicas))
-    for durable in streams.READERS:
+    for durable in streams.DURABLE_CONSUMERS:
         want = streams.consumer(durable)
         got = (await js.add_consumer(streams.EVENTS, want)).config
         if wrong := streams.differences(want, got):
@@ -69,7 +69,7 @@ async def provision(bus: Bus, replicas: int) -> StreamInfo:
     return kept
 
 
-async def await_events(bus: Bus) -> StreamInfo:
+async def events_info(bus: Bus) -> StreamInfo:
     """Make sure that the stream of facts is there, without the right to make it; give how it is kept.
 
     Raises:
@@ -78,15 +78,15 @@ async def await_events(bus: Bus) -> StreamInfo:
     return await bus.jetstream().stream_info(streams.EVENTS)
 
 
-async def provisioned(bus: Bus, replicas: int, *, ourselves: bool = True) -> StreamInfo:
-    """Provision `ourselves`, or wait for who does, until JetStream answers (it may elect its leader).
+async def ensure_provisioned(bus: Bus, replicas: int, *, create: bool = True) -> StreamInfo:
+    """Provision, or with `create` false wait until another process has; retry until JetStream answers.
 
     Returns:
         How the server keeps the stream of facts.
     """
     while True:
         try:
-            return await (provision(bus, replicas) if ourselves else await_events(bus))
+            return await (provision(bus, replicas) if create else events_info(bus))
         except (NatsError, TimeoutError) as error:
             log.warning("JetStream does not answer yet: %r", error)
             await asyncio.sleep(0.5)
@@ -100,22 +100,22 @@ async def connected_bus(
 
     Sets `stop` if the connection is closed for good, so that the process ends rather than lingers.
     """
-    health.check("nats", lambda: "not connected to NATS")
+    health.set_check("nats", lambda: "not connected to NATS")
     bus = await until_stopped(stop, connect(settings, name))
     if bus is None:
         yield None
         return
     bus.on_closed.append(stop.set)
-    health.check("nats", lambda: "JetStream is not provisioned")
+    health.set_check("nats", lambda: "JetStream is not provisioned")
 
     def ready() -> Coroutine[Any, Any, StreamInfo]:
-        return provisioned(bus, settings.replicas, ourselves=settings.provision)
+        return ensure_provisioned(bus, settings.replicas, create=settings.provision)
 
     try:
         kept = await until_stopped(stop, ready())
         if kept and (risk := streams.risk(kept)):
             log.warning("%s; %s=3 makes new ones with three copies", risk, variable(NatsSettings, "replicas"))
-        health.check("nats", bus.health)
+        health.set_check("nats", bus.health)
         bus.on_reconnect.append(ready)
         yield bus if kept else None
     finally:

@@ -83,7 +83,7 @@ class FactPublisher:
             return False
         self._count += 1
         message_id = key or f"{self._origin}-{self._count}"
-        subject = subjects.ev(fact.app, fact.kind, fact.about)
+        subject = subjects.ev(fact.app, fact.kind, fact.primary_device)
         self._queue.append(_Fact(self._count, subject, encode(fact), {Header.MSG_ID: message_id}))
         self._none.clear()
         self._send()

@@ -227,65 +227,65 @@ class FastTransport(Transport):
 
     def __init__(self, handlers: dict[str, Handler], limit: int) -> None:
         self._make = lambda: NatsProtocol(handlers, limit)
-        self.line: NatsProtocol | None = None  # the newest connection
+        self.protocol: NatsProtocol | None = None  # the newest connection
 
     def __bool__(self) -> bool:
         return True
 
     @property
-    def _line(self) -> NatsProtocol:
-        if self.line is None:
+    def _protocol(self) -> NatsProtocol:
+        if self.protocol is None:
             raise ConnectionError("not connected to NATS yet")
-        return self.line
+        return self.protocol
 
     async def connect(self, uri: ParseResult, buffer_size: int, connect_timeout: int) -> None:
         """Connect to a server; it speaks first."""
         assert uri.hostname is not None
         assert uri.port is not None  # the client sees to both
         connecting = asyncio.get_running_loop().create_connection(self._make, uri.hostname, uri.port)
-        _, self.line = await asyncio.wait_for(connecting, connect_timeout)
+        _, self.protocol = await asyncio.wait_for(connecting, connect_timeout)
 
     async def connect_tls(
         self, uri: str | ParseResult, ssl_context: ssl.SSLContext, buffer_size: int, connect_timeout: int
     ) -> None:
         """Go on by TLS with the server that is connected to."""
         hostname = uri if isinstance(uri, str) else uri.hostname
-        await asyncio.wait_for(self._line.secure(ssl_context, hostname), connect_timeout)
+        await asyncio.wait_for(self._protocol.secure(ssl_context, hostname), connect_timeout)
 
     def write(self, payload: bytes) -> None:
         """Write by the end of this turn."""
-        self._line.write(payload)
+        self._protocol.write(payload)
 
     def writelines(self, payload: list[bytes]) -> None:
         """Write by the end of this turn."""
-        self._line.write(b"".join(payload))
+        self._protocol.write(b"".join(payload))
 
     async def drain(self) -> None:
         """Write, and wait while the socket is full."""
-        await self._line.drain()
+        await self._protocol.drain()
 
     async def read(self, buffer_size: int) -> bytes:
         """Give whole units, however many there are."""
-        return await self._line.read()
+        return await self._protocol.read()
 
     async def readline(self) -> bytes:
         """Give one."""
-        return await self._line.readline()
+        return await self._protocol.readline()
 
     def at_eof(self) -> bool:
         """Whether nothing more will come."""
-        return self._line.at_eof()
+        return self._protocol.at_eof()
 
     def close(self) -> None:
         """Close, once what was written has left."""
-        if self.line is not None:
-            self.line.flush()
-            self.line.socket.close()
+        if self.protocol is not None:
+            self.protocol.flush()
+            self.protocol.socket.close()
 
     async def wait_closed(self) -> None:
         """Wait until it has, but not for a server that does not read."""
-        if self.line is not None:
+        if self.protocol is not None:
             try:
-                await asyncio.wait_for(self.line.ended.wait(), CLOSING)
+                await asyncio.wait_for(self.protocol.ended.wait(), CLOSING)
             except TimeoutError:
-                self.line.socket.abort()
+                self.protocol.socket.abort()

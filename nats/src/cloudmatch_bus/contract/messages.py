@@ -21,14 +21,14 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
     at: int  # ms since 1970
 
     @property
-    def about(self) -> str:
+    def primary_device(self) -> str:
         """The device that the fact's subject names."""
         raise NotImplementedError
 
     @property
     def devices(self) -> tuple[str, ...]:
         """All devices that took part."""
-        return (self.about,)
+        return (self.primary_device,)
 
     @property
     def kind(self) -> str:
@@ -48,7 +48,7 @@ class DeviceConnected(Fact, frozen=True, kw_only=True, tag="connected"):
     tag: str | None = None
 
     @property
-    def about(self) -> str:
+    def primary_device(self) -> str:
         return self.device
 
 
@@ -61,7 +61,7 @@ class DeviceLeft(Fact, frozen=True, kw_only=True, tag="left"):
     code: int  # close code
 
     @property
-    def about(self) -> str:
+    def primary_device(self) -> str:
         return self.device
 
 
@@ -74,7 +74,7 @@ class MatchMade(Fact, frozen=True, kw_only=True, tag="matched"):
     distance: float  # metres
 
     @property
-    def about(self) -> str:
+    def primary_device(self) -> str:
         return self.device
 
     @property
@@ -91,7 +91,7 @@ class MatchEnded(Fact, frozen=True, kw_only=True, tag="unmatched"):
     reason: str
 
     @property
-    def about(self) -> str:
+    def primary_device(self) -> str:
         return self.device
 
     @property
@@ -108,7 +108,7 @@ class PayloadsDelivered(Fact, frozen=True, kw_only=True, tag="delivered"):
     sizes: list[int]  # bytes
 
     @property
-    def about(self) -> str:
+    def primary_device(self) -> str:
         return self.sender
 
     @property
@@ -124,7 +124,7 @@ class AmountReported(Fact, frozen=True, kw_only=True, tag="reported"):
     amount: int
 
     @property
-    def about(self) -> str:
+    def primary_device(self) -> str:
         return self.device
 
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from cloudmatch_bus.contract.memo import Memo
 
-REMEMBERED = 4096  # shapes of single frames, of each kind
-BATCH_FRAMES = 64  # frames in one message, at most
+CACHED_SHAPES = 4096  # shapes of single frames, of each kind
+BATCH_PAYLOADS = 64  # frames in one message, at most
 BATCH_BYTES = 64 * 1024  # payload bytes in one message, at most (a single larger frame travels alone)
 
 # One payload of a device: whether it is text, and its bytes (of a text: UTF-8). There are so many that they
@@ -23,8 +23,10 @@ def _read(shape: str) -> tuple[bool, int]:
     return shape[0] == "t", int(shape[1:])
 
 
-_WRITTEN = {text: Memo[int, str](form.format, REMEMBERED) for text, form in ((True, "t{}"), (False, "b{}"))}
-_READ = Memo(_read, 2 * REMEMBERED)
+_WRITTEN = {
+    text: Memo[int, str](form.format, CACHED_SHAPES) for text, form in ((True, "t{}"), (False, "b{}"))
+}
+_READ = Memo(_read, 2 * CACHED_SHAPES)
 
 
 def shape_of(frame: Payload) -> str:
@@ -42,7 +44,7 @@ def join(frames: Sequence[Payload]) -> tuple[str, bytes]:
 
 
 def pack(frames: Sequence[Payload]) -> list[tuple[str, bytes, list[int]]]:
-    """Put frames into messages within `BATCH_FRAMES` and `BATCH_BYTES`, in order.
+    """Put frames into messages within `BATCH_PAYLOADS` and `BATCH_BYTES`, in order.
 
     Returns:
         Of each message its shape, its payload, and the size in bytes of each of its frames.
@@ -52,9 +54,9 @@ def pack(frames: Sequence[Payload]) -> list[tuple[str, bytes, list[int]]]:
     sizes = [len(data) for _, data in frames]
     out = []
     start = total = 0
-    if len(sizes) > BATCH_FRAMES or sum(sizes) > BATCH_BYTES:
+    if len(sizes) > BATCH_PAYLOADS or sum(sizes) > BATCH_BYTES:
         for at, size in enumerate(sizes):
-            if at - start == BATCH_FRAMES or (at > start and total + size > BATCH_BYTES):
+            if at - start == BATCH_PAYLOADS or (at > start and total + size > BATCH_BYTES):
                 out.append((*join(frames[start:at]), sizes[start:at]))
                 start, total = at, 0
             total += size

@@ -22,11 +22,11 @@ SYSTEM = "sys"  # the user of the system account, which has all rights there and
 
 
 class Rights(NamedTuple):
-    """What a user may do. In `hears`, ``<subject> <queue group>`` is only that group."""
+    """What a user may do. In `subscribe`, ``<subject> <queue group>`` is only that group."""
 
-    says: tuple[str, ...]
-    hears: tuple[str, ...]
-    never_says: tuple[str, ...] = ()  # in spite of `says`
+    publish: tuple[str, ...]
+    subscribe: tuple[str, ...]
+    deny_publish: tuple[str, ...] = ()  # in spite of `publish`
 
 
 def inbox(name: str) -> str:
@@ -39,7 +39,7 @@ def _facts(*kinds: str) -> tuple[str, ...]:
 
 
 def _only(subject: str) -> str:
-    return f"{subject} {subjects.QUEUE}"
+    return f"{subject} {subjects.QUEUE_GROUP}"
 
 
 def _made(stream: str) -> tuple[str, ...]:
@@ -53,14 +53,14 @@ _MICRO = ("", ".match-engine", ".match-engine.*")  # all micro services, those o
 
 USERS = {
     "edge": Rights(
-        says=(
+        publish=(
             *map(subjects.all_of, ("up", "ack", "match")),
             *_facts("connected", "left", "delivered"),
             subjects.every_heartbeat("edge"),
             f"{inbox('match-engine')}.>",  # asked whether it lives
             _EVENTS_INFO,
         ),
-        hears=(
+        subscribe=(
             *map(subjects.all_of, ("dn", "ack", "ctl")),
             subjects.every_probe(),
             subjects.every_heartbeat("edge"),
@@ -68,7 +68,7 @@ USERS = {
         ),
     ),
     "match-engine": Rights(
-        says=(
+        publish=(
             *map(subjects.all_of, ("dn", "ctl")),
             *_facts("matched", "unmatched"),
             subjects.every_heartbeat("worker"),
@@ -83,7 +83,7 @@ USERS = {
             *_made(_KV),
             f"{API}.CONSUMER.DURABLE.CREATE.{EVENTS}.{BRIDGE}",
         ),
-        hears=(
+        subscribe=(
             *(_only(subjects.all_of(word)) for word in ("up", "match")),
             _only(subjects.explain()),
             *(f"$SRV.{verb}{which}" for verb in ("PING", "INFO", "STATS") for which in _MICRO),
@@ -92,26 +92,26 @@ USERS = {
         ),
     ),
     "journal": Rights(
-        says=(
+        publish=(
             *_facts("reported"),
             _EVENTS_INFO,
             *(f"{API}.CONSUMER.{what}.{EVENTS}.*" for what in _ALL),
         ),
-        hears=tuple(f"{inbox(name)}.>" for name in FOLLOWERS),
-        never_says=tuple(f"{API}.CONSUMER.{what}.{EVENTS}.{BRIDGE}" for what in _ALL),
+        subscribe=tuple(f"{inbox(name)}.>" for name in FOLLOWERS),
+        deny_publish=tuple(f"{API}.CONSUMER.{what}.{EVENTS}.{BRIDGE}" for what in _ALL),
     ),
     BRIDGE: Rights(
-        says=(
+        publish=(
             _EVENTS_INFO,
             f"{API}.CONSUMER.MSG.NEXT.{EVENTS}.{BRIDGE}",
             f"$JS.ACK.{EVENTS}.{BRIDGE}.>",
         ),
-        hears=(f"{inbox(BRIDGE)}.>",),
+        subscribe=(f"{inbox(BRIDGE)}.>",),
     ),
-    "trace": Rights(says=(), hears=(subjects.EVERYTHING, f"{inbox('trace')}.>", TOOLS)),
+    "trace": Rights(publish=(), subscribe=(subjects.EVERYTHING, f"{inbox('trace')}.>", TOOLS)),
     "operator": Rights(
-        says=("$JS.>", "$KV.>", "$SRV.>", subjects.explain()),
-        hears=(subjects.EVERYTHING, "$KV.>", f"{inbox('operator')}.>", TOOLS),
+        publish=("$JS.>", "$KV.>", "$SRV.>", subjects.explain()),
+        subscribe=(subjects.EVERYTHING, "$KV.>", f"{inbox('operator')}.>", TOOLS),
     ),
 }
 SERVICES = ("edge", "match-engine", "journal", BRIDGE)
@@ -139,6 +139,6 @@ def configuration() -> str:
     ]
     for user, rights in USERS.items():
         lines += ["", f"{variable(user)} = {{"]
-        lines += _subjects("publish", rights.says, rights.never_says)
-        lines += [*_subjects("subscribe", rights.hears), "}"]
+        lines += _subjects("publish", rights.publish, rights.deny_publish)
+        lines += [*_subjects("subscribe", rights.subscribe), "}"]
     return "\n".join(lines) + "\n"

@@ -74,7 +74,7 @@ def consumer(durable: str) -> ConsumerConfig:
     )
 
 
-READERS = ("bridge-rabbit",)
+DURABLE_CONSUMERS = ("bridge-rabbit",)
 
 
 def follower(name: str, after: int) -> ConsumerConfig:

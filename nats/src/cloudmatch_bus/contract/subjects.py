@@ -21,9 +21,9 @@ from functools import lru_cache
 import msgspec
 
 ROOT = "cm.v1"
-QUEUE = "match-engine"
+QUEUE_GROUP = "match-engine"
 PARTITIONS = 128
-REMEMBERED = 16_384  # addresses of devices that talk, whose parsed form is kept
+CACHED_ADDRESSES = 16_384  # addresses of devices that talk, whose parsed form is kept
 DETOUR = 37  # partitions between two detours
 FALLBACK = "x"
 EVERYTHING = f"{ROOT}.>"
@@ -86,20 +86,20 @@ def ctl(app: str, edge: str, device: str) -> str:
     return f"{ROOT}.{token(app)}.ctl.{token(edge)}.{token(device)}"
 
 
-def dn_of_ctl(subject: str) -> str:
-    """Where the device that a `ctl` subject names hears its frames."""
+def dn_from_ctl(subject: str) -> str:
+    """The `dn` subject of the device that a `ctl` subject names."""
     parts = subject.split(".")
     parts[3] = "dn"
     return ".".join(parts)
 
 
-def dn_of_ack(address: "ReplyAddress") -> str:
-    """Where the device hears its frames that sent the frames which are acknowledged here."""
+def dn_from_ack(address: "ReplyAddress") -> str:
+    """The `dn` subject of the device whose payloads this ack acknowledges."""
     return f"{ROOT}.{address.app}.dn.{address.edge}.{address.device}"
 
 
-def prefix_at(address: "ReplyAddress", edge: str) -> str:
-    """What `address.prefix` is while another edge (id) holds the device."""
+def ack_prefix_on(address: "ReplyAddress", edge: str) -> str:
+    """The `prefix` that `address` would have if another edge (id) held the device."""
     return f"{ROOT}.{address.app}.ack.{token(edge)}.{address.device}.{address.match}."
 
 
@@ -131,57 +131,57 @@ class ReplyAddress(msgspec.Struct, frozen=True):
     prefix: str  # the address up to and without ``<seq>.<shape>``: what every ack of this match begins with
 
 
-# In the place of the shape: what a message on this subject is, when it is not the address of frames.
-ACK = "a"  # a cumulative ack; its payload is made by `ack_payload`
+# Shapes of messages that are no payloads, but about those which were sent with this reply address.
+ACK = "a"  # a cumulative ack; `ack_payload`
 POSITION = "p"  # a `messages.Position`
-HANDOVER = "q"  # asked of a device's newer connection by an older one: where did you begin?
-BEGAN = "e"  # the answer: in the place of the sequence number; `began_payload`
+HANDOVER = "q"  # a device's older connection asks its newer one: where did you begin? `handover_payload`
+HANDOVER_REPLY = "e"  # the answer, in place of the sequence number; `handover_reply_payload`
 
 
-def ack_payload(taken: int, connection_id: int, to: int) -> bytes:
-    """What an ack says besides the number of the frame expected next.
+def ack_payload(delivered: int, connection_id: int, to: int) -> bytes:
+    """Payload of an ack; its subject carries the number of the payload expected next.
 
     Args:
-        taken: all frames before are in the device's hands.
-        session: of the connection that acknowledges.
-        to: session of the connection that sent the frames.
+        delivered: all payloads before this number were delivered to the device.
+        connection_id: of the connection that acknowledges.
+        to: id of the connection that sent the payloads.
     """
-    return b"%d %d %d" % (taken, connection_id, to)
+    return b"%d %d %d" % (delivered, connection_id, to)
 
 
 def parse_ack(payload: bytes) -> tuple[int, int, int] | None:
-    """Read (taken, session, to) of an ack's payload; None when it is not one."""
+    """Read (delivered, connection id, to) of an ack's payload; None when it is malformed."""
     try:
-        taken, connection_id, to = payload.split()
-        return int(taken), int(connection_id), int(to)
-    except ValueError:
-        return None
-
-
-def began_payload(connection_id: int, since: int) -> bytes:
-    """Say whom the answer to a `HANDOVER` is for, and since which frame it is."""
-    return b"%d %d" % (connection_id, since)
-
-
-def parse_began(payload: bytes) -> tuple[int, int] | None:
-    """Read whom the answer to a `HANDOVER` is for, and since which frame it is; None when it is not one."""
-    try:
-        connection_id, since = payload.split()
-        return int(connection_id), int(since)
+        delivered, connection_id, to = payload.split()
+        return int(delivered), int(connection_id), int(to)
     except ValueError:
         return None
 
 
 def handover_payload(asker: int, edge: str, asked: int) -> bytes:
-    """Say which older connection asks, which edge had it, and which newer one is asked."""
+    """Payload of a `HANDOVER`: the older connection, the edge that held it, and the newer connection."""
     return f"{asker} {token(edge)} {asked}".encode()
 
 
 def parse_handover(payload: bytes) -> tuple[int, str, int] | None:
-    """Read (asker, edge, asked) of such a question; None when it is not one."""
+    """Read (asker, edge, asked) of a `HANDOVER`; None when it is malformed."""
     try:
         asker, edge, asked = payload.decode().split()
         return int(asker), untoken(edge), int(asked)
+    except ValueError:
+        return None
+
+
+def handover_reply_payload(connection_id: int, since: int) -> bytes:
+    """Payload of a `HANDOVER_REPLY`: the connection it is for, and the payload since which it holds."""
+    return b"%d %d" % (connection_id, since)
+
+
+def parse_handover_reply(payload: bytes) -> tuple[int, int] | None:
+    """Read (connection id, since) of a `HANDOVER_REPLY`; None when it is malformed."""
+    try:
+        connection_id, since = payload.split()
+        return int(connection_id), int(since)
     except ValueError:
         return None
 
@@ -196,7 +196,7 @@ def parse_reply(address: str) -> ReplyAddress | None:
         return None
 
 
-@lru_cache(REMEMBERED)
+@lru_cache(CACHED_ADDRESSES)
 def _parse_prefix(prefix: str) -> tuple[str, str, str, int, str]:
     parts = prefix.split(".")
     if len(parts) != 7 or parts[3] != "ack":
@@ -204,24 +204,24 @@ def _parse_prefix(prefix: str) -> tuple[str, str, str, int, str]:
     return parts[2], parts[4], parts[5], int(parts[6]), f"{prefix}."
 
 
-def source(up: str) -> tuple[str, str] | None:
+def parse_up(up: str) -> tuple[str, str] | None:
     """Give app and device (tokens) of a subject on which frames go up; None when it is not one."""
     parts = up.split(".")  # cm v1 <app> up <part> <dev>
     return (parts[2], parts[5]) if len(parts) == 6 else None
 
 
 def every_up_of(partition: int) -> str:
-    """Frames of one partition's devices: what its owner subscribes to, in `QUEUE`."""
+    """Frames of one partition's devices: what its owner subscribes to, in `QUEUE_GROUP`."""
     return f"{ROOT}.*.up.{partition}.*"
 
 
 def every_up_fallback() -> str:
-    """Frames by the fallback: what every worker subscribes to, in `QUEUE`."""
+    """Frames by the fallback: what every worker subscribes to, in `QUEUE_GROUP`."""
     return f"{ROOT}.*.up.{FALLBACK}.*"
 
 
 def every_match() -> str:
-    """All pairing requests: what a worker subscribes to, in `QUEUE`."""
+    """All pairing requests: what a worker subscribes to, in `QUEUE_GROUP`."""
     return all_of("match")
 
 
@@ -267,7 +267,7 @@ def probe(edge: str) -> str:
 
 
 def every_match_of(partition: int) -> str:
-    """Pairing requests of one partition's cells: what its owner subscribes to, in `QUEUE`."""
+    """Pairing requests of one partition's cells: what its owner subscribes to, in `QUEUE_GROUP`."""
     return f"{ROOT}.*.match.{partition}.*"
 
 

@@ -15,7 +15,7 @@ class Health:
     def __init__(self) -> None:
         self._checks: dict[str, Callable[[], str | None]] = {}
 
-    def check(self, name: str, check: Callable[[], str | None]) -> None:
+    def set_check(self, name: str, check: Callable[[], str | None]) -> None:
         """Add a check. It must be quick: it runs at every probe."""
         self._checks[name] = check
 

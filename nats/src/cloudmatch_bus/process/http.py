@@ -15,7 +15,7 @@ from litestar.openapi import OpenAPIConfig
 from litestar.types import ControllerRouterHandler
 
 from cloudmatch_bus.process.health import LIVENESS, METRICS, METRICS_TYPE, READINESS, Health, metrics
-from cloudmatch_bus.process.listen import ready_at
+from cloudmatch_bus.process.listen import log_listening
 
 log = logging.getLogger("http")
 
@@ -77,10 +77,10 @@ class _Server(uvicorn.Server):
 
 
 async def serve(app: Litestar, service: str, sock: socket.socket, stop: asyncio.Event) -> None:
-    """Serve `app` on a socket of `listen` until `stop`. Logs one line ``<service> listens at <url>``."""
+    """Serve `app` on a socket of `listen` until `stop`. Logs one line ``<service> listening at <url>``."""
     server = _Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=2))
     task = asyncio.create_task(server.serve(sockets=[sock]))
-    ready_at(service, sock)
+    log_listening(service, sock)
     await stop.wait()
     server.should_exit = True
     await task

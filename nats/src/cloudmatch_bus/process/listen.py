@@ -41,10 +41,10 @@ def _listening(host: str, port: int) -> socket.socket:
     return sock
 
 
-def ready_at(service: str, sock: socket.socket, scheme: str = "http") -> None:
+def log_listening(service: str, sock: socket.socket, scheme: str = "http") -> None:
     """Log where a service listens, in the one form that tools read."""
     host, port = sock.getsockname()[:2]
-    log.info("%s listens at %s://%s", service, scheme, _place(host, port))
+    log.info("%s listening at %s://%s", service, scheme, _place(host, port))
 
 
 def _place(host: str, port: int) -> str:

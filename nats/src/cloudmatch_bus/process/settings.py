@@ -78,7 +78,7 @@ class HttpSettings(Settings, frozen=True, kw_only=True):
     ] = ""
 
     @property
-    def allowed(self) -> list[str]:
+    def allowed_origins(self) -> list[str]:
         """The origins, one by one."""
         return [origin for origin in self.origins.split(",") if origin]
 

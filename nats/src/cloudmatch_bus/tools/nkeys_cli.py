@@ -28,7 +28,7 @@ def public(seed: str) -> str:
     return bytes(nkeys.from_seed(bytearray(seed.encode())).public_key).decode()
 
 
-def seed_file(folder: Path, user: str) -> Path:
+def seed_path(folder: Path, user: str) -> Path:
     """Give where a user's seed is."""
     return folder / PEOPLE / user if user in OF_PEOPLE else folder / user
 
@@ -45,7 +45,7 @@ def users(*folders: Path) -> str:
     """
 
     def entries(user: str, rights: str) -> list[str]:
-        keys = [public(seed_file(folder, user).read_text(encoding="ascii").strip()) for folder in folders]
+        keys = [public(seed_path(folder, user).read_text(encoding="ascii").strip()) for folder in folders]
         return [f"      {{ nkey: {key}{rights} }} # {user}" for key in keys]
 
     return "\n".join(
@@ -91,7 +91,7 @@ def make(
         (folder / PEOPLE).mkdir(mode=0o700, parents=True)
         folder.chmod(0o700)
         for user in (*permissions.SERVICES, *OF_PEOPLE):
-            with open(seed_file(folder, user), "x", encoding="ascii", opener=_private) as file:
+            with open(seed_path(folder, user), "x", encoding="ascii", opener=_private) as file:
                 file.write(f"{make_seed()}\n")
         (folder / ACCEPTED).write_text(users(folder), encoding="ascii")
     except OSError as error:

@@ -92,7 +92,7 @@ async def _listen(bus: Bus, interest: Interest, tracer: Tracer, stop: asyncio.Ev
         for subject in interest.subjects():
             await bus.subscribe(subject, tracer.hear)
         await until_stopped(stop, bus.client.flush())
-        _say(f"listens at {servers}; Ctrl-C ends")
+        _say(f"listening at {servers}; Ctrl-C ends")
         await stop.wait()
     finally:
         await bus.close()
