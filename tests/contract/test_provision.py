@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from cloudmatch_bus.client import stream_config
 from cloudmatch_bus.client.bucket import Bucket, ConflictError, Write
 from cloudmatch_bus.client.connection import Bus, connect
 from cloudmatch_bus.client.provision import ProvisionError, connected_bus, provision
@@ -32,14 +33,14 @@ async def test_provisioning_twice_and_by_two_at_once_changes_nothing(nats_server
 async def test_what_may_change_is_changed_and_what_may_not_is_named(nats_server: NatsServer) -> None:
     bus = await bus_of(nats_server)
     js = bus.jetstream()
-    asked = streams.events(1)
+    asked = stream_config.events(1)
     asked.max_age = 3600.0
     await js.add_stream(asked)
     await provision(bus, 1)
-    assert (await js.stream_info(streams.EVENTS)).config.max_age == streams.events(1).max_age
-    await js.delete_stream(f"KV_{streams.BUCKET}")
-    other = streams.bucket(1)
-    other.storage = streams.events(1).storage
+    assert (await js.stream_info(streams.EVENTS)).config.max_age == stream_config.events(1).max_age
+    await js.delete_stream(streams.BUCKET_STREAM)
+    other = stream_config.bucket(1)
+    other.storage = stream_config.events(1).storage
     await js.add_stream(other)
     with pytest.raises(ProvisionError, match="KV_match"):
         await provision(bus, 1)
@@ -50,7 +51,7 @@ async def test_sequences_grow_even_over_the_loss_of_a_stream(nats_server: NatsSe
     bus = await bus_of(nats_server)
     await provision(bus, 1)
     first = await Bucket(bus).commit([Write("dev.x.a", b"1", 0)])
-    await bus.jetstream().delete_stream(f"KV_{streams.BUCKET}")
+    await bus.jetstream().delete_stream(streams.BUCKET_STREAM)
     await provision(bus, 1)
     assert await Bucket(bus).commit([Write("dev.x.a", b"1", 0)]) > first
     await bus.close()
@@ -90,8 +91,9 @@ async def test_one_copy_in_a_cluster_is_warned_of_by_who_makes_the_streams_and_b
 ) -> None:
     (warning,) = await warned(caplog, NatsSettings(url=cluster.url, replicas=1))
     assert warning == (
-        "NATS cluster 'test' keeps each stream on one of its servers: while that one is away, "
-        "nobody is paired, or no fact kept; CLOUDMATCH_NATS_REPLICAS=3 makes new ones with three copies"
+        "single-replica streams in NATS cluster 'test': "
+        "while the server that holds one is down, devices are not matched or facts not stored; "
+        "CLOUDMATCH_NATS_REPLICAS=3 creates new streams with three replicas"
     )
     # Streams that there are keep their copies, whatever who comes later is set to.
     assert await warned(caplog, NatsSettings(url=cluster.url, replicas=3)) == [warning]

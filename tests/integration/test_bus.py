@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
+from cloudmatch_bus.client import stream_config
 from cloudmatch_bus.client.bucket import WATCH_TIMEOUT, Bucket, BucketWatcher, ConflictError, Entry, Write
 from cloudmatch_bus.client.connection import PENDING_LIMIT, Bus, Headers, connect
 from cloudmatch_bus.client.provision import ensure_provisioned
@@ -19,7 +20,7 @@ from harness import NatsServer, eventually
 
 pytestmark = pytest.mark.servers
 
-STREAM = f"KV_{streams.BUCKET}"
+STREAM = streams.BUCKET_STREAM
 
 
 def counted(name: str, **labels: str) -> float:
@@ -323,7 +324,7 @@ async def test_a_key_that_vanished_without_a_trace_while_nothing_was_heard_is_no
     await mirror.knows({"dev.x.a": b"1", "dev.x.b": b"1"})
     mirror.lose = lambda _: True
     await Bucket(bus).commit([Write("dev.x.a", None, last - 1)])
-    await bus.jetstream().purge_stream(STREAM, subject=f"$KV.{streams.BUCKET}.dev.x.a")
+    await bus.jetstream().purge_stream(STREAM, subject=f"{streams.BUCKET_PREFIX}dev.x.a")
     await eventually(lambda: mirror.starts == 2, WATCH_TIMEOUT + 2, "silence noticed")
     assert mirror.watch.health() is not None
     mirror.lose = lambda _: False
@@ -452,4 +453,4 @@ async def test_a_stream_that_was_changed_by_hand_is_made_as_asked_again_and_begi
     await js.update_stream(changed)
     await ensure_provisioned(bus, 1)
     found = (await js.stream_info(STREAM)).config
-    assert (found.description, found.first_seq) == (streams.bucket(1).description, began)
+    assert (found.description, found.first_seq) == (stream_config.bucket(1).description, began)

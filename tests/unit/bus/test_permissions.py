@@ -111,7 +111,7 @@ def test_a_seed_is_one_of_a_user(tmp_path: Path) -> None:
 def test_a_file_that_holds_no_seed_is_refused_without_showing_it(tmp_path: Path) -> None:
     file = tmp_path / "seed"
     file.write_text("SUNOSEED")
-    with pytest.raises(SettingsError, match="CLOUDMATCH_NATS_NKEY_FILE names no nkey") as refused:
+    with pytest.raises(SettingsError, match="CLOUDMATCH_NATS_NKEY_FILE contains no nkey seed") as refused:
         NatsSettings(nkey_file=str(file)).check()
     assert "SUNOSEED" not in str(refused.value)
     seed = nkeys_cli.make_seed()
@@ -121,7 +121,7 @@ def test_a_file_that_holds_no_seed_is_refused_without_showing_it(tmp_path: Path)
 
 
 def test_a_file_without_certificates_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="CLOUDMATCH_NATS_CA_FILE='/nowhere' names no certificates"):
+    with pytest.raises(SettingsError, match="CLOUDMATCH_NATS_CA_FILE='/nowhere' contains no certificates"):
         NatsSettings(ca_file="/nowhere").check()
     (file := tmp_path / "ca.crt").write_text("nothing")
     with pytest.raises(SettingsError, match="CLOUDMATCH_NATS_CA_FILE"):

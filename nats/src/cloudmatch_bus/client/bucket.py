@@ -23,8 +23,6 @@ from cloudmatch_bus.contract import streams
 
 log = logging.getLogger("bucket")
 
-STREAM = f"KV_{streams.BUCKET}"
-PREFIX = f"$KV.{streams.BUCKET}."
 WRONG_LAST_SEQUENCE = (10071, 10164)  # JetStream error codes of a conflict
 WATCH_HEARTBEAT = 0.5  # s between signs of life of the watch
 WATCH_TIMEOUT = 2.0  # s without one before the watch starts anew
@@ -62,8 +60,10 @@ class Bucket:
 
     async def get(self, key: str) -> Entry:
         """Read a key from the leader: the newest value there is."""
-        payload = json.dumps({"last_by_subj": PREFIX + key}).encode()
-        answer = json.loads(await self._bus.request(f"$JS.API.STREAM.MSG.GET.{STREAM}", payload))
+        payload = json.dumps({"last_by_subj": streams.BUCKET_PREFIX + key}).encode()
+        answer = json.loads(
+            await self._bus.request(f"$JS.API.STREAM.MSG.GET.{streams.BUCKET_STREAM}", payload)
+        )
         if error := answer.get("error"):
             if error.get("code") == 404:
                 return Entry(key, None, 0)
@@ -93,7 +93,7 @@ class Bucket:
             if number == len(writes):
                 headers["Nats-Batch-Commit"] = "1"
                 return await self._last(write, headers)
-            self._bus.publish(PREFIX + write.key, self._payload(write), headers=headers)
+            self._bus.publish(streams.BUCKET_PREFIX + write.key, self._payload(write), headers=headers)
         raise ValueError("nothing to write")
 
     @staticmethod
@@ -109,7 +109,7 @@ class Bucket:
 
     async def _last(self, write: Write, headers: dict[str, str]) -> int:
         answer = json.loads(
-            await self._bus.request(PREFIX + write.key, self._payload(write), headers=headers)
+            await self._bus.request(streams.BUCKET_PREFIX + write.key, self._payload(write), headers=headers)
         )
         if refusal := answer.get("error"):
             if refusal.get("err_code") in WRONG_LAST_SEQUENCE:
@@ -188,12 +188,14 @@ class BucketWatcher:
             "inactive_threshold": int(30e9),
             "mem_storage": True,
             "num_replicas": 1,
-            "filter_subject": PREFIX + ">",
+            "filter_subject": streams.BUCKET_PREFIX + ">",
         }
-        payload = json.dumps({"stream_name": STREAM, "config": config}).encode()
-        answer = json.loads(await self._bus.request(f"$JS.API.CONSUMER.CREATE.{STREAM}", payload))
+        payload = json.dumps({"stream_name": streams.BUCKET_STREAM, "config": config}).encode()
+        answer = json.loads(
+            await self._bus.request(f"$JS.API.CONSUMER.CREATE.{streams.BUCKET_STREAM}", payload)
+        )
         if error := answer.get("error"):
-            raise TimeoutError(f"cannot watch {STREAM}: {error}")
+            raise TimeoutError(f"cannot watch {streams.BUCKET_STREAM}: {error}")
         self._heard = time.monotonic()
         if answer["num_pending"] == 0 and self._next == 1:
             self._complete()
@@ -233,7 +235,7 @@ class BucketWatcher:
             self._broken.set()
             return
         self._next += 1
-        key = subject[len(PREFIX) :]
+        key = subject[len(streams.BUCKET_PREFIX) :]
         if headers is not None and "KV-Operation" in headers:
             self._on_entry(Entry(key, None, revision, data))
         else:

@@ -22,8 +22,9 @@ import msgspec
 from nats.errors import Error as NatsError
 from prometheus_client import Counter
 
+from cloudmatch_bus.client import stream_config
 from cloudmatch_bus.client.connection import Bus
-from cloudmatch_bus.client.pull import Message, PullSubscription
+from cloudmatch_bus.client.pull_subscription import Message, PullSubscription
 from cloudmatch_bus.contract import streams
 from cloudmatch_bus.contract.messages import AnyFact, decode_fact
 
@@ -175,7 +176,9 @@ class OrderedConsumer(_Reader):
         while not stop.is_set():
             consumer = f"{self._name}-{secrets.token_hex(4)}"
             try:
-                await self._bus.jetstream().add_consumer(streams.EVENTS, streams.follower(consumer, place))
+                await self._bus.jetstream().add_consumer(
+                    streams.EVENTS, stream_config.ordered_consumer(consumer, place)
+                )
             except (NatsError, TimeoutError) as error:
                 log.warning("cannot read EVENTS: %r", error)
                 await _wait(stop, 1.0)
@@ -250,7 +253,9 @@ async def history(
     """
     consumer = f"{name}-{secrets.token_hex(4)}"
     try:
-        made = await bus.jetstream().add_consumer(streams.EVENTS, streams.follower(consumer, after))
+        made = await bus.jetstream().add_consumer(
+            streams.EVENTS, stream_config.ordered_consumer(consumer, after)
+        )
     except NatsError as error:
         raise TimeoutError(f"cannot read EVENTS: {error!r}") from error
     never = asyncio.Event()

@@ -1,4 +1,4 @@
-"""Where the bus is, and who we are there."""
+"""Settings of the connection to NATS."""
 
 import ssl
 import typing
@@ -8,11 +8,11 @@ from typing import Annotated
 import nkeys  # type: ignore[import-untyped]  # it has no types
 from msgspec import Meta
 
-from cloudmatch_bus.process.settings import Port, Settings, SettingsError, reason, variable
+from cloudmatch_bus.process.settings import Port, Settings, SettingsError, error_text, variable
 
 
 class NatsSettings(Settings, frozen=True, kw_only=True):
-    """Where the bus is."""
+    """Servers, credentials, and how the bus is used."""
 
     prefix = "CLOUDMATCH_NATS"
 
@@ -21,31 +21,29 @@ class NatsSettings(Settings, frozen=True, kw_only=True):
         str,
         Meta(
             pattern=r"^(nats|tls|ws|wss)://.+",
-            description="NATS servers, comma-separated. Default: the local one.",
+            description="URLs of NATS servers, comma-separated. Default: the local server.",
         ),
     ] = ""
 
     replicas: Annotated[
-        typing.Literal[1, 3, 5], Meta(description="Copies that JetStream keeps: 3 in production.")
+        typing.Literal[1, 3, 5], Meta(description="Replicas of new streams: 3 in production.")
     ] = 1
     provision: Annotated[
         bool,
         Meta(
-            description="Whether this process makes streams and consumers, or waits until another has: "
-            "of the users that `nats/permissions.conf` knows, match-engine alone may."
+            description="Create and update streams and consumers, instead of waiting until another process "
+            "has. Of the users in `nats/permissions.conf`, only match-engine may."
         ),
     ] = True
     lane: Annotated[
         bool,
-        Meta(
-            description="Whether messages take the fast lane past the client's parser (`nats://` and `tls://`)."
-        ),
+        Meta(description="Use the fast transport, which bypasses nats-py's parser (`nats://` and `tls://`)."),
     ] = True
     nkey_file: Annotated[
-        str, Meta(description="File with the seed of the user's nkey. Default: servers that ask for none.")
+        str, Meta(description="File with the seed of this user's nkey. Default: authenticate without one.")
     ] = ""
     ca_file: Annotated[
-        str, Meta(description="Certificates (PEM) to trust, with `tls://`. Default: the system's.")
+        str, Meta(description="PEM file of CA certificates to trust with `tls://`. Default: the system's.")
     ] = ""
 
     @property
@@ -54,10 +52,10 @@ class NatsSettings(Settings, frozen=True, kw_only=True):
         return self.url.split(",") if self.url else [f"nats://127.0.0.1:{self.port}"]
 
     def seed(self) -> str | None:
-        """Read the seed of the user's nkey; None without one.
+        """Read the seed of the user's nkey; None if no file is set.
 
         Raises:
-            SettingsError: there is none in the file.
+            SettingsError: the file cannot be read or holds no seed.
         """
         if not self.nkey_file:
             return None
@@ -65,17 +63,17 @@ class NatsSettings(Settings, frozen=True, kw_only=True):
             seed = Path(self.nkey_file).read_text(encoding="ascii").strip()
             nkeys.from_seed(bytearray(seed.encode()))
         except (OSError, ValueError, nkeys.NkeysError) as error:
-            # Not the value: a seed that was given in place of the file's name would be shown.
+            # Do not show the value: it may be a seed given by mistake in place of a file name.
             raise SettingsError(
-                f"{variable(type(self), 'nkey_file')} names no nkey: {reason(error)}"
+                f"{variable(type(self), 'nkey_file')} contains no nkey seed: {error_text(error)}"
             ) from None
         return seed
 
     def tls(self) -> ssl.SSLContext | None:
-        """Give the certificates to trust; None for the system's.
+        """Load the certificates to trust; None for the system's.
 
         Raises:
-            SettingsError: there are none in the file.
+            SettingsError: the file cannot be read or holds none.
         """
         if not self.ca_file:
             return None
@@ -83,10 +81,12 @@ class NatsSettings(Settings, frozen=True, kw_only=True):
             return ssl.create_default_context(cafile=self.ca_file)
         except OSError as error:
             name = variable(type(self), "ca_file")
-            raise SettingsError(f"{name}={self.ca_file!r} names no certificates: {reason(error)}") from None
+            raise SettingsError(
+                f"{name}={self.ca_file!r} contains no certificates: {error_text(error)}"
+            ) from None
 
     def check(self) -> None:
-        """Try the files.
+        """Load both files.
 
         Raises:
             SettingsError: one cannot be used.

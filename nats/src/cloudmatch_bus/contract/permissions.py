@@ -12,7 +12,7 @@ every frame's reply address for it. Who answers may write to the inboxes of thos
 from typing import NamedTuple
 
 from cloudmatch_bus.contract import subjects
-from cloudmatch_bus.contract.streams import BUCKET, EVENTS
+from cloudmatch_bus.contract.streams import BUCKET_PREFIX, BUCKET_STREAM, EVENTS
 
 API = "$JS.API"
 TOOLS = "_INBOX.>"  # inboxes of the NATS command line
@@ -47,7 +47,6 @@ def _made(stream: str) -> tuple[str, ...]:
 
 
 _EVENTS_INFO = f"{API}.STREAM.INFO.{EVENTS}"
-_KV = f"KV_{BUCKET}"
 _ALL = ("CREATE", "MSG.NEXT", "DELETE")
 _MICRO = ("", ".match-engine", ".match-engine.*")  # all micro services, those of this name, one of them
 
@@ -75,12 +74,12 @@ USERS = {
             subjects.every_probe(),
             f"{inbox('edge')}.>",  # asked for a partner
             TOOLS,  # asked for an explanation
-            f"$KV.{BUCKET}.>",
-            f"{API}.STREAM.MSG.GET.{_KV}",
-            f"{API}.CONSUMER.CREATE.{_KV}",
+            f"{BUCKET_PREFIX}>",
+            f"{API}.STREAM.MSG.GET.{BUCKET_STREAM}",
+            f"{API}.CONSUMER.CREATE.{BUCKET_STREAM}",
             # It makes what all use.
             *_made(EVENTS),
-            *_made(_KV),
+            *_made(BUCKET_STREAM),
             f"{API}.CONSUMER.DURABLE.CREATE.{EVENTS}.{BRIDGE}",
         ),
         subscribe=(

@@ -57,7 +57,7 @@ def setup(*groups: type[Settings], stream: TextIO = sys.stdout) -> Environment:
     for name in ("uvicorn", "websockets"):  # one line for every probe is too many
         logging.getLogger(name).setLevel(logging.WARNING)
     for name in environment.unknown:
-        log.warning("%s is set but is no setting of this process", name)
+        log.warning("unknown setting: %s", name)
     return environment
 
 

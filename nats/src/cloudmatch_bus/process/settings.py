@@ -1,12 +1,10 @@
-"""Read a process' settings from the environment, once, into frozen structs.
+"""Read the settings of a process from the environment, once, into frozen structs.
 
 A group of settings is a struct with a `prefix`: field ``port`` of a group with the prefix
-``CLOUDMATCH_EDGE`` is the variable ``CLOUDMATCH_EDGE_PORT``. A wrong value ends the process before it
-starts, with a sentence that names the variable. A variable with a known prefix and an unknown rest is
-warned about.
+``CLOUDMATCH_EDGE`` is the variable ``CLOUDMATCH_EDGE_PORT``. An invalid value ends the process at start with
+a sentence that names the variable. An unknown variable with a known prefix is warned about.
 """
 
-import logging
 import typing
 from collections.abc import Iterable, Mapping
 from typing import Annotated, ClassVar, TypeVar
@@ -14,15 +12,13 @@ from typing import Annotated, ClassVar, TypeVar
 import msgspec
 from msgspec import Meta
 
-log = logging.getLogger("settings")
-
 Port = Annotated[int, Meta(ge=0, le=65535)]
 PositiveInt = Annotated[int, Meta(gt=0)]
 Name = Annotated[str, Meta(min_length=1, max_length=64)]
 
 
 class SettingsError(ValueError):
-    """A setting has a value that cannot be used; the message names the variable."""
+    """The value of a setting cannot be used; the message names the variable."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,31 +27,31 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     prefix: ClassVar[str]
 
     def check(self) -> None:
-        """Try what the values name, such as files: once, at the start of a process.
+        """Verify what the values refer to, such as files. Called once, when the process starts.
 
         Raises:
-            SettingsError: it cannot be used.
+            SettingsError: a value cannot be used.
         """
 
 
-def reason(error: Exception) -> str:
-    """Say why a file could not be used."""
+def error_text(error: Exception) -> str:
+    """Return why a file could not be used."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 class AmqpSettings(Settings, frozen=True, kw_only=True):
-    """Where RabbitMQ is."""
+    """Where RabbitMQ is and which queues it gets."""
 
     prefix = "CLOUDMATCH_AMQP"
 
     port: Annotated[Port, Meta(description="Port of the local RabbitMQ node.")] = 5672
     url: Annotated[
         str,
-        Meta(pattern=r"^amqps?://.+", description="A RabbitMQ to use in place of the local node."),
+        Meta(pattern=r"^amqps?://.+", description="URL of RabbitMQ. Default: the local node."),
     ] = ""
 
     queue_type: Annotated[
-        typing.Literal["classic", "quorum"], Meta(description="Kind of the queues: quorum in production.")
+        typing.Literal["classic", "quorum"], Meta(description="Type of the queues: quorum in production.")
     ] = "classic"
 
     @property
@@ -65,7 +61,7 @@ class AmqpSettings(Settings, frozen=True, kw_only=True):
 
 
 class HttpSettings(Settings, frozen=True, kw_only=True):
-    """Which pages of other origins may read what a service answers to GET."""
+    """Cross-origin access to the HTTP APIs (CORS)."""
 
     prefix = "CLOUDMATCH_HTTP"
 
@@ -73,26 +69,27 @@ class HttpSettings(Settings, frozen=True, kw_only=True):
         str,
         Meta(
             pattern=r"^(https?://[^/,\s]+(,|$))*$",
-            description="Origins of pages that may read services other than edges, comma-separated.",
+            description="Origins of pages that may read HTTP APIs other than the edges', comma-separated.",
         ),
     ] = ""
 
     @property
     def allowed_origins(self) -> list[str]:
-        """The origins, one by one."""
+        """The origins as a list."""
         return [origin for origin in self.origins.split(",") if origin]
 
 
 class CommonSettings(Settings, frozen=True, kw_only=True):
-    """What every process has."""
+    """Settings of every process."""
 
     prefix = "CLOUDMATCH"
 
-    run_dir: Annotated[str, Meta(min_length=1, description="Folder for everything kept at run time.")] = (
+    run_dir: Annotated[str, Meta(min_length=1, description="Folder for everything written at run time.")] = (
         ".run"
     )
     log_level: Annotated[
-        typing.Literal["DEBUG", "INFO", "WARNING", "ERROR"], Meta(description="How much is logged.")
+        typing.Literal["DEBUG", "INFO", "WARNING", "ERROR"],
+        Meta(description="Least severe level that is logged."),
     ] = "INFO"
 
 
@@ -100,12 +97,12 @@ S = TypeVar("S", bound=Settings)
 
 
 def variable(group: type[Settings], field: str) -> str:
-    """Name of the environment variable behind a field."""
+    """Return the name of a field's environment variable."""
     return f"{group.prefix}_{field.upper()}"
 
 
 def describe(group: type[Settings]) -> list[tuple[str, object, str]]:
-    """Give (variable, default, description) for each setting of a group."""
+    """Return (variable, default, description) of each setting of a group."""
     hints = typing.get_type_hints(group, include_extras=True)
     rows = []
     for field in msgspec.structs.fields(group):
@@ -116,10 +113,10 @@ def describe(group: type[Settings]) -> list[tuple[str, object, str]]:
 
 
 def read(group: type[S], environ: Mapping[str, str]) -> S:
-    """Read one group of settings.
+    """Read one group of settings; an empty value counts as absent.
 
     Raises:
-        SettingsError: a value cannot be used. An empty value counts as absent.
+        SettingsError: a value cannot be used.
     """
     values = {
         field.name: environ[name]
@@ -135,7 +132,7 @@ def read(group: type[S], environ: Mapping[str, str]) -> S:
 
 
 def unknown(groups: Iterable[type[Settings]], environ: Mapping[str, str]) -> list[str]:
-    """Name the variables that begin with a group's prefix and are no setting of any group here."""
+    """Return the variables that have a group's prefix and are no setting of any of the groups."""
     groups = list(groups)
     known = {name for group in groups for name, _, _ in describe(group)}
     prefixes = tuple(f"{group.prefix}_" for group in groups if group is not CommonSettings)
