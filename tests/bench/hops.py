@@ -28,7 +28,7 @@ from cloudmatch_bus.process.health import Health
 from cloudmatch_edge.bus.hub import Relay
 from cloudmatch_edge.settings import EdgeSettings
 from cloudmatch_edge.sockets.connection import Connection
-from cloudmatch_edge.sockets.listener import Gateway
+from cloudmatch_edge.sockets.listener import Listener
 from cloudmatch_match_engine.core.keys import device_id
 from cloudmatch_match_engine.worker import Worker
 
@@ -126,7 +126,7 @@ class Edge(Hop):
     def __init__(self, name: str) -> None:
         super().__init__()
         self.name = name
-        self.gateway = Gateway(EdgeSettings(name=name), Health())
+        self.listener = Listener(EdgeSettings(name=name), Health())
         self.facts = FactPublisher(self.bus)
         self.relay = Relay(self.bus, name, self.facts, patience=60, grace=30)
         self.devices: list[Connection] = []
@@ -134,14 +134,14 @@ class Edge(Hop):
     async def start(self) -> asyncio.Task[None]:
         """Let devices in."""
         await self.relay.start()
-        self.gateway.open(self.relay)
+        self.listener.open(self.relay)
         task = asyncio.create_task(self.facts.run())
         await asyncio.sleep(0)
         return task
 
     def connect(self, device: str, subprotocol: str) -> None:
         """Let one in."""
-        connection = Connection(self.gateway)
+        connection = Connection(self.listener)
         connection.connection_made(Socket())
         connection.data_received(
             f"GET /device/connect?id={device}&app={APP}&lat=1&lon=1 HTTP/1.1\r\nHost: x\r\n"

@@ -15,7 +15,8 @@ import pytest
 from jsonschema.exceptions import best_match
 
 from cloudmatch_edge.dialects.parameters import Parameters
-from cloudmatch_edge.dialects.v1 import SUBPROTOCOL, AnyFromDevice, AnyToDevice, FromDevice, ToDevice
+from cloudmatch_edge.dialects.v1 import SUBPROTOCOL
+from cloudmatch_edge.dialects.v1_messages import AnyFromDevice, AnyToDevice, FromDevice, ToDevice
 
 FILE = Path(__file__).parents[2] / "edge/docs/asyncapi.json"
 SCHEMA = json.loads((Path(__file__).parent / "vendor/asyncapi-3.0.0.json").read_text(encoding="utf-8"))

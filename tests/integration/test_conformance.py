@@ -25,7 +25,7 @@ from cloudmatch_edge.dialects.parameters import Parameters, parse
 from cloudmatch_edge.settings import EdgeSettings
 from cloudmatch_edge.sockets import frame_stream
 from cloudmatch_edge.sockets.connection import Connection
-from cloudmatch_edge.sockets.listener import Gateway
+from cloudmatch_edge.sockets.listener import Listener
 
 LARGEST = 16 * 1024 * 1024  # bytes of a message
 COMPRESSION = ["12.*", "13.*"]
@@ -51,7 +51,7 @@ class Echo:
         """Hear that it does again."""
 
 
-class EchoingGateway(Gateway):
+class EchoingListener(Listener):
     """Lets everybody in, without a bus."""
 
     def page(self, request: Request) -> Parameters:
@@ -70,11 +70,11 @@ class EchoingGateway(Gateway):
 @contextlib.asynccontextmanager
 async def an_edge() -> AsyncIterator[int]:
     """Give the port of an echo that is an edge's sockets."""
-    gateway = EchoingGateway(EdgeSettings(), Health())
-    server = await asyncio.get_running_loop().create_server(lambda: Connection(gateway), "127.0.0.1", 0)
+    listener = EchoingListener(EdgeSettings(), Health())
+    server = await asyncio.get_running_loop().create_server(lambda: Connection(listener), "127.0.0.1", 0)
     async with server:
         yield server.sockets[0].getsockname()[1]
-        await gateway.close()
+        await listener.close()
 
 
 @contextlib.asynccontextmanager

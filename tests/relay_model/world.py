@@ -11,7 +11,8 @@ from cloudmatch_bus.contract.messages import PayloadsDelivered
 from cloudmatch_bus.contract.payloads import Payload
 from cloudmatch_edge.bus.hub import Relay
 from cloudmatch_edge.dialects.parameters import Parameters
-from cloudmatch_edge.dialects.v1 import V1, Welcome
+from cloudmatch_edge.dialects.v1 import V1
+from cloudmatch_edge.dialects.v1_messages import Welcome
 from cloudmatch_edge.relay.device import Device
 from relay_model.bus import Bus, Network
 

@@ -2,13 +2,13 @@
 
 from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.process.runner import run
+from cloudmatch_edge.service import serve
 from cloudmatch_edge.settings import EdgeSettings
-from cloudmatch_edge.sockets.listener import serve_devices
 
 
 def main() -> None:
     """Run an edge until SIGTERM or SIGINT."""
-    run(serve_devices, EdgeSettings, NatsSettings)
+    run(serve, EdgeSettings, NatsSettings)
 
 
 if __name__ == "__main__":

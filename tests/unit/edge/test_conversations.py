@@ -21,7 +21,8 @@ from cloudmatch_bus.contract.messages import (
 )
 from cloudmatch_bus.contract.payloads import Payload, join
 from cloudmatch_edge.dialects.parameters import Parameters
-from cloudmatch_edge.dialects.v1 import V1, Welcome
+from cloudmatch_edge.dialects.v1 import V1
+from cloudmatch_edge.dialects.v1_messages import Welcome
 from cloudmatch_edge.relay.device import Device
 from cloudmatch_edge.relay.match import Match
 

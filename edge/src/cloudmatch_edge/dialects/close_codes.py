@@ -40,8 +40,8 @@ REPLACED = CloseCode(4001, "replaced", "A newer connection has the id of this de
 TOKEN_EXPIRED = CloseCode(
     4003, "token expired", "The access token expired or was revoked; reserved, not sent yet.", "never"
 )
-HEARTBEAT_TIMEOUT = CloseCode(
-    4008, "heartbeat timeout", "The device was silent for a whole heartbeat interval.", "with backoff"
+PING_TIMEOUT = CloseCode(
+    4008, "ping timeout", "The device answered no ping for a whole interval.", "with backoff"
 )
 
 CLOSE_CODES = (
@@ -58,5 +58,5 @@ CLOSE_CODES = (
     TRY_AGAIN_LATER,
     REPLACED,
     TOKEN_EXPIRED,
-    HEARTBEAT_TIMEOUT,
+    PING_TIMEOUT,
 )

@@ -19,14 +19,14 @@ from websockets.typing import Subprotocol
 
 from cloudmatch_bus.contract.payloads import Payload
 from cloudmatch_edge.dialects import v1
-from cloudmatch_edge.dialects.close_codes import ABNORMAL, GOING_AWAY, HEARTBEAT_TIMEOUT
+from cloudmatch_edge.dialects.close_codes import ABNORMAL, GOING_AWAY, PING_TIMEOUT
 from cloudmatch_edge.dialects.parameters import Parameters
 from cloudmatch_edge.relay.device import Device
 from cloudmatch_edge.sockets import pages
 from cloudmatch_edge.sockets.frame_stream import HEADS, Stream
 
 if TYPE_CHECKING:
-    from cloudmatch_edge.sockets.listener import Gateway
+    from cloudmatch_edge.sockets.listener import Listener
 
 HIGH_WATER = 64 * 1024  # bytes in a socket's write buffer before its peer is slowed down
 REQUEST_SIZE = 16 * 1024  # bytes of a request's head, at most
@@ -46,10 +46,10 @@ class Connection(asyncio.Protocol):
 
     transport: asyncio.Transport
 
-    def __init__(self, gateway: "Gateway") -> None:
-        self._gateway = gateway
+    def __init__(self, listener: "Listener") -> None:
+        self._listener = listener
         self._protocol = ServerProtocol(
-            origins=gateway.origins, select_subprotocol=_select_subprotocol, logger=_quiet
+            origins=listener.origins, select_subprotocol=_select_subprotocol, logger=_quiet
         )
         self._head = b""  # of the request, as far as it came
         self._who: Parameters | None = None
@@ -67,7 +67,7 @@ class Connection(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is one, but does not say so
         self.transport.set_write_buffer_limits(HIGH_WATER)
         self._end_within(OPEN_TIMEOUT)
-        self._gateway.made(self)
+        self._listener.made(self)
 
     def data_received(self, data: bytes) -> None:
         self.heard = True
@@ -88,8 +88,8 @@ class Connection(asyncio.Protocol):
         if self._device is not None:
             code = self._protocol.close_code or ABNORMAL.code
             _connections.labels(str(code)).inc()
-            self._gateway.left(self._device, code)
-        self._gateway.lost(self)
+            self._listener.left(self._device, code)
+        self._listener.lost(self)
 
     def pause_writing(self) -> None:
         if self._device is not None:
@@ -128,7 +128,7 @@ class Connection(asyncio.Protocol):
 
     def _answer(self, request: Request) -> Response:
         """Answer plain HTTP, or accept a device whose parameters are good."""
-        page = self._gateway.page(request)
+        page = self._listener.page(request)
         if isinstance(page, Parameters):
             self._who = page
             return self._protocol.accept(request)
@@ -140,10 +140,10 @@ class Connection(asyncio.Protocol):
             self._deadline = None
         assert self._who is not None
         speaks_v1 = self._protocol.subprotocol == v1.SUBPROTOCOL
-        limit = self._gateway.frame_limit(speaks_v1=speaks_v1)
+        limit = self._listener.frame_limit(speaks_v1=speaks_v1)
         self._protocol.max_message_size = limit
         self._stream = Stream(self._protocol, limit)
-        self._device = self._gateway.joined(self._who, self, speaks_v1=speaks_v1)
+        self._device = self._listener.joined(self._who, self, speaks_v1=speaks_v1)
         if rest:
             self.data_received(rest)
 
@@ -153,7 +153,7 @@ class Connection(asyncio.Protocol):
         """Write frames by the end of this turn; nothing happens once the connection closes."""
         out = self._out
         if not out:
-            self._gateway.flush_soon(self)
+            self._listener.flush_soon(self)
         for text, data in frames:
             out.append(HEADS[text][len(data)])
             out.append(data)
@@ -203,7 +203,7 @@ class Connection(asyncio.Protocol):
         if self._protocol.state is not OPEN or not self.reading:
             return
         if not self.heard:
-            self.end(HEARTBEAT_TIMEOUT.code, "no sign of life")
+            self.end(PING_TIMEOUT.code, "no sign of life")
             return
         self.heard = False
         self._protocol.send_ping(b"")

@@ -7,32 +7,25 @@ import secrets
 from websockets.http11 import Request
 from websockets.typing import Origin
 
-from cloudmatch_bus.client.provision import connected_bus
-from cloudmatch_bus.client.publisher import FactPublisher
-from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.process.health import Health
-from cloudmatch_bus.process.listen import listen, log_listening
-from cloudmatch_bus.process.runner import Environment
-from cloudmatch_bus.process.settings import variable
 from cloudmatch_edge.bus.hub import Relay
 from cloudmatch_edge.dialects import v1
 from cloudmatch_edge.dialects.base import Dialect
 from cloudmatch_edge.dialects.classic import Classic
 from cloudmatch_edge.dialects.parameters import BadParameterError, Parameters, parse
-from cloudmatch_edge.dialects.v1 import V1, Welcome
+from cloudmatch_edge.dialects.v1 import V1
+from cloudmatch_edge.dialects.v1_messages import Welcome
 from cloudmatch_edge.relay.device import Device
 from cloudmatch_edge.settings import EdgeSettings
 from cloudmatch_edge.sockets import pages
-from cloudmatch_edge.sockets.certificate import Certificate
 from cloudmatch_edge.sockets.connection import CLOSE_TIMEOUT, Connection
 
 CONNECT = "/device/connect"
 HEARTBEAT = 20.0  # s between pings; a device silent for one whole interval is gone
 SHARE, SHARES, SHARE_PAUSE = 20, 100, 0.02  # let go at once, at least; turns, at most; s between two
-DRAIN = 4.0  # s for match-engine to hear of all who left, and for these to go on elsewhere
 
 
-class Gateway:
+class Listener:
     """All sockets of one edge."""
 
     def __init__(self, settings: EdgeSettings, health: Health) -> None:
@@ -129,35 +122,3 @@ class Gateway:
         if self._connections:
             with contextlib.suppress(TimeoutError):  # those that do not answer are aborted meanwhile
                 await asyncio.wait_for(self._empty.wait(), CLOSE_TIMEOUT + 1)
-
-
-async def serve_devices(environment: Environment, stop: asyncio.Event) -> None:
-    """Serve probes; connect to the bus and let devices in, until `stop`."""
-    settings = environment[EdgeSettings]
-    health = Health()
-    gateway = Gateway(settings, health)
-    sock = listen(settings.host, settings.own_port, variable(EdgeSettings, "port"))
-    tls = Certificate(settings.tls_cert_file, settings.tls_key_file) if settings.tls_cert_file else None
-    server = await asyncio.get_running_loop().create_server(
-        lambda: Connection(gateway), sock=sock, **(tls.options if tls else {})
-    )
-    log_listening("edge", sock, "https" if tls else "http")
-    async with connected_bus(environment[NatsSettings], "edge", health, stop) as bus:
-        if bus is not None:
-            facts = FactPublisher(bus)
-            tasks = [asyncio.create_task(facts.run()), asyncio.create_task(gateway.heartbeats())]
-            relay = Relay(bus, settings.own_name, facts, settings.patience, settings.grace)
-            await relay.start()
-            tasks.append(asyncio.create_task(relay.pulse.run()))
-            if tls:
-                tasks.append(asyncio.create_task(tls.watch()))
-            gateway.open(relay)
-            await stop.wait()
-            health.set_check("stopping", lambda: "going away")
-            server.close()
-            await gateway.close()
-            await relay.drain(DRAIN)
-            await facts.drain(DRAIN)
-            for task in tasks:
-                task.cancel()
-    server.close()

@@ -1,0 +1,207 @@
+"""The messages of cloudmatch.v1, both ways: the schema that the AsyncAPI document is rendered from.
+
+Text frames are JSON objects with a `type`. Fields are only added, with defaults; unknown ones are ignored.
+"""
+
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from cloudmatch_bus.contract.payloads import Payload
+
+Count = Annotated[int, Meta(ge=0)]
+Ref = Annotated[str, Meta(min_length=1, max_length=128)]
+Latitude = Annotated[float, Meta(ge=-90, le=90)]
+Longitude = Annotated[float, Meta(ge=-180, le=180)]
+Reason = Literal["left", "unmatched", "expired", "replaced"]
+Code = Literal["bad_json", "bad_message", "unknown_type", "not_matched", "payload_too_large", "rate_limited"]
+
+
+class FromDevice(msgspec.Struct, frozen=True, tag_field="type"):
+    """What a device says."""
+
+
+class Message(FromDevice, frozen=True, tag="message"):
+    """Payload for the match. With `ref` a receipt follows."""
+
+    text: str
+    ref: Ref | None = None
+
+
+class Ack(FromDevice, frozen=True, tag="ack"):
+    """The device has the first `received` payloads of this match."""
+
+    received: Count
+    match: int | None = None  # a device that names it is not taken to speak of a later match
+
+
+class Unmatch(FromDevice, frozen=True, tag="unmatch"):
+    """Leave the match, wait for another partner."""
+
+
+class Locate(FromDevice, frozen=True, tag="locate"):
+    """The device has moved: whom it is matched with next may change, not the present match."""
+
+    lat: Latitude
+    lon: Longitude
+
+
+class Leave(FromDevice, frozen=True, tag="leave"):
+    """Leave for good: no grace, then the server closes with 1000."""
+
+
+class Ping(FromDevice, frozen=True, tag="ping"):
+    """Ask for a `pong`: for those whose WebSocket cannot ping."""
+
+
+class ToDevice(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type"):
+    """What a device hears."""
+
+
+class Welcome(ToDevice, frozen=True, tag="welcome"):
+    """First frame of every connection."""
+
+    device: str
+    session: str  # the same for all connections that go on with one another
+    resume: str  # token, the same for all of them
+    grace: float  # s
+    max_payload: int  # bytes
+
+
+class Waiting(ToDevice, frozen=True, tag="waiting"):
+    """In the pool."""
+
+    since: int  # ms since 1970
+
+
+class Matched(ToDevice, frozen=True, tag="matched"):
+    """A match begins: the counters of both directions start at 0."""
+
+    match: int
+    peer: str
+    distance: float  # m
+
+
+class Heard(ToDevice, frozen=True, tag="message"):
+    """Payload number `n` of this match, counted from 1."""
+
+    from_: str = msgspec.field(name="from")
+    n: int
+    text: str
+
+
+class Delivered(ToDevice, frozen=True, tag="ack"):
+    """The first `delivered` payloads that the device sent are in the peer's hands."""
+
+    delivered: int
+
+
+class Receipt(ToDevice, frozen=True, tag="receipt"):
+    """The message with this `ref` is in the peer's hands."""
+
+    ref: str
+
+
+class PeerAway(ToDevice, frozen=True, tag="peer_away"):
+    """The peer's connection dropped, its grace runs."""
+
+    peer: str
+
+
+class PeerBack(ToDevice, frozen=True, tag="peer_back"):
+    """The peer has returned."""
+
+    peer: str
+
+
+class PeerLeft(ToDevice, frozen=True, tag="peer_left"):
+    """The match is over; `waiting` follows."""
+
+    peer: str
+    reason: Reason
+
+
+class Resumed(ToDevice, frozen=True, tag="resumed"):
+    """The match goes on: the server has the first `received` of the device's payloads."""
+
+    match: int
+    peer: str
+    distance: float  # m
+    received: int
+
+
+class Gap(ToDevice, frozen=True, tag="gap"):
+    """Payloads `from` to `to`, both included, can never arrive."""
+
+    from_: int = msgspec.field(name="from")
+    to: int
+    reason: str
+
+
+class Error(ToDevice, frozen=True, tag="error"):
+    """What the device sent was not done; the connection lives on."""
+
+    code: Code
+    detail: str
+    ref: str | None = None
+
+
+class Pong(ToDevice, frozen=True, tag="pong"):
+    """The answer to a `ping`."""
+
+
+AnyFromDevice = Message | Ack | Unmatch | Locate | Leave | Ping
+AnyToDevice = (
+    Welcome
+    | Waiting
+    | Matched
+    | Heard
+    | Delivered
+    | Receipt
+    | PeerAway
+    | PeerBack
+    | PeerLeft
+    | Resumed
+    | Gap
+    | Error
+    | Pong
+)
+TYPES = {struct.__struct_config__.tag for struct in AnyFromDevice.__args__}
+
+
+class _Typed(msgspec.Struct):
+    type: str
+    ref: Ref | None = None
+
+
+_decode: Callable[[bytes], AnyFromDevice] = msgspec.json.Decoder(AnyFromDevice).decode
+_decode_type = msgspec.json.Decoder(_Typed).decode
+encode_json: Callable[[object], bytes] = msgspec.json.Encoder().encode
+
+
+def encode(message: ToDevice) -> Payload:
+    """Encode a message as a text frame."""
+    return (True, encode_json(message))
+
+
+def decode(data: bytes) -> AnyFromDevice | Error:
+    """Decode a text frame; return the error to answer with if it is none of the messages."""
+    try:
+        return _decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return _diagnose(data, str(error))
+
+
+def _diagnose(data: bytes, detail: str) -> Error:
+    """Name what is wrong with a text frame that is none of the messages."""
+    try:
+        typed = _decode_type(data)
+    except msgspec.ValidationError:
+        return Error("bad_message", detail)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return Error("bad_json", detail)
+    if typed.type not in TYPES:
+        return Error("unknown_type", f"{typed.type[:64]!r} is no type of this dialect", typed.ref)
+    return Error("bad_message", detail, typed.ref)

@@ -1,0 +1,50 @@
+"""The service: the edge's parts, made and wired together, from start to shutdown."""
+
+import asyncio
+
+from cloudmatch_bus.client.provision import connected_bus
+from cloudmatch_bus.client.publisher import FactPublisher
+from cloudmatch_bus.client.settings import NatsSettings
+from cloudmatch_bus.process.health import Health
+from cloudmatch_bus.process.listen import listen, log_listening
+from cloudmatch_bus.process.runner import Environment
+from cloudmatch_bus.process.settings import variable
+from cloudmatch_edge.bus.hub import Relay
+from cloudmatch_edge.settings import EdgeSettings
+from cloudmatch_edge.sockets.certificate import Certificate
+from cloudmatch_edge.sockets.connection import Connection
+from cloudmatch_edge.sockets.listener import Listener
+
+DRAIN_TIMEOUT = 4.0  # s for match-engine to learn which devices have left, and again for facts to be stored
+
+
+async def serve(environment: Environment, stop: asyncio.Event) -> None:
+    """Serve probes; connect to the bus and let devices in, until `stop`."""
+    settings = environment[EdgeSettings]
+    health = Health()
+    listener = Listener(settings, health)
+    sock = listen(settings.host, settings.own_port, variable(EdgeSettings, "port"))
+    tls = Certificate(settings.tls_cert_file, settings.tls_key_file) if settings.tls_cert_file else None
+    server = await asyncio.get_running_loop().create_server(
+        lambda: Connection(listener), sock=sock, **(tls.options if tls else {})
+    )
+    log_listening("edge", sock, "https" if tls else "http")
+    async with connected_bus(environment[NatsSettings], "edge", health, stop) as bus:
+        if bus is not None:
+            facts = FactPublisher(bus)
+            tasks = [asyncio.create_task(facts.run()), asyncio.create_task(listener.heartbeats())]
+            relay = Relay(bus, settings.own_name, facts, settings.patience, settings.grace)
+            await relay.start()
+            tasks.append(asyncio.create_task(relay.pulse.run()))
+            if tls:
+                tasks.append(asyncio.create_task(tls.watch()))
+            listener.open(relay)
+            await stop.wait()
+            health.set_check("stopping", lambda: "going away")
+            server.close()
+            await listener.close()
+            await relay.drain(DRAIN_TIMEOUT)
+            await facts.drain(DRAIN_TIMEOUT)
+            for task in tasks:
+                task.cancel()
+    server.close()
