@@ -24,7 +24,7 @@ LOCAL := exec env PYTHONPATH=deploy/local $(BIN)/python -m
 DENO := DENO_DIR='$(CURDIR)/.run/deno' DENO_NO_UPDATE_CHECK=1 $(BIN)/deno
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-tests up test test-roll-out test-faults test-fuzz test-pairing-faults test-kills test-kafka lint check format bench bench-quick bench-relay bench-hops bench-pairing bench-facts trace queues manifests images image-check deploy undeploy clean pristine
+.PHONY: help setup setup-tests up test test-roll-out test-faults test-fuzz test-pairing-faults test-kills test-kafka lint check coverage format bench bench-quick bench-relay bench-hops bench-pairing bench-facts trace queues manifests images image-check deploy undeploy clean pristine
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-19s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ lint: setup ## Run linters and type checks, of code, imports and words
 
 check: lint ## The same, and the tests that need no server
 	$(BIN)/pytest -q tests/unit
+
+coverage: setup ## Branch coverage of the pure packages, each module by its own tests [ARGS='edge journal/audit']
+	@$(BIN)/python tests/coverage_by_module.py $(ARGS)
 
 format: setup ## Format all Python and JavaScript files
 	$(BIN)/ruff check --fix-only .
