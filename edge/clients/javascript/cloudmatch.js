@@ -1,116 +1,217 @@
 /**
- * CloudMatch for JavaScript: a device that is matched with another and exchanges payloads with it, each
- * exactly once and in order, over connections that may drop. For browsers and Node; needs nothing else.
+ * CloudMatch for JavaScript: match a device with another and exchange payloads with it, each exactly once and
+ * in order, over connections that may drop. For browsers and Node, without dependencies.
  *
  *     const device = connect("http://127.0.0.1:8080", { id: "a", lat: 52.37, lon: 4.89 });
  *     const peer = await device.matched();
- *     await device.send("ciao", { receipt: true }); // resolves when it is in the peer's hands
- *     for await (const payload of device) console.log(`${peer.id} says`, payload);
+ *     await device.send("ciao", { receipt: true }); // resolves once the peer's application has it
+ *     for await (const payload of device) console.log(`${peer.id}: ${payload}`);
  *
- * Two halves. `Conversation` knows the protocol, cloudmatch.v1, and nothing else: frames, calls and the time
- * go in, actions come out. `Device` owns what it lacks: the socket, the clock, the timer.
+ * Two halves. `Conversation` implements the protocol, cloudmatch.v1, without I/O: frames, calls and the time go
+ * in, actions come out. `Device` adds the socket, the clock and the timer.
  *
- * The one hard idea: a match outlives connections. What was sent is kept until the server says that the peer
- * has it; what was received is counted. A new connection says how much was received and hears how much was
- * delivered, and both sides send the rest again: nothing is lost, nothing comes twice.
+ * The one hard idea: a match outlives connections. Payloads sent are kept until the server acknowledges their
+ * delivery; payloads received are counted. A new connection reports how many were received and learns how many
+ * were delivered, and both sides send the rest again: nothing is lost and nothing arrives twice.
+ *
+ * @import {
+ *   Action, DeviceEvent, DeviceEvents, Frame, Options, Payload, Peer, Reason, Sendable, State,
+ * } from "./cloudmatch.d.ts"
  */
 
 const SUBPROTOCOL = "cloudmatch.v1";
 
-// What may be under way: sent, and not known to be in the peer's hands. One larger payload travels alone.
+// Limits on payloads in flight: sent, not yet known to be delivered. A single larger payload travels alone.
 const WINDOW = 128;
 const WINDOW_BYTES = 128 * 1024;
 
-// What the application took is acknowledged after so many payloads, or so many ms.
+// Payloads taken by the application are acknowledged after this many payloads, or this many ms.
 const ACK_EVERY = 16;
 const ACK_WITHIN = 20;
 
 // Times in ms.
-const OPEN_WITHIN = 10_000; // for a connection, from nothing to the server's welcome
-const SILENCE = 15_000; // without a frame: ask; as long again without an answer: the connection is dead
-const LEAVE_WITHIN = 2_000; // for the server to close when the device leaves
-const SPREAD = 1_000; // over which the devices of an edge that goes away connect anew
-const BACK_OFF = [100, 5_000]; // between attempts to connect: at first, doubling to at most
-const BACK_OFF_OVERLOADED = [1_000, 30_000];
+const OPEN_WITHIN = 10_000; // from the first attempt to the server's welcome
+const SILENCE = 15_000; // without a frame: send a ping; without a frame for as long again: give up
+const LEAVE_WITHIN = 2_000; // for the server to close after `leave`
+const SPREAD = 1_000; // over which all devices of an edge that shuts down reconnect
+const BACKOFF = [100, 5_000]; // between attempts to connect: the first, doubling up to the longest
+const LONG_BACKOFF = [1_000, 30_000];
 
-// Close codes. Abnormal is what is heard of a connection that breaks.
-const [NORMAL, ABNORMAL, OVERLOADED, REPLACED] = [1000, 1006, 1013, 4001];
-const GOING_AWAY = [1001, 1012];
-const FATAL = {
-  1003: "the server does not take binary payloads",
+// -- close codes (generated)
+const NORMAL = 1000;
+const ABNORMAL = 1006;
+const REPLACED = 4001;
+// When to reconnect after each close code. Any other code: with backoff.
+const RECONNECT = /** @type {Record<number, string>} */ ({
+  1000: "never", // normal
+  1001: "at once", // going away
+  1002: "with backoff", // protocol error
+  1003: "never", // unsupported data
+  1006: "with backoff", // abnormal
+  1007: "never", // invalid data
+  1008: "with backoff", // policy violation
+  1009: "never", // too large
+  1011: "with backoff", // internal error
+  1012: "at once", // service restart
+  1013: "with long backoff", // try again later
+  4001: "never", // replaced
+  4003: "never", // token expired
+  4008: "with backoff", // heartbeat timeout
+});
+// -- end of close codes
+
+// Why a device stops, by those close codes after which it never reconnects.
+const STOPPED = /** @type {Record<number, string>} */ ({
+  1003: "the server does not accept binary payloads",
   1007: "a text was not UTF-8",
-  1009: "a payload was larger than the server takes",
-  [REPLACED]: "a newer connection has this device's id",
+  1009: "a payload exceeded the server's size limit",
+  4001: "a newer connection has this device's id",
   4003: "the token has expired or was revoked",
-};
+});
 
-/** Anything that goes wrong with a device. */
+/** Any failure of a device. */
 export class CloudMatchError extends Error {
-  constructor(message, fields) {
+  /** @param {string} message */
+  constructor(message) {
     super(message);
-    Object.assign(this, fields, { name: new.target.name });
+    this.name = new.target.name;
   }
 }
-/** The server does not let this device in: `status` of HTTP, `code`, `detail`, perhaps `parameter`. */
-export class RefusedError extends CloudMatchError {}
-/** The device is closed and does not connect again: `code` of the WebSocket's close, `reason`. */
-export class ClosedError extends CloudMatchError {}
-/** A newer connection has taken the device's id. */
+
+/** The server does not admit the device; `status` is that of HTTP. */
+export class RefusedError extends CloudMatchError {
+  /**
+   * @param {string} message
+   * @param {Refusal} why
+   */
+  constructor(message, { status, code, detail, parameter }) {
+    super(message);
+    this.status = status;
+    this.code = code;
+    this.detail = detail;
+    this.parameter = parameter;
+  }
+}
+
+/** The device is closed and does not reconnect; `code` is that of the WebSocket's close. */
+export class ClosedError extends CloudMatchError {
+  /**
+   * @param {string} reason
+   * @param {number} code
+   */
+  constructor(reason, code) {
+    super(reason);
+    this.code = code;
+    this.reason = reason;
+  }
+}
+
+/** A newer connection has taken over the device's id. */
 export class ReplacedError extends ClosedError {}
+
 /** There is no peer to send to. */
 export class NotMatchedError extends CloudMatchError {}
-/** The match ended before the payload was delivered: `peer`, `reason`. */
-export class PeerLeftError extends CloudMatchError {}
-/** The payload was not taken: `code`, `detail`. */
-export class PayloadRefusedError extends CloudMatchError {}
 
-// Phases of the connection. Each ends at a time of its own, `#until`, unless something happens before.
+/** The match ended before the payload was delivered. */
+export class PeerLeftError extends CloudMatchError {
+  /**
+   * @param {Peer} peer
+   * @param {Reason} reason
+   */
+  constructor(peer, reason) {
+    super(`the match ended: ${reason}`);
+    this.peer = peer;
+    this.reason = reason;
+  }
+}
+
+/** The server refused the payload. */
+export class PayloadRefusedError extends CloudMatchError {
+  /**
+   * @param {string} code
+   * @param {string} detail
+   */
+  constructor(code, detail) {
+    super(detail);
+    this.code = code;
+    this.detail = detail;
+  }
+}
+
+// Phases of the connection. Each has an end, `#phaseEnds`, unless something happens before.
 const IDLE = "idle"; // until it is time to connect
 const OPENING = "opening"; // until the welcome takes too long
-const OPEN = "open"; // until nothing was heard for too long
-const ASKED = "asked"; // for a sign of life; until none came for too long
+const OPEN = "open"; // until no frame has arrived for too long
+const PROBING = "probing"; // a ping is unanswered; until the answer takes too long
 const LEAVING = "leaving"; // until the server takes too long to close
-const OVER = "over"; // for ever
+const CLOSED = "closed"; // for ever
+
+/**
+ * @typedef {object} Outgoing A payload that is not delivered yet.
+ * @property {Payload} payload
+ * @property {number} size Bytes.
+ * @property {boolean} receipt
+ * @property {string | undefined} ref
+ * @property {Frame} frame
+ * @typedef {{ payload: Payload, number: number, peer: Peer }} Incoming A payload that nobody has taken yet.
+ * @typedef {{ status: number, code: string, detail: string, parameter?: string }} Refusal
+ * @typedef {{ match: number, peer: string, distance: number, received: number }} Matched
+ */
+/**
+ * @template T
+ * @typedef {{ resolve: (value: T) => void, reject: (error: Error) => void }} Deferred
+ */
 
 /**
  * One device's side of cloudmatch.v1, over all its connections, without I/O.
  *
  * Times are ms of any clock that does not go back. After each call the caller performs `actions` in order
  * and removes them: `{connect: query}`, `{write: frame}`, `{event: {type, …}}`, `{disconnect: code}`. A frame
- * is an object, to be written as JSON, or a Uint8Array. It calls `tick` at `deadline`.
+ * is an object, to be written as JSON, or a Uint8Array. The caller calls `tick` at `deadline`.
  */
 export class Conversation {
-  state = "connecting"; // or waiting, matched, closed
-  peer = null; // of the present match: {id, distance, match}
+  /** @type {State} */
+  state = "connecting";
+  /** @type {Peer | null} */
+  peer = null;
   peerAway = false;
+  /** @type {Action[]} */
   actions = [];
 
   // the connection, and the session, which outlives connections
   #phase = IDLE;
-  #until;
+  #phaseEnds;
   #random;
-  #session = null; // what the last welcome said
-  #flowing = false; // the server has said, on this connection, that the match goes on
+  /** @type {{ resume: string, grace: number, max_payload: number } | null} */
+  #session = null; // the last welcome
+  #synced = false; // whether the server has confirmed the match on this connection
   #welcomedAt = 0;
-  #expires = Infinity; // when the server forgets a session without connection
-  #waited = 0; // ms before the last attempt to connect
-  #failures = 0; // attempts in a row that were not worth the wait
-  #ending = null; // error: why it is over
+  #expires = Infinity; // when the server drops a session without a connection
+  #backoff = 0; // ms before the last attempt to connect
+  #failures = 0; // attempts in a row whose connection did not outlast its backoff
+  /** @type {CloudMatchError | null} */
+  #error = null; // what closed the device
 
-  // where the device is, if it has moved; what the connection said of that; the match it has asked to leave
-  #place = null;
-  #placeTold = null;
+  // the position, once the device has moved; the position sent by this connection; the match being left
+  /** @type {{ lat: number, lon: number } | null} */
+  #position = null;
+  /** @type {{ lat: number, lon: number } | null} */
+  #positionSent = null;
+  /** @type {number | undefined} */
   #abandoned = undefined;
 
-  // up: what waits for room; what is under way, and its bytes; how many payloads of the match are delivered
+  // sending: payloads that wait for room; in flight, and their bytes; how many of the match are delivered
+  /** @type {(Outgoing & Deferred<void>)[]} */
   #queue = [];
-  #underway = [];
-  #underwayBytes = 0;
+  /** @type {(Outgoing & Deferred<void>)[]} */
+  #inFlight = [];
+  #inFlightBytes = 0;
   #delivered = 0;
-  #receipts = 0; // references given
+  #receipts = 0; // references used
 
-  // down: what waits to be taken; the number of the last payload on this connection; how many of the match
-  // have come, were taken, are acknowledged; when the next ack is due
+  // receiving: payloads that nobody has taken; the number of the last one on this connection; how many of the
+  // match were received, taken, acknowledged; when the next ack is due
+  /** @type {Incoming[]} */
   #inbox = [];
   #last = 0;
   #received = 0;
@@ -118,24 +219,32 @@ export class Conversation {
   #acked = 0;
   #ackAt = Infinity;
 
-  // promises that the application waits for
-  #readers = [];
-  #hopefuls = [];
+  // promises given to the application
+  /** @type {Deferred<Payload>[]} */
+  #receivers = [];
+  /** @type {Deferred<Peer>[]} */
+  #matchWaiters = [];
 
-  /** `random` gives 0 to 1: it spreads out devices that connect again. */
+  /**
+   * @param {number} now
+   * @param {() => number} random From 0 to 1: spreads devices that reconnect.
+   */
   constructor(now, random = Math.random) {
-    this.#until = now;
+    this.#phaseEnds = now;
     this.#random = random;
   }
 
-  /** When `tick` has something to do. */
+  /** When to call `tick`. */
   get deadline() {
-    return Math.min(this.#until, this.#ackAt, this.#phase === IDLE ? this.#expires : Infinity);
+    return Math.min(this.#phaseEnds, this.#ackAt, this.#phase === IDLE ? this.#expires : Infinity);
   }
 
   // -- connections
 
-  /** Do what time demands. */
+  /**
+   * Do what is due.
+   * @param {number} now
+   */
   tick(now) {
     if (now >= this.#ackAt) this.#ack(this.#taken);
     if (this.#phase === IDLE && now >= this.#expires) {
@@ -143,376 +252,487 @@ export class Conversation {
       this.#expires = Infinity;
       this.#endMatch("expired");
     }
-    if (now < this.#until) return;
+    if (now < this.#phaseEnds) return;
     if (this.#phase === IDLE) {
       this.#connect(now);
     } else if (this.#phase === OPEN) {
-      this.#enter(ASKED, now + SILENCE);
+      this.#setPhase(PROBING, now + SILENCE);
       this.#write({ type: "ping" });
     } else {
       this.actions.push({ disconnect: NORMAL });
-      this.dropped(ABNORMAL, now);
+      this.lost(ABNORMAL, now);
     }
   }
 
+  /** @param {number} now */
   #connect(now) {
-    this.#enter(OPENING, now + OPEN_WITHIN);
-    this.#placeTold = this.#place;
+    this.#setPhase(OPENING, now + OPEN_WITHIN);
+    this.#positionSent = this.#position;
     const match = this.peer?.match ?? this.#abandoned;
     const received = match === undefined ? 0 : this.#received;
     const resume = this.#session && { resume: this.#session.resume, received, match };
-    this.actions.push({ connect: { ...this.#place, ...resume } });
+    this.actions.push({ connect: { ...this.#position, ...resume } });
   }
 
-  /** The connection ended with this close code, or did not come about. */
-  dropped(code, now) {
-    if (this.#phase === OVER) return;
+  /**
+   * The connection ended with this close code, or was never made.
+   * @param {number} code
+   * @param {number} now
+   */
+  lost(code, now) {
+    if (this.#phase === CLOSED) return;
     if (this.#phase === LEAVING || code === NORMAL) return this.close();
-    if (FATAL[code]) return this.#end(code, FATAL[code], code === REPLACED ? ReplacedError : ClosedError);
+    if (RECONNECT[code] === "never") {
+      return this.#end(code, new (code === REPLACED ? ReplacedError : ClosedError)(STOPPED[code], code));
+    }
     const lasted = this.#phase === OPENING ? 0 : now - this.#welcomedAt;
     if (this.#session) this.#expires = Math.min(this.#expires, now + this.#session.grace * 1000);
-    this.#flowing = false;
+    this.#synced = false;
     this.#ackAt = Infinity;
-    this.#enter(IDLE, now + this.#wait(code, lasted));
-    this.#become("connecting");
+    this.#setPhase(IDLE, now + this.#nextBackoff(code, lasted));
+    this.#setState("connecting");
   }
 
-  /** How long to wait before connecting again. A connection that outlived its wait was worth it. */
-  #wait(code, lasted) {
-    if (lasted > this.#waited) this.#failures = 0;
+  /**
+   * How long to wait before reconnecting. A connection that outlasted its backoff resets it.
+   * @param {number} code
+   * @param {number} lasted
+   */
+  #nextBackoff(code, lasted) {
+    if (lasted > this.#backoff) this.#failures = 0;
     const jitter = this.#random();
-    const [first, most] = code === OVERLOADED ? BACK_OFF_OVERLOADED : BACK_OFF;
-    this.#waited = GOING_AWAY.includes(code)
+    const [first, longest] = RECONNECT[code] === "with long backoff" ? LONG_BACKOFF : BACKOFF;
+    this.#backoff = RECONNECT[code] === "at once"
       ? SPREAD * jitter
-      : Math.min(first * 2 ** this.#failures++, most) * (0.5 + jitter / 2);
-    return this.#waited;
+      : Math.min(first * 2 ** this.#failures++, longest) * (0.5 + jitter / 2);
+    return this.#backoff;
   }
 
-  /** The server does not let the device in. */
+  /**
+   * The server does not admit the device.
+   * @param {Refusal} why
+   */
   refused(why) {
-    this.#end(null, why.parameter ? `${why.parameter}: ${why.detail}` : why.detail, RefusedError, why);
+    const reason = why.parameter ? `${why.parameter}: ${why.detail}` : why.detail;
+    this.#end(null, new RefusedError(reason, why));
   }
 
-  /** A frame has come: a string or a Uint8Array. */
-  heard(frame, now) {
+  /**
+   * A frame arrived.
+   * @param {string | Uint8Array} frame
+   * @param {number} now
+   */
+  onFrame(frame, now) {
     const message = typeof frame === "string" ? JSON.parse(frame) : { type: "binary" };
-    if (this.#phase === OPENING && message.type === "welcome") return this.#welcome(message, now);
-    if (this.#connected) this.#enter(OPEN, now + SILENCE);
+    if (this.#phase === OPENING && message.type === "welcome") return this.#onWelcome(message, now);
+    if (this.#connected) this.#setPhase(OPEN, now + SILENCE);
     else if (this.#phase !== LEAVING) return;
     switch (message.type) {
       case "waiting":
-        return this.#waiting(message);
+        return this.#onWaiting(message);
       case "matched":
-        return this.#matched(message);
+        return this.#onMatched(message);
       case "resumed":
-        return this.#resumed(message, this.#received);
+        return this.#onResumed(message, this.#received);
       case "message":
-        return this.#arrived(message.text, message.n, now);
+        return this.#onPayload(message.text, message.n, now);
       case "binary":
-        return this.#arrived(frame, this.#last + 1, now);
+        return this.#onPayload(/** @type {Uint8Array} */ (frame), this.#last + 1, now);
       case "ack":
-        return this.#deliver(message.delivered - this.#delivered);
+        return this.#settle(message.delivered - this.#delivered);
       case "receipt":
-        return this.#deliver(this.#find(message.ref) + 1);
+        return this.#settle(this.#find(message.ref) + 1);
       case "peer_away":
-        return this.#away(true);
+        return this.#onPeerAway(true);
       case "peer_back":
-        return this.#away(false);
+        return this.#onPeerAway(false);
       case "peer_left":
         return this.#endMatch(message.reason);
       case "gap":
         return this.#skip(message.from, message.to, message.reason);
       case "error":
-        return this.#complaint(message);
-    } // what else a later protocol says is ignored
+        return this.#onError(message);
+    } // ignore types of later protocols
   }
 
-  #welcome(message, now) {
-    this.#enter(OPEN, now + SILENCE);
+  /**
+   * @param {{ resume: string, grace: number, max_payload: number }} message
+   * @param {number} now
+   */
+  #onWelcome(message, now) {
+    this.#setPhase(OPEN, now + SILENCE);
     this.#session = message;
     this.#welcomedAt = now;
     this.#expires = Infinity; // while there is a connection, the server decides
-    if (this.#place !== this.#placeTold) this.#write({ type: "locate", ...this.#place });
+    if (this.#position !== this.#positionSent) this.#write({ type: "locate", ...this.#position });
   }
 
   // -- the match
 
-  #waiting({ since }) {
+  /** @param {{ since: number }} message */
+  #onWaiting({ since }) {
     this.#endMatch("expired");
-    this.#become("waiting");
-    this.#tell("waiting", { since });
+    this.#setState("waiting");
+    this.#emit("waiting", { since });
   }
 
-  #matched(message) {
-    const { match, peer, distance } = message;
+  /**
+   * @param {Matched} message
+   * @returns {void}
+   */
+  #onMatched(message) {
+    const { match, peer: id, distance } = message;
     const known = match === this.peer?.match || match === this.#abandoned;
-    if (known) return this.#resumed({ ...message, received: 0 }, 0);
+    if (known) return this.#onResumed({ ...message, received: 0 }, 0);
     this.#endMatch("expired");
-    this.peer = Object.freeze({ id: peer, distance, match });
+    const peer = this.peer = Object.freeze({ id, distance, match });
     this.#delivered =
       this.#last =
       this.#received =
       this.#taken =
         0;
-    this.#flowing = true;
+    this.#synced = true;
     this.#ack(0);
-    this.#become("matched");
-    this.#tell("matched", { peer: this.peer });
-    for (const { resolve } of this.#hopefuls.splice(0)) resolve(this.peer);
+    this.#setState("matched");
+    this.#emit("matched", { peer });
+    for (const { resolve } of this.#matchWaiters.splice(0)) resolve(peer);
   }
 
-  /** The match goes on; the peer's payloads after number `last` follow. */
-  #resumed(message, last) {
+  /**
+   * The match continues; the peer's payloads after number `last` follow.
+   * @param {Matched} message
+   * @param {number} last
+   * @returns {void}
+   */
+  #onResumed(message, last) {
     if (message.match === this.#abandoned) return this.#write({ type: "unmatch" });
-    if (message.match !== this.peer?.match) return this.#matched(message); // its news came to nobody
+    const { peer } = this;
+    if (!peer || message.match !== peer.match) return this.#onMatched(message); // its `matched` was lost
     this.peerAway = false;
     this.#last = last;
-    this.#become("matched");
-    this.#tell("resumed", { peer: this.peer });
-    this.#deliver(message.received - this.#delivered);
-    this.#flowing = true;
+    this.#setState("matched");
+    this.#emit("resumed", { peer });
+    this.#settle(message.received - this.#delivered);
+    this.#synced = true;
     this.#ack(this.#received);
-    for (const { frame } of this.#underway) this.#write(frame);
+    for (const { frame } of this.#inFlight) this.#write(frame);
   }
 
-  #away(away) {
-    if (!this.peer || this.peerAway === away) return;
+  /** @param {boolean} away */
+  #onPeerAway(away) {
+    const { peer } = this;
+    if (!peer || this.peerAway === away) return;
     this.peerAway = away;
-    this.#tell(away ? "peerAway" : "peerBack", { peer: this.peer });
+    this.#emit(away ? "peerAway" : "peerBack", { peer });
   }
 
+  /** @param {Reason} reason */
   #endMatch(reason) {
     this.#abandoned = undefined;
-    if (!this.peer) return;
     const { peer } = this;
-    const undelivered = this.#forget(reason);
-    this.#become(this.#connected ? "waiting" : "connecting");
-    this.#tell("peerLeft", { peer, reason, undelivered });
+    if (!peer) return;
+    const undelivered = this.#clearMatch(new PeerLeftError(peer, reason));
+    this.#setState(this.#connected ? "waiting" : "connecting");
+    this.#emit("peerLeft", { peer, reason, undelivered });
   }
 
-  /** Forget the match; fail what was not delivered, and give it. */
-  #forget(reason, error = new PeerLeftError(`the match ended: ${reason}`, { peer: this.peer, reason })) {
-    const undelivered = [...this.#underway.splice(0), ...this.#queue.splice(0)];
+  /**
+   * Forget the match; fail the payloads that were not delivered, and return them.
+   * @param {Error} error
+   */
+  #clearMatch(error) {
+    const undelivered = [...this.#inFlight.splice(0), ...this.#queue.splice(0)];
     for (const { reject } of undelivered) reject(error);
     this.peer = null;
-    this.peerAway = this.#flowing = false;
-    this.#underwayBytes = 0;
+    this.peerAway = this.#synced = false;
+    this.#inFlightBytes = 0;
     this.#ackAt = Infinity;
     return undelivered.map(({ payload }) => payload);
   }
 
-  // -- payloads up
+  // -- sending
 
-  /** Send a string, or a Uint8Array that nobody changes. Resolves as `Device.send` says. */
+  /**
+   * Send a string, or a Uint8Array that nobody modifies. Resolves as `Device.send` does.
+   * @param {Payload} payload
+   * @returns {Promise<void>}
+   */
   send(payload, receipt = false) {
-    const text = typeof payload === "string";
-    const size = text ? encoder.encode(payload).length : payload.length;
-    const obstacle = this.#ending ?? this.#obstacle(size);
-    if (obstacle) return Promise.reject(obstacle);
-    const ref = text && receipt ? `${++this.#receipts}` : undefined;
-    const frame = text ? { type: "message", text: payload, ref } : payload;
-    const fate = later(this.#queue, { payload, size, receipt, ref, frame });
-    fate.catch(() => {}); // who does not wait for it hears of it by `peerLeft` or `closed`
-    this.#pump();
-    return fate;
+    const size = typeof payload === "string" ? encoder.encode(payload).length : payload.length;
+    const error = this.#error ?? this.#sendError(size);
+    if (error) return Promise.reject(error);
+    const ref = typeof payload === "string" && receipt ? `${++this.#receipts}` : undefined;
+    /** @type {Frame} */
+    const frame = typeof payload === "string" ? { type: "message", text: payload, ref } : payload;
+    const result = deferred(this.#queue, { payload, size, receipt, ref, frame });
+    result.catch(() => {}); // an application that does not await it gets `peerLeft` or `closed`
+    this.#transmit();
+    return result;
   }
 
-  #obstacle(size) {
-    if (!this.peer) return new NotMatchedError("there is no peer to send to: wait for matched()");
-    const most = this.#session.max_payload;
-    if (size <= most) return null;
-    const detail = `${size} bytes are more than the ${most} allowed`;
-    return new PayloadRefusedError(detail, { code: "payload_too_large", detail });
+  /** @param {number} size */
+  #sendError(size) {
+    if (!this.peer) return new NotMatchedError("there is no peer to send to: await matched() first");
+    const limit = this.#session?.max_payload ?? Infinity;
+    if (size <= limit) return null;
+    const detail = `${size} bytes exceed the limit of ${limit}`;
+    return new PayloadRefusedError("payload_too_large", detail);
   }
 
-  #pump() {
-    while (this.#queue.length && this.#fits(this.#queue[0])) {
-      const next = this.#queue.shift();
-      this.#underway.push(next);
-      this.#underwayBytes += next.size;
-      if (this.#flowing) this.#write(next.frame);
+  #transmit() {
+    for (let next = this.#queue[0]; next && this.#fits(next); next = this.#queue[0]) {
+      this.#queue.shift();
+      this.#inFlight.push(next);
+      this.#inFlightBytes += next.size;
+      if (this.#synced) this.#write(next.frame);
       if (!next.receipt) next.resolve();
     }
   }
 
+  /** @param {Outgoing} payload */
   #fits({ size }) {
-    const count = this.#underway.length;
-    return count === 0 || (count < WINDOW && this.#underwayBytes + size <= WINDOW_BYTES);
+    const count = this.#inFlight.length;
+    return count === 0 || (count < WINDOW && this.#inFlightBytes + size <= WINDOW_BYTES);
   }
 
-  /** The first `count` payloads under way are in the peer's hands. */
-  #deliver(count) {
+  /**
+   * The first `count` payloads in flight are delivered.
+   * @param {number} count
+   */
+  #settle(count) {
     if (count <= 0) return;
-    for (const { size, resolve } of this.#underway.splice(0, count)) {
+    for (const { size, resolve } of this.#inFlight.splice(0, count)) {
       this.#delivered++;
-      this.#underwayBytes -= size;
+      this.#inFlightBytes -= size;
       resolve();
     }
-    this.#pump();
+    this.#transmit();
   }
 
+  /** @param {string | undefined} ref */
   #find(ref) {
-    return ref === undefined ? -1 : this.#underway.findIndex((sent) => sent.ref === ref);
+    return ref === undefined ? -1 : this.#inFlight.findIndex((sent) => sent.ref === ref);
   }
 
-  /** The server did not take a payload, and did not count it; or it complains of something else. */
-  #complaint({ code, detail, ref }) {
+  /**
+   * The server refused a payload, which it did not count, or reports another error.
+   * @param {{ code: string, detail: string, ref?: string }} message
+   */
+  #onError({ code, detail, ref }) {
     const at = this.#find(ref);
     if (at >= 0) {
-      const [{ size, reject }] = this.#underway.splice(at, 1);
-      this.#underwayBytes -= size;
-      reject(new PayloadRefusedError(detail, { code, detail }));
-      this.#pump();
-    } else if (code !== "not_matched") { // such a payload was under way as its match ended, and failed then
-      this.#tell("error", { code, detail });
+      const [{ size, reject }] = this.#inFlight.splice(at, 1);
+      this.#inFlightBytes -= size;
+      reject(new PayloadRefusedError(code, detail));
+      this.#transmit();
+    } else if (code !== "not_matched") { // such a payload was in flight when its match ended, and failed then
+      this.#emit("error", { code, detail });
     }
   }
 
-  // -- payloads down
+  // -- receiving
 
-  #arrived(payload, number, now) {
+  /**
+   * @param {Payload} payload
+   * @param {number} number
+   * @param {number} now
+   */
+  #onPayload(payload, number, now) {
     this.#last = number;
     if (!this.peer || number <= this.#received) return;
     if (number > this.#received + 1) this.#skip(this.#received + 1, number - 1, "missing");
     this.#received = this.#last = number;
     this.#inbox.push({ payload, number, peer: this.peer });
-    this.#readers.shift()?.resolve(this.#take(now));
+    this.#receivers.shift()?.resolve(this.#take(now));
   }
 
-  /** Payloads `first` to `last` will never arrive. */
+  /**
+   * Payloads `first` to `last` will never arrive.
+   * @param {number} first
+   * @param {number} last
+   * @param {string} reason
+   */
   #skip(first, last, reason) {
     if (!this.peer) return;
     this.#last = last;
     this.#received = Math.max(this.#received, last);
-    this.#tell("gap", { first, last, reason });
+    this.#emit("gap", { first, last, reason });
   }
 
-  /** Resolves with the next payload, which is then taken. */
+  /**
+   * Resolve with the next payload, which then counts as taken.
+   * @param {number} now
+   * @returns {Promise<Payload>}
+   */
   receive(now) {
     if (this.#inbox.length) return Promise.resolve(this.#take(now));
-    if (this.#ending) return Promise.reject(this.#ending);
-    return later(this.#readers);
+    if (this.#error) return Promise.reject(this.#error);
+    return deferred(this.#receivers, {});
   }
 
+  /** @param {number} now */
   #take(now) {
-    const { payload, number, peer } = this.#inbox.shift();
+    const { payload, number, peer } = /** @type {Incoming} */ (this.#inbox.shift());
     if (peer === this.peer) {
       this.#taken = number;
       const fresh = number - this.#acked;
-      if (fresh >= ACK_EVERY && this.#flowing) this.#ack(number);
-      else if (fresh > 0 && this.#flowing) this.#ackAt = Math.min(this.#ackAt, now + ACK_WITHIN);
+      if (fresh >= ACK_EVERY && this.#synced) this.#ack(number);
+      else if (fresh > 0 && this.#synced) this.#ackAt = Math.min(this.#ackAt, now + ACK_WITHIN);
     }
     return payload;
   }
 
+  /** @param {number} received */
   #ack(received) {
     this.#acked = received;
     this.#ackAt = Infinity;
-    this.#write({ type: "ack", received, match: this.peer.match });
+    this.#write({ type: "ack", received, match: this.peer?.match });
   }
 
   // -- the application's other calls
 
-  /** Resolves with the present peer or, if there is none, the next. */
+  /**
+   * Resolve with the present peer or, if there is none, the next.
+   * @returns {Promise<Peer>}
+   */
   matched() {
     if (this.peer) return Promise.resolve(this.peer);
-    if (this.#ending) return Promise.reject(this.#ending);
-    return later(this.#hopefuls);
+    if (this.#error) return Promise.reject(this.#error);
+    return deferred(this.#matchWaiters, {});
   }
 
-  /** Leave the match: what was not delivered fails, and nothing more of it is heard. */
+  /** Leave the match: undelivered payloads fail, and nothing more of it is received. */
   unmatch() {
-    if (!this.peer) return;
-    this.#abandoned = this.peer.match;
-    if (this.#flowing) this.#write({ type: "unmatch" });
-    this.#forget("unmatched");
-    this.#become(this.#connected ? "waiting" : "connecting");
+    const { peer } = this;
+    if (!peer) return;
+    this.#abandoned = peer.match;
+    if (this.#synced) this.#write({ type: "unmatch" });
+    this.#clearMatch(new PeerLeftError(peer, "unmatched"));
+    this.#setState(this.#connected ? "waiting" : "connecting");
   }
 
+  /**
+   * Change the position.
+   * @param {number} lat
+   * @param {number} lon
+   */
   move(lat, lon) {
-    this.#place = { lat, lon };
+    this.#position = { lat, lon };
     if (this.#connected) this.#write({ type: "locate", lat, lon });
   }
 
-  /** Leave for good; the server closes the connection. */
+  /**
+   * Leave for good; the server closes the connection.
+   * @param {number} now
+   */
   leave(now) {
     if (this.#phase === LEAVING) return;
     if (!this.#connected) return this.close();
     this.#write({ type: "leave" });
-    this.#enter(LEAVING, now + LEAVE_WITHIN);
+    this.#setPhase(LEAVING, now + LEAVE_WITHIN);
   }
 
-  /** Stop here. For its grace the server keeps the match. */
+  /** Stop without leaving: the server keeps the match for its grace. */
   close() {
-    this.#end(NORMAL, "the device is closed", ClosedError);
+    this.#end(NORMAL, new ClosedError("the device is closed", NORMAL));
   }
 
-  // -- both
+  // -- shared
 
   get #connected() {
-    return this.#phase === OPEN || this.#phase === ASKED;
+    return this.#phase === OPEN || this.#phase === PROBING;
   }
 
-  #end(code, reason, ErrorType, fields = { code, reason }) {
-    if (this.#phase === OVER) return;
-    this.#enter(OVER, Infinity);
-    this.#ending = new ErrorType(reason, fields);
-    const undelivered = this.#forget("closed", this.#ending);
-    for (const { reject } of [...this.#readers.splice(0), ...this.#hopefuls.splice(0)]) reject(this.#ending);
+  /**
+   * @param {number | null} code
+   * @param {RefusedError | ClosedError} error
+   */
+  #end(code, error) {
+    if (this.#phase === CLOSED) return;
+    this.#setPhase(CLOSED, Infinity);
+    this.#error = error;
+    const undelivered = this.#clearMatch(error);
+    for (const { reject } of [...this.#receivers.splice(0), ...this.#matchWaiters.splice(0)]) reject(error);
     this.actions.push({ disconnect: NORMAL });
-    this.#become("closed");
-    this.#tell("closed", { code, reason, undelivered, error: code === NORMAL ? null : this.#ending });
+    this.#setState("closed");
+    const shown = code === NORMAL ? null : error;
+    this.#emit("closed", { code, reason: error.message, undelivered, error: shown });
   }
 
-  #enter(phase, until) {
-    [this.#phase, this.#until] = [phase, until];
+  /**
+   * @param {string} phase
+   * @param {number} ends
+   */
+  #setPhase(phase, ends) {
+    [this.#phase, this.#phaseEnds] = [phase, ends];
   }
 
-  #become(state) {
+  /** @param {State} state */
+  #setState(state) {
     if (this.state === state) return;
     this.state = state;
-    this.#tell("state", { state });
+    this.#emit("state", { state });
   }
 
-  #tell(type, fields) {
-    this.actions.push({ event: { type, ...fields } });
+  /**
+   * @template {keyof DeviceEvents} Type
+   * @param {Type} type
+   * @param {DeviceEvents[Type]} fields
+   */
+  #emit(type, fields) {
+    this.actions.push({ event: /** @type {Action["event"]} */ ({ type, ...fields }) });
   }
+
+  /** @param {Frame} frame */
   #write(frame) {
     this.actions.push({ write: frame });
   }
 }
 
 const encoder = new TextEncoder();
-const OPEN_SOCKET = 1; // `readyState` of a WebSocket through which can be spoken
-const LONE_SURROGATE = /\p{Surrogate}/gu; // half a character, which UTF-8 cannot say
+const OPEN_SOCKET = 1; // `readyState` of a WebSocket that accepts frames
+const LONE_SURROGATE = /\p{Surrogate}/gu; // half a character, which UTF-8 cannot encode
 
-/** Give a promise that is kept by whoever takes it from the list. */
-function later(list, fields) {
-  return new Promise((resolve, reject) => list.push({ ...fields, resolve, reject }));
+/**
+ * Append a promise's `resolve` and `reject` to a list, with these fields; return the promise.
+ * @template T
+ * @template {object} Fields
+ * @param {(Fields & Deferred<T>)[]} list
+ * @param {Fields} fields
+ * @returns {Promise<T>}
+ */
+function deferred(list, fields) {
+  return new Promise((resolve, reject) => list.push(Object.assign({ resolve, reject }, fields)));
 }
 
-/** A device: a `Conversation` with a socket, a clock and a timer. */
+/** A device: a `Conversation` with a socket, a clock and a timer. `cloudmatch.d.ts` documents its methods. */
 export class Device extends EventTarget {
   #conversation = new Conversation(performance.now());
   #url;
+  /** @type {() => string | undefined | Promise<string | undefined>} */
   #token;
   #WebSocket;
+  /** @type {WebSocket | null} */
   #socket = null;
-  #attempt = 0; // number of the connection; what earlier ones still say is not heard
+  #attempt = 0; // number of the connection; events of earlier ones are ignored
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
   #timer;
   #timerAt = Infinity;
   #performing = false;
 
+  /**
+   * @param {string | URL} url
+   * @param {Options} options
+   */
   constructor(url, { token, WebSocket = globalThis.WebSocket, ...parameters }) {
     super();
-    if (!WebSocket) throw new TypeError("there is no global WebSocket here: pass one as option");
+    if (!WebSocket) throw new TypeError("this runtime has no global WebSocket: pass one as an option");
     this.#url = extended(endpoint(url), parameters);
     this.#token = typeof token === "function" ? token : () => token;
     this.#WebSocket = WebSocket;
     this.#perform();
   }
 
-  // The types, `cloudmatch.d.ts`, say what each of these does.
   get state() {
     return this.#conversation.state;
   }
@@ -531,6 +751,10 @@ export class Device extends EventTarget {
   unmatch() {
     this.#step((conversation) => conversation.unmatch());
   }
+  /**
+   * @param {number} lat
+   * @param {number} lon
+   */
   move(lat, lon) {
     this.#step((conversation) => conversation.move(lat, lon));
   }
@@ -538,11 +762,16 @@ export class Device extends EventTarget {
     this.#step((conversation) => conversation.close());
   }
 
+  /**
+   * @param {Sendable} payload
+   * @param {{ receipt?: boolean }} options
+   */
   send(payload, { receipt = false } = {}) {
     const own = typeof payload === "string" ? payload.replace(LONE_SURROGATE, "\ufffd") : copy(payload);
     return this.#step((conversation) => conversation.send(own, receipt));
   }
 
+  /** @returns {Promise<void>} */
   leave() {
     return new Promise((resolve) => {
       this.addEventListener("closed", () => resolve(), { once: true });
@@ -551,49 +780,69 @@ export class Device extends EventTarget {
     });
   }
 
+  /**
+   * @template {keyof DeviceEvents} Type
+   * @param {Type} type
+   * @param {(event: DeviceEvent<Type>) => void} listener
+   */
   on(type, listener) {
-    this.addEventListener(type, listener);
-    return () => this.removeEventListener(type, listener);
+    const each = /** @type {EventListener} */ (listener);
+    this.addEventListener(type, each);
+    return () => this.removeEventListener(type, each);
   }
 
+  /** @returns {AsyncGenerator<Payload, void, undefined>} */
   async *[Symbol.asyncIterator]() {
     try {
       while (true) yield await this.receive();
     } catch (error) {
-      if (error.code !== NORMAL) throw error;
+      if (/** @type {{ code?: unknown }} */ (error).code !== NORMAL) throw error;
     }
   }
 
+  /**
+   * Call the conversation, then perform its actions.
+   * @template T
+   * @param {(conversation: Conversation, now: number) => T} call
+   */
   #step(call) {
     const result = call(this.#conversation, performance.now());
     this.#perform();
     return result;
   }
 
-  /** Perform all actions in order, also those that listeners bring about meanwhile. */
+  /** Perform all actions in order, including those that listeners add meanwhile. */
   #perform() {
     if (this.#performing) return;
     this.#performing = true;
     const { actions } = this.#conversation;
-    while (actions.length) {
-      const { connect, write, event, disconnect } = actions.shift();
+    for (let action = actions.shift(); action; action = actions.shift()) {
+      const { connect, write, event, disconnect } = action;
       if (connect) this.#connect(connect);
       else if (write) this.#write(write);
       else if (event) this.#dispatch(event);
       else this.#disconnect(disconnect);
     }
     this.#performing = false;
-    this.#watch(this.#conversation.deadline);
+    this.#setTimer(this.#conversation.deadline);
   }
 
-  /** Write. One that is closing already would only complain: `onclose` follows, which says what becomes of it. */
+  /**
+   * Write, unless the socket is already closing: that would only log a warning, and `onclose` follows.
+   * @param {Frame} frame
+   */
   #write(frame) {
-    if (this.#socket.readyState !== OPEN_SOCKET) return;
-    this.#socket.send(frame instanceof Uint8Array ? frame : JSON.stringify(frame));
+    if (this.#socket?.readyState !== OPEN_SOCKET) return;
+    this.#socket.send(
+      frame instanceof Uint8Array ? /** @type {Uint8Array<ArrayBuffer>} */ (frame) : JSON.stringify(frame),
+    );
   }
 
-  /** Tick at `deadline`. A timer that goes off too early does no harm, and is cheaper than a new one. */
-  #watch(deadline) {
+  /**
+   * Tick at `deadline`. A timer that fires too early does no harm, and is cheaper than a new one.
+   * @param {number} deadline
+   */
+  #setTimer(deadline) {
     if (deadline >= this.#timerAt && deadline < Infinity) return;
     clearTimeout(this.#timer);
     this.#timerAt = deadline;
@@ -604,38 +853,43 @@ export class Device extends EventTarget {
     }, deadline - performance.now());
   }
 
+  /** @param {NonNullable<Action["event"]>} event */
   #dispatch({ type, ...fields }) {
     this.dispatchEvent(Object.assign(new Event(type), fields));
   }
 
+  /** @param {NonNullable<Action["connect"]>} query */
   async #connect(query) {
     const attempt = ++this.#attempt;
+    /** @param {(conversation: Conversation, now: number) => void} call */
     const step = (call) => attempt === this.#attempt && this.#step(call);
     const url = extended(this.#url, query);
     let opened = false;
     try {
       const token = await this.#token();
       if (attempt !== this.#attempt) return;
-      const socket = new this.#WebSocket(url.href, token ? [SUBPROTOCOL, `bearer.${token}`] : [SUBPROTOCOL]);
+      const protocols = token ? [SUBPROTOCOL, `bearer.${token}`] : [SUBPROTOCOL];
+      const socket = /** @type {WebSocket} */ (new this.#WebSocket(url.href, protocols));
       this.#socket = socket;
       socket.binaryType = "arraybuffer";
       socket.onopen = () => (opened = true);
       socket.onmessage = ({ data }) => {
         const frame = typeof data === "string" ? data : new Uint8Array(data);
-        step((conversation, now) => conversation.heard(frame, now));
+        step((conversation, now) => conversation.onFrame(frame, now));
       };
-      socket.onclose = ({ code }) => step((conversation, now) => conversation.dropped(code, now));
+      socket.onclose = ({ code }) => step((conversation, now) => conversation.lost(code, now));
       socket.onerror = async () => {
-        if (opened) return; // `onclose` follows; after a refusal it does not everywhere
+        if (opened) return; // `onclose` follows; after a refusal some runtimes omit it
         socket.onclose = null;
-        const why = await whyRefused(url, token);
-        step((conversation, now) => (why ? conversation.refused(why) : conversation.dropped(ABNORMAL, now)));
+        const why = await refusal(url, token);
+        step((conversation, now) => (why ? conversation.refused(why) : conversation.lost(ABNORMAL, now)));
       };
-    } catch { // there is no token now
-      step((conversation, now) => conversation.dropped(ABNORMAL, now));
+    } catch { // no token is available now
+      step((conversation, now) => conversation.lost(ABNORMAL, now));
     }
   }
 
+  /** @param {number | undefined} code */
   #disconnect(code) {
     this.#attempt++;
     this.#socket?.close(code);
@@ -643,17 +897,27 @@ export class Device extends EventTarget {
   }
 }
 
-/** Connect a device. */
+/**
+ * Connect a device.
+ * @param {string | URL} url
+ * @param {Options} options
+ */
 export function connect(url, options) {
   return new Device(url, options);
 }
 
-/** Copy an ArrayBuffer or a view of one: it is kept, and its owner may write over it. */
+/**
+ * Copy an ArrayBuffer or a view of one: the payload is kept, and its owner may overwrite it.
+ * @param {ArrayBuffer | ArrayBufferView} data
+ */
 function copy(data) {
-  const view = ArrayBuffer.isView(data) ? [data.buffer, data.byteOffset, data.byteLength] : [data];
-  return new Uint8Array(...view).slice();
+  const view = ArrayBuffer.isView(data)
+    ? new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
+    : new Uint8Array(data);
+  return view.slice();
 }
 
+/** @param {string | URL} url */
 function endpoint(url) {
   const full = new URL(url, globalThis.location?.href);
   full.protocol = full.protocol.replace("http", "ws");
@@ -661,6 +925,11 @@ function endpoint(url) {
   return full;
 }
 
+/**
+ * Return the URL with these parameters added to its query; those that are undefined are left out.
+ * @param {URL} url
+ * @param {object} parameters
+ */
 function extended(url, parameters) {
   const longer = new URL(url);
   for (const [name, value] of Object.entries(parameters)) {
@@ -669,11 +938,17 @@ function extended(url, parameters) {
   return longer;
 }
 
-/** Ask by plain HTTP why a connection was refused, as a WebSocket does not tell; null: not for good. */
-async function whyRefused(url, token) {
+/**
+ * Ask by plain HTTP why a connection was refused, which a WebSocket does not reveal; null: not permanently.
+ * @param {URL} url
+ * @param {string | undefined} token
+ * @returns {Promise<Refusal | null>}
+ */
+async function refusal(url, token) {
   const plain = new URL(url);
   plain.protocol = plain.protocol.replace("ws", "http");
   try {
+    /** @type {Record<string, string>} */
     const headers = token ? { Authorization: `Bearer ${token}` } : {};
     const answer = await fetch(plain, { headers, signal: AbortSignal.timeout(OPEN_WITHIN / 2) });
     if (![400, 401, 403, 404].includes(answer.status)) return null;

@@ -3,7 +3,7 @@
 import pytest
 
 from cloudmatch.core.address import address
-from cloudmatch.core.retry import AT_ONCE, OVERLOADED, SOON, Retry
+from cloudmatch.core.retry import AT_ONCE, BACKOFF, LONG_BACKOFF, Retry
 
 
 def pauses(code: int | None, count: int, chance: float = 1.0) -> list[float]:
@@ -13,12 +13,12 @@ def pauses(code: int | None, count: int, chance: float = 1.0) -> list[float]:
 
 @pytest.mark.parametrize("code", [None, 1006, 1011, 4008, 502])
 def test_pauses_double_up_to_the_longest(code: int | None) -> None:
-    assert pauses(code, 8) == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, SOON[1], SOON[1]]
+    assert pauses(code, 8) == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, BACKOFF[1], BACKOFF[1]]
 
 
 @pytest.mark.parametrize("code", [1013, 503])
 def test_an_overloaded_server_is_given_more_time(code: int) -> None:
-    assert pauses(code, 7) == [1, 2, 4, 8, 16, OVERLOADED[1], OVERLOADED[1]]
+    assert pauses(code, 7) == [1, 2, 4, 8, 16, LONG_BACKOFF[1], LONG_BACKOFF[1]]
 
 
 @pytest.mark.parametrize("code", [1001, 1012])

@@ -1,40 +1,45 @@
-"""When to connect again after a connection ended, or could not be made."""
+"""When to reconnect after a connection ended or could not be made."""
 
-AT_ONCE = 1.0  # s at most, so that not all devices of an edge come in one moment
-SOON = (0.1, 5.0)  # s of the first pause, which doubles, and of the longest
-OVERLOADED = (1.0, 30.0)
+from cloudmatch.core.close_codes import RECONNECT
 
-# close codes after which a device stops, and why
+AT_ONCE = 1.0  # s at most, so that not all devices of an edge reconnect at the same moment
+BACKOFF = (0.1, 5.0)  # s: the first pause, which doubles, and the longest
+LONG_BACKOFF = (1.0, 30.0)
+UNAVAILABLE = 503  # HTTP: the edge is overloaded
+
+# why a device stops, by those close codes after which it never reconnects
 STOPPED = {
     1000: "the server closed the connection",
-    1003: "the server does not take binary payloads: it does not speak cloudmatch.v1",
+    1003: "the server does not accept binary payloads: it does not speak cloudmatch.v1",
     1007: "the server found text that is not UTF-8",
-    1009: "a payload was larger than the server allows",
-    4001: "a newer connection has taken the id of this device",
+    1009: "a payload exceeded the server's size limit",
+    4001: "a newer connection has taken over the id of this device",
     4003: "the token has expired or was revoked",
 }
 REFUSED = {400, 401, 403, 404}  # HTTP: trying again does not help
 
 
 class Retry:
-    """Pauses between attempts; longer while nothing succeeds."""
+    """Pauses between attempts to connect; longer while none succeeds."""
 
     def __init__(self) -> None:
         self._failures = 0
 
     def succeeded(self) -> None:
-        """The server has let the device in."""
+        """Start again with the shortest pause."""
         self._failures = 0
 
     def pause(self, code: int | None, chance: float) -> float:
-        """Give the seconds to wait after a close code, an HTTP status, or None for a broken connection.
+        """Return the seconds to wait after a close code, an HTTP status, or None for a broken connection.
 
         `chance` is a random number from 0 to 1.
         """
-        if code in (1001, 1012) and not self._failures:
+        reconnect = RECONNECT.get(code, "with backoff")
+        if reconnect == "at once" and not self._failures:
             self._failures = 1
             return AT_ONCE * chance
-        first, longest = OVERLOADED if code in (503, 1013) else SOON
+        long = reconnect == "with long backoff" or code == UNAVAILABLE
+        first, longest = LONG_BACKOFF if long else BACKOFF
         pause = min(longest, first * 2.0**self._failures)
         self._failures = min(self._failures + 1, 16)
         return pause * (0.5 + chance / 2)
