@@ -66,6 +66,7 @@ lint: setup ## Run linters and type checks, of code, imports and words
 	PYTHONPATH=deploy/local $(BIN)/lint-imports
 	$(BIN)/codespell
 	$(DENO) fmt --check
+	$(DENO) check --quiet .
 
 check: lint ## The same, and the tests that need no server
 	$(BIN)/pytest -q tests/unit

@@ -56,7 +56,7 @@ const RECONNECT = /** @type {Record<number, string>} */ ({
   1013: "with long backoff", // try again later
   4001: "never", // replaced
   4003: "never", // token expired
-  4008: "with backoff", // heartbeat timeout
+  4008: "with backoff", // ping timeout
 });
 // -- end of close codes
 

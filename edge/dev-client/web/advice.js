@@ -80,7 +80,10 @@ const RULES = {
   their_reach: "does not reach it",
 };
 
-/** Why a neighbour is not the partner, in a few words. */
+/**
+ * Why a neighbour is not the peer, in a few words.
+ * @param {{ rules: string[] }} neighbour
+ */
 export function obstacle({ rules }) {
   const both = rules.includes("own_reach") && rules.includes("their_reach");
   const words = rules.filter((rule) => !(both && rule === "their_reach")).map((
@@ -89,7 +92,10 @@ export function obstacle({ rules }) {
   return words.length ? words.join(", ") : "should be matched in a moment";
 }
 
-/** What would let two devices meet, by the rules that keep them apart; "" when nothing need be done. */
+/**
+ * What would let two devices match, by the rules that keep them apart; "" if nothing needs to be done.
+ * @param {{ rules: string[], distance?: number }} neighbour
+ */
 export function remedy({ rules, distance }) {
   const found = [];
   if (rules.includes("tag")) found.push("give both the same tag");

@@ -6,6 +6,7 @@ import { Log } from "./log.js";
 import { snippets } from "./snippets.js";
 import { bytes, clipped, count, distance } from "./words.js";
 
+/** @type {[string, string, object][]} name, label, properties of the input */
 const FIELDS = [
   ["id", "Id", {}],
   ["lat", "Latitude", { inputMode: "text" }],
@@ -265,7 +266,7 @@ export class Card {
       device.classic && "classic",
     ];
     say(summary, [`Set-up: ${setup.lat}, ${setup.lon}`, ...further.filter(Boolean)].join(" · "));
-    for (const [name] of [...FIELDS, ["dialect"], ["edge"]]) {
+    for (const name of [...FIELDS.map(([name]) => name), "dialect", "edge"]) {
       const input = this.#parts[name];
       input.disabled = device.on && !(device.canMove && ["lat", "lon"].includes(name));
       if (document.activeElement !== input && input.value !== setup[name]) input.value = setup[name];

@@ -1,8 +1,13 @@
 /** Make elements. Whatever is shown is text, never markup: it comes from strangers' devices. */
 
 /**
- * `make("button.main", {type: "button", onclick: …}, "Send")`. Properties; attributes where the name has a dash
- * or is `role`, `for`; children are nodes or texts, and what is null or false is left out.
+ * Make an element: `make("button.main", {type: "button", onclick: …}, "Send")`. Names with a dash, `role`, `for`
+ * and `list` are attributes, all others properties; children are nodes or texts; null and false are skipped.
+ *
+ * @param {string} what
+ * @param {object} properties
+ * @param {any[]} children
+ * @returns {any}
  */
 export function make(what, properties = {}, ...children) {
   const [tag, ...classes] = what.split(".");
@@ -16,6 +21,7 @@ export function make(what, properties = {}, ...children) {
   return node;
 }
 
+/** @returns {any} The element with this id. */
 export const at = (id) => document.getElementById(id);
 
 /** Set a text only when it is another: nothing is read out again, and no selection is lost. */

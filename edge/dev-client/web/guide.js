@@ -12,7 +12,7 @@ export class Guide {
     this.devices = devices;
     const [first, second] = this.#pair();
     const [a, b] = [first?.setup.id, second?.setup.id];
-    // what to do; the event that shows it was done; how to do it for those who only want to see
+    /** @type {[string, string, () => void][]} instruction; event that completes the step; how to do it automatically */
     this.steps = [
       [
         `Connect ${a} and ${b}. They are near each other, so they are matched.`,

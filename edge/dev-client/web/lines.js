@@ -21,7 +21,7 @@ function watched(ears, opened) {
   return class extends WebSocket {
     constructor(url, protocols) {
       super(url, protocols);
-      this.binaryType = "arraybuffer";
+      this.binaryType = /** @type {BinaryType} */ ("arraybuffer");
       ears.began();
       ears.note(`connects to ${url}`);
       this.addEventListener(
@@ -32,6 +32,7 @@ function watched(ears, opened) {
       opened(this);
     }
 
+    /** @override */
     send(data) {
       ears.frame("out", typeof data === "string" ? data : new Uint8Array(data).slice());
       super.send(data);
@@ -47,7 +48,8 @@ export class Line {
   #device;
   #ears;
   #socket = null;
-  #held = Promise.resolve(); // until then it does not connect again
+  /** @type {Promise<undefined>} */
+  #held = Promise.resolve(undefined); // delays the next connection
 
   constructor(url, { id, lat, lon, app, radius, tag }, ears) {
     const device = new Device(new URL(url).origin + new URL(url).pathname, {
@@ -110,7 +112,7 @@ export class Line {
 
   /** Break the connection, and stay away for a while. */
   drop() {
-    this.#held = new Promise((resolve) => setTimeout(resolve, ABSENCE));
+    this.#held = new Promise((resolve) => setTimeout(() => resolve(undefined), ABSENCE));
     this.#ears.is("dropped");
     this.#socket.close(DROPPED);
   }

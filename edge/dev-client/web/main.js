@@ -41,8 +41,8 @@ function add(setup) {
   at("cards").append(card.node);
   map.add(device, hue);
   guide?.watch(device);
-  device.addEventListener("state", ({ state }) => {
-    if (state === "off") leaveAlone(device);
+  device.addEventListener("state", () => {
+    if (device.state === "off") leaveAlone(device);
   });
   return card;
 }

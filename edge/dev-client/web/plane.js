@@ -3,7 +3,10 @@
 export const REACH = 1.42; // degrees: how far a device without a radius reaches, in this plane
 const DEGREE = 111_195; // metres
 
-/** How far a device reaches, in degrees of latitude (`high`) and longitude (`wide`). */
+/**
+ * How far a device reaches, in degrees of latitude (`high`) and longitude (`wide`).
+ * @param {{ lat?: number, radius?: number }} device
+ */
 export function reach({ lat, radius }) {
   if (!(radius > 0)) return { high: REACH, wide: REACH };
   const high = Math.min(radius / DEGREE, 180);

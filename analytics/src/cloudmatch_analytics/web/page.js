@@ -5,7 +5,9 @@ const PATIENCE = 4000; // ms without an event (there is one every second) until 
 const BEHIND = 3000; // ms by which windows may close too late before the page says so
 const SENDERS = 5000; // ms between two looks for new devices and apps
 
+/** @returns {any} The element with this id. */
 const at = (id) => document.getElementById(id);
+const Plot = /** @type {any} */ (globalThis).uPlot; // set by the script before this one
 const form = at("choice");
 const address = new URLSearchParams(location.search);
 let windows = new Map(); // closed windows, by their start
@@ -95,7 +97,7 @@ function options() {
         stroke: () => colour("--accent"),
         fill: () => colour("--fill"),
         width: 2,
-        paths: uPlot.paths.stepped({ align: 1 }),
+        paths: Plot.paths.stepped({ align: 1 }),
         points: { show: false },
       },
       {
@@ -103,7 +105,7 @@ function options() {
         fill: () => colour("--fill"),
         width: 2,
         dash: [3, 4],
-        paths: uPlot.paths.stepped({ align: 1 }),
+        paths: Plot.paths.stepped({ align: 1 }),
         points: { show: false },
       },
     ],
@@ -153,7 +155,7 @@ function draw() {
     : "As soon as two devices exchange payloads, their bytes show here.";
   const series = data(closed);
   if (plot) plot.setData(series);
-  else plot = new uPlot(options(), series, at("chart"));
+  else plot = new Plot(options(), series, at("chart"));
   figures(closed, last);
   if (at("table").open) table(closed);
 }

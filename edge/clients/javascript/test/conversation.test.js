@@ -21,7 +21,10 @@ class Clock {
     return this.conversation.actions.splice(0).filter(({ event }) => event?.type !== "state");
   }
 
-  /** Go to the next deadline; give how long that took and what was said then. */
+  /**
+   * Advance to the next deadline; return how long that took and what was said then.
+   * @returns {[number, any[]]}
+   */
   next() {
     const { deadline } = this.conversation;
     const waited = deadline - this.now;
@@ -36,12 +39,12 @@ class Clock {
   }
 
   hear(...frames) {
-    for (const frame of frames) this.conversation.heard(JSON.stringify(frame), this.now);
+    for (const frame of frames) this.conversation.onFrame(JSON.stringify(frame), this.now);
     return this.says();
   }
 
   drop(code = ABNORMAL) {
-    this.conversation.dropped(code, this.now);
+    this.conversation.lost(code, this.now);
     return this.says();
   }
 }
@@ -204,12 +207,12 @@ test("A device without a match resumes with nothing received", () => {
 
 test("Binary payloads that a match told anew repeats are not heard twice", async () => {
   const clock = matched();
-  clock.conversation.heard(Uint8Array.of(1), clock.now);
+  clock.conversation.onFrame(Uint8Array.of(1), clock.now);
   clock.drop();
   clock.next();
   clock.hear(WELCOME, MATCHED);
-  clock.conversation.heard(Uint8Array.of(1), clock.now);
-  clock.conversation.heard(Uint8Array.of(2), clock.now);
+  clock.conversation.onFrame(Uint8Array.of(1), clock.now);
+  clock.conversation.onFrame(Uint8Array.of(2), clock.now);
   assert.deepEqual(await clock.conversation.receive(clock.now), Uint8Array.of(1));
   assert.deepEqual(await clock.conversation.receive(clock.now), Uint8Array.of(2));
 });
@@ -227,6 +230,7 @@ test("A match that the device has asked to leave is asked again, however it is t
 
 test("a socket that is closing already is not written to", async () => {
   const said = [];
+  /** @type {any} */
   let socket;
   class Closing {
     readyState = 1;
@@ -238,7 +242,7 @@ test("a socket that is closing already is not written to", async () => {
     }
     close() {}
   }
-  const device = new Device("ws://127.0.0.1/", { id: "a", WebSocket: Closing });
+  const device = new Device("ws://127.0.0.1/", { id: "a", lat: 0, lon: 0, WebSocket: Closing });
   while (!socket) await new Promise(setImmediate); // a timer makes it
   socket.onopen();
   socket.onmessage({ data: JSON.stringify(WELCOME) });

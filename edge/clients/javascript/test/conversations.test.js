@@ -7,7 +7,7 @@ import test from "node:test";
 import { Conversation, PayloadRefusedError, PeerLeftError } from "../cloudmatch.js";
 
 const CONVERSATIONS = JSON.parse(
-  readFileSync(new URL("../../../conformance/conversations.json", import.meta.url)),
+  readFileSync(new URL("../../../conformance/conversations.json", import.meta.url), "utf8"),
 );
 const BREAK = 1006; // what is heard of a connection that ended without a close frame
 const FATES = ["delivered", "undelivered", "refused"]; // events that are promises here
@@ -135,7 +135,7 @@ class Play {
   }
 
   serverStep(frame) {
-    this.conversation.heard("binary" in frame ? bytes(frame.binary) : JSON.stringify(frame), this.now);
+    this.conversation.onFrame("binary" in frame ? bytes(frame.binary) : JSON.stringify(frame), this.now);
     this.perform();
   }
 
@@ -155,7 +155,7 @@ class Play {
   }
 
   dropStep(code) {
-    this.conversation.dropped(code ?? BREAK, this.now);
+    this.conversation.lost(code ?? BREAK, this.now);
     this.perform();
   }
 

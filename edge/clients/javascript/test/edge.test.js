@@ -3,14 +3,21 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { connect, NotMatchedError, PeerLeftError, RefusedError, ReplacedError } from "../cloudmatch.js";
+import {
+  connect,
+  Device,
+  NotMatchedError,
+  PeerLeftError,
+  RefusedError,
+  ReplacedError,
+} from "../cloudmatch.js";
 import { WebSocket } from "./websocket.js";
 
 const EDGES = process.env.EDGES?.split(",");
 const options = { skip: EDGES ? false : "the variable EDGES names no edges", timeout: 20_000 };
 let meadows = 0;
 
-/** A place of its own for each test: connects devices that see each other and nobody else. */
+/** Return a function that connects devices in an app of the test's own. */
 function meadow(context) {
   const app = `js-${process.pid}-${++meadows}`;
   let number = 0;
@@ -22,6 +29,7 @@ function meadow(context) {
   };
 }
 
+/** @returns {Promise<[Device, Device, (id: string, more?: object) => Device]>} */
 async function pair(context) {
   const device = meadow(context);
   const [a, c] = [device("a"), device("c")];

@@ -44,8 +44,10 @@ async function listen(device, { count }, progress) {
 /**
  * Connect devices at `urls`, match them, let each send `count` payloads, and leave.
  *
- * @param options {urls, count, rate, connection}: `connection` are more options of `connect`
- * @param report called with what has happened so far, often
+ * @param {Function} connect
+ * @param {{ urls: string[], count: number, rate: number, connection?: object }} options `connection` has more
+ *   options of `connect`.
+ * @param {Function} report Called with what has happened so far, often
  * @returns for each device: heard, wrong, receipts, resumed, and other events that were heard, by number
  */
 export async function exchange(connect, { urls, count, rate, connection = {} }, report) {

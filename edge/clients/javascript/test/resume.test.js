@@ -25,6 +25,8 @@ const read = (payload) => (typeof payload === "string" ? payload : new TextDecod
 
 /** A device, its connection (frames on their way up and down), and what the server knows of it. */
 class Side {
+  /** @type {Side} */
+  peer;
   up = [];
   down = [];
   connected = false;
@@ -98,7 +100,7 @@ class Side {
     this.down = [];
     this.connected = false;
     this.drops++;
-    this.conversation.dropped(ABNORMAL, now);
+    this.conversation.lost(ABNORMAL, now);
   }
 
   /** The server takes one frame. */
@@ -123,7 +125,7 @@ class Side {
 
   hear(now) {
     const frame = this.down.shift();
-    this.conversation.heard(frame instanceof Uint8Array ? frame : JSON.stringify(frame), now);
+    this.conversation.onFrame(frame instanceof Uint8Array ? frame : JSON.stringify(frame), now);
   }
 
   send() {

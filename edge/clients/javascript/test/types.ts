@@ -1,11 +1,13 @@
-// A program of an application: compiled against the types, never run. Each @ts-expect-error is a mistake that
-// the types must find.
+// An application, type-checked against the declarations and never run. Each @ts-expect-error marks a mistake that
+// the types must catch.
 
+import type * as declared from "cloudmatch";
 import { ClosedError, connect, type Payload, type Peer, PeerLeftError } from "cloudmatch";
+import * as actual from "../cloudmatch.js";
 
 const device = connect("https://edge.example", { id: "a", lat: 1, lon: 2, token: async () => "token" });
 const peer: Peer = await device.matched();
-const told: Promise<void> = device.send(new Uint16Array([1]), { receipt: true });
+const sent: Promise<void> = device.send(new Uint16Array([1]), { receipt: true });
 const stop: () => void = device.on("peerLeft", ({ peer, reason, undelivered }) => {
   const rest: Payload[] = undelivered;
   console.log(`${peer.id} ${reason.toUpperCase()} ${rest.length}`);
@@ -16,7 +18,7 @@ for await (const payload of device) {
   else console.log(payload.byteLength);
 }
 try {
-  await told;
+  await sent;
 } catch (error) {
   if (error instanceof PeerLeftError) console.log(error.peer.id);
   else if (error instanceof ClosedError) console.log(error.code.toFixed());
@@ -32,3 +34,18 @@ device.send({ text: "ciao" });
 device.on("peer_left", () => {});
 // @ts-expect-error a state can only be read
 device.state = "closed";
+
+// The module has what is declared of it.
+export const checked: {
+  connect: typeof declared.connect;
+  Device: new (url: string | URL, options: declared.Options) => declared.Device;
+  Conversation: new (now: number, random?: () => number) => declared.Conversation;
+} = actual;
+export const errors: {
+  RefusedError: new (...all: never) => declared.RefusedError;
+  ClosedError: new (...all: never) => declared.ClosedError;
+  ReplacedError: new (...all: never) => declared.ReplacedError;
+  NotMatchedError: new (...all: never) => declared.NotMatchedError;
+  PeerLeftError: new (...all: never) => declared.PeerLeftError;
+  PayloadRefusedError: new (...all: never) => declared.PayloadRefusedError;
+} = actual;

@@ -20,7 +20,7 @@ SERVICE_RESTART = 1012
 TRY_AGAIN_LATER = 1013
 REPLACED = 4001
 TOKEN_EXPIRED = 4003
-HEARTBEAT_TIMEOUT = 4008
+PING_TIMEOUT = 4008
 
 # Any other code: with backoff.
 RECONNECT: dict[int | None, Reconnect] = {
@@ -37,5 +37,5 @@ RECONNECT: dict[int | None, Reconnect] = {
     TRY_AGAIN_LATER: "with long backoff",
     REPLACED: "never",
     TOKEN_EXPIRED: "never",
-    HEARTBEAT_TIMEOUT: "with backoff",
+    PING_TIMEOUT: "with backoff",
 }
