@@ -1,6 +1,8 @@
-"""The bus: the contract every CloudMatch service shares, and the only door to NATS.
+"""The bus: the contract that all CloudMatch services share, and their only door to NATS.
 
-Pure: :mod:`subjects`, :mod:`frames`, :mod:`messages`, :mod:`streams`.
-Shells: :mod:`connection`, :mod:`bucket`, :mod:`provision`, :mod:`facts`, :mod:`feed`.
-What every process needs: :mod:`settings`, :mod:`service`, :mod:`health`, :mod:`listening`, :mod:`http`.
+- `contract`: subjects, messages, limits and times on which processes agree. Pure: no clock, socket, logger,
+  environment or driver.
+- `client`: everything that talks to NATS; nothing else imports nats-py.
+- `process`: what every process needs, with or without NATS: settings, signals, logging, health, HTTP.
+- `tools`: the commands ``cloudmatch-trace`` and ``cloudmatch-keys``.
 """

@@ -1,0 +1,1 @@
+"""The client of the bus: the only package that imports nats-py."""

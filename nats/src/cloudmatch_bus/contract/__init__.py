@@ -1,0 +1,1 @@
+"""What processes agree on. Pure: no clock, socket, logger, environment or driver."""

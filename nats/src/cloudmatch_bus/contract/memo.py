@@ -1,4 +1,4 @@
-"""A table that fills itself, for what is asked for again and again."""
+"""A memo table: a dict that computes missing values."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -8,14 +8,14 @@ V = TypeVar("V")
 
 
 class Memo(dict[K, V]):
-    """What `make` gives for a key; for `most` keys it is asked once only. A look costs less than a call."""
+    """Results of `compute` by key, of the first `limit` keys. A hit costs less than a function call."""
 
-    def __init__(self, make: Callable[[K], V], most: int) -> None:
-        self._make = make
-        self._most = most
+    def __init__(self, compute: Callable[[K], V], limit: int) -> None:
+        self._compute = compute
+        self._limit = limit
 
     def __missing__(self, key: K) -> V:
-        made = self._make(key)
-        if len(self) < self._most:
-            self[key] = made
-        return made
+        value = self._compute(key)
+        if len(self) < self._limit:
+            self[key] = value
+        return value

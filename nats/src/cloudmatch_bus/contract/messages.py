@@ -1,11 +1,11 @@
-"""What is said on the bus besides frames: facts, pairing requests and answers, and the records in KV.
+"""JSON messages on the bus: facts, pairing requests and answers, records of the bucket, heartbeats.
 
-All travel as JSON with a ``type``, so that ``nats sub`` shows them readable. Evolution: fields are only
-added, with defaults; none is renamed, none changes its type. Times are milliseconds since 1970, UTC.
+Each has a ``type`` where several kinds share a subject, so that ``nats sub`` shows them readable. Fields are
+only added, with defaults; none is renamed, none changes its type. Times are ms since 1970, UTC.
 
-A match is named by one number, its epoch: the revision at which the younger of its two devices began
-to wait. Epochs only grow, for each device and over the life of the bus, so a frame of an earlier match
-is known by its number alone.
+A match is named by one number: the revision at which the younger of its two devices began to wait. These
+numbers only grow, for each device and over the life of the bus, so that a payload of an earlier match is
+recognized by its number alone.
 """
 
 from collections.abc import Callable
@@ -15,29 +15,29 @@ import msgspec
 
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
-    """Something that happened. Published once to the stream EVENTS, on ``ev.<kind>.<device>``."""
+    """Something that happened; published once to the stream EVENTS, on ``ev.<kind>.<device>``."""
 
     app: str
     at: int  # ms since 1970
 
     @property
     def primary_device(self) -> str:
-        """The device that the fact's subject names."""
+        """The device that the subject of this fact names."""
         raise NotImplementedError
 
     @property
     def devices(self) -> tuple[str, ...]:
-        """All devices that took part."""
+        """All devices involved."""
         return (self.primary_device,)
 
     @property
     def kind(self) -> str:
-        """The ``type`` in JSON and the kind in the subject."""
+        """The kind in the subject, which is the ``type`` in JSON."""
         return str(self.__struct_config__.tag)
 
 
 class DeviceConnected(Fact, frozen=True, kw_only=True, tag="connected"):
-    """A device's socket was accepted by an edge."""
+    """An edge accepted a connection of a device."""
 
     device: str
     edge: str
@@ -53,7 +53,7 @@ class DeviceConnected(Fact, frozen=True, kw_only=True, tag="connected"):
 
 
 class DeviceLeft(Fact, frozen=True, kw_only=True, tag="left"):
-    """A device's socket ended."""
+    """A connection of a device ended."""
 
     device: str
     edge: str
@@ -66,7 +66,7 @@ class DeviceLeft(Fact, frozen=True, kw_only=True, tag="left"):
 
 
 class MatchMade(Fact, frozen=True, kw_only=True, tag="matched"):
-    """Two devices were paired. `device` began to wait later than `peer`."""
+    """Two devices were matched; `device` began to wait later than `peer`."""
 
     match: int
     device: str
@@ -83,7 +83,7 @@ class MatchMade(Fact, frozen=True, kw_only=True, tag="matched"):
 
 
 class MatchEnded(Fact, frozen=True, kw_only=True, tag="unmatched"):
-    """A match is over. `device` is the one whose going ended it."""
+    """A match ended; `device` is the one that ended it."""
 
     match: int
     device: str
@@ -100,7 +100,7 @@ class MatchEnded(Fact, frozen=True, kw_only=True, tag="unmatched"):
 
 
 class PayloadsDelivered(Fact, frozen=True, kw_only=True, tag="delivered"):
-    """Payloads reached the peer, in order, each for the first time. One size for each payload."""
+    """Payloads were delivered to the peer, in order, each once; `sizes` has one entry for each."""
 
     match: int
     sender: str
@@ -117,7 +117,7 @@ class PayloadsDelivered(Fact, frozen=True, kw_only=True, tag="delivered"):
 
 
 class AmountReported(Fact, frozen=True, kw_only=True, tag="reported"):
-    """A 2019 client reported an amount about a device by REST."""
+    """A client of 2019 reported an amount about a device by REST."""
 
     device: str
     event_type: Literal["connectionsOpen", "bytesSent"] = msgspec.field(name="eventType")
@@ -132,19 +132,19 @@ AnyFact = DeviceConnected | DeviceLeft | MatchMade | MatchEnded | PayloadsDelive
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
-    """What an edge asks of match-engine, on ``match.<cellpart>.<device>``."""
+    """A request of an edge to match-engine, on ``match.<cellpart>.<device>``."""
 
     app: str
     device: str
     edge: str
-    # µs since 1970 when the socket was accepted: of two connections with one id, the larger is the newer
+    # µs since 1970 when the connection was accepted: of two connections of a device, the larger is newer
     connection_id: int = msgspec.field(name="session")
 
 
 class SeekPartner(Request, frozen=True, kw_only=True, tag="seek"):
-    """Put the device into the pool, or say again what it is: asked once, and after any doubt.
+    """Put the device into the pool, or report its current state; sent once, and again whenever in doubt.
 
-    With `resume`, a connection goes on where the one before it with the same `token` stopped.
+    With `resume`, the connection continues the session of the previous connection with the same `token`.
     """
 
     lat: float
@@ -153,28 +153,27 @@ class SeekPartner(Request, frozen=True, kw_only=True, tag="seek"):
     tag: str | None = None
     location_version: int = msgspec.field(default=0, name="place")  # how often the device has moved
     incarnation: int = msgspec.field(default=0, name="start")  # µs since 1970 when the edge's process started
-    grace: float = 0.0  # s for which the device may be away; 0: when its connection drops it has left
-    token: str = ""  # of the session, which outlives its connections; "": it does not
+    grace: float = 0.0  # s for which the device may be disconnected; 0: it leaves when its connection ends
+    token: str = ""  # of the session; "": there is no session to resume
     resume: bool = False
 
 
 class StepAway(Request, frozen=True, kw_only=True, tag="away"):
-    """The connection is not there (any more). Its device may return within its grace; without one it has
-    left."""
+    """The connection has ended. Its device may return within its grace; without grace it has left."""
 
     may_have_sent: bool = msgspec.field(default=True, name="began")  # payloads
 
 
 class LeaveMatch(Request, frozen=True, kw_only=True, tag="unmatch"):
-    """End this match; both wait again, but not for each other."""
+    """End this match; both devices wait again, but not for each other."""
 
     match: int
 
 
 class LeavePool(Request, frozen=True, kw_only=True, tag="leave"):
-    """Take the device out; its match, if it has one, ends.
+    """Remove the device; its match, if any, ends.
 
-    `match` and `peer` are what the edge believes it to be in: asked again, it tells what is left to do.
+    `match` and `peer` are the edge's view: when the request is repeated, they show what is left to do.
     """
 
     reason: str = "left"
@@ -186,13 +185,13 @@ AnyRequest = SeekPartner | StepAway | LeaveMatch | LeavePool
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
-    """What match-engine answers, and what it tells an edge unasked on ``ctl.<edge>.<device>``."""
+    """An answer of match-engine, or an update it sends to an edge on ``ctl.<edge>.<device>``."""
 
     connection_id: int = msgspec.field(name="session")
 
 
 class DeviceWaiting(Answer, frozen=True, kw_only=True, tag="waiting"):
-    """The device waits, since this revision: any match with a smaller number is over."""
+    """The device has been waiting since this revision: any match with a smaller number has ended."""
 
     since: int
 
@@ -203,7 +202,8 @@ class DevicePaired(Answer, frozen=True, kw_only=True, tag="paired"):
     match: int
     peer: str
     distance: float  # metres
-    matched_connection_id: int = msgspec.field(default=0, name="met")  # the device's, when it was matched
+    # the device's connection when it was matched
+    matched_connection_id: int = msgspec.field(default=0, name="met")
     peer_edge: str = ""
     peer_connection_id: int = msgspec.field(default=0, name="peer_session")
     peer_away: bool = False
@@ -213,14 +213,14 @@ class DevicePaired(Answer, frozen=True, kw_only=True, tag="paired"):
 
 
 class PeerAway(Answer, frozen=True, kw_only=True, tag="peer_away"):
-    """The connection `peer_connection_id` of the peer is gone; its grace runs."""
+    """The peer's connection `peer_connection_id` has ended; its grace runs."""
 
     match: int
     peer_connection_id: int = msgspec.field(name="peer_session")
 
 
 class PeerReturned(Answer, frozen=True, kw_only=True, tag="peer_back"):
-    """The peer has a connection, its newest, on this edge."""
+    """The peer has a new connection, on `peer_edge`."""
 
     match: int
     peer_edge: str
@@ -228,25 +228,25 @@ class PeerReturned(Answer, frozen=True, kw_only=True, tag="peer_back"):
 
 
 class DeviceUnpaired(Answer, frozen=True, kw_only=True, tag="unpaired"):
-    """The device's match is over; it waits again. `reason`: left, unmatched, expired or replaced."""
+    """The device's match ended and it waits again; `reason` is left, unmatched, expired or replaced."""
 
     match: int
     reason: str
 
 
 class DeviceReplaced(Answer, frozen=True, kw_only=True, tag="replaced"):
-    """A newer connection has taken the device's id.
+    """A newer connection has taken over the device's id.
 
-    In an answer: if the asking connection is the one that came last, though to an edge whose clock is
-    behind, it may ask again with a session above `by`.
+    As an answer: if the requesting connection was in fact accepted last, by an edge whose clock is behind,
+    it may repeat its request with a connection id above `by`.
     """
 
-    by: int = 0  # session of the newer one; 0: not known
-    edge: str = ""  # that holds it
+    by: int = 0  # id of the newer connection; 0: unknown
+    edge: str = ""  # that holds the newer connection
 
 
 class DeviceGone(Answer, frozen=True, kw_only=True, tag="gone"):
-    """The device is not in the pool (any more)."""
+    """The device is unknown: it has left, or was never in the pool."""
 
 
 AnyAnswer = (
@@ -255,24 +255,22 @@ AnyAnswer = (
 
 
 class Position(msgspec.Struct, frozen=True, kw_only=True):
-    """How far one end of a match is, told to the other end after either has changed its edge.
+    """How far one end of a match has got, exchanged by both ends after either has changed its edge.
 
-    Travels on the subject of acks, with the shape `subjects.POSITION`. Whoever hears a question answers.
-    Payloads are numbered from 0, for each direction.
+    Sent on the subject of acks, with the shape `subjects.POSITION`; a question is answered with a position.
+    Payloads are numbered from 0 in each direction.
     """
 
-    edge: str  # that tells
-    connection_id: int = msgspec.field(name="session")  # of the connection that it tells of
+    edge: str  # the sender
+    connection_id: int = msgspec.field(name="session")  # whose position this is
     next: int  # number of the payload expected next
-    delivered: int = msgspec.field(
-        name="taken"
-    )  # all payloads before this number have been delivered to the device
-    base: int | None = None  # all from here on can be sent again; None: that depends on your answer
-    to: int = 0  # answers the question of this session; 0: is a question
+    delivered: int = msgspec.field(name="taken")  # all payloads before this number were delivered
+    base: int | None = None  # payloads from here on can be retransmitted; None: depends on the answer
+    to: int = 0  # the connection whose question this answers; 0: this is a question
 
 
 class DeviceRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A device in the bucket, under ``dev.<app>.<device>``: waiting, in a match, or away."""
+    """A device in the bucket, under ``dev.<app>.<device>``: waiting or matched, connected or disconnected."""
 
     app: str
     device: str
@@ -290,16 +288,14 @@ class DeviceRecord(msgspec.Struct, frozen=True, kw_only=True):
     grace: float = 0.0  # s
     token: str = ""
     matched_connection_id: int = msgspec.field(default=0, name="met")  # its connection when it was matched
-    may_have_sent: bool = msgspec.field(default=True, name="began")  # whether this connection sent payloads
-    previous_connection_id: int = msgspec.field(
-        default=0, name="prior"
-    )  # the last before it that may have sent
+    may_have_sent: bool = msgspec.field(default=True, name="began")  # payloads, by this connection
+    # the last connection before this one that may have sent payloads; 0: none
+    previous_connection_id: int = msgspec.field(default=0, name="prior")
     previous_edge: str = msgspec.field(default="", name="prior_edge")
     disconnected_at: int | None = msgspec.field(default=None, name="away")  # ms since 1970; None: connected
-    last_peer: str | None = msgspec.field(
-        default=None, name="former"
-    )  # not its peer again before another was
-    closed: bool = False  # its connection is over, the edge said so: only a newer one brings it back
+    # the peer it unmatched from: not matched with it again before it had another
+    last_peer: str | None = msgspec.field(default=None, name="former")
+    closed: bool = False  # the edge reported the end of its connection: only a newer one can return
 
 
 class PairRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -314,28 +310,27 @@ class PairRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Tombstone(msgspec.Struct, frozen=True, kw_only=True):
-    """What is left for a while where a device's record was: which connection has gone, and what it left.
+    """What a deleted record leaves for a while: which connection of which device left, and its match.
 
-    Also where a match was, of the device that ended it: what may be left to do when a worker died.
+    A deleted pair leaves one of the device that ended it. Both show what is left to do if a worker died.
     """
 
     app: str
     device: str
     edge: str
     connection_id: int = msgspec.field(name="session")
-    match: int | None = None  # which ended with it
+    match: int | None = None  # the match that ended with it
     peer: str | None = None
     reason: str = "left"
-    pair: PairRecord | None = msgspec.field(
-        default=None, name="made"
-    )  # the match, of which perhaps no fact says yet that it was made
+    # the match that ended, if its `MatchMade` may not have been published yet
+    pair: PairRecord | None = msgspec.field(default=None, name="made")
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
-    """A process lives, or is about to leave."""
+    """A process is alive, or about to stop."""
 
     role: str  # edge or worker
-    name: str  # of this process; no other has it, and no other worker had it
+    name: str  # unique among running processes; a worker's was never used before
     leaving: bool = False
     incarnation: int = msgspec.field(default=0, name="start")  # µs since 1970 when the process started
 

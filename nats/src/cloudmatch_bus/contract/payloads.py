@@ -1,82 +1,80 @@
-"""How a device's frames share one NATS message: payloads concatenated, shapes in the reply address.
+"""Batches: how payloads of a device share one NATS message.
 
-The payload of a message is the bytes of the socket frames and nothing else. Kinds and lengths ride in
-the last token of the reply address: ``t4`` is a text of 4 bytes, ``t4-t12-b300`` a batch of three frames.
+A message's payload is the payloads' bytes, concatenated, and nothing else. Their kinds and lengths are the
+shape, the last token of the reply address: ``t4`` is a text of 4 bytes, ``t4-t12-b300`` a batch of three.
 """
 
 from collections.abc import Sequence
 
 from cloudmatch_bus.contract.memo import Memo
 
-CACHED_SHAPES = 4096  # shapes of single frames, of each kind
-BATCH_PAYLOADS = 64  # frames in one message, at most
-BATCH_BYTES = 64 * 1024  # payload bytes in one message, at most (a single larger frame travels alone)
+CACHED_SHAPES = 4096  # shapes of single payloads, of each kind
+BATCH_PAYLOADS = 64  # payloads in one message, at most
+BATCH_BYTES = 64 * 1024  # bytes of payloads in one message, at most; a larger payload travels alone
 
-# One payload of a device: whether it is text, and its bytes (of a text: UTF-8). There are so many that they
-# are no class of their own: a plain tuple is made in a fifth of the time.
+# One payload of a device: whether it is text, and its bytes (UTF-8 if it is). There are so many that they
+# have no class of their own: a plain tuple is made in a fifth of the time.
 Payload = tuple[bool, bytes]
 
 
-def _read(shape: str) -> tuple[bool, int]:
+def _parse(shape: str) -> tuple[bool, int]:
     if shape[:1] not in ("t", "b") or not shape[1:].isascii() or not shape[1:].isdigit():
-        raise ValueError(f"a shape has no kind and length at {shape!r}")
+        raise ValueError(f"malformed shape {shape!r}: no kind and length")
     return shape[0] == "t", int(shape[1:])
 
 
-_WRITTEN = {
-    text: Memo[int, str](form.format, CACHED_SHAPES) for text, form in ((True, "t{}"), (False, "b{}"))
-}
-_READ = Memo(_read, 2 * CACHED_SHAPES)
+_SHAPES = {text: Memo[int, str](form.format, CACHED_SHAPES) for text, form in ((True, "t{}"), (False, "b{}"))}
+_PARSED = Memo(_parse, 2 * CACHED_SHAPES)
 
 
-def shape_of(frame: Payload) -> str:
-    """Kind and length, as the reply address carries them."""
-    text, data = frame
-    return _WRITTEN[text][len(data)]
+def shape_of(payload: Payload) -> str:
+    """Return the shape of one payload."""
+    text, data = payload
+    return _SHAPES[text][len(data)]
 
 
-def join(frames: Sequence[Payload]) -> tuple[str, bytes]:
-    """Give the shape and the payload of one message that carries these frames."""
-    if len(frames) == 1:
-        return shape_of(frames[0]), frames[0][1]
-    shape = "-".join([_WRITTEN[text][len(data)] for text, data in frames])
-    return shape, b"".join([data for _, data in frames])
+def join(payloads: Sequence[Payload]) -> tuple[str, bytes]:
+    """Join payloads into one batch; return its shape and its bytes."""
+    if len(payloads) == 1:
+        return shape_of(payloads[0]), payloads[0][1]
+    shape = "-".join([_SHAPES[text][len(data)] for text, data in payloads])
+    return shape, b"".join([data for _, data in payloads])
 
 
-def pack(frames: Sequence[Payload]) -> list[tuple[str, bytes, list[int]]]:
-    """Put frames into messages within `BATCH_PAYLOADS` and `BATCH_BYTES`, in order.
+def pack(payloads: Sequence[Payload]) -> list[tuple[str, bytes, list[int]]]:
+    """Join payloads, in order, into as few batches as `BATCH_PAYLOADS` and `BATCH_BYTES` allow.
 
     Returns:
-        Of each message its shape, its payload, and the size in bytes of each of its frames.
+        Of each batch its shape, its bytes, and the size in bytes of each of its payloads.
     """
-    if not frames:
+    if not payloads:
         return []
-    sizes = [len(data) for _, data in frames]
-    out = []
+    sizes = [len(data) for _, data in payloads]
+    batches = []
     start = total = 0
     if len(sizes) > BATCH_PAYLOADS or sum(sizes) > BATCH_BYTES:
         for at, size in enumerate(sizes):
             if at - start == BATCH_PAYLOADS or (at > start and total + size > BATCH_BYTES):
-                out.append((*join(frames[start:at]), sizes[start:at]))
+                batches.append((*join(payloads[start:at]), sizes[start:at]))
                 start, total = at, 0
             total += size
-    out.append((*join(frames[start:]), sizes[start:]))
-    return out
+    batches.append((*join(payloads[start:]), sizes[start:]))
+    return batches
 
 
-def split(shape: str, payload: bytes) -> list[Payload]:
-    """Take a message apart into its frames.
+def split(shape: str, data: bytes) -> list[Payload]:
+    """Split a batch into its payloads.
 
     Raises:
-        ValueError: the shape is malformed, or its lengths do not add up to the payload.
+        ValueError: the shape is malformed, or its lengths do not add up to the length of `data`.
     """
-    frames = []
+    payloads = []
     at = 0
     for part in shape.split("-"):
-        text, length = _READ[part]
+        text, length = _PARSED[part]
         end = at + length
-        frames.append((text, payload[at:end]))
+        payloads.append((text, data[at:end]))
         at = end
-    if at != len(payload):
-        raise ValueError(f"shape {shape!r} speaks of {at} bytes, the message has {len(payload)}")
-    return frames
+    if at != len(data):
+        raise ValueError(f"shape {shape!r} adds up to {at} bytes, the message has {len(data)}")
+    return payloads

@@ -1,12 +1,12 @@
-"""What each user of the bus may do, as data: its rights at the NATS server are these and no others.
+"""The permissions of each user at the NATS server, as data.
 
-A user is a service, or what a person does: ``operator`` cares for streams, ``trace`` only listens. Whoever
-else connects is refused. `configuration` renders all of it as the file ``nats/permissions.conf``, in which
-each user's rights are a variable that ``users.conf``, made by ``cloudmatch-keys``, gives to public keys.
+A user is a service or a role of people: ``operator`` maintains streams, ``trace`` only subscribes. Everyone
+else is refused. `configuration` renders the table as ``nats/permissions.conf``, one variable for each user;
+``users.conf``, made by ``cloudmatch-keys``, assigns these variables to public keys.
 
-Replies come to an inbox of the user's own, so that nobody hears another's; ``_INBOX.>`` is that of the NATS
-tools. Nobody has the right to answer whatever it was asked (``allow_responses``): the server would note
-every frame's reply address for it. Who answers may write to the inboxes of those who ask.
+Each user has reply inboxes of its own, which nobody else can read; ``_INBOX.>`` is that of the NATS command
+line. Nobody has ``allow_responses``: the server would record the reply address of every payload for it. A
+user that answers requests may publish to the inboxes of those that send them.
 """
 
 from typing import NamedTuple
@@ -15,22 +15,22 @@ from cloudmatch_bus.contract import subjects
 from cloudmatch_bus.contract.streams import BUCKET_PREFIX, BUCKET_STREAM, EVENTS
 
 API = "$JS.API"
-TOOLS = "_INBOX.>"  # inboxes of the NATS command line
-FOLLOWERS = ("journal", "journal-verify")  # connections of one user
+CLI_INBOX = "_INBOX.>"  # of the NATS command line
+JOURNAL = ("journal", "journal-verify")  # names of the connections of the user journal
 BRIDGE = "bridge-rabbit"
-SYSTEM = "sys"  # the user of the system account, which has all rights there and none on the bus
+SYSTEM = "sys"  # the user of the system account: unrestricted there, without access to the bus
 
 
 class Rights(NamedTuple):
-    """What a user may do. In `subscribe`, ``<subject> <queue group>`` is only that group."""
+    """The subjects of one user. In `subscribe`, ``<subject> <queue group>`` permits only that group."""
 
     publish: tuple[str, ...]
     subscribe: tuple[str, ...]
-    deny_publish: tuple[str, ...] = ()  # in spite of `publish`
+    deny_publish: tuple[str, ...] = ()  # takes precedence over `publish`
 
 
 def inbox(name: str) -> str:
-    """Give the prefix of the inboxes of the connection `name`."""
+    """Return the prefix of the inboxes of the connection `name`."""
     return f"_INBOX_{name}"
 
 
@@ -38,17 +38,17 @@ def _facts(*kinds: str) -> tuple[str, ...]:
     return tuple(map(subjects.every_ev_of, kinds))
 
 
-def _only(subject: str) -> str:
+def _in_queue_group(subject: str) -> str:
     return f"{subject} {subjects.QUEUE_GROUP}"
 
 
-def _made(stream: str) -> tuple[str, ...]:
+def _provisioning(stream: str) -> tuple[str, ...]:
     return tuple(f"{API}.STREAM.{what}.{stream}" for what in ("INFO", "CREATE", "UPDATE"))
 
 
 _EVENTS_INFO = f"{API}.STREAM.INFO.{EVENTS}"
-_ALL = ("CREATE", "MSG.NEXT", "DELETE")
-_MICRO = ("", ".match-engine", ".match-engine.*")  # all micro services, those of this name, one of them
+_CONSUMER_VERBS = ("CREATE", "MSG.NEXT", "DELETE")
+_MICRO = ("", ".match-engine", ".match-engine.*")  # addressed: all micro services, this one, one instance
 
 USERS = {
     "edge": Rights(
@@ -56,7 +56,7 @@ USERS = {
             *map(subjects.all_of, ("up", "ack", "match")),
             *_facts("connected", "left", "delivered"),
             subjects.every_heartbeat("edge"),
-            f"{inbox('match-engine')}.>",  # asked whether it lives
+            f"{inbox('match-engine')}.>",  # answers to probes
             _EVENTS_INFO,
         ),
         subscribe=(
@@ -72,19 +72,19 @@ USERS = {
             *_facts("matched", "unmatched"),
             subjects.every_heartbeat("worker"),
             subjects.every_probe(),
-            f"{inbox('edge')}.>",  # asked for a partner
-            TOOLS,  # asked for an explanation
+            f"{inbox('edge')}.>",  # answers to pairing requests
+            CLI_INBOX,  # answers to `explain`
             f"{BUCKET_PREFIX}>",
             f"{API}.STREAM.MSG.GET.{BUCKET_STREAM}",
             f"{API}.CONSUMER.CREATE.{BUCKET_STREAM}",
-            # It makes what all use.
-            *_made(EVENTS),
-            *_made(BUCKET_STREAM),
+            # It provisions for all services.
+            *_provisioning(EVENTS),
+            *_provisioning(BUCKET_STREAM),
             f"{API}.CONSUMER.DURABLE.CREATE.{EVENTS}.{BRIDGE}",
         ),
         subscribe=(
-            *(_only(subjects.all_of(word)) for word in ("up", "match")),
-            _only(subjects.explain()),
+            *(_in_queue_group(subjects.all_of(kind)) for kind in ("up", "match")),
+            _in_queue_group(subjects.explain()),
             *(f"$SRV.{verb}{which}" for verb in ("PING", "INFO", "STATS") for which in _MICRO),
             *map(subjects.every_heartbeat, ("edge", "worker")),
             f"{inbox('match-engine')}.>",
@@ -94,10 +94,10 @@ USERS = {
         publish=(
             *_facts("reported"),
             _EVENTS_INFO,
-            *(f"{API}.CONSUMER.{what}.{EVENTS}.*" for what in _ALL),
+            *(f"{API}.CONSUMER.{what}.{EVENTS}.*" for what in _CONSUMER_VERBS),
         ),
-        subscribe=tuple(f"{inbox(name)}.>" for name in FOLLOWERS),
-        deny_publish=tuple(f"{API}.CONSUMER.{what}.{EVENTS}.{BRIDGE}" for what in _ALL),
+        subscribe=tuple(f"{inbox(name)}.>" for name in JOURNAL),
+        deny_publish=tuple(f"{API}.CONSUMER.{what}.{EVENTS}.{BRIDGE}" for what in _CONSUMER_VERBS),
     ),
     BRIDGE: Rights(
         publish=(
@@ -107,17 +107,17 @@ USERS = {
         ),
         subscribe=(f"{inbox(BRIDGE)}.>",),
     ),
-    "trace": Rights(publish=(), subscribe=(subjects.EVERYTHING, f"{inbox('trace')}.>", TOOLS)),
+    "trace": Rights(publish=(), subscribe=(subjects.EVERYTHING, f"{inbox('trace')}.>", CLI_INBOX)),
     "operator": Rights(
         publish=("$JS.>", "$KV.>", "$SRV.>", subjects.explain()),
-        subscribe=(subjects.EVERYTHING, "$KV.>", f"{inbox('operator')}.>", TOOLS),
+        subscribe=(subjects.EVERYTHING, "$KV.>", f"{inbox('operator')}.>", CLI_INBOX),
     ),
 }
 SERVICES = ("edge", "match-engine", "journal", BRIDGE)
 
 
 def variable(user: str) -> str:
-    """Name the variable of the configuration that holds a user's rights."""
+    """Return the name of the variable that holds a user's rights in the server's configuration."""
     return f"RIGHTS_{user.upper().replace('-', '_')}"
 
 
@@ -131,7 +131,7 @@ def _subjects(which: str, allowed: tuple[str, ...], denied: tuple[str, ...] = ()
 
 
 def configuration() -> str:
-    """Render the rights of all users in the language of the server's configuration."""
+    """Render the rights of all users in the syntax of the server's configuration."""
     lines = [
         "# What each user of the bus may do. Rendered from cloudmatch_bus/permissions.py:",
         "# cloudmatch-keys rights >nats/permissions.conf",

@@ -1,18 +1,19 @@
-"""Every subject on the bus. No other module spells one.
+"""Every subject on the bus; no other module spells one.
 
-Subjects are tokens joined by dots. An id may hold any character, so it is escaped: letters, digits,
-``_`` and ``-`` stand for themselves, every other UTF-8 byte becomes ``=HH``. The device always comes
-last, so that ``nats sub 'cm.v1.demo.*.*.dev42'`` shows all that one device says and hears.
+A subject is tokens joined by dots. An id may hold any character, so it is escaped: letters, digits, ``_`` and
+``-`` stand for themselves, every other byte of its UTF-8 becomes ``=HH``. The device comes last, so that
+``nats sub 'cm.v1.demo.*.*.dev42'`` shows everything one device sends and receives.
 
-    cm.v1.<app>.up.<part>.<dev>           frames, edge → match-engine (queue group)
-    cm.v1.<app>.up.x.<dev>                the same, fallback: every worker serves it
-    cm.v1.<app>.dn.<edge>.<dev>           frames, match-engine → the edge that holds <dev>
-    cm.v1.<app>.ack.<edge>.<dev>.<match>.<seq>.<shape>   reply address of a frame
-    cm.v1.<app>.match.<cellpart>.<dev>    pairing requests (queue group)
-    cm.v1.<app>.ctl.<edge>.<dev>          paired, unpaired, replaced, away, back: match-engine → edge
+    cm.v1.<app>.up.<part>.<dev>           payloads: edge → match-engine (queue group)
+    cm.v1.<app>.up.x.<dev>                the same while no worker owns the partition
+    cm.v1.<app>.dn.<edge>.<dev>           payloads: match-engine → the edge that holds <dev>
+    cm.v1.<app>.ack.<edge>.<dev>.<match>.<seq>.<shape>   reply address of payloads; acks
+    cm.v1.<app>.match.<cellpart>.<dev>    pairing requests: edge → match-engine (queue group)
+    cm.v1.<app>.ctl.<edge>.<dev>          pairing updates: match-engine → edge
     cm.v1.<app>.ev.<kind>.<dev>           facts, kept in the stream EVENTS
     cm.v1.sys.hb.<edge|worker>.<id>       heartbeats
-    cm.v1.sys.probe.<edge>                asked of an edge that was silent: do you live?
+    cm.v1.sys.probe.<edge>                probes of an edge that has been silent
+    cm.v1.sys.explain                     why a device is not matched: anyone → match-engine
 """
 
 import re
@@ -21,11 +22,11 @@ from functools import lru_cache
 import msgspec
 
 ROOT = "cm.v1"
-QUEUE_GROUP = "match-engine"
+QUEUE_GROUP = "match-engine"  # of the workers
 PARTITIONS = 128
-CACHED_ADDRESSES = 16_384  # addresses of devices that talk, whose parsed form is kept
-DETOUR = 37  # partitions between two detours
-FALLBACK = "x"
+CACHED_ADDRESSES = 16_384  # reply addresses whose parsed form is cached
+DETOUR_STEP = 37  # partitions from one detour to the next
+FALLBACK = "x"  # in place of the partition: any worker serves it
 EVERYTHING = f"{ROOT}.>"
 
 _PLAIN = re.compile(r"[A-Za-z0-9_-]*")
@@ -34,17 +35,17 @@ _UNESCAPE = re.compile(r"=([0-9A-F]{2})")
 
 
 def token(identifier: str) -> str:
-    """Escape an id into one subject token. `untoken` gives it back."""
+    """Escape an id into one subject token; `untoken` reverses it."""
     if _PLAIN.fullmatch(identifier):
         return identifier
     return _ESCAPE.sub(lambda m: b"=%02X" % m[0][0], identifier.encode()).decode("ascii")
 
 
 def untoken(escaped: str) -> str:
-    """Give back the id that `token` escaped.
+    """Return the id that `token` escaped.
 
     Raises:
-        ValueError: the token holds bytes that are not UTF-8.
+        ValueError: the bytes of the id are not UTF-8.
     """
     if "=" not in escaped:
         return escaped
@@ -52,7 +53,7 @@ def untoken(escaped: str) -> str:
 
 
 def partition(*parts: str) -> int:
-    """Spread tokens over the fixed number of partitions: FNV-1a, 64 bits, modulo `PARTITIONS`."""
+    """Map tokens to a partition: 64-bit FNV-1a of the joined tokens, modulo `PARTITIONS`."""
     h = 0xCBF29CE484222325
     for byte in ".".join(parts).encode():
         h = (h ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
@@ -60,82 +61,92 @@ def partition(*parts: str) -> int:
 
 
 def up(app: str, device: str, detour: int = 0) -> str:
-    """Where an edge sends the frames of a device (ids, not tokens); each detour is another partition."""
+    """Payloads of a device (ids, not tokens) for match-engine; each detour is another partition."""
     a, d = token(app), token(device)
-    return f"{ROOT}.{a}.up.{(partition(a, d) + detour * DETOUR) % PARTITIONS}.{d}"
+    return f"{ROOT}.{a}.up.{(partition(a, d) + detour * DETOUR_STEP) % PARTITIONS}.{d}"
 
 
 def up_fallback(app: str, device: str) -> str:
-    """Where an edge sends them while nobody serves the device's partition."""
+    """The same while no worker owns the device's partition."""
     return f"{ROOT}.{token(app)}.up.{FALLBACK}.{token(device)}"
 
 
 def dn(app: str, edge: str, device: str) -> str:
-    """Where a worker sends the frames that `device`, held by `edge`, is to hear."""
+    """Payloads for `device`, sent to `edge`, which holds it."""
     return f"{ROOT}.{token(app)}.dn.{token(edge)}.{token(device)}"
 
 
 def match(app: str, cell: str, device: str) -> str:
-    """Where an edge asks for the pairing of a device in the coarse `cell`."""
+    """Pairing requests about a device in `cell` (`cells.cell`)."""
     a = token(app)
     return f"{ROOT}.{a}.match.{partition(a, cell)}.{token(device)}"
 
 
 def ctl(app: str, edge: str, device: str) -> str:
-    """Where a worker tells an edge what became of a device's pairing."""
+    """Pairing updates about `device`, sent to `edge`, which holds it."""
     return f"{ROOT}.{token(app)}.ctl.{token(edge)}.{token(device)}"
 
 
-def dn_from_ctl(subject: str) -> str:
-    """The `dn` subject of the device that a `ctl` subject names."""
-    parts = subject.split(".")
-    parts[3] = "dn"
-    return ".".join(parts)
-
-
-def dn_from_ack(address: "ReplyAddress") -> str:
-    """The `dn` subject of the device whose payloads this ack acknowledges."""
-    return f"{ROOT}.{address.app}.dn.{address.edge}.{address.device}"
-
-
-def ack_prefix_on(address: "ReplyAddress", edge: str) -> str:
-    """The `prefix` that `address` would have if another edge (id) held the device."""
-    return f"{ROOT}.{address.app}.ack.{token(edge)}.{address.device}.{address.match}."
-
-
-def app_and_device(subject: str) -> tuple[str, str]:
-    """The plain ids of app and device in a subject that ends with the device."""
-    parts = subject.split(".")
-    return untoken(parts[2]), untoken(parts[-1])
-
-
 def ev(app: str, kind: str, device: str) -> str:
-    """Where a fact of this kind about a device is published."""
+    """Facts of one kind about a device."""
     return f"{ROOT}.{token(app)}.ev.{kind}.{token(device)}"
 
 
+def heartbeat(role: str, name: str) -> str:
+    """Heartbeats of one process; `role` is ``edge`` or ``worker``."""
+    return f"{ROOT}.sys.hb.{role}.{token(name)}"
+
+
+def probe(edge: str) -> str:
+    """Probes of one edge."""
+    return f"{ROOT}.sys.probe.{token(edge)}"
+
+
+def explain() -> str:
+    """Requests to match-engine: why is a device not matched?"""
+    return f"{ROOT}.sys.explain"
+
+
 def ack_prefix(app: str, edge: str, device: str, match: int) -> str:
-    """The reply address of a device's frames up to and without ``<seq>.<shape>``; ends with a dot."""
+    """Reply addresses of a device's payloads in `match`, without ``<seq>.<shape>``; ends with a dot."""
     return f"{ROOT}.{token(app)}.ack.{token(edge)}.{token(device)}.{match}."
 
 
 class ReplyAddress(msgspec.Struct, frozen=True):
-    """What a frame's reply address says: who sent it, in which match, which frames it carries."""
+    """A parsed reply address: who sent payloads, in which match, and which payloads they are."""
 
     app: str  # token
     edge: str  # token
-    device: str  # token of the sender
-    match: int  # the match
-    seq: int  # number of the first frame, or for an ack: of the next frame expected
-    shape: str  # kinds and lengths, or `ACK`
-    prefix: str  # the address up to and without ``<seq>.<shape>``: what every ack of this match begins with
+    device: str  # token, of the sender
+    match: int
+    seq: int  # number of the first payload; in an ack of the next payload expected
+    shape: str  # kinds and lengths (`payloads`), or `ACK` and its like
+    prefix: str  # the address without ``<seq>.<shape>``: all acks of one sender in this match begin with it
 
 
-# Shapes of messages that are no payloads, but about those which were sent with this reply address.
-ACK = "a"  # a cumulative ack; `ack_payload`
+def parse_reply(address: str) -> ReplyAddress | None:
+    """Parse a reply address, or the subject of an ack; None if it is neither."""
+    try:
+        prefix, seq, shape = address.rsplit(".", 2)
+        app, edge, device, match, with_dot = _parse_prefix(prefix)
+        return ReplyAddress(app, edge, device, match, int(seq), shape, with_dot)
+    except ValueError:
+        return None
+
+
+@lru_cache(CACHED_ADDRESSES)
+def _parse_prefix(prefix: str) -> tuple[str, str, str, int, str]:
+    parts = prefix.split(".")
+    if len(parts) != 7 or parts[3] != "ack":
+        raise ValueError(f"{prefix!r} is no prefix of a reply address")
+    return parts[2], parts[4], parts[5], int(parts[6]), f"{prefix}."
+
+
+# Shapes that mark messages to a reply address, instead of describing payloads sent with one.
+ACK = "a"  # a cumulative ack; its payload is an `ack_payload`
 POSITION = "p"  # a `messages.Position`
-HANDOVER = "q"  # a device's older connection asks its newer one: where did you begin? `handover_payload`
-HANDOVER_REPLY = "e"  # the answer, in place of the sequence number; `handover_reply_payload`
+HANDOVER = "q"  # one connection of a device asks a newer one where it began; a `handover_payload`
+HANDOVER_REPLY = "e"  # its answer: ``<seq>`` is where it began; a `handover_reply_payload`
 
 
 def ack_payload(delivered: int, connection_id: int, to: int) -> bytes:
@@ -150,7 +161,7 @@ def ack_payload(delivered: int, connection_id: int, to: int) -> bytes:
 
 
 def parse_ack(payload: bytes) -> tuple[int, int, int] | None:
-    """Read (delivered, connection id, to) of an ack's payload; None when it is malformed."""
+    """Parse (delivered, connection id, to) of an ack; None if it is malformed."""
     try:
         delivered, connection_id, to = payload.split()
         return int(delivered), int(connection_id), int(to)
@@ -159,12 +170,12 @@ def parse_ack(payload: bytes) -> tuple[int, int, int] | None:
 
 
 def handover_payload(asker: int, edge: str, asked: int) -> bytes:
-    """Payload of a `HANDOVER`: the older connection, the edge that held it, and the newer connection."""
+    """Payload of a `HANDOVER`: the connection that asks, its edge, and the newer connection it asks."""
     return f"{asker} {token(edge)} {asked}".encode()
 
 
 def parse_handover(payload: bytes) -> tuple[int, str, int] | None:
-    """Read (asker, edge, asked) of a `HANDOVER`; None when it is malformed."""
+    """Parse (asker, edge, asked) of a `HANDOVER`; None if it is malformed."""
     try:
         asker, edge, asked = payload.decode().split()
         return int(asker), untoken(edge), int(asked)
@@ -173,12 +184,17 @@ def parse_handover(payload: bytes) -> tuple[int, str, int] | None:
 
 
 def handover_reply_payload(connection_id: int, since: int) -> bytes:
-    """Payload of a `HANDOVER_REPLY`: the connection it is for, and the payload since which it holds."""
+    """Payload of a `HANDOVER_REPLY`.
+
+    Args:
+        connection_id: of the connection that asked.
+        since: that connection reports the sizes from this payload up to ``<seq>`` in the subject.
+    """
     return b"%d %d" % (connection_id, since)
 
 
 def parse_handover_reply(payload: bytes) -> tuple[int, int] | None:
-    """Read (connection id, since) of a `HANDOVER_REPLY`; None when it is malformed."""
+    """Parse (connection id, since) of a `HANDOVER_REPLY`; None if it is malformed."""
     try:
         connection_id, since = payload.split()
         return int(connection_id), int(since)
@@ -186,99 +202,84 @@ def parse_handover_reply(payload: bytes) -> tuple[int, int] | None:
         return None
 
 
-def parse_reply(address: str) -> ReplyAddress | None:
-    """Read a frame's reply address (or an ack's subject); None when it is not one."""
-    try:
-        prefix, seq, shape = address.rsplit(".", 2)
-        app, edge, device, match, beginning = _parse_prefix(prefix)
-        return ReplyAddress(app, edge, device, match, int(seq), shape, beginning)
-    except ValueError:
-        return None
+def dn_from_ctl(subject: str) -> str:
+    """The `dn` subject of the device that a `ctl` subject names."""
+    parts = subject.split(".")
+    parts[3] = "dn"
+    return ".".join(parts)
 
 
-@lru_cache(CACHED_ADDRESSES)
-def _parse_prefix(prefix: str) -> tuple[str, str, str, int, str]:
-    parts = prefix.split(".")
-    if len(parts) != 7 or parts[3] != "ack":
-        raise ValueError(f"{prefix!r} begins no reply address")
-    return parts[2], parts[4], parts[5], int(parts[6]), f"{prefix}."
+def dn_from_ack(address: ReplyAddress) -> str:
+    """The `dn` subject of the device whose payloads this ack acknowledges."""
+    return f"{ROOT}.{address.app}.dn.{address.edge}.{address.device}"
 
 
-def parse_up(up: str) -> tuple[str, str] | None:
-    """Give app and device (tokens) of a subject on which frames go up; None when it is not one."""
-    parts = up.split(".")  # cm v1 <app> up <part> <dev>
+def ack_prefix_on(address: ReplyAddress, edge: str) -> str:
+    """The `prefix` that `address` would have if another edge (id) held the device."""
+    return f"{ROOT}.{address.app}.ack.{token(edge)}.{address.device}.{address.match}."
+
+
+def app_and_device(subject: str) -> tuple[str, str]:
+    """Ids of app and device in a subject that ends with the device."""
+    parts = subject.split(".")
+    return untoken(parts[2]), untoken(parts[-1])
+
+
+def parse_up(subject: str) -> tuple[str, str] | None:
+    """Return app and device (tokens) of an `up` subject; None if it is not one."""
+    parts = subject.split(".")  # cm v1 <app> up <part> <dev>
     return (parts[2], parts[5]) if len(parts) == 6 else None
 
 
-def every_up_of(partition: int) -> str:
-    """Frames of one partition's devices: what its owner subscribes to, in `QUEUE_GROUP`."""
-    return f"{ROOT}.*.up.{partition}.*"
-
-
-def every_up_fallback() -> str:
-    """Frames by the fallback: what every worker subscribes to, in `QUEUE_GROUP`."""
-    return f"{ROOT}.*.up.{FALLBACK}.*"
-
-
-def every_match() -> str:
-    """All pairing requests: what a worker subscribes to, in `QUEUE_GROUP`."""
-    return all_of("match")
-
-
-def every_dn(edge: str) -> str:
-    """All frames for devices of one edge."""
-    return f"{ROOT}.*.dn.{token(edge)}.>"
-
-
-def every_ack(edge: str) -> str:
-    """All acks for frames that one edge sent."""
-    return f"{ROOT}.*.ack.{token(edge)}.>"
-
-
-def every_ctl(edge: str) -> str:
-    """All pairing news for devices of one edge."""
-    return f"{ROOT}.*.ctl.{token(edge)}.>"
-
-
-def every_ev() -> str:
-    """All facts: what the stream EVENTS keeps."""
-    return all_of("ev")
+def all_of(kind: str) -> str:
+    """All subjects of one kind (``up``, ``dn``, ``ack``, ``match``, ``ctl``, ``ev``), of every app."""
+    return f"{ROOT}.*.{kind}.>"
 
 
 def of_device(device: str) -> list[str]:
-    """What to subscribe to in order to see all that one device says and hears, its acks included."""
+    """All that one device sends and receives, acks of its payloads included."""
     d = token(device)
     return [f"{ROOT}.*.*.*.{d}", f"{ROOT}.*.ack.*.{d}.*.*.*"]
 
 
-def every_heartbeat(role: str) -> str:
-    """The heartbeats of all processes of a role."""
-    return f"{ROOT}.sys.hb.{role}.*"
+def every_up_of(partition: int) -> str:
+    """`up` of one partition: its owner subscribes in `QUEUE_GROUP`."""
+    return f"{ROOT}.*.up.{partition}.*"
 
 
-def heartbeat(role: str, name: str) -> str:
-    """Where a process of `role` (``edge`` or ``worker``) says that it lives."""
-    return f"{ROOT}.sys.hb.{role}.{token(name)}"
+def every_up_fallback() -> str:
+    """`up` of the fallback: every worker subscribes in `QUEUE_GROUP`."""
+    return f"{ROOT}.*.up.{FALLBACK}.*"
 
 
-def probe(edge: str) -> str:
-    """Where an edge is asked whether it lives."""
-    return f"{ROOT}.sys.probe.{token(edge)}"
+def every_match() -> str:
+    """All pairing requests: workers subscribe in `QUEUE_GROUP`."""
+    return all_of("match")
 
 
 def every_match_of(partition: int) -> str:
-    """Pairing requests of one partition's cells: what its owner subscribes to, in `QUEUE_GROUP`."""
+    """Pairing requests of one partition of cells: its owner subscribes in `QUEUE_GROUP`."""
     return f"{ROOT}.*.match.{partition}.*"
 
 
-def explain() -> str:
-    """Where match-engine is asked why a device is not matched."""
-    return f"{ROOT}.sys.explain"
+def every_dn(edge: str) -> str:
+    """All payloads for devices of one edge."""
+    return f"{ROOT}.*.dn.{token(edge)}.>"
 
 
-def all_of(word: str) -> str:
-    """All subjects of one word (``up``, ``dn``, ``ack``, ``match``, ``ctl``), of every app."""
-    return f"{ROOT}.*.{word}.>"
+def every_ack(edge: str) -> str:
+    """All acks of payloads that one edge sent."""
+    return f"{ROOT}.*.ack.{token(edge)}.>"
+
+
+def every_ctl(edge: str) -> str:
+    """All pairing updates for devices of one edge."""
+    return f"{ROOT}.*.ctl.{token(edge)}.>"
+
+
+def every_ev() -> str:
+    """All facts: the subjects of the stream EVENTS."""
+    return all_of("ev")
 
 
 def every_ev_of(kind: str) -> str:
@@ -286,6 +287,11 @@ def every_ev_of(kind: str) -> str:
     return f"{ROOT}.*.ev.{kind}.*"
 
 
+def every_heartbeat(role: str) -> str:
+    """Heartbeats of all processes of a role."""
+    return f"{ROOT}.sys.hb.{role}.*"
+
+
 def every_probe() -> str:
-    """Where edges are asked whether they live."""
+    """Probes of all edges."""
     return f"{ROOT}.sys.probe.*"

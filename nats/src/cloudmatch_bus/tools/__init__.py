@@ -1,0 +1,1 @@
+"""Commands for people: the tracer and the keys."""
