@@ -64,7 +64,7 @@ def pure_modules() -> Iterator[Module]:
         for package in packages:
             folder = ROOT / sources / package.replace(".", "/")
             for file in sorted(folder.rglob("*.py")):
-                if file.stat().st_size:
+                if file.name != "__init__.py":
                     inner = ".".join(file.relative_to(folder).with_suffix("").parts)
                     yield Module(room, inner.replace(".", "_"), f"{package}.{inner}", file)
 

@@ -188,7 +188,7 @@ async def test_a_key_changes_without_a_moment_in_which_nobody_is_let_in(here: En
     (secret,) = [name for name in here.secrets if name.startswith("nats-keys-")]
 
     def accept(*folders: Path) -> None:
-        here.secrets[secret]["users.conf"] = nkeys_cli.users(*folders)
+        here.secrets[secret]["users.conf"] = nkeys_cli.users_conf(*folders)
         node.mount()
         node.execute(RELOAD)
 

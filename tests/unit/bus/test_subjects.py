@@ -2,12 +2,22 @@
 
 import re
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cloudmatch_bus.contract import subjects
 
 ids = st.text(min_size=1, max_size=64)
+numbers = st.integers(0, 1 << 52)
+
+
+def covers(pattern: str, subject: str) -> bool:
+    """Whether NATS delivers `subject` to a subscription of `pattern`."""
+    wanted, given = pattern.split("."), subject.split(".")
+    if wanted[-1] == ">":
+        wanted, given = wanted[:-1], given[: len(wanted) - 1]
+    return len(wanted) == len(given) and all(w in ("*", g) for w, g in zip(wanted, given, strict=True))
 
 
 @given(ids)
@@ -38,6 +48,11 @@ def test_partitions_are_in_range(app: str, device: str) -> None:
     assert 0 <= subjects.partition(subjects.token(app), subjects.token(device)) < subjects.PARTITIONS
 
 
+def test_each_detour_goes_by_another_partition() -> None:
+    ways = {subjects.up("default", "a", detour) for detour in range(subjects.PARTITIONS)}
+    assert len(ways) == subjects.PARTITIONS
+
+
 @given(ids, ids, ids, st.integers(1, 1 << 52), st.integers(0, 1 << 40))
 def test_reply_addresses_are_read_as_they_were_written(
     app: str, edge: str, device: str, match: int, seq: int
@@ -49,17 +64,103 @@ def test_reply_addresses_are_read_as_they_were_written(
     assert subjects.untoken(address.device) == device
 
 
-def test_what_is_no_reply_address_is_told_apart() -> None:
-    for other in ("", "_INBOX.x", "cm.v1.a.ack.e.d.x.1.t4", "cm.v1.a.ack.e.d.1.1", "cm.v1.a.dn.e.d.1.1.t4"):
-        assert subjects.parse_reply(other) is None
+@pytest.mark.parametrize(
+    "other", ["", "_INBOX.x", "cm.v1.a.ack.e.d.x.1.t4", "cm.v1.a.ack.e.d.1.1", "cm.v1.a.dn.e.d.1.1.t4"]
+)
+def test_any_other_subject_is_no_reply_address(other: str) -> None:
+    assert subjects.parse_reply(other) is None
+
+
+@given(ids, ids, ids, ids, numbers)
+def test_an_ack_leads_to_the_device_that_sent_and_to_its_acks_on_another_edge(
+    app: str, edge: str, other: str, device: str, match: int
+) -> None:
+    address = subjects.parse_reply(f"{subjects.ack_prefix(app, edge, device, match)}3.a")
+    assert address is not None
+    assert subjects.dn_from_ack(address) == subjects.dn(app, edge, device)
+    assert subjects.ack_prefix_on(address, other) == subjects.ack_prefix(app, other, device, match)
+
+
+@given(numbers, numbers, numbers)
+def test_the_payload_of_an_ack_is_read_as_it_was_written(delivered: int, connection_id: int, to: int) -> None:
+    payload = subjects.ack_payload(delivered, connection_id, to)
+    assert subjects.parse_ack(payload) == (delivered, connection_id, to)
+
+
+@given(numbers, ids, numbers)
+def test_a_handover_is_read_as_it_was_written(asker: int, edge: str, asked: int) -> None:
+    assert subjects.parse_handover(subjects.handover_payload(asker, edge, asked)) == (asker, edge, asked)
+
+
+@given(numbers, numbers)
+def test_the_reply_to_a_handover_is_read_as_it_was_written(connection_id: int, since: int) -> None:
+    payload = subjects.handover_reply_payload(connection_id, since)
+    assert subjects.parse_handover_reply(payload) == (connection_id, since)
+
+
+@pytest.mark.parametrize("payload", [b"", b"1", b"1 2 3 4", b"x y z", b"\xff\xff \xff"])
+def test_malformed_payloads_are_none(payload: bytes) -> None:
+    assert subjects.parse_ack(payload) is None
+    assert subjects.parse_handover(payload) is None
+    assert subjects.parse_handover_reply(payload) is None
 
 
 @given(ids, ids, ids)
-def test_the_subject_of_frames_is_derived_from_that_of_news(app: str, edge: str, device: str) -> None:
-    news = subjects.ctl(app, edge, device)
-    assert subjects.dn_from_ctl(news) == subjects.dn(app, edge, device)
-    assert subjects.app_and_device(news) == (app, device)
+def test_the_subject_of_payloads_is_derived_from_that_of_updates(app: str, edge: str, device: str) -> None:
+    update = subjects.ctl(app, edge, device)
+    assert subjects.dn_from_ctl(update) == subjects.dn(app, edge, device)
+    assert subjects.app_and_device(update) == (app, device)
 
 
-def test_an_app_called_ctl_confuses_nobody() -> None:
+def test_an_app_called_ctl_is_an_app_like_any_other() -> None:
     assert subjects.dn_from_ctl(subjects.ctl("ctl", "ctl", "ctl")) == subjects.dn("ctl", "ctl", "ctl")
+
+
+@given(ids, ids)
+def test_app_and_device_are_read_from_the_subject_of_payloads(app: str, device: str) -> None:
+    tokens = subjects.token(app), subjects.token(device)
+    assert subjects.parse_up(subjects.up(app, device)) == tokens
+    assert subjects.parse_up(subjects.up_fallback(app, device)) == tokens
+    assert subjects.parse_up(subjects.probe("edge-0")) is None
+
+
+APP, EDGE, DEVICE = "my app", "edge 0", "a.b"
+UP = subjects.up(APP, DEVICE)
+UP_FALLBACK = subjects.up_fallback(APP, DEVICE)
+MATCH = subjects.match(APP, "cell", DEVICE)
+DN = subjects.dn(APP, EDGE, DEVICE)
+ACK = f"{subjects.ack_prefix(APP, EDGE, DEVICE, 7)}3.a"
+CTL = subjects.ctl(APP, EDGE, DEVICE)
+EV = subjects.ev(APP, "left", DEVICE)
+BEAT = subjects.heartbeat("worker", "w 1")
+PROBE = subjects.probe(EDGE)
+ALL = {UP, UP_FALLBACK, MATCH, DN, ACK, CTL, EV, BEAT, PROBE, subjects.explain()}
+
+
+@pytest.mark.parametrize(
+    ("patterns", "expected"),
+    [
+        ([subjects.EVERYTHING], ALL),
+        ([subjects.every_up_of(int(UP.split(".")[4]))], {UP}),
+        ([subjects.every_up_of(int(UP.split(".")[4]) + 1)], set()),
+        ([subjects.every_up_fallback()], {UP_FALLBACK}),
+        ([subjects.every_match()], {MATCH}),
+        ([subjects.every_match_of(int(MATCH.split(".")[4]))], {MATCH}),
+        ([subjects.every_dn(EDGE)], {DN}),
+        ([subjects.every_dn("other")], set()),
+        ([subjects.every_ack(EDGE)], {ACK}),
+        ([subjects.every_ctl(EDGE)], {CTL}),
+        ([subjects.every_ev()], {EV}),
+        ([subjects.every_ev_of("left")], {EV}),
+        ([subjects.every_ev_of("matched")], set()),
+        ([subjects.every_heartbeat("worker")], {BEAT}),
+        ([subjects.every_heartbeat("edge")], set()),
+        ([subjects.every_probe()], {PROBE}),
+        (subjects.of_device(DEVICE), {UP, UP_FALLBACK, MATCH, DN, ACK, CTL, EV}),
+        (subjects.of_device("b"), set()),
+    ],
+)
+def test_each_pattern_covers_the_subjects_it_is_named_after_and_no_other(
+    patterns: list[str], expected: set[str]
+) -> None:
+    assert {subject for subject in ALL if any(covers(p, subject) for p in patterns)} == expected
