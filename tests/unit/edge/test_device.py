@@ -18,7 +18,7 @@ from cloudmatch_edge.dialects.classic import Classic
 from cloudmatch_edge.dialects.parameters import Parameters
 from cloudmatch_edge.relay.device import Device
 from cloudmatch_edge.relay.match import Match
-from cloudmatch_edge.relay.window import RTO
+from cloudmatch_edge.relay.sender import PROBE_TIMEOUT
 
 NAMES = "abc"
 
@@ -184,7 +184,7 @@ class World(RuleBasedStateMachine):
             if name != address.device:
                 device.hear_frames(address, payload)
 
-    @rule(seconds=st.sampled_from([0.0, RTO, 1.0]))
+    @rule(seconds=st.sampled_from([0.0, PROBE_TIMEOUT, 1.0]))
     def wait(self, seconds: float) -> None:
         self.now += seconds
         for device in self.devices.values():

@@ -26,7 +26,7 @@ from cloudmatch_edge.dialects.close_codes import REPLACED
 from cloudmatch_edge.dialects.parameters import Parameters
 from cloudmatch_edge.relay.device import Device, Socket
 from cloudmatch_edge.relay.match import Match
-from cloudmatch_edge.relay.window import ACK_DELAY
+from cloudmatch_edge.relay.receiver import ACK_DELAY
 
 log = logging.getLogger("relay")
 

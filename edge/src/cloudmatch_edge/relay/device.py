@@ -31,7 +31,7 @@ from cloudmatch_edge.dialects.close_codes import NORMAL, REPLACED
 from cloudmatch_edge.dialects.parameters import Parameters
 from cloudmatch_edge.relay.match import Match, dropped, undelivered
 from cloudmatch_edge.relay.rate_limit import Allowance
-from cloudmatch_edge.relay.window import WINDOW_FRAMES
+from cloudmatch_edge.relay.sender import WINDOW_PAYLOADS
 
 UNBOUNDED = (1 << 30, 1 << 30)  # frames and bytes: without a match nothing is kept
 
@@ -186,7 +186,7 @@ class Device:
     def room(self) -> tuple[int, int]:
         """How many more payloads and bytes the device may send; none while one of the two is not above 0."""
         match = self.match
-        return UNBOUNDED if match is None or match.sender is None else match.sender.room
+        return UNBOUNDED if match is None or match.sender is None else match.sender.credit
 
     def say(self, frames: Sequence[Payload]) -> None:
         """Write to the device."""
@@ -274,7 +274,7 @@ class Device:
             self.match.hear(address, payload)
         elif (address.match, True) <= self._heard:
             dropped.labels("stale_match").inc()
-        elif len(self._early) < WINDOW_FRAMES:
+        elif len(self._early) < WINDOW_PAYLOADS:
             # The peer knows of a match that we do not: its news is on the way, or was lost.
             self._early.append((address, payload))
             self.wonder(address.match)

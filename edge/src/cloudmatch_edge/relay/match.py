@@ -25,16 +25,16 @@ from cloudmatch_bus.process.counter import PlainCounter
 from cloudmatch_edge.dialects.base import Send
 from cloudmatch_edge.dialects.close_codes import TRY_AGAIN_LATER
 from cloudmatch_edge.relay.handover import Handover
-from cloudmatch_edge.relay.hands import Hands
 from cloudmatch_edge.relay.paths import DETOURS, FALLBACK, MAIN
-from cloudmatch_edge.relay.window import RTO, WINDOW_FRAMES, Batch, Receiver, Sender
+from cloudmatch_edge.relay.receiver import Receiver
+from cloudmatch_edge.relay.sender import PROBE_TIMEOUT, WINDOW_PAYLOADS, Batch, Sender
 
 if TYPE_CHECKING:
     from cloudmatch_edge.relay.device import Device
 
 log = logging.getLogger("match")
 
-SIZES = WINDOW_FRAMES  # payloads whose sizes do not wait to be told
+SIZES = WINDOW_PAYLOADS  # payloads whose sizes do not wait to be told
 
 _sent = PlainCounter("cloudmatch_edge_payloads_sent", "Payloads taken from devices for their match")
 _delivered = PlainCounter("cloudmatch_edge_payloads_delivered", "Payloads in the hands of peers")
@@ -55,6 +55,7 @@ class Match:
 
     def __init__(self, device: "Device", paired: DevicePaired, received: int | None = None) -> None:
         self.device = device
+        self._device_acks = device.dialect.acknowledges
         self.connection_id = device.connection_id
         self.number = paired.match
         self.peer = paired.peer
@@ -63,7 +64,6 @@ class Match:
         # None until it is known where to begin
         self.sender = Sender() if received is None else None
         self.receiver = Receiver(base)
-        self.hands = Hands(base) if device.dialect.acknowledges else None
         self.fenced = device.names_match  # until the device has said that it knows of this match
         self.parting = False  # the device has asked to end it
         self.over = False  # nothing is sent any more
@@ -97,7 +97,8 @@ class Match:
             return self.handover.done
         if self.over:
             return True
-        return self.sender is not None and self.sender.idle and (self.hands is None or self.hands.empty)
+        acked = not self._device_acks or self.receiver.all_delivered
+        return self.sender is not None and self.sender.idle and acked
 
     @property
     def current(self) -> bool:
@@ -119,7 +120,7 @@ class Match:
         _sent.value += len(send.payloads)
         wire.busy(self)
         for at, ref in send.refs:
-            self._refs.append((self.sender.seq + at, ref))
+            self._refs.append((self.sender.next + at, ref))
         for batch in self.sender.push(send.payloads, wire.now()):
             self._send(batch)
 
@@ -129,15 +130,15 @@ class Match:
             return
         if connection_id != self.peer_connection_id:
             arrived = taken  # what has arrived elsewhere has not arrived where the peer is now
-        before = self.sender.taken
-        for batch in self.sender.acked(arrived, taken, self.device.wire.now()):
+        before = self.sender.delivered
+        for batch in self.sender.on_ack(arrived, taken, self.device.wire.now()):
             self._resend(batch)
         self._progress(before)
 
     def _progress(self, before: int) -> None:
         """Tell what has come into the peer's hands."""
         assert self.sender is not None
-        taken = self.sender.taken
+        taken = self.sender.delivered
         if taken == before:
             return
         _delivered.value += taken - before
@@ -147,14 +148,14 @@ class Match:
         if self.current:
             self.device.say(self.device.dialect.taken(taken, refs))
             self.device.socket.go_on()
-        if self.sender.untold >= SIZES:
+        if self.sender.delivered_sizes >= SIZES:
             self._tell_sizes()
-        if self.sender.untold:
+        if self.sender.delivered_sizes:
             self.device.wire.soon(self)
 
     def refused(self, seq: int) -> None:
         """Learn that nobody listened where a batch went."""
-        if self.sender is not None and (batch := self.sender.refused(seq, self.device.wire.now())):
+        if self.sender is not None and (batch := self.sender.no_responders(seq, self.device.wire.now())):
             self._resend(batch)
 
     def tick(self, now: float, patience: float) -> None:
@@ -163,19 +164,19 @@ class Match:
         if self.over:
             return
         if self.superseded or self.sender is None:
-            if now - self._asked >= RTO:
+            if now - self._asked >= PROBE_TIMEOUT:
                 self._ask()
         elif self.peer_away:
             self.sender.progress = now
         else:
-            if batch := self.sender.due(now):
+            if batch := self.sender.retransmit_due(now):
                 self._resend(batch)
             if not self.sender.idle and now - self.sender.progress > patience:
                 self.device.socket.end(TRY_AGAIN_LATER.code, "the peer made no progress")
-        if self.hands is not None and not self.device.away:
-            if self.hands.presume(now, self.device.audible):
-                self._took()
-            if self.receiver.look():
+        if self._device_acks and not self.device.away:
+            if self.receiver.assume_delivered(now, self.device.audible):
+                self.ack()
+            if self.receiver.ack_overdue():
                 self.ack()
 
     def thaw(self, now: float) -> None:
@@ -210,41 +211,36 @@ class Match:
             return
         receiver = self.receiver
         first = receiver.next
-        if new := receiver.take(address.seq, frames):
+        if new := receiver.on_batch(address.seq, frames):
             device.say(device.dialect.heard(self.peer, first, new))
-            if self.hands is not None:
-                self.hands.give(len(new), sum([len(data) for _, data in new]), device.wire.now())
+            if self._device_acks:
+                receiver.on_written(len(new), sum([len(data) for _, data in new]), device.wire.now())
                 device.wire.busy(self)
             elif not device.clogged:
-                receiver.taken = receiver.next
-        if self.hands is None or receiver.urgent:
+                receiver.on_socket_took_all()
+        if not self._device_acks or receiver.ack_urgent:
             self._acknowledge()
 
     def received(self, total: int) -> None:
         """The device says that it has the first `total` payloads."""
-        if self.hands is not None and self.hands.take(total, self.device.wire.now()):
-            self._took()
-
-    def _took(self) -> None:
-        assert self.hands is not None
-        self.receiver.taken = self.hands.taken
-        self.ack()
+        if self._device_acks and self.receiver.on_device_ack(total, self.device.wire.now()):
+            self.ack()
 
     def unclogged(self) -> None:
         """The socket has taken all that it was given."""
-        if self.hands is None:
-            self.receiver.taken = self.receiver.next
+        if not self._device_acks:
+            self.receiver.on_socket_took_all()
             self.ack()
 
     def _acknowledge(self) -> None:
-        if self.receiver.owes_ack_now:
+        if self.receiver.ack_now:
             self.ack()
-        elif self.receiver.owes_ack:
+        elif self.receiver.ack_pending:
             self.device.wire.soon(self)
 
     def ack(self) -> None:
         """Say how far we are, if the peer's edge does not know."""
-        if self.receiver.owes_ack:
+        if self.receiver.ack_pending:
             arrived, taken = self.receiver.ack()
             payload = subjects.ack_payload(taken, self.connection_id, self.peer_connection_id)
             self.device.wire.publish(f"{self._peer_prefix}{arrived}.{subjects.ACK}", payload)
@@ -256,7 +252,7 @@ class Match:
         self._tell_sizes()
 
     def _tell_sizes(self) -> None:
-        if self.sender is None or not (sizes := self.sender.told()):
+        if self.sender is None or not (sizes := self.sender.pop_delivered_sizes()):
             return
         _delivered_bytes.value += sum(sizes)
         wire, who = self.device.wire, self.device.who
@@ -311,8 +307,8 @@ class Match:
             edge=self.device.wire.name,
             connection_id=self.connection_id,
             next=self.receiver.next,
-            delivered=self.receiver.taken,
-            base=None if self.sender is None else self.sender.taken,
+            delivered=self.receiver.delivered,
+            base=None if self.sender is None else self.sender.delivered,
             to=to,
         )
         self.device.wire.publish(f"{self._peer_prefix}{position.next}.{subjects.POSITION}", encode(position))
@@ -341,8 +337,8 @@ class Match:
     def _restart(self, position: Position) -> None:
         if self.sender is None:
             return
-        before = self.sender.taken
-        for batch in self.sender.restart(position.next, position.delivered, self.device.wire.now()):
+        before = self.sender.delivered
+        for batch in self.sender.resync(position.next, position.delivered, self.device.wire.now()):
             self._resend(batch)
         self._progress(before)
 
@@ -350,8 +346,6 @@ class Match:
         first = self.receiver.next
         _gaps.inc(base - first)
         self.receiver.skip(base)
-        if self.hands is not None:
-            self.hands.skip(base)
         self.device.say(self.device.dialect.gap(first, base, "they were lost with an earlier connection"))
         self._acknowledge()
 
@@ -374,12 +368,12 @@ class Match:
         """Payloads before `base`, though not those between the ones told already and `since`, are this
         connection's to tell. What of them it never had, the one before it had."""
         if self.sender is not None:
-            before = self.sender.taken
-            self.sender.forgo(since)
-            self.sender.acked(base, base, self.device.wire.now())
+            before = self.sender.delivered
+            self.sender.skip_sizes(since)
+            self.sender.on_ack(base, base, self.device.wire.now())
             self._progress(before)
             self._tell_sizes()
-        self.handover.cut_off(base, since, None if self.sender is None else self.sender.seq)
+        self.handover.cut_off(base, since, None if self.sender is None else self.sender.next)
 
     def end(self) -> None:
         """The match is over for this connection. Acks on their way still count."""
@@ -393,6 +387,6 @@ class Match:
     def close(self) -> None:
         """Forget what cannot be delivered any more."""
         self._tell_sizes()
-        if self.sender is not None and self.sender.unacked and not self.superseded:
-            undelivered.labels("match_over").inc(self.sender.unacked)
+        if self.sender is not None and self.sender.undelivered and not self.superseded:
+            undelivered.labels("match_over").inc(self.sender.undelivered)
         self.device.wire.ended(self)

@@ -1,52 +1,52 @@
-"""By which subject the frames of one device travel to a worker: the main one, or a way around it.
+"""The subject by which a device's batches travel to a worker: the main path, or a way around it.
 
-The main path is the device's own partition. When nobody serves it, NATS says so at once (503) and the
-fallback, which every worker serves, is taken. When a worker is frozen, or gone unseen, nobody says
-anything: its subscriptions stand, and within its queue groups NATS may even prefer it, because it is near.
-Only silence tells. Then the ways around are tried in turn: the fallback, and partitions of other devices,
-each of which some worker serves alone. Any worker can pass on any frame.
+The main path is the device's own partition. When nobody serves it, NATS reports so at once (503), and batches
+take the fallback, which every worker serves. A frozen worker, or one that died unnoticed, causes no report:
+its subscriptions stand, and NATS may even prefer it within a queue group, because it is near. Only missing
+acks show it. Then the alternatives are tried in turn: the fallback, and detours: partitions of other devices,
+each served by one worker alone. Any worker can forward any batch.
 
 No clock here: `now` arrives with the event, in seconds.
 """
 
 MAIN, FALLBACK = 0, 1
 DETOURS = (2, 3, 4, 5, 6, 7)  # the partitions of other devices
-AROUND = (FALLBACK, *DETOURS)
-HOLD = 0.5  # s for which a way around is taken before the main path is tried again
-HOLD_MAX = 4.0  # s, after the main path has failed again and again
+ALTERNATIVES = (FALLBACK, *DETOURS)
+HOLD = 0.5  # s for which an alternative is taken before the main path is tried again
+HOLD_MAX = 4.0  # s, after repeated failures of the main path
 
 
 class Paths:
     """The paths of one direction of a match."""
 
     def __init__(self) -> None:
-        self._path = FALLBACK  # the way around that is or was taken last
+        self._alternative = FALLBACK  # that is or was taken last
         self._until = float("-inf")  # when the main path is tried again
         self._hold = HOLD
 
     def at(self, now: float) -> int:
-        """Give the path that frames take now."""
-        return self._path if now < self._until else MAIN
+        """Return the path to take now."""
+        return self._alternative if now < self._until else MAIN
 
-    def refused(self, path: int, now: float) -> bool:
-        """Learn that nobody listens there; tell whether another path is left."""
+    def no_responders(self, path: int, now: float) -> bool:
+        """Account for a path without subscribers; return whether another one is left."""
         if path == FALLBACK:
             return False
-        self._path = FALLBACK
+        self._alternative = FALLBACK
         self._until = now + HOLD
         return True
 
-    def silent(self, path: int, now: float) -> None:
-        """Learn that nothing came of what was sent by `path`; the way around changes if it was one."""
+    def timed_out(self, path: int, now: float) -> None:
+        """Account for a batch by `path` without an ack: take an alternative, or the next one."""
         if path != MAIN:
-            self._path = AROUND[AROUND.index(path) + 1 - len(AROUND)]
+            self._alternative = ALTERNATIVES[ALTERNATIVES.index(path) + 1 - len(ALTERNATIVES)]
         self._until = now + self._hold
         if path == MAIN:
             self._hold = min(2 * self._hold, HOLD_MAX)
 
-    def worked(self, path: int) -> None:
-        """Learn that something sent by `path` has arrived."""
+    def acknowledged(self, path: int) -> None:
+        """Account for an ack of a batch by `path`."""
         if path == MAIN:
             self._hold = HOLD
         else:
-            self._path = path
+            self._alternative = path
