@@ -78,7 +78,7 @@ def test_two_people_talk_in_their_terminals(edge: Service) -> None:
         a.type("/move 48.2 16.4\n")
         a.sees("now at 48.2, 16.4")
         a.type("/quit\n")
-        b.sees(r"the match with a is over \(left\)")
+        b.sees(r"the match with a ended \(left\)")
         assert first.wait(10) == 0
         b.type("alone\n")
         b.sees("not delivered: there is no peer")
@@ -116,7 +116,7 @@ def test_a_swarm_whose_connections_are_cut_loses_nothing(edge: Service) -> None:
         == int(figures["payloads sent"].replace(",", ""))
         > 300
     )
-    assert {figures[name] for name in ("lost", "twice", "out of order", "told to be undelivered")} == {"0"}
+    assert {figures[name] for name in ("lost", "duplicated", "out of order", "undelivered")} == {"0"}
 
 
 def test_the_doctor_finds_two_devices_well_and_names_what_lacks(
@@ -133,4 +133,4 @@ def test_the_doctor_finds_two_devices_well_and_names_what_lacks(
         said = doctor.stdout.read().decode()
         assert doctor.wait(30) == 1
     assert re.findall(r"✓ │ ([\w ]+?) +│", said) == ["this client", "edge", "NATS", "two devices"]
-    assert re.search(r"5 of 9 are\s+not well", said)
+    assert re.search(r"5 of 9 checks\s+failed", said)

@@ -11,7 +11,7 @@ from typing import TypeVar
 import pytest
 
 import cloudmatch
-from cloudmatch.core.outbox import COUNT
+from cloudmatch.core.outbox import MAX_PAYLOADS
 from faults.link import Link
 from harness import NatsServer, Service, eventually
 
@@ -129,7 +129,7 @@ async def test_the_first_program_of_the_readme_runs(
     program = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)[0]
     program = program.replace("http://127.0.0.1:8080", edges[0].url)
     await asyncio.to_thread(exec, program, {})
-    assert capsys.readouterr().out == "a is matched with b, 679 m away\nb hears ciao\n"
+    assert capsys.readouterr().out == "a is matched with b, 679 m away\nb received ciao\n"
 
 
 async def test_a_device_that_is_wrong_or_replaced_is_told(edges: list[Service]) -> None:
@@ -160,9 +160,9 @@ async def test_a_peer_that_takes_nothing_slows_the_sender_down_and_loses_nothing
                 sent = number + 1
 
         sending = asyncio.create_task(send())
-        await eventually(lambda: len(b._conversation.inbox) == COUNT)
-        assert sent == COUNT
-        assert a.pending == COUNT
+        await eventually(lambda: len(b._conversation.inbox) == MAX_PAYLOADS)
+        assert sent == MAX_PAYLOADS
+        assert a.pending == MAX_PAYLOADS
         await asyncio.wait_for(hear(b, 1000), 30)
         await sending
 
@@ -184,32 +184,32 @@ async def test_connections_that_are_cut_lose_nothing(edges: list[Service]) -> No
     async def cut(a: cloudmatch.Device, b: cloudmatch.Device) -> None:
         told = a.events()
         for _ in range(2):
-            a.cut()
+            a.drop_connection()
             await heard(told, cloudmatch.Resumed)
-            b.cut()
-        a.cut()
-        b.cut()
+            b.drop_connection()
+        a.drop_connection()
+        b.drop_connection()
         await heard(told, cloudmatch.Disconnected)
         await heard(told, cloudmatch.Resumed)
-        a.cut()  # two in a row: as soon as it is there again
+        a.drop_connection()  # two in a row: as soon as it is there again
         await heard(told, cloudmatch.Resumed)
 
     async with pair(edges[0].url, edges[1].url) as (a, b):
-        a.cut()  # before the first payload
+        a.drop_connection()  # before the first payload
         await heard(a.events(), cloudmatch.Resumed)
         await flows_through(a, b, cut)
 
 
 async def test_a_cut_before_the_first_payload_loses_nothing_on_either_side(edges: list[Service]) -> None:
     async with pair(edges[0].url, edges[1].url) as (a, b):
-        a.cut()
-        b.cut()
+        a.drop_connection()
+        b.drop_connection()
         await asyncio.gather(a.send("uno"), b.send("one"))
         assert (await a.receive(), await b.receive()) == ("one", "uno")
 
 
 async def test_a_device_that_stays_goes_on_when_it_comes_back(edges: list[Service]) -> None:
-    b = device(edges[1].url, "b", stay=True)
+    b = device(edges[1].url, "b", leave_on_exit=False)
     async with device(edges[0].url, "a") as a:
         async with b:
             await a.matched()
@@ -223,24 +223,24 @@ async def test_a_device_that_stays_goes_on_when_it_comes_back(edges: list[Servic
             assert await b.receive() == "two"
             await b.send("due")
             assert await a.receive() == "due"
-            b._stay = False
+            b._leave_on_exit = True
 
 
 async def test_nothing_counts_as_received_while_the_device_is_away(edges: list[Service]) -> None:
-    a = device(edges[0].url, "a", stay=True, linger=0)
+    a = device(edges[0].url, "a", leave_on_exit=False, linger=0)
     async with device(edges[1].url, "b") as b:
         async with a:
             await b.matched()
-            for number in range(COUNT):
+            for number in range(MAX_PAYLOADS):
                 await b.send(payload(number))
-            await eventually(lambda: len(a._conversation.inbox) == COUNT)
+            await eventually(lambda: len(a._conversation.inbox) == MAX_PAYLOADS)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(b.flush(), 2)
-        assert b.pending == COUNT
+        assert b.pending == MAX_PAYLOADS
         async with a:
             await asyncio.wait_for(b.flush(), 20)
-            await hear(a, COUNT)
-            a._stay = False
+            await hear(a, MAX_PAYLOADS)
+            a._leave_on_exit = True
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "drained"])

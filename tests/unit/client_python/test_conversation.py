@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cloudmatch.core.conversation import AGAIN, SILENCE, Conversation, State
+from cloudmatch.core.conversation import RETRY_AFTER, SILENCE, Conversation, State
 from cloudmatch.core.errors import NotMatchedError, ProtocolError
 from cloudmatch.core.events import (
     Closed,
@@ -91,7 +91,7 @@ class Run:
                 before = len(self.device.inbox)
                 said = expanded(frame)
                 self.device.receive(data(frame) if "binary" in frame else json.dumps(said), self.now)
-                for _, _, payload in list(self.device.inbox._items)[before:]:
+                for _, _, payload in list(self.device.inbox._payloads)[before:]:
                     self.events.append({"type": "payload", **shared(payload)})
             case {"client": frame, "cause": cause}:
                 for _ in range(step.get("times", 1)):
@@ -261,8 +261,8 @@ def test_what_the_server_found_too_much_is_said_again(matched: Conversation) -> 
     matched.move(3, 4)
     matched.frames()
     hears(matched, 5, {"type": "error", "code": "rate_limited", "detail": "too much"})
-    assert matched.deadline == 5 + AGAIN
-    matched.tick(5 + AGAIN)
+    assert matched.deadline == 5 + RETRY_AFTER
+    matched.tick(5 + RETRY_AFTER)
     assert says(matched) == [{"type": "unmatch"}, {"type": "locate", "lat": 3, "lon": 4}]
 
 
@@ -326,7 +326,7 @@ def test_who_has_no_match_cannot_send_or_leave_it() -> None:
     ],
 )
 def test_what_is_no_frame_of_a_server_is_seen_as_such(matched: Conversation, frame: str) -> None:
-    with pytest.raises(ProtocolError, match="what is no frame"):
+    with pytest.raises(ProtocolError, match="invalid frame"):
         matched.receive(frame, 1)
 
 

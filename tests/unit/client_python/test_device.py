@@ -17,7 +17,7 @@ from websockets.typing import Subprotocol
 
 import cloudmatch
 from cloudmatch.core.inbox import ACK_DELAY
-from cloudmatch.core.outbox import COUNT
+from cloudmatch.core.outbox import MAX_PAYLOADS
 from harness import eventually
 
 V1 = [Subprotocol("cloudmatch.v1")]
@@ -241,28 +241,28 @@ async def test_send_waits_while_too_much_is_under_way() -> None:
     async def talk(it: Server, socket: ServerConnection) -> None:
         await say(socket, WELCOME, WAITING, MATCHED)
         listening = asyncio.create_task(it.listen(socket))
-        await eventually(lambda: len(it.heard) == 1 + COUNT)
+        await eventually(lambda: len(it.heard) == 1 + MAX_PAYLOADS)
         assert not sending.done()
         await say(socket, {"type": "ack", "delivered": 1})
         await listening
 
     async def send(a: cloudmatch.Device) -> None:
         await a.matched()
-        for number in range(COUNT + 1):
+        for number in range(MAX_PAYLOADS + 1):
             await a.send(str(number))
 
     async with server(talk) as it, device(it.url) as a:
         sending = asyncio.create_task(send(a))
         await sending
-        await eventually(lambda: len(it.heard) == 2 + COUNT)
-        assert [said["text"] for said in it.heard[1:]] == [str(number) for number in range(COUNT + 1)]
+        await eventually(lambda: len(it.heard) == 2 + MAX_PAYLOADS)
+        assert [said["text"] for said in it.heard[1:]] == [str(number) for number in range(MAX_PAYLOADS + 1)]
 
 
 async def test_a_peer_that_left_fails_what_was_not_delivered_and_what_waits_to_be_sent() -> None:
     async def talk(it: Server, socket: ServerConnection) -> None:
         await say(socket, WELCOME, WAITING, MATCHED)
         listening = asyncio.create_task(it.listen(socket))
-        await eventually(lambda: len(it.heard) == 1 + COUNT)
+        await eventually(lambda: len(it.heard) == 1 + MAX_PAYLOADS)
         await say(socket, {"type": "peer_left", "peer": "b", "reason": "expired"}, WAITING)
         await listening
 
@@ -270,16 +270,16 @@ async def test_a_peer_that_left_fails_what_was_not_delivered_and_what_waits_to_b
         await a.matched()
         left: list[cloudmatch.PeerLeft] = []
         a.on(cloudmatch.PeerLeft, left.append)
-        sends = [asyncio.create_task(a.send(str(n), receipt=n % 2 == 0)) for n in range(COUNT + 10)]
+        sends = [asyncio.create_task(a.send(str(n), receipt=n % 2 == 0)) for n in range(MAX_PAYLOADS + 10)]
         done = await asyncio.gather(*sends, return_exceptions=True)
         for number, result in enumerate(done):
-            if number % 2 and number < COUNT:
+            if number % 2 and number < MAX_PAYLOADS:
                 assert result is None
             else:
                 assert isinstance(result, cloudmatch.PeerLeftError)
                 assert (result.peer, result.reason) == ("b", "expired")
         await eventually(lambda: left)
-        assert left[0].undelivered == tuple(str(n) for n in range(COUNT))
+        assert left[0].undelivered == tuple(str(n) for n in range(MAX_PAYLOADS))
         with pytest.raises(cloudmatch.NotMatchedError):
             await a.send("anyone?")
 
@@ -287,9 +287,7 @@ async def test_a_peer_that_left_fails_what_was_not_delivered_and_what_waits_to_b
 async def test_a_payload_that_is_too_large_is_refused_before_it_is_sent() -> None:
     async with server() as it, device(it.url) as a:
         await a.matched()
-        with pytest.raises(
-            cloudmatch.PayloadRefusedError, match="65538 bytes are more than the 65536 allowed"
-        ):
+        with pytest.raises(cloudmatch.PayloadRefusedError, match="65538 bytes exceed the limit of 65536"):
             await a.send("é" * 32769)
         await a.send("é" * 32768)
         await eventually(lambda: len(it.heard) == 2)
@@ -320,7 +318,7 @@ async def test_the_end_waits_until_what_was_sent_is_delivered() -> None:
 
 async def test_a_device_that_stays_is_resumed_when_it_is_entered_again() -> None:
     async with server() as it:
-        a = device(it.url, stay=True)
+        a = device(it.url, leave_on_exit=False)
         async with a:
             await a.matched()
         assert a.state == "connecting"

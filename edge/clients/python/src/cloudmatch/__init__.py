@@ -6,9 +6,9 @@
         peer = await device.matched()
         await device.send("ciao")
         async for payload in device:
-            print(peer.id, "says", payload)
+            print(f"{peer.id}: {payload}")
 
-Lost connections come back by themselves, and no payload is lost or doubled by them.
+A device reconnects automatically; a lost connection neither loses nor duplicates a payload.
 """
 
 from cloudmatch.core.conversation import State

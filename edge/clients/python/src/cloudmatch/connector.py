@@ -1,4 +1,4 @@
-"""Keep a conversation connected: WebSockets, one after the other, until it is closed."""
+"""Keep a conversation connected, by one WebSocket after another, until it is closed."""
 
 import asyncio
 import contextlib
@@ -11,38 +11,38 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMes
 from websockets.typing import Subprotocol
 
 from cloudmatch.core.address import address
+from cloudmatch.core.close_codes import ABNORMAL, GOING_AWAY
 from cloudmatch.core.conversation import Conversation
 from cloudmatch.core.errors import CloudMatchError, ProtocolError, RefusedError
 from cloudmatch.core.retry import REFUSED, STOPPED, Retry
 
 DIALECT = Subprotocol("cloudmatch.v1")
-GOING_AWAY, ABNORMAL = 1001, 1006  # close codes
 OPEN_TIMEOUT = 10.0  # s for one attempt to connect
 CLOSE_TIMEOUT = 2.0  # s for the server to answer our close
-STEADY = 5.0  # s after which a connection counts as one that works
+STEADY = 5.0  # s after which a connection counts as stable
 
 
-class Line:
-    """The connections of one conversation."""
+class Connector:
+    """Makes the connections of one conversation."""
 
     def __init__(
         self,
         url: str,
-        who: Mapping[str, str],
+        parameters: Mapping[str, str],
         token: str | None,
         conversation: Conversation,
-        changed: Callable[[], None],
+        on_change: Callable[[], None],
     ) -> None:
-        address(url, who)  # refuses what is no URL
+        address(url, parameters)  # raises if the URL is invalid
         self.url = url
         # why the last attempt failed
         self.failure: Exception | None = None
-        # why the conversation is closed, when no close code says it
+        # why the conversation is closed, if not by a close code
         self.error: CloudMatchError | None = None
-        self._who = dict(who)
+        self._parameters = dict(parameters)
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self._conversation = conversation
-        self._changed = changed
+        self._on_change = on_change
         self._retry = Retry()
         self._socket: ClientConnection | None = None
         self._task: asyncio.Task[None] | None = None
@@ -50,26 +50,26 @@ class Line:
         self._frames = asyncio.Event()
 
     def start(self) -> None:
-        """Connect, and connect again whenever that is lost."""
+        """Connect, and reconnect whenever the connection is lost."""
         if self._task is not None:
-            raise RuntimeError("this device is connected already")
+            raise RuntimeError("this device is already connected")
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
-        """Connect no more; `start` goes on."""
+        """Stop connecting, until `start` is called again."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait({self._task})
             self._task = None
 
     def wake(self) -> None:
-        """Write what the conversation has to say; give up a connection that it holds for dead."""
+        """Write the conversation's frames; drop a connection that it considers dead."""
         self._frames.set()
         if self._conversation.dead:
-            self.cut()
+            self.drop_connection()
 
-    def cut(self) -> None:
-        """Break the connection, if there is one."""
+    def drop_connection(self) -> None:
+        """Abort the connection, if there is one."""
         if self._socket is not None:
             self._socket.transport.abort()
 
@@ -80,25 +80,25 @@ class Line:
         conversation = self._conversation
         try:
             while not conversation.closed:
-                code = await self._connection()
+                code = await self._connect_once()
                 conversation.lost(code, self._now())
                 if code in STOPPED:
                     conversation.close(code, STOPPED[code])
-                self._changed()
+                self._on_change()
                 if not conversation.closed:
                     await asyncio.sleep(self._retry.pause(code, random.random()))  # noqa: S311 # no secret
         except Exception as bug:
-            self.error = CloudMatchError(f"the client has failed: {bug!r}")
+            self.error = CloudMatchError(f"the client failed: {bug!r}")
             conversation.close(GOING_AWAY, str(self.error))
             raise
         finally:
             conversation.lost(GOING_AWAY, self._now())
-            self._changed()
+            self._on_change()
 
-    async def _connection(self) -> int | None:
-        """Connect and talk; give the close code, the status of HTTP, or None when it broke."""
-        url = address(self.url, self._who | self._conversation.connect(self._now()))
-        self._changed()  # time may have ended the match
+    async def _connect_once(self) -> int | None:
+        """Connect and exchange frames; return the close code, the HTTP status, or None if it broke."""
+        url = address(self.url, self._parameters | self._conversation.connect(self._now()))
+        self._on_change()  # the match may have expired
         try:
             socket = await connect(
                 url,
@@ -107,14 +107,14 @@ class Line:
                 compression=None,
                 open_timeout=OPEN_TIMEOUT,
                 close_timeout=CLOSE_TIMEOUT,
-                ping_interval=None,  # the conversation has its own sign of life
+                ping_interval=None,  # the conversation sends its own pings
                 max_size=None,
             )
         except InvalidStatus as answer:
             self.failure = answer
             status = answer.response.status_code
             if status in REFUSED:
-                self._refuse(_refusal(status, bytes(answer.response.body or b"")))
+                self._refuse(_refused_error(status, bytes(answer.response.body or b"")))
             return status
         except (OSError, EOFError, InvalidHandshake, InvalidMessage) as failure:
             self.failure = failure
@@ -124,7 +124,7 @@ class Line:
             self._refuse(RefusedError(101, "unknown_subprotocol", "the server does not speak cloudmatch.v1"))
             return None
         began = self._now()
-        code = await self._talk(socket)
+        code = await self._exchange_frames(socket)
         if self._now() > began + STEADY:
             self._retry.succeeded()
         return code
@@ -133,13 +133,13 @@ class Line:
         self.error = error
         self._conversation.close(error.status, str(error))
 
-    async def _talk(self, socket: ClientConnection) -> int | None:
+    async def _exchange_frames(self, socket: ClientConnection) -> int | None:
         self._socket = socket
         writing = asyncio.create_task(self._write(socket))
         try:
             async for frame in socket:
                 self._conversation.receive(frame, self._now())
-                self._changed()
+                self._on_change()
         except ConnectionClosed:
             pass
         except ProtocolError as error:
@@ -151,7 +151,7 @@ class Line:
         return None if socket.close_code == ABNORMAL else socket.close_code
 
     async def _write(self, socket: ClientConnection) -> None:
-        with contextlib.suppress(ConnectionClosed):  # the reader notices
+        with contextlib.suppress(ConnectionClosed):  # the reader handles it
             while True:
                 await self._frames.wait()
                 self._frames.clear()
@@ -159,10 +159,10 @@ class Line:
                     await socket.send(frame)
 
 
-def _refusal(status: int, body: bytes) -> RefusedError:
-    """Read why a server does not let a device in."""
+def _refused_error(status: int, body: bytes) -> RefusedError:
+    """Return why the server does not admit the device."""
     try:
         error = json.loads(body)["error"]
         return RefusedError(status, error["code"], error["detail"], error.get("parameter"))
     except (ValueError, KeyError, TypeError, AttributeError):
-        return RefusedError(status, "refused", f"the server answers {status}: is its URL right?")
+        return RefusedError(status, "refused", f"the server answered {status}: is its URL right?")

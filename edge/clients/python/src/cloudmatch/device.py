@@ -1,4 +1,4 @@
-"""A device on asyncio: what an application calls and awaits, around a `Conversation` and its `Line`."""
+"""The device that applications use: a `Conversation` and its `Connector` on asyncio."""
 
 import asyncio
 import contextlib
@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Self, TypeVar
 
-from cloudmatch.connector import Line
-from cloudmatch.core.conversation import LEFT, Conversation, State
+from cloudmatch.connector import Connector
+from cloudmatch.core.close_codes import NORMAL, REPLACED
+from cloudmatch.core.conversation import Conversation, State
 from cloudmatch.core.errors import (
     ClosedError,
     CloudMatchError,
@@ -22,46 +23,45 @@ from cloudmatch.core.outbox import Delivered, Payload, Refused, Settlement, Unde
 
 E = TypeVar("E", bound=Event)
 
-REPLACED = 4001  # close code
 LEAVE_TIMEOUT = 2.0  # s for the server to close after `leave`
 
 
 class Device:
-    """A device that is matched with others and exchanges payloads; made by `cloudmatch.connect`.
+    """A device that is matched with others and exchanges payloads with them; made by `cloudmatch.connect`.
 
-    Use it with ``async with``. Iterate it for the peers' payloads: they come in order, each once; those of
-    the next match follow those of the last.
+    Use it with ``async with``. Iterating it yields the peers' payloads in order, each exactly once, over all
+    matches.
     """
 
     def __init__(
         self,
         url: str,
-        who: dict[str, str],
+        parameters: dict[str, str],
         position: tuple[float, float],
         *,
         token: str | None,
         timeout: float,
         linger: float,
-        stay: bool,
+        leave_on_exit: bool,
     ) -> None:
-        self._id = who["id"]
+        self._id = parameters["id"]
         self._timeout = timeout
         self._linger = linger
-        self._stay = stay
+        self._leave_on_exit = leave_on_exit
         self._conversation = Conversation(*position)
-        self._line = Line(url, who, token, self._conversation, self._step)
-        # uvloop gives a handle without time for what is due at once
+        self._connector = Connector(url, parameters, token, self._conversation, self._step)
+        # a plain handle: uvloop returns one without a time for a call that is due at once
         self._timer: asyncio.Handle | None = None
         self._timer_at = 0.0
-        # of those who wait for any change
+        # resolved at every change
         self._waiters: list[asyncio.Future[None]] = []
         self._receipts: dict[Payload, asyncio.Future[None]] = {}
-        # whose turn it is to send
-        self._turn = asyncio.Lock()
+        # keeps concurrent sends in order
+        self._send_lock = asyncio.Lock()
         self._listeners: list[Callable[[Event], None]] = []
-        self._parted = ""  # why the last match ended
+        self._end_reason = ""  # why the last match ended
 
-    # -- what it is
+    # -- state
 
     @property
     def id(self) -> str:
@@ -69,23 +69,23 @@ class Device:
 
     @property
     def state(self) -> State:
-        """Where it is; ``connecting`` also while a lost connection comes back."""
+        """The present state; ``connecting`` also during a reconnect."""
         return self._conversation.state
 
     @property
     def peer(self) -> Peer | None:
-        """The peer, while there is a match; also while a connection is lost and comes back."""
+        """The peer, while there is a match; also during a reconnect."""
         return self._conversation.peer
 
     @property
     def pending(self) -> int:
-        """Payloads sent and not yet in the peer's hands."""
+        """How many payloads were sent and are not yet delivered."""
         return len(self._conversation.outbox)
 
-    # -- what it does
+    # -- calls
 
     async def matched(self) -> Peer:
-        """Give the peer as soon as there is one."""
+        """Wait for a match; return the peer."""
         await self._until(lambda: self.peer is not None)
         self._check()
         assert self.peer is not None
@@ -94,24 +94,24 @@ class Device:
     async def send(self, data: Data, *, receipt: bool = False) -> None:
         """Send a text (str) or binary (bytes) payload to the peer.
 
-        Waits while too much is under way, and with `receipt` until the peer's application has taken the
-        payload. A lost connection makes it take longer, no more.
+        Waits while too many payloads are in flight; with `receipt`, until the peer's application has taken
+        this one. A lost connection only delays it.
 
         Raises:
-            NotMatchedError: there is no peer.
-            PeerLeftError: the match ended before the payload was sent, or before it was delivered.
-            PayloadRefusedError: it is too large.
-            ClosedError: the device is closed.
+            NotMatchedError: There is no peer.
+            PeerLeftError: The match ended before the payload was sent or delivered.
+            PayloadRefusedError: The payload is too large.
+            ClosedError: The device is closed.
         """
         self._check()
         peer, conversation = self.peer, self._conversation
         if peer is None:
-            raise NotMatchedError("there is no peer to send to: wait for matched()")
-        async with self._turn:
+            raise NotMatchedError("there is no peer to send to: await matched() first")
+        async with self._send_lock:
             await self._until(lambda: self.peer is not peer or not conversation.outbox.full)
             if self.peer is not peer:
                 self._check()
-                raise PeerLeftError(peer.id, self._parted)
+                raise PeerLeftError(peer.id, self._end_reason)
             payload = conversation.send(data, receipt)
             self._step()
         if receipt:
@@ -122,10 +122,10 @@ class Device:
                 del self._receipts[payload]
 
     async def receive(self) -> Data:
-        """Give the next payload: a str or bytes.
+        """Return the next payload: str or bytes.
 
         Raises:
-            ClosedError: the device is closed, and all that came has been taken.
+            ClosedError: The device is closed and no payload is left.
         """
         inbox = self._conversation.inbox
         await self._until(lambda: len(inbox) > 0)
@@ -142,52 +142,52 @@ class Device:
         try:
             return await self.receive()
         except ClosedError as closed:
-            if closed.code == LEFT:
+            if closed.code == NORMAL:
                 raise StopAsyncIteration from None
             raise
 
     async def flush(self) -> None:
-        """Return once all that was sent is in the peer's hands, or the match is over."""
+        """Wait until all payloads are delivered or the match has ended."""
         await self._until(lambda: not self.pending)
 
     def unmatch(self) -> None:
-        """Leave the match and wait for another peer. What was not delivered fails."""
+        """Leave the match and wait for another peer. Undelivered payloads fail."""
         self._check()
-        self._parted = "unmatched"
+        self._end_reason = "unmatched"
         self._conversation.unmatch(self._now())
         self._step()
 
     def move(self, lat: float, lon: float) -> None:
-        """Be elsewhere: changes whom the device can be matched with next, not the present match."""
+        """Change the position. This affects the next match, not the present one."""
         self._check()
         self._conversation.move(lat, lon)
         self._step()
 
     async def leave(self) -> None:
-        """Leave for good; the peer hears it at once. What was not delivered fails."""
+        """Leave for good; the peer is notified at once. Undelivered payloads fail."""
         self._conversation.leave(self._now())
         self._step()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._until(lambda: False), LEAVE_TIMEOUT)
-        self._conversation.close(LEFT, "left")
+        self._conversation.close(NORMAL, "left")
         self._step()
 
-    def cut(self) -> None:
-        """Break the connection as a bad network would, to see what happens; it comes back by itself."""
-        self._line.cut()
+    def drop_connection(self) -> None:
+        """Drop the connection as a bad network would, for tests; the device then reconnects."""
+        self._connector.drop_connection()
 
-    # -- what it tells
+    # -- events
 
     def events(self) -> AsyncIterator[Event]:
-        """Give what happens from now on, until the device is closed.
+        """Yield the events from now on, until the device is closed.
 
-        Call it before ``async with`` to miss nothing: the first match may be made as soon as it is connected.
+        Call this before ``async with`` to miss none: the first match may follow the connection at once.
         """
         queue: asyncio.Queue[Event] = asyncio.Queue()
         self._listeners.append(queue.put_nowait)
-        return self._told(queue)
+        return self._events(queue)
 
-    async def _told(self, queue: asyncio.Queue[Event]) -> AsyncIterator[Event]:
+    async def _events(self, queue: asyncio.Queue[Event]) -> AsyncIterator[Event]:
         try:
             while True:
                 event = await queue.get()
@@ -198,35 +198,35 @@ class Device:
             self._listeners.remove(queue.put_nowait)
 
     def on(self, kind: type[E], callback: Callable[[E], object]) -> Callable[[], None]:
-        """Call `callback` with each event of this kind; give a function that ends it."""
+        """Call `callback` with each event of this kind; return a function that removes it."""
         loop = asyncio.get_running_loop()
 
-        def told(event: Event) -> None:
+        def listener(event: Event) -> None:
             if isinstance(event, kind):
                 loop.call_soon(callback, event)
 
-        self._listeners.append(told)
-        return lambda: self._listeners.remove(told)
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
 
-    # -- its life
+    # -- lifetime
 
     async def __aenter__(self) -> Self:
         """Connect.
 
         Raises:
-            RefusedError: the server does not let the device in.
-            UnreachableError: no server answered within the timeout.
+            RefusedError: The server does not admit the device.
+            UnreachableError: No server answered within the timeout.
         """
-        self._line.start()
+        self._connector.start()
         try:
             async with asyncio.timeout(self._timeout):
                 await self._until(lambda: self.state is not State.CONNECTING)
             self._check()
         except TimeoutError:
             await self._stop()
-            failure = self._line.failure
-            why = failure or "it does not answer"
-            raise UnreachableError(f"no connection to {self._line.url}: {why}") from failure
+            failure = self._connector.failure
+            why = failure or "no answer"
+            raise UnreachableError(f"no connection to {self._connector.url}: {why}") from failure
         except BaseException:
             await self._stop()
             raise
@@ -239,31 +239,31 @@ class Device:
             if error is None:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self.flush(), self._linger)
-            if not self._stay:
+            if self._leave_on_exit:
                 await self.leave()
         finally:
             await self._stop()
 
     async def _stop(self) -> None:
-        """End all that runs; the device can be entered again and goes on where it stopped."""
+        """Stop the timer and the connector; entering the device again resumes its session."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        await self._line.stop()
+        await self._connector.stop()
 
-    # -- between all these
+    # -- internals
 
     def _step(self) -> None:
-        """Pass on what the conversation has to say, and set the clock for it."""
+        """Dispatch the conversation's events, write its frames and set the timer."""
         for event in self._conversation.events():
             if isinstance(event, Event):
                 if isinstance(event, PeerLeft):
-                    self._parted = event.reason
+                    self._end_reason = event.reason
                 for listener in list(self._listeners):
                     listener(event)
             else:
                 self._settle(event)
-        self._line.wake()
+        self._connector.wake()
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             if not waiter.done():
@@ -286,7 +286,7 @@ class Device:
         deadline = self._conversation.deadline
         if self._timer is not None:
             if deadline is not None and self._timer_at <= deadline:
-                return  # it looks again then
+                return  # that tick sets the timer again
             self._timer.cancel()
             self._timer = None
         if deadline is not None:
@@ -299,7 +299,7 @@ class Device:
         self._step()
 
     async def _until(self, condition: Callable[[], bool]) -> None:
-        """Return once the condition holds or the device is closed."""
+        """Wait until the condition holds or the device is closed."""
         while not condition() and not self._conversation.closed:
             waiter = asyncio.get_running_loop().create_future()
             self._waiters.append(waiter)
@@ -309,8 +309,8 @@ class Device:
         closed = self._conversation.closed
         if closed is None:
             return None
-        if self._line.error is not None:
-            return self._line.error
+        if self._connector.error is not None:
+            return self._connector.error
         return (ReplacedError if closed.code == REPLACED else ClosedError)(closed.code, closed.reason)
 
     def _check(self) -> None:
@@ -333,27 +333,29 @@ def connect(
     token: str | None = None,
     timeout: float = 10.0,
     linger: float = 5.0,
-    stay: bool = False,
+    leave_on_exit: bool = True,
 ) -> Device:
-    """Make a device, to be used with ``async with``.
+    """Return a device, for use with ``async with``.
 
     Args:
-        url: of the server: http, https, ws or wss.
-        id: of the device, unique in its app; 1 to 64 characters.
-        lat: latitude, degrees.
-        lon: longitude, degrees.
-        app: devices of different apps never see each other.
-        radius: metres within which a peer may be. Default: the server's rule.
-        tag: only devices with the same tag are matched.
-        token: for servers that demand one (a JWT).
-        timeout: seconds for the first connection.
-        linger: seconds at the end for what was sent to be delivered.
-        stay: do not leave at the end: the peer waits as long as the server's grace, and the same device,
-            entered again, goes on.
+        url: Address of the server: http, https, ws or wss.
+        id: Id of the device, unique in its app; 1 to 64 characters.
+        lat: Latitude in degrees.
+        lon: Longitude in degrees.
+        app: Devices of different apps never see each other.
+        radius: Metres within which a peer may be. Default: the server's setting.
+        tag: Only devices with equal tags are matched.
+        token: A JWT, for servers that require one.
+        timeout: Seconds allowed for the first connection.
+        linger: Seconds allowed on exit for payloads to be delivered.
+        leave_on_exit: Leave on exit. If false, the peer waits for the server's grace, and entering the same
+            device again resumes the match.
 
     Raises:
         ValueError: `url` is not the URL of a server.
     """
-    who = {"id": id, "app": app, "radius": None if radius is None else str(radius), "tag": tag}
-    given = {name: value for name, value in who.items() if value is not None}
-    return Device(url, given, (lat, lon), token=token, timeout=timeout, linger=linger, stay=stay)
+    parameters = {"id": id, "app": app, "radius": None if radius is None else str(radius), "tag": tag}
+    given = {name: value for name, value in parameters.items() if value is not None}
+    return Device(
+        url, given, (lat, lon), token=token, timeout=timeout, linger=linger, leave_on_exit=leave_on_exit
+    )

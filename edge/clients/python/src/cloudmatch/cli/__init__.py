@@ -10,6 +10,6 @@ def main() -> None:
     except ModuleNotFoundError as missing:
         if missing.name not in ("typer", "rich"):
             raise
-        sys.stderr.write("The command needs two more libraries: pip install 'cloudmatch[cli]'\n")
+        sys.stderr.write("The command needs two more packages: pip install 'cloudmatch[cli]'\n")
         raise SystemExit(1) from None
     command()

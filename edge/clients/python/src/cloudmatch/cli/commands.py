@@ -1,4 +1,4 @@
-"""The commands, their options and their words."""
+"""The commands and their options."""
 
 import asyncio
 import os
@@ -17,10 +17,9 @@ from rich.markup import escape
 from rich.table import Table
 
 import cloudmatch
-from cloudmatch.cli import doctor as examination
+from cloudmatch.cli.doctor import Endpoints, State, examine
 from cloudmatch.cli.rest import AnswerError, ask
-from cloudmatch.cli.swarm import Swarm, Wish
-from cloudmatch.cli.swarm import swarm as make_swarm
+from cloudmatch.cli.swarm import Swarm, SwarmOptions
 from cloudmatch.cli.terminal import Terminal
 
 T = TypeVar("T")
@@ -30,9 +29,9 @@ TRACER = "cloudmatch-trace"
 
 command = typer.Typer(
     name="cloudmatch",
-    help="Exchange payloads with devices nearby, and look at a running CloudMatch.",
-    epilog="In one terminal: [b]cloudmatch connect --id a[/]. In another: [b]cloudmatch connect --id b[/]. "
-    "They are matched: what you type in one appears in the other.",
+    help="Exchange payloads with nearby devices, and inspect a running CloudMatch.",
+    epilog="Run [b]cloudmatch connect --id a[/] in one terminal, [b]cloudmatch connect --id b[/] in another: "
+    "they match, and what you type in one appears in the other.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -43,25 +42,25 @@ out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
 Url = Annotated[
-    str, typer.Option("--url", "-u", envvar="CLOUDMATCH_URL", help="Where the server (an edge) is.")
+    str, typer.Option("--url", "-u", envvar="CLOUDMATCH_URL", help="URL of the server (an edge).")
 ]
 Token = Annotated[
     str | None,
-    typer.Option(envvar="CLOUDMATCH_TOKEN", help="For servers that demand one (a JWT).", show_default=False),
+    typer.Option(envvar="CLOUDMATCH_TOKEN", help="A JWT, for servers that require one.", show_default=False),
 ]
-Journal = Annotated[str, typer.Option(envvar="CLOUDMATCH_JOURNAL_URL", help="Where the journal is.")]
-Analytics = Annotated[str, typer.Option(envvar="CLOUDMATCH_ANALYTICS_URL", help="Where analytics is.")]
+Journal = Annotated[str, typer.Option(envvar="CLOUDMATCH_JOURNAL_URL", help="URL of the journal.")]
+Analytics = Annotated[str, typer.Option(envvar="CLOUDMATCH_ANALYTICS_URL", help="URL of analytics.")]
 EDGE_URL, JOURNAL_URL, ANALYTICS_URL = (f"http://127.0.0.1:{port}" for port in (8080, 8081, 8085))
 
 
 def fail(sentence: str) -> typer.Exit:
-    """Say what is wrong; raise what this gives."""
+    """Print an error; return the exception to raise."""
     err.print(f"[red]{escape(sentence)}[/]")
     return typer.Exit(1)
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run to the end; Ctrl-C and SIGTERM end it in order, what goes wrong is a sentence."""
+    """Run to completion; stop cleanly on Ctrl-C and SIGTERM, and print errors as sentences."""
 
     async def stoppable() -> T:
         task = asyncio.current_task()
@@ -74,9 +73,9 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     except (KeyboardInterrupt, asyncio.CancelledError):
         raise typer.Exit(INTERRUPTED) from None
     except cloudmatch.RefusedError as error:
-        raise fail(f"The server does not let this device in: {error}") from None
+        raise fail(f"The server refused this device: {error}") from None
     except cloudmatch.UnreachableError as error:
-        raise fail(f"{error}. Is it running? `cloudmatch doctor` looks at every part.") from None
+        raise fail(f"{error}. Is it running? `cloudmatch doctor` checks every part.") from None
     except cloudmatch.CloudMatchError as error:
         raise fail(f"{error}.") from None
     except ValueError as error:
@@ -85,72 +84,74 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 @command.command()
 def connect(
-    id: Annotated[str, typer.Option("--id", "-i", help="Of the device; unique in its app.")],  # noqa: A002 # its name
+    id: Annotated[str, typer.Option("--id", "-i", help="Id of the device, unique in its app.")],  # noqa: A002 # its name
     url: Url = EDGE_URL,
-    lat: Annotated[float, typer.Option(help="Latitude, degrees.", min=-90, max=90)] = 52.37,
-    lon: Annotated[float, typer.Option(help="Longitude, degrees.", min=-180, max=180)] = 4.89,
+    lat: Annotated[float, typer.Option(help="Latitude in degrees.", min=-90, max=90)] = 52.37,
+    lon: Annotated[float, typer.Option(help="Longitude in degrees.", min=-180, max=180)] = 4.89,
     app: Annotated[
         str | None,
-        typer.Option("--app", "-a", help="Devices of other apps are unseen.", show_default=False),
+        typer.Option("--app", "-a", help="Devices match only within their app.", show_default=False),
     ] = None,
     radius: Annotated[
         float | None, typer.Option(help="Metres within which a peer may be.", show_default=False)
     ] = None,
     tag: Annotated[
-        str | None, typer.Option(help="Only devices with the same tag are matched.", show_default=False)
+        str | None, typer.Option(help="Only devices with equal tags match.", show_default=False)
     ] = None,
     token: Token = None,
     listen: Annotated[
-        bool, typer.Option("--listen", "-l", help="Stay when the input has ended, until Ctrl-C.")
+        bool, typer.Option("--listen", "-l", help="Stay connected after the input ends, until Ctrl-C.")
     ] = False,
 ) -> None:
-    """Be a device: what you type goes to the peer, what it says appears.
+    """Connect as a device: what you type is sent to the peer, what it sends is shown.
 
-    In a pipe every line of the input is a payload, and every payload a line of the output:
+    In a pipe, each line of input is a payload, and each payload received a line of output:
 
     [b]seq 1000 | cloudmatch connect --id a[/]
 
     [b]cloudmatch connect --id b --listen </dev/null >received[/]
     """
 
-    async def talk() -> None:
+    async def exchange() -> None:
         device = cloudmatch.connect(
             url, id=id, lat=lat, lon=lon, app=app, radius=radius, tag=tag, token=token
         )
         async with device:
             await Terminal(device, listen).run()
 
-    run(talk())
+    run(exchange())
 
 
 @command.command()
 def swarm(
     url: Url = EDGE_URL,
-    devices: Annotated[int, typer.Option("--devices", "-n", help="How many; they pair up.", min=2)] = 20,
-    rate: Annotated[float, typer.Option(help="Payloads per second and device.", min=0.01)] = 10,
-    size: Annotated[int, typer.Option(help="Bytes of a payload, about 60 at least.", min=1)] = 100,
-    drop: Annotated[float, typer.Option(help="Connections cut per second, at random.", min=0)] = 0,
+    devices: Annotated[
+        int, typer.Option("--devices", "-n", help="How many devices; they match in pairs.", min=2)
+    ] = 20,
+    rate: Annotated[float, typer.Option(help="Payloads per second from each device.", min=0.01)] = 10,
+    size: Annotated[int, typer.Option(help="Bytes per payload; at least about 60.", min=1)] = 100,
+    drop: Annotated[float, typer.Option(help="Connections to drop per second, at random.", min=0)] = 0,
     seconds: Annotated[
-        float | None, typer.Option("--seconds", "-s", help="How long. Without it until Ctrl-C.", min=0.1)
+        float | None, typer.Option("--seconds", "-s", help="How long to run. Default: until Ctrl-C.", min=0.1)
     ] = None,
     token: Token = None,
 ) -> None:
-    """Let many devices talk, and check that every payload arrives once and in order.
+    """Let many devices exchange payloads, and check that each arrives once and in order.
 
-    [b]cloudmatch swarm --devices 100 --drop 5[/] cuts five connections per second: nothing is lost.
+    [b]cloudmatch swarm --devices 100 --drop 5[/] drops five connections per second: nothing is lost.
 
-    The exit code is 1 when anything was lost, came twice or out of order.
+    The exit code is 1 if any payload was lost, duplicated or out of order.
     """
-    wish = Wish(url, devices, rate, size, drop, seconds, token)
+    options = SwarmOptions(url, devices, rate, size, drop, seconds, token)
 
     async def work() -> bool:
-        it: Swarm = make_swarm(wish)
+        running = Swarm(options)
         for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, it.stop)
-        return await it.run(out)
+            asyncio.get_running_loop().add_signal_handler(number, running.stop)
+        return await running.run(out)
 
     if not run(work()):
-        raise fail("Payloads were lost, or came twice or out of order.")
+        raise fail("Payloads were lost, duplicated or out of order.")
 
 
 @command.command()
@@ -159,7 +160,7 @@ def state(
     app: Annotated[str | None, typer.Option("--app", "-a", help="Its app.", show_default="default")] = None,
     journal: Journal = JOURNAL_URL,
 ) -> None:
-    """Show what the journal knows of a device: connections, bytes and messages each way, matches."""
+    """Show a device's state in the journal: connections, bytes and messages each way, matches."""
     known = answer(journal, f"/device/state/{quote(device, safe='')}", app=app)
     table = Table(show_header=False)
     for name, value in known.items():
@@ -191,7 +192,7 @@ def windows(
 
 
 def answer(base: str, path: str, **query: object) -> Any:
-    """Give what a service answers, or end with a sentence."""
+    """Return the answer of a service, or exit with an error."""
     try:
         return ask(base, path, **query)
     except AnswerError as error:
@@ -199,7 +200,7 @@ def answer(base: str, path: str, **query: object) -> Any:
 
 
 def moment(at: object) -> str:
-    """Write ms since 1970 as local time; anything else as it is."""
+    """Format ms since 1970 as local time; return anything else as text."""
     if isinstance(at, int | float):
         return datetime.fromtimestamp(at / 1000).astimezone().strftime("%Y-%m-%d %H:%M:%S")
     return str(at)
@@ -209,15 +210,15 @@ def moment(at: object) -> str:
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
 )
 def trace(context: typer.Context) -> None:
-    """Show what is said on the bus; hands over to cloudmatch-trace, with all its options."""
+    """Show the traffic on the bus. Runs cloudmatch-trace, with all its options."""
     beside = Path(sys.executable).with_name(TRACER)
     tracer = str(beside) if beside.exists() else shutil.which(TRACER)
     if tracer is None:
         raise fail(
-            f"{TRACER} is not installed here. It comes with CloudMatch's bus: install cloudmatch-bus "
-            "beside this command, or run `make trace` in CloudMatch's folder."
+            f"{TRACER} is not installed. It comes with cloudmatch-bus: install that package "
+            "alongside this command, or run `make trace` in CloudMatch's folder."
         )
-    os.execv(tracer, [tracer, *context.args])  # noqa: S606 # it takes this process' place
+    os.execv(tracer, [tracer, *context.args])  # noqa: S606 # replaces this process
 
 
 @command.command()
@@ -226,10 +227,10 @@ def doctor(
     journal: Journal = JOURNAL_URL,
     analytics: Analytics = ANALYTICS_URL,
     match_engine: Annotated[
-        str, typer.Option(envvar="CLOUDMATCH_MATCH_ENGINE_URL", help="Where a match-engine's probes are.")
+        str, typer.Option(envvar="CLOUDMATCH_MATCH_ENGINE_URL", help="URL of a match-engine worker's probes.")
     ] = "http://127.0.0.1:8082",
     bridge: Annotated[
-        str, typer.Option(envvar="CLOUDMATCH_BRIDGE_RABBIT_URL", help="Where the bridge's probes are.")
+        str, typer.Option(envvar="CLOUDMATCH_BRIDGE_RABBIT_URL", help="URL of the bridge's probes.")
     ] = "http://127.0.0.1:8083",
     nats: Annotated[
         str, typer.Option(envvar="CLOUDMATCH_NATS_URL", help="NATS servers, comma-separated.")
@@ -239,24 +240,24 @@ def doctor(
     ] = "amqp://127.0.0.1:5672",
     token: Token = None,
 ) -> None:
-    """Look at every part of a running CloudMatch; say what is wrong and what to do.
+    """Check every part of a running CloudMatch: what is wrong, and what to do about it.
 
-    The exit code is 1 when something is wrong.
+    The exit code is 1 if something is wrong.
     """
     services = {"match-engine": match_engine, "journal": journal, "bridge-rabbit": bridge}
-    places = examination.Places(url, {**services, "analytics": analytics}, nats, amqp, token)
+    endpoints = Endpoints(url, {**services, "analytics": analytics}, nats, amqp, token)
     marks = {
-        examination.State.GOOD: "[green]✓[/]",
-        examination.State.DOUBTFUL: "[yellow]![/]",
-        examination.State.BAD: "[red]✗[/]",
+        State.GOOD: "[green]✓[/]",
+        State.WARNING: "[yellow]![/]",
+        State.BAD: "[red]✗[/]",
     }
-    findings = run(examination.examine(places))
+    findings = run(examine(endpoints))
     table = Table("", "part", "found", show_edge=False)
     for each in findings:
         advice = f"\n[b]→ {escape(each.advice)}[/]" if each.advice else ""
         table.add_row(marks[each.state], each.part, escape(each.found) + advice)
     out.print(table)
-    bad = sum(each.state is examination.State.BAD for each in findings)
+    bad = sum(each.state is State.BAD for each in findings)
     if bad:
-        raise fail(f"{bad} of {len(findings)} are not well.")
-    out.print("[green]All is well.[/]")
+        raise fail(f"{bad} of {len(findings)} checks failed.")
+    out.print("[green]All checks passed.[/]")

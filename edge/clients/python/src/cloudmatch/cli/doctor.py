@@ -1,4 +1,4 @@
-"""Look at every part of a running CloudMatch, and say what is wrong and what to do: ``cloudmatch doctor``."""
+"""Check every part of a running CloudMatch: ``cloudmatch doctor``."""
 
 import asyncio
 import contextlib
@@ -19,22 +19,22 @@ from urllib.parse import urlsplit
 import cloudmatch
 
 TIMEOUT = 5.0  # s for each part to answer
-SKEW = 2.0  # s between two clocks that are worth a word; a Date header tells whole seconds
-AMQP = b"AMQP\x00\x00\x09\x01"  # how a client of RabbitMQ begins
+SKEW = 2.0  # s of clock skew worth a warning; a Date header has whole seconds
+AMQP = b"AMQP\x00\x00\x09\x01"  # protocol header
 START = "start everything with `make up`"
 
 
 class State(enum.StrEnum):
-    """How a part is."""
+    """Result of a check."""
 
     GOOD = "good"
-    DOUBTFUL = "doubtful"
+    WARNING = "warning"
     BAD = "bad"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found about one part."""
+    """Result of checking one part, with advice if it failed."""
 
     part: str
     state: State
@@ -43,8 +43,8 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Places:
-    """Where the parts are."""
+class Endpoints:
+    """Where to find the parts."""
 
     edge: str
     services: dict[str, str]  # URL by name
@@ -53,25 +53,25 @@ class Places:
     token: str | None = None
 
 
-async def examine(places: Places) -> list[Finding]:
-    """Look at all parts at the same time."""
-    services = {"edge": places.edge, **places.services}
-    looks: list[Awaitable[list[Finding]]] = [
+async def examine(endpoints: Endpoints) -> list[Finding]:
+    """Check all parts concurrently."""
+    services = {"edge": endpoints.edge, **endpoints.services}
+    checks: list[Awaitable[list[Finding]]] = [
         asyncio.to_thread(service, name, url) for name, url in services.items()
     ]
-    looks += [nats(url.strip()) for url in places.nats.split(",")]
-    looks += [rabbitmq(places.amqp), devices(places.edge, places.token)]
-    return [versions(), *(finding for found in await asyncio.gather(*looks) for finding in found)]
+    checks += [nats(url.strip()) for url in endpoints.nats.split(",")]
+    checks += [rabbitmq(endpoints.amqp), devices(endpoints.edge, endpoints.token)]
+    return [versions(), *(finding for found in await asyncio.gather(*checks) for finding in found)]
 
 
 def versions() -> Finding:
-    """Say with what this side works."""
+    """Return the versions on this side."""
     found = f"cloudmatch {version('cloudmatch')}, websockets {version('websockets')}"
     return Finding("this client", State.GOOD, f"{found}, Python {platform.python_version()}")
 
 
 def service(name: str, url: str) -> list[Finding]:
-    """Ask a service whether it is ready, and what its clock says."""
+    """Check a service's readiness and clock."""
     probe = f"{url.rstrip('/')}/system/readiness"
     began = time.time()
     try:
@@ -82,76 +82,78 @@ def service(name: str, url: str) -> list[Finding]:
         findings, date = [unready(name, url, error.code, error.read())], error.headers["Date"]
     except (OSError, ValueError) as error:
         why = str(getattr(error, "reason", error))
-        return [Finding(name, State.BAD, f"{url} does not answer: {why}", f"{START}, or say where {name} is")]
+        return [
+            Finding(name, State.BAD, f"{url} does not answer: {why}", f"{START}, or pass the URL of {name}")
+        ]
     skewed = skew(name, date, (began + time.time()) / 2)
     return [*findings, skewed] if skewed else findings
 
 
 def unready(name: str, url: str, status: int, body: bytes) -> Finding:
-    """Read why a service is not ready."""
+    """Return why a service is not ready."""
     try:
         reasons = "; ".join(f"{part}: {reason}" for part, reason in json.loads(body)["reasons"].items())
     except (ValueError, KeyError, TypeError, AttributeError):
         return Finding(
-            name, State.BAD, f"{url} answers {status}", f"is that {name}? Look at its URL and its log"
+            name, State.BAD, f"{url} answered {status}", f"is that {name}? Check its URL and its log"
         )
-    return Finding(name, State.BAD, f"not ready: {reasons}", f"mend what it names; then look at {name}'s log")
+    return Finding(name, State.BAD, f"not ready: {reasons}", f"fix what it names, then check {name}'s log")
 
 
 def skew(name: str, date: str | None, now: float) -> Finding | None:
-    """Compare a service's clock (HTTP's ``Date``) with ours, s since 1970."""
+    """Compare a service's clock (its ``Date`` header) with ours, s since 1970."""
     with contextlib.suppress(TypeError, ValueError):
         ahead = email.utils.parsedate_to_datetime(date or "").timestamp() + 0.5 - now
         if abs(ahead) > SKEW:
             found = f"its clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} this one"
-            return Finding(f"clock of {name}", State.DOUBTFUL, found, "let both machines keep time by NTP")
+            return Finding(f"clock of {name}", State.WARNING, found, "synchronize both machines by NTP")
     return None
 
 
 async def nats(url: str) -> list[Finding]:
-    """Read how a NATS server introduces itself."""
-    host, port = place(url, 4222)
-    advice = f"{START}, or set CLOUDMATCH_NATS_URL to the servers that run"
+    """Check a NATS server by its INFO line."""
+    host, port = host_and_port(url, 4222)
+    advice = f"{START}, or set CLOUDMATCH_NATS_URL to the running servers"
     try:
         async with asyncio.timeout(TIMEOUT):
-            said = await first_words(host, port, b"", b"\r\n")
-        info = json.loads(said.decode().removeprefix("INFO "))
+            greeting = await first_bytes(host, port, b"", b"\r\n")
+        info = json.loads(greeting.decode().removeprefix("INFO "))
         jetstream = bool(info.get("jetstream"))
         found = f"NATS {info['version']} at {host}:{port}"
     except (OSError, TimeoutError) as error:
         return [Finding("NATS", State.BAD, f"{host}:{port} does not answer: {error}", advice)]
     except (ValueError, KeyError, TypeError, AttributeError, EOFError):
-        return [Finding("NATS", State.BAD, f"what answers at {host}:{port} is no NATS server", advice)]
+        return [Finding("NATS", State.BAD, f"{host}:{port} is not a NATS server", advice)]
     if not jetstream:
         return [Finding("NATS", State.BAD, f"{found} has no JetStream", "start it with nats/server.conf")]
     return [Finding("NATS", State.GOOD, f"{found}, with JetStream")]
 
 
 async def rabbitmq(url: str) -> list[Finding]:
-    """Read how RabbitMQ introduces itself."""
-    host, port = place(url, 5672)
-    advice = f"{START}, or set CLOUDMATCH_AMQP_URL to the one that runs"
+    """Check RabbitMQ by its first frame."""
+    host, port = host_and_port(url, 5672)
+    advice = f"{START}, or set CLOUDMATCH_AMQP_URL to the running server"
     try:
         async with asyncio.timeout(TIMEOUT):
-            said = await first_words(host, port, AMQP, b"\xce")  # the end of its first frame
+            greeting = await first_bytes(host, port, AMQP, b"\xce")  # the end of its first frame
     except (OSError, TimeoutError, EOFError) as error:
         return [Finding("RabbitMQ", State.BAD, f"{host}:{port} does not answer: {error}", advice)]
-    known = re.search(rb"\x07versionS...(.)", said, re.DOTALL)
-    if not said.startswith(b"\x01\x00\x00"):
-        return [Finding("RabbitMQ", State.BAD, f"what answers at {host}:{port} is no RabbitMQ", advice)]
-    name = said[known.end() : known.end() + known[1][0]].decode() if known else "of an unknown version"
+    known = re.search(rb"\x07versionS...(.)", greeting, re.DOTALL)
+    if not greeting.startswith(b"\x01\x00\x00"):
+        return [Finding("RabbitMQ", State.BAD, f"{host}:{port} is not a RabbitMQ server", advice)]
+    name = greeting[known.end() : known.end() + known[1][0]].decode() if known else "of an unknown version"
     return [Finding("RabbitMQ", State.GOOD, f"RabbitMQ {name} at {host}:{port}")]
 
 
-async def first_words(host: str, port: int, ours: bytes, until: bytes) -> bytes:
-    """Connect, say `ours`, and give what the other side says first."""
+async def first_bytes(host: str, port: int, ours: bytes, until: bytes) -> bytes:
+    """Connect, send `ours`, and return the first bytes of the answer."""
     reader, writer = await asyncio.open_connection(host, port)
     try:
         writer.write(ours)
         return await reader.readuntil(until)
     except asyncio.IncompleteReadError as error:
         if not error.partial:
-            raise EOFError("it closes the connection") from None
+            raise EOFError("it closed the connection") from None
         return bytes(error.partial)
     except asyncio.LimitOverrunError:
         return b""
@@ -160,7 +162,7 @@ async def first_words(host: str, port: int, ours: bytes, until: bytes) -> bytes:
 
 
 async def devices(url: str, token: str | None) -> list[Finding]:
-    """Match two devices of our own and let one say something to the other."""
+    """Match two devices of our own and send a payload from one to the other."""
     app = f"doctor-{secrets.token_hex(4)}"
     part = "two devices"
     try:
@@ -172,22 +174,22 @@ async def devices(url: str, token: str | None) -> list[Finding]:
             async with first, second:
                 await asyncio.gather(first.matched(), second.matched())
                 began = time.perf_counter()
-                _, heard = await asyncio.gather(first.send("ciao", receipt=True), second.receive())
+                _, received = await asyncio.gather(first.send("ciao", receipt=True), second.receive())
                 took = (time.perf_counter() - began) * 1000
-                if heard != "ciao":
-                    return [Finding(part, State.BAD, "what arrived is not what was sent", "report this")]
+                if received != "ciao":
+                    return [Finding(part, State.BAD, "the payload was altered on its way", "report this")]
     except TimeoutError:
         advice = "is a match-engine running, and connected to the same NATS? `cloudmatch trace` shows the bus"
-        return [Finding(part, State.BAD, "connected, but no payload went from one to the other", advice)]
+        return [Finding(part, State.BAD, "connected, but no payload was delivered", advice)]
     except cloudmatch.RefusedError as error:
-        advice = "give a token with --token" if error.status in (401, 403) else "see what it names"
-        return [Finding(part, State.BAD, f"the edge refuses a device: {error}", advice)]
+        advice = "give a token with --token" if error.status in (401, 403) else "fix what it names"
+        return [Finding(part, State.BAD, f"the edge refused a device: {error}", advice)]
     except (cloudmatch.CloudMatchError, ValueError) as error:
-        return [Finding(part, State.BAD, str(error), f"{START}, or say where the edge is with --url")]
+        return [Finding(part, State.BAD, str(error), f"{START}, or pass the URL of an edge with --url")]
     return [Finding(part, State.GOOD, f"matched; a payload and its receipt took {took:.1f} ms")]
 
 
-def place(url: str, port: int) -> tuple[str, int]:
-    """Give host and port of a URL; a URL without a port has the default one."""
+def host_and_port(url: str, port: int) -> tuple[str, int]:
+    """Return host and port of a URL; `port` is the default."""
     parts = urlsplit(url if "://" in url else f"//{url}")
     return parts.hostname or "127.0.0.1", parts.port or port

@@ -1,4 +1,4 @@
-"""Ask services by HTTP."""
+"""HTTP requests to the services."""
 
 import json
 import urllib.error
@@ -10,14 +10,14 @@ TIMEOUT = 5.0  # s
 
 
 class AnswerError(Exception):
-    """The service did not give what was asked for; the text is for people."""
+    """The service did not answer, or answered with an error; the message is for people."""
 
 
 def ask(base: str, path: str, **query: object) -> Any:
-    """Give the JSON that a service answers; arguments that are None are left out of the query.
+    """Return the JSON from a service; parameters that are None are left out of the query.
 
     Raises:
-        AnswerError: the service does not answer, or answers with an error.
+        AnswerError: The service does not answer, or answers with an error.
     """
     given = {name: value for name, value in query.items() if value is not None}
     url = base.rstrip("/") + path + (f"?{urlencode(given)}" if given else "")
@@ -35,4 +35,4 @@ def _detail(error: urllib.error.HTTPError) -> str:
     try:
         return str(json.load(error)["error"]["detail"])
     except (ValueError, KeyError, TypeError):
-        return f"{error.url} answers {error.code} {error.reason}"
+        return f"{error.url} answered {error.code} {error.reason}"

@@ -1,4 +1,4 @@
-"""Many devices that talk, with a live table: ``cloudmatch swarm``."""
+"""Many devices exchanging payloads, with a live table: ``cloudmatch swarm``."""
 
 import asyncio
 import contextlib
@@ -13,94 +13,101 @@ from rich.table import Table
 
 import cloudmatch
 from cloudmatch import Device, NotMatchedError, PeerLeftError, State
-from cloudmatch.cli.swarm_stats import Tally
+from cloudmatch.cli.swarm_stats import SwarmStats
 
-SETTLE = 15.0  # s at the end for what is under way
-TOGETHER = 50  # devices that connect at the same time
-_dice = random.Random()  # noqa: S311 # chooses whom to cut
+SETTLE = 15.0  # s allowed at the end for payloads in flight
+CONNECTING = 50  # devices that connect at the same time
+_dice = random.Random()  # noqa: S311 # chooses connections to drop
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What a swarm is to do."""
+class SwarmOptions:
+    """The options of a swarm."""
 
     url: str
-    devices: int  # even
+    devices: int  # an odd number is rounded up
     rate: float  # payloads per s and device
     size: int  # bytes of a payload
-    drop: float  # connections cut per s
+    drop: float  # connections dropped per s
     seconds: float | None  # None: until Ctrl-C
     token: str | None
 
 
 class Swarm:
-    """Devices in pairs; each counts what it says and checks what it hears."""
+    """Devices in pairs; each numbers what it sends and checks what it receives."""
 
-    def __init__(self, wish: Wish) -> None:
-        self._wish = wish
-        self._app = f"swarm-{secrets.token_hex(4)}"  # no other device sees ours
+    def __init__(self, options: SwarmOptions) -> None:
+        self._options = replace(options, devices=options.devices + options.devices % 2)
+        self._app = f"swarm-{secrets.token_hex(4)}"  # of its own, so that no other device interferes
         self._devices: list[Device] = []
-        self._tally = Tally()
+        self._stats = SwarmStats()
         self._stop = asyncio.Event()
-        self._opening = asyncio.Semaphore(TOGETHER)
-        # devices that stopped and whose payloads have arrived; set when these are all
+        self._opening = asyncio.Semaphore(CONNECTING)
+        # devices whose payloads are all delivered; set once that is every device
         self._flushed = 0
         self._quiet = asyncio.Event()
-        self._states: list[State] = []  # while they talk
-        # when the rate was last taken, how much had been received by then, and the rate
+        self._states: list[State] = []  # as of the last table before the stop
+        # when the rate was last measured, payloads received by then, and the rate
         self._seen = (time.monotonic(), 0)
         self._speed = 0.0
 
     async def run(self, console: Console) -> bool:
-        """Run until stopped; tell whether all that was sent has arrived, once and in order."""
-        lives = [asyncio.create_task(self._live(number)) for number in range(self._wish.devices)]
-        cutting = asyncio.create_task(self._cut())
+        """Run until stopped; return whether every payload arrived once and in order."""
+        devices = [asyncio.create_task(self._run_device(number)) for number in range(self._options.devices)]
+        dropping = asyncio.create_task(self._drop_connections())
         screen = Live(self.table(), console=console, refresh_per_second=4) if console.is_terminal else None
         try:
             with screen or contextlib.nullcontext():
-                end = None if self._wish.seconds is None else time.monotonic() + self._wish.seconds
-                while not self._stop.is_set() and (end is None or time.monotonic() < end):
-                    failed = next((t for t in lives if t.done()), None)
-                    if failed is not None:
-                        await failed
-                    with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._stop.wait(), 0.25)
-                    table = self.table()
-                    if screen is not None:
-                        screen.update(table)
+                await self._until_stopped(devices, screen)
                 self._stop.set()
-                cutting.cancel()
-                await asyncio.wait(lives, timeout=SETTLE)
+                dropping.cancel()
+                await asyncio.wait(devices, timeout=SETTLE)
                 if screen is not None:
                     screen.update(self.table())
         finally:
-            for task in (cutting, *lives):
+            for task in (dropping, *devices):
                 task.cancel()
-            await asyncio.gather(cutting, *lives, return_exceptions=True)
+            await asyncio.gather(dropping, *devices, return_exceptions=True)
         if screen is None:
             console.print(self.table())
-        return not self._tally.lost and not self._tally.faults
+        return not self._stats.lost and not self._stats.faults
+
+    async def _until_stopped(self, devices: list[asyncio.Task[None]], screen: Live | None) -> None:
+        """Update the screen until `stop` is called or the time is up; raise what made a device fail."""
+        seconds = self._options.seconds
+        end = None if seconds is None else time.monotonic() + seconds
+        while not self._stop.is_set() and (end is None or time.monotonic() < end):
+            failed = next((task for task in devices if task.done()), None)
+            if failed is not None:
+                await failed
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), 0.25)
+            table = self.table()
+            if screen is not None:
+                screen.update(table)
 
     def stop(self) -> None:
-        """Send no more, wait for what is under way, and end."""
+        """Stop sending, wait for the payloads in flight, and end."""
         self._stop.set()
 
-    async def _live(self, number: int) -> None:
-        """Be one device: the pair shares a place and a tag."""
-        pair, id_ = number // 2, f"{self._app}-{number}"
-        lat, lon = (pair * 7.3) % 160 - 80, (pair * 13.7) % 360 - 180
-        device = cloudmatch.connect(
-            self._wish.url,
-            id=id_,
-            lat=lat,
-            lon=lon,
+    def _device(self, number: int) -> Device:
+        """Return a device that matches only the other one of its pair."""
+        pair = number // 2
+        return cloudmatch.connect(
+            self._options.url,
+            id=f"{self._app}-{number}",
+            lat=(pair * 7.3) % 160 - 80,
+            lon=(pair * 13.7) % 360 - 180,
             app=self._app,
             radius=1000,
             tag=str(pair),
-            token=self._wish.token,
+            token=self._options.token,
             timeout=30,
             linger=0,
         )
+
+    async def _run_device(self, number: int) -> None:
+        device = self._device(number)
         async with self._opening:
             await device.__aenter__()
         try:
@@ -108,93 +115,97 @@ class Swarm:
             device.on(cloudmatch.Resumed, lambda _: self._count("resumes"))
             device.on(cloudmatch.Disconnected, lambda _: self._count("disconnects"))
             device.on(
-                cloudmatch.PeerLeft, lambda e: self._tally.fail(e.peer.match, device.id, len(e.undelivered))
+                cloudmatch.PeerLeft, lambda e: self._stats.fail(e.peer.match, device.id, len(e.undelivered))
             )
-            hearing = asyncio.create_task(self._hear(device))
-            await self._speak(device)
+            receiving = asyncio.create_task(self._receive(device))
+            await self._send(device)
             await device.flush()
             self._flushed += 1
-            if self._flushed == self._wish.devices:
+            if self._flushed == self._options.devices:
                 self._quiet.set()
-            await self._quiet.wait()  # the peer may still send
-            hearing.cancel()
+            await self._quiet.wait()  # the peer may still be sending
+            receiving.cancel()
         finally:
             await device.__aexit__(None, None, None)
 
     def _count(self, what: str) -> None:
-        self._tally.counts[what] += 1
+        self._stats.counts[what] += 1
 
-    async def _speak(self, device: Device) -> None:
-        pause = 1 / self._wish.rate
+    async def _send(self, device: Device) -> None:
+        pause = 1 / self._options.rate
         due = time.monotonic() + random.random() * pause  # noqa: S311 # spreads devices
         while not self._stop.is_set():
             peer = device.peer
             if peer is not None:
-                number = self._tally.send(peer.match, device.id)
+                number = self._stats.send(peer.match, device.id)
                 text = f"{peer.match} {device.id} {number} {time.perf_counter_ns()} "
                 try:
-                    await device.send(text.ljust(self._wish.size, "."))
+                    await device.send(text.ljust(self._options.size, "."))
                 except (NotMatchedError, PeerLeftError):
-                    self._tally.undo(peer.match, device.id)
+                    self._stats.undo(peer.match, device.id)
             due = max(due + pause, time.monotonic() - 1)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), max(0.0, due - time.monotonic()))
 
-    async def _hear(self, device: Device) -> None:
+    async def _receive(self, device: Device) -> None:
         async for payload in device:
             match, sender, number, sent, _ = str(payload).split(" ", 4)
             latency = (time.perf_counter_ns() - int(sent)) / 1e9
-            self._tally.receive(int(match), sender, int(number), latency)
+            self._stats.receive(int(match), sender, int(number), latency)
 
-    async def _cut(self) -> None:
-        """Cut connections at random."""
-        while self._wish.drop > 0:
-            await asyncio.sleep(_dice.expovariate(self._wish.drop))
+    async def _drop_connections(self) -> None:
+        """Drop connections at random."""
+        while self._options.drop > 0:
+            await asyncio.sleep(_dice.expovariate(self._options.drop))
             matched = [device for device in self._devices if device.state is State.MATCHED]
             if matched:
-                _dice.choice(matched).cut()
-                self._count("cut")
+                _dice.choice(matched).drop_connection()
+                self._count("dropped")
 
     def table(self) -> Table:
-        """Give the state of things."""
-        if not self._stop.is_set():
-            self._states = [device.state for device in self._devices]
-        counts, (since, before), now = self._tally.counts, self._seen, time.monotonic()
-        if now - since >= 1:
-            self._speed = (counts["received"] - before) / (now - since)
-            self._seen = (now, counts["received"])
-        elif not self._speed and now > since:
-            self._speed = counts["received"] / (now - since)
-        table = Table(title=f"{self._wish.devices} devices at {self._wish.url}", title_justify="left")
+        """Return the present figures."""
+        table = Table(title=f"{self._options.devices} devices at {self._options.url}", title_justify="left")
         table.add_column("what")
         table.add_column("figure", justify="right")
-        p50, p99 = self._tally.latency(0.5), self._tally.latency(0.99)
-        under_way = sum(device.pending for device in self._devices)
-        rows: dict[str, str | int] = {
+        for name, figure in self._figures().items():
+            bad = name in ("lost", "duplicated", "out of order") and figure and self._stop.is_set()
+            text = f"{figure:,}" if isinstance(figure, int) else figure
+            table.add_row(name, text, style="red" if bad else "")
+        return table
+
+    def _figures(self) -> dict[str, str | int]:
+        if not self._stop.is_set():
+            self._states = [device.state for device in self._devices]
+        counts = self._stats.counts
+        in_flight = sum(device.pending for device in self._devices)
+        return {
             "connected": sum(s in (State.WAITING, State.MATCHED) for s in self._states),
             "matched": sum(s is State.MATCHED for s in self._states),
             "payloads sent": counts["sent"],
             "payloads received": counts["received"],
-            "payloads/s": f"{self._speed:,.0f}",
-            "latency p50": "" if p50 is None else f"{p50 * 1000:.1f} ms",
-            "latency p99": "" if p99 is None else f"{p99 * 1000:.1f} ms",
-            "connections cut": counts["cut"],
+            "payloads/s": f"{self._measured_rate():,.0f}",
+            "latency p50": self._latency(0.5),
+            "latency p99": self._latency(0.99),
+            "connections dropped": counts["dropped"],
             "connections lost": counts["disconnects"],
             "resumes": counts["resumes"],
-            "under way": under_way,
-            "told to be undelivered": counts["told"],
-            "lost": max(0, self._tally.lost - under_way),
-            "twice": counts["twice"],
+            "in flight": in_flight,
+            "undelivered": counts["undelivered"],
+            "lost": max(0, self._stats.lost - in_flight),
+            "duplicated": counts["duplicated"],
             "out of order": counts["out of order"],
         }
-        for name, figure in rows.items():
-            bad = name in ("lost", "twice", "out of order") and figure and self._stop.is_set()
-            table.add_row(
-                name, f"{figure:,}" if isinstance(figure, int) else figure, style="red" if bad else ""
-            )
-        return table
 
+    def _latency(self, share: float) -> str:
+        latency = self._stats.latency(share)
+        return "" if latency is None else f"{latency * 1000:.1f} ms"
 
-def swarm(wish: Wish) -> Swarm:
-    """Make a swarm of whole pairs."""
-    return Swarm(replace(wish, devices=wish.devices + wish.devices % 2))
+    def _measured_rate(self) -> float:
+        """Return the payloads received per s over the last second or more."""
+        received, (since, before), now = self._stats.counts["received"], self._seen, time.monotonic()
+        if now - since >= 1:
+            self._speed = (received - before) / (now - since)
+            self._seen = (now, received)
+        elif not self._speed and now > since:
+            self._speed = received / (now - since)
+        return self._speed

@@ -15,13 +15,11 @@ import cloudmatch
 from cloudmatch import Device, NotMatchedError, PayloadRefusedError, PeerLeftError
 
 READ = 64 * 1024  # bytes
-HELP = (
-    "/unmatch  leave this match   /move LAT LON  be elsewhere   /quit  leave   //…  a line that begins with /"
-)
+HELP = "/unmatch  leave this match   /move LAT LON  change position   /quit  leave   //…  send /…"
 
 
 async def lines(descriptor: int) -> AsyncIterator[str]:
-    """Give the lines of a file, pipe or terminal, without their ends."""
+    """Yield the lines of a file, pipe or terminal, without line ends."""
     loop = asyncio.get_running_loop()
     queue: asyncio.Queue[str | None] = asyncio.Queue()
 
@@ -31,7 +29,7 @@ async def lines(descriptor: int) -> AsyncIterator[str]:
         while True:
             try:
                 data = os.read(descriptor, READ)
-            except OSError:  # a terminal that is gone
+            except OSError:  # the terminal was closed
                 data = b""
             *whole, rest = (rest + decoder.decode(data, not data)).split("\n")
             if not data and rest:
@@ -41,16 +39,16 @@ async def lines(descriptor: int) -> AsyncIterator[str]:
             if not data:
                 return
 
-    # A thread of its own, as nothing else reads files, pipes and terminals alike; it ends with the process.
+    # Only a thread can read files, pipes and terminals alike; this one ends with the process.
     threading.Thread(target=read, daemon=True).start()
     while (line := await queue.get()) is not None:
         yield line.removesuffix("\r")
 
 
 class Terminal:
-    """What a person, or a program, says and hears through one device.
+    """A person or a program using one device.
 
-    Payloads go to standard output, all else to standard error; to a program as bare lines.
+    Payloads are written to standard output, as bare lines for a program; everything else to standard error.
     """
 
     def __init__(self, device: Device, listen: bool) -> None:
@@ -62,26 +60,26 @@ class Terminal:
         self._sends: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Talk until the input ends; with `listen` until the device is closed."""
+        """Exchange payloads until the input ends; with `listen`, until the device is closed."""
         self._note(f"connected as {self._device.id}", "green")
         if self._person:
             self._note(HELP, "bright_black")
-        if self._device.peer is not None:  # the news came before anybody listened
+        if self._device.peer is not None:  # matched before `events` was called
             self._matched(self._device.peer)
         watching = asyncio.create_task(self._watch(self._device.events()))
-        hearing = asyncio.create_task(self._hear())
-        speaking = asyncio.create_task(self._speak())
+        receiving = asyncio.create_task(self._receive())
+        sending = asyncio.create_task(self._send_input())
         try:
-            done, _ = await asyncio.wait({hearing, speaking}, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait({receiving, sending}, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 await task
-            if speaking in done and self._listen:
-                await hearing
+            if sending in done and self._listen:
+                await receiving
             await self._device.flush()
         finally:
-            for task in (watching, hearing, speaking, *self._sends):
+            for task in (watching, receiving, sending, *self._sends):
                 task.cancel()
-            await asyncio.gather(watching, hearing, speaking, *self._sends, return_exceptions=True)
+            await asyncio.gather(watching, receiving, sending, *self._sends, return_exceptions=True)
 
     def _note(self, sentence: str, style: str = "") -> None:
         self._notes.print(Text(sentence, style=style))
@@ -94,16 +92,16 @@ class Terminal:
                 case cloudmatch.Matched(peer):
                     self._matched(peer)
                 case cloudmatch.Disconnected():
-                    self._note("connection lost, it comes back …", "yellow")
+                    self._note("connection lost, reconnecting …", "yellow")
                 case cloudmatch.Resumed():
-                    self._note("connected again, nothing is lost", "green")
+                    self._note("reconnected, nothing was lost", "green")
                 case cloudmatch.PeerAway(peer):
-                    self._note(f"{peer.id} has lost its connection; what you say waits for it", "yellow")
+                    self._note(f"{peer.id} is disconnected; your payloads wait for its return", "yellow")
                 case cloudmatch.PeerBack(peer):
-                    self._note(f"{peer.id} is back", "green")
+                    self._note(f"{peer.id} is connected again", "green")
                 case cloudmatch.PeerLeft(peer, reason, undelivered):
-                    lost = f"; {len(undelivered)} payloads did not arrive" if undelivered else ""
-                    self._note(f"the match with {peer.id} is over ({reason}){lost}", "yellow")
+                    lost = f"; {len(undelivered)} payloads were not delivered" if undelivered else ""
+                    self._note(f"the match with {peer.id} ended ({reason}){lost}", "yellow")
                 case cloudmatch.Gap(first, last, reason):
                     self._note(f"payloads {first} to {last} can never arrive: {reason}", "red")
                 case cloudmatch.ServerError(code, detail):
@@ -112,7 +110,7 @@ class Terminal:
     def _matched(self, peer: cloudmatch.Peer) -> None:
         self._note(f"matched with {peer.id}, {peer.distance:,.0f} m away", "bold green")
 
-    async def _hear(self) -> None:
+    async def _receive(self) -> None:
         async for payload in self._device:
             if isinstance(payload, bytes):
                 if self._person:
@@ -132,21 +130,23 @@ class Terminal:
     def _peer(self) -> str:
         return self._device.peer.id if self._device.peer else "(left)"
 
-    async def _speak(self) -> None:
+    async def _send_input(self) -> None:
         async for line in lines(sys.stdin.fileno()):
             if not self._person:
-                await self._pipe(line)
+                await self._send_from_program(line)
             elif line.startswith("/") and not line.startswith("//"):
                 if line.split() == ["/quit"]:
                     return
-                self._obey(line)
+                self._execute(line)
             elif line:
-                task = asyncio.create_task(self._say(line.removeprefix("/") if line[:2] == "//" else line))
+                task = asyncio.create_task(
+                    self._send_from_person(line.removeprefix("/") if line[:2] == "//" else line)
+                )
                 self._sends.add(task)
                 task.add_done_callback(self._sends.discard)
 
-    async def _pipe(self, line: str) -> None:
-        """Send a line of a program, to the next peer when this one has just left."""
+    async def _send_from_program(self, line: str) -> None:
+        """Send a line from a program; if the peer has just left, to the next one."""
         while True:
             await self._device.matched()
             try:
@@ -155,8 +155,8 @@ class Terminal:
                 continue
             return
 
-    async def _say(self, line: str) -> None:
-        """Send a line of a person; tell when it has arrived."""
+    async def _send_from_person(self, line: str) -> None:
+        """Send a line from a person; show when it is delivered."""
         began = time.perf_counter()
         try:
             await self._device.send(line, receipt=True)
@@ -165,7 +165,7 @@ class Terminal:
         else:
             self._note(f"  ✓ {(time.perf_counter() - began) * 1000:.1f} ms", "bright_black")
 
-    def _obey(self, line: str) -> None:
+    def _execute(self, line: str) -> None:
         try:
             match line.split():
                 case ["/unmatch"]:

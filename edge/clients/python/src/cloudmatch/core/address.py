@@ -1,4 +1,4 @@
-"""Where a device connects to: a server's URL and what the device says of itself."""
+"""The URL a device connects to: the server's, with the device's parameters."""
 
 from collections.abc import Mapping
 from urllib.parse import urlencode, urlsplit, urlunsplit
@@ -8,10 +8,10 @@ SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 
 
 def address(base: str, query: Mapping[str, str]) -> str:
-    """Give the WebSocket URL for a server at `base`, such as ``http://127.0.0.1:8080``.
+    """Return the WebSocket URL for a server at `base`, such as ``http://127.0.0.1:8080``.
 
     Raises:
-        ValueError: `base` is no URL of a server.
+        ValueError: `base` is not the URL of a server.
     """
     parts = urlsplit(base)
     if parts.scheme not in SCHEMES or not parts.hostname:

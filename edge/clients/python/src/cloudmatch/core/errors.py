@@ -1,36 +1,36 @@
-"""What can go wrong, as exceptions. All are `CloudMatchError`."""
+"""The exceptions of the client; all are `CloudMatchError`."""
 
 
 class CloudMatchError(Exception):
-    """Anything that goes wrong with a device."""
+    """Any failure of a device."""
 
 
 class UnreachableError(CloudMatchError):
-    """No server has answered; `__cause__` is what the last attempt ended with."""
+    """No server answered; `__cause__` is the failure of the last attempt."""
 
 
 class RefusedError(CloudMatchError):
-    """The server does not let this device in: a parameter or a token is wrong."""
+    """The server does not admit this device: a parameter or the token is wrong."""
 
     def __init__(self, status: int, code: str, detail: str, parameter: str | None = None) -> None:
         super().__init__(f"{parameter}: {detail}" if parameter else detail)
-        self.status = status  # of HTTP
+        self.status = status  # HTTP
         self.code = code
         self.detail = detail
-        self.parameter = parameter  # the one that is wrong
+        self.parameter = parameter  # the wrong one
 
 
 class ClosedError(CloudMatchError):
-    """The device is closed and does not connect again."""
+    """The device is closed and does not reconnect."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(reason)
-        self.code = code  # of the WebSocket's close
+        self.code = code  # WebSocket close code
         self.reason = reason
 
 
 class ReplacedError(ClosedError):
-    """A newer connection has taken the device's id."""
+    """A newer connection has taken over the device's id."""
 
 
 class NotMatchedError(CloudMatchError):
@@ -47,13 +47,13 @@ class PeerLeftError(CloudMatchError):
 
 
 class PayloadRefusedError(CloudMatchError):
-    """The payload was not taken: it is too large, or there are too many."""
+    """The payload was refused: it is too large, or there are too many."""
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(detail)
-        self.code = code  # of the protocol: payload_too_large, rate_limited, …
+        self.code = code  # payload_too_large, rate_limited, …
         self.detail = detail
 
 
 class ProtocolError(CloudMatchError):
-    """The server said what no server says."""
+    """The server sent an invalid frame."""

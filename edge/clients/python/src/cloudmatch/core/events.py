@@ -1,8 +1,8 @@
-"""What a device hears besides payloads."""
+"""The events of a device, besides payloads."""
 
 from dataclasses import dataclass
 
-Data = str | bytes  # of a payload: a text or a binary one
+Data = str | bytes  # content of a payload
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,49 +22,49 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Waiting(Event):
-    """The device is in the pool and waits for a peer."""
+    """The device is in the pool, waiting for a peer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Matched(Event):
-    """There is a peer."""
+    """The device is matched with a peer."""
 
     peer: Peer
 
 
 @dataclass(frozen=True, slots=True)
 class Resumed(Event):
-    """The connection was lost and is back; the same match goes on and nothing is missing."""
+    """The connection was lost and restored; the match continues and nothing is missing."""
 
     peer: Peer
 
 
 @dataclass(frozen=True, slots=True)
 class PeerAway(Event):
-    """The peer's connection dropped; what is sent waits for its return."""
+    """The peer is disconnected; payloads wait for its return."""
 
     peer: Peer
 
 
 @dataclass(frozen=True, slots=True)
 class PeerBack(Event):
-    """The peer returned."""
+    """The peer is connected again."""
 
     peer: Peer
 
 
 @dataclass(frozen=True, slots=True)
 class PeerLeft(Event):
-    """The match is over."""
+    """The match ended."""
 
     peer: Peer
     reason: str  # left, unmatched, expired or replaced
-    undelivered: tuple[Data, ...]  # all that was sent and not known to have arrived, oldest first
+    undelivered: tuple[Data, ...]  # payloads not known to be delivered, oldest first
 
 
 @dataclass(frozen=True, slots=True)
 class Gap(Event):
-    """Payloads `first` to `last` of the match, both included, can never arrive."""
+    """Payloads `first` to `last` of the match (inclusive) can never arrive."""
 
     first: int
     last: int
@@ -73,7 +73,7 @@ class Gap(Event):
 
 @dataclass(frozen=True, slots=True)
 class ServerError(Event):
-    """The server did not understand or accept something; the connection lives on."""
+    """The server rejected a message; the connection stays open."""
 
     code: str
     detail: str
@@ -81,14 +81,14 @@ class ServerError(Event):
 
 @dataclass(frozen=True, slots=True)
 class Disconnected(Event):
-    """The connection was lost; the device tries to get it back."""
+    """The connection was lost; the device reconnects."""
 
-    code: int | None  # of the close; None: it broke
+    code: int | None  # close code; None: the connection broke
 
 
 @dataclass(frozen=True, slots=True)
 class Closed(Event):
-    """The device stops and does not connect again."""
+    """The device is closed and does not reconnect."""
 
     code: int
     reason: str

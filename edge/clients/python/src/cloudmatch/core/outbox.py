@@ -1,7 +1,7 @@
-"""The sending half of a match: payloads are kept until the peer has them, and sent again after a drop.
+"""The sending half of a match: payloads are kept until delivered, and sent again on a new connection.
 
-The first N payloads of a match can be settled (they are in the peer's hands) or not; numbers start at 1.
-What is kept is a prefix that was sent on the present connection, and a rest that was not yet.
+Payloads are numbered from 1 in each match, and are settled (known to be delivered) in order. Those kept are a
+prefix already sent on the present connection, followed by those still to be sent.
 """
 
 from collections import deque
@@ -9,30 +9,30 @@ from dataclasses import dataclass
 
 from cloudmatch.core.events import Data
 
-COUNT = 128  # payloads under way at most
-SIZE = 128 * 1024  # bytes under way at most; one larger payload travels alone
+MAX_PAYLOADS = 128  # in flight at most
+MAX_BYTES = 128 * 1024  # in flight at most; a single larger payload travels alone
 
 
 @dataclass(eq=False, frozen=True, slots=True)
 class Payload:
-    """A payload that the application sent."""
+    """A payload sent by the application."""
 
     data: Data
     size: int  # bytes
-    receipt: bool = False  # whether the application waits for its receipt
+    receipt: bool = False  # whether the application awaits its receipt
     ref: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """A payload whose receipt was asked for is in the peer's hands."""
+    """A payload with a receipt was delivered."""
 
     payload: Payload
 
 
 @dataclass(frozen=True, slots=True)
 class Undelivered:
-    """A payload whose receipt was asked for will get none: the match is over."""
+    """A payload with a receipt was not delivered: the match ended."""
 
     payload: Payload
     peer: str
@@ -41,7 +41,7 @@ class Undelivered:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A payload whose receipt was asked for was not taken by the server."""
+    """A payload with a receipt was refused by the server."""
 
     payload: Payload
     code: str
@@ -52,78 +52,78 @@ Settlement = Delivered | Undelivered | Refused
 
 
 class Outbox:
-    """Payloads of one match, oldest first."""
+    """The payloads of one match, oldest first."""
 
     def __init__(self) -> None:
-        self._kept: deque[Payload] = deque()
-        self._size = 0  # bytes kept
-        # payloads settled: the first one kept has the number after it
+        self._payloads: deque[Payload] = deque()
+        self._size = 0  # bytes of all payloads kept
+        # how many payloads are settled; the first one kept has the next number
         self._settled = 0
-        # of those kept: how many, and how many bytes, are under way
+        # how many of those kept, and how many of their bytes, are in flight
         self._sent = 0
         self._sent_size = 0
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._payloads)
 
     @property
     def full(self) -> bool:
-        """Whether the next payload has to wait."""
-        return len(self._kept) >= COUNT or self._size >= SIZE
+        """Whether the next payload must wait."""
+        return len(self._payloads) >= MAX_PAYLOADS or self._size >= MAX_BYTES
 
-    def put(self, payload: Payload) -> None:
-        """Keep a payload, to be sent."""
-        self._kept.append(payload)
+    def append(self, payload: Payload) -> None:
+        """Add a payload to be sent."""
+        self._payloads.append(payload)
         self._size += payload.size
 
-    def send(self) -> Payload | None:
-        """Give the next payload to be sent, if there is one and room for it."""
-        if self._sent == len(self._kept):
+    def next_to_send(self) -> Payload | None:
+        """Return the next payload to send, if there is one and room for it in flight."""
+        if self._sent == len(self._payloads):
             return None
-        payload = self._kept[self._sent]
-        if self._sent and (self._sent >= COUNT or self._sent_size + payload.size > SIZE):
+        payload = self._payloads[self._sent]
+        if self._sent and (self._sent >= MAX_PAYLOADS or self._sent_size + payload.size > MAX_BYTES):
             return None
         self._sent += 1
         self._sent_size += payload.size
         return payload
 
     def rewind(self) -> None:
-        """Send all again that is kept."""
+        """Send every payload that is kept again."""
         self._sent = self._sent_size = 0
 
     def settle(self, count: int) -> list[Payload]:
-        """Forget the first `count` payloads of the match; give those not settled before."""
-        gone = []
-        while self._settled < count and self._kept:
-            gone.append(self._remove(0))
+        """Settle the first `count` payloads of the match; return those that were not settled before."""
+        settled = []
+        while self._settled < count and self._payloads:
+            settled.append(self._remove(0))
             self._settled += 1
-        return gone
+        return settled
 
     def settle_to(self, ref: str) -> list[Payload]:
-        """Forget all up to the payload with this reference; give them."""
-        for index, payload in enumerate(self._kept):
+        """Settle all payloads up to the one with this reference; return them."""
+        for index, payload in enumerate(self._payloads):
             if payload.ref == ref:
                 return self.settle(self._settled + index + 1)
         return []
 
     def refuse(self, ref: str) -> Payload | None:
-        """Forget a payload that the server did not take, and so did not count; give it."""
-        for index, payload in enumerate(self._kept):
+        """Remove and return a payload that the server refused, and so did not count."""
+        for index, payload in enumerate(self._payloads):
             if payload.ref == ref:
                 return self._remove(index)
         return None
 
     def clear(self) -> list[Payload]:
-        """Begin a new match; give what is left of the old one."""
-        left = list(self._kept)
-        self._kept.clear()
+        """Start a new match; return the payloads left of the old one."""
+        left = list(self._payloads)
+        self._payloads.clear()
         self._size = self._settled = 0
         self.rewind()
         return left
 
     def _remove(self, index: int) -> Payload:
-        payload = self._kept[index]
-        del self._kept[index]
+        payload = self._payloads[index]
+        del self._payloads[index]
         self._size -= payload.size
         if index < self._sent:
             self._sent -= 1
