@@ -4,23 +4,17 @@ import asyncio
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import aio_pika
-import hypothesis
 import pytest
 
 import harness
 from cloudmatch_bus.contract import amqp
 
 pytest_plugins = ["harness.workers"]  # tests side by side
-
-# A machine that is busy with something else is no failure.
-hypothesis.settings.register_profile(
-    "house", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
-)
-hypothesis.settings.load_profile("house")
 
 # What a shell starts in the background ignores SIGINT, and so would all that tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -29,8 +23,21 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 for name in ("COLUMNS", "LINES"):
     os.environ.pop(name, None)
 
+# Compile tests and the libraries that pytest rewrites once, not on every run in each of its processes.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 SERVERS = {"nats_server", "rabbitmq", "own_rabbitmq", "amqp_url", "kafka_broker", "start"}
 SERVERS |= {"shared_amqp_url", "shared_kafka_broker"}
+
+
+def pytest_configure() -> None:
+    """Let hypothesis take its time: a machine that is busy with something else is no failure."""
+    import hypothesis  # here, because pytest rewrites it: what it compiles from now on is kept
+
+    slow = [hypothesis.HealthCheck.too_slow]
+    hypothesis.settings.register_profile("house", deadline=None, suppress_health_check=slow)
+    hypothesis.settings.load_profile("house")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

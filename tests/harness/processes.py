@@ -15,6 +15,7 @@ from harness.waiting import eventually_sync
 
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).resolve().parents[2]
+OMITTED = ("CLOUDMATCH", "PYTHONDONTWRITEBYTECODE")  # of our environment, where a program is started
 _PORTS = random.SystemRandom()
 _WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))  # that run tests side by side
 _WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))  # which of them this is
@@ -43,8 +44,11 @@ def free_port() -> int:
 
 
 def environment(settings: Mapping[str, str]) -> dict[str, str]:
-    """Give this process' environment with `settings` as its only CloudMatch settings."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("CLOUDMATCH")}
+    """This process' environment with `settings` as its only CloudMatch settings.
+
+    Compiled code is kept: services start hundreds of times from the same sources.
+    """
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(OMITTED)}
     return {**kept, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT / "deploy/local"), **settings}
 
 

@@ -1,4 +1,8 @@
-"""Wait for a condition with a deadline, never for a time."""
+"""Wait for a condition with a deadline, never for a time.
+
+The longer a wait has lasted, the rarer it looks: a condition is often a request to a service, and looking a
+hundred times a second would load the machine more than the test itself.
+"""
 
 import asyncio
 import inspect
@@ -7,7 +11,8 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 T = TypeVar("T")
-INTERVAL = 0.01  # s between two looks
+INTERVAL, LONGEST = 0.01, 0.2  # s between two looks: at first, and at most
+SHARE = 0.1  # of the time waited so far, between these two
 
 
 async def eventually(
@@ -18,23 +23,27 @@ async def eventually(
     Raises:
         AssertionError: it was not true within `deadline` seconds; names `what` and the last value.
     """
-    end = time.monotonic() + deadline
+    begin = time.monotonic()
     while True:
         value = condition()
         if inspect.isawaitable(value):
             value = await value
         if value:
             return value
-        if time.monotonic() > end:
-            raise AssertionError(f"{what} did not hold within {deadline} s; last value: {value!r}")
-        await asyncio.sleep(INTERVAL)
+        await asyncio.sleep(_pause(begin, deadline, value, what))
 
 
 def eventually_sync(condition: Callable[[], T], deadline: float = 10, what: str = "the condition") -> T:
     """Do what `eventually` does, without an event loop."""
-    end = time.monotonic() + deadline
+    begin = time.monotonic()
     while not (value := condition()):
-        if time.monotonic() > end:
-            raise AssertionError(f"{what} did not hold within {deadline} s; last value: {value!r}")
-        time.sleep(INTERVAL)
+        time.sleep(_pause(begin, deadline, value, what))
     return value
+
+
+def _pause(begin: float, deadline: float, value: object, what: str) -> float:
+    """Seconds until the next look; raises AssertionError after the deadline."""
+    waited = time.monotonic() - begin
+    if waited > deadline:
+        raise AssertionError(f"{what} did not hold within {deadline} s; last value: {value!r}")
+    return min(max(INTERVAL, SHARE * waited), LONGEST, max(INTERVAL, deadline - waited))
