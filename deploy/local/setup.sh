@@ -1,31 +1,31 @@
 #!/bin/sh
-# Install all that CloudMatch needs on this machine: a virtual environment in .venv, and RabbitMQ. With the
-# argument `tests`: also what only tests need, Node and Chromium.
-# Needs python3 (3.11 or newer). As root on Debian it installs what else lacks; otherwise it says what to
-# install. Quick, silent and without a network when nothing has changed since the last time.
+# Install everything that CloudMatch needs on this machine: a virtual environment in .venv, and RabbitMQ. With the
+# argument `tests`, also what only tests need: Node and Chromium.
+# Needs python3 (3.11 or newer). As root on Debian it installs what is missing; otherwise it says what to
+# install. Quick, silent and without a network if nothing has changed since the last time.
 set -eu
 cd "$(dirname "$0")/../.."
 
 PYTHON=${PYTHON:-python3}
 ROOMS="nats edge match-engine journal bridge-rabbit analytics edge/clients/python"
-STAMP=.venv/installed # checksums of what .venv was made from
+STAMP=.venv/installed # checksums of the files that .venv was made from
 RABBITMQ=/usr/lib/rabbitmq/bin/rabbitmq-server
 POLICY=/usr/sbin/policy-rc.d
 
 say() { printf 'setup: %s\n' "$*"; }
 fail() { say "$*" >&2; exit 1; }
 
-# Run a command; show what it printed only when it fails.
+# Run a command; show its output only if it fails.
 quietly() {
     if ! "$@" >"$LOG" 2>&1; then
         cat "$LOG" >&2
-        fail "this failed: $*"
+        fail "failed: $*"
     fi
 }
 
 can_install() { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }
 
-# Install Debian packages. None of them may start a service, now or at the next boot.
+# Install Debian packages without letting them start a service.
 debian() {
     quietly apt-get -o DPkg::Lock::Timeout=300 update
     if ! [ -e "$POLICY" ]; then
@@ -53,17 +53,17 @@ make_environment() {
         fail "python3 3.11 or newer is needed (PYTHON=$PYTHON)"
     if ! "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null; then
         can_install || fail "python3-venv is missing: apt-get install python3-venv"
-        say "installs python3-venv"
+        say "installing python3-venv"
         debian python3-venv
     fi
     if ! .venv/bin/python -c 'import pip' 2>/dev/null; then
-        say "makes .venv"
+        say "creating .venv"
         quietly "$PYTHON" -m venv --clear .venv
     fi
-    say "installs the libraries of requirements.txt"
+    say "installing the libraries of requirements.txt"
     rm -f "$STAMP"
     quietly .venv/bin/python -m pip install --disable-pip-version-check -r requirements.txt
-    say "installs our own packages: $ROOMS"
+    say "installing our own packages: $ROOMS"
     # shellcheck disable=SC2046,SC2086 # a list
     quietly .venv/bin/python -m pip install --disable-pip-version-check --no-build-isolation --no-deps \
         $(printf -- '-e ./%s ' $ROOMS)
@@ -72,19 +72,19 @@ make_environment() {
 
 install_rabbitmq() {
     if ! can_install; then
-        say "RabbitMQ is missing: apt-get install rabbitmq-server, or set CLOUDMATCH_AMQP_URL to one that runs"
+        say "RabbitMQ is missing: apt-get install rabbitmq-server, or set CLOUDMATCH_AMQP_URL to a running one"
         return
     fi
-    say "installs RabbitMQ"
+    say "installing RabbitMQ"
     had_erlang=$(dpkg -s erlang-base 2>/dev/null || true)
     debian rabbitmq-server
-    if [ -d /run/systemd/system ]; then # what came with it must not start at the next boot, either
+    if [ -d /run/systemd/system ]; then # it must not start at the next boot either
         quietly systemctl disable --now rabbitmq-server
         [ -n "$had_erlang" ] || systemctl disable --now epmd.socket epmd.service >/dev/null 2>&1 || true
     fi
 }
 
-# Install what only tests need: a Node with a WebSocket, and a browser, for the JavaScript client.
+# Install what only tests need, for the JavaScript client: Node with WebSockets, and a browser.
 install_for_tests() {
     missing=
     node -e 'if (parseInt(process.versions.node) < 20) require("ws")' >"$LOG" 2>&1 || missing="nodejs node-ws"
@@ -92,9 +92,9 @@ install_for_tests() {
     if [ -z "$missing" ]; then
         return
     elif ! can_install; then
-        say "some tests will be skipped: apt-get install $missing"
+        say "some tests will be skipped; to run them: apt-get install $missing"
     else
-        say "installs for tests: $missing"
+        say "installing for tests: $missing"
         # shellcheck disable=SC2086 # a list
         debian $missing
     fi

@@ -1,4 +1,4 @@
-"""`make up`: everything starts, is shown, and ends together."""
+"""`make up` starts everything, shows where it is, and ends all of it together."""
 
 import contextlib
 import json
@@ -25,7 +25,7 @@ NAMES = (
 
 @pytest.fixture
 def up(tmp_path):
-    """Start `up` with arguments and settings, on free ports; nothing of it outlives the test."""
+    """Start `up` with arguments and settings, on free ports; no process of it outlives the test."""
     processes = []
 
     def begin(*arguments: str, stdout: int | None = None, **settings: str) -> Process:
@@ -42,8 +42,8 @@ def up(tmp_path):
         os.kill(pid, signal.SIGKILL)
 
 
-@pytest.mark.usefixtures("rabbitmq")  # to skip, or fail, where it is not installed
-def test_all_is_ready_at_the_places_shown_and_ctrl_c_ends_all(up, tmp_path):
+@pytest.mark.usefixtures("rabbitmq")  # skips, or fails in CI, where it is not installed
+def test_everything_is_ready_at_the_urls_shown_and_ctrl_c_ends_all_of_it(up, tmp_path):
     process = up("--edges", "2", "--workers", "2")
     process.wait_line("is ready after", 60)
     eventually_sync(lambda: "└" in process.log, 20, "the table")
@@ -53,7 +53,7 @@ def test_all_is_ready_at_the_places_shown_and_ctrl_c_ends_all(up, tmp_path):
         with urllib.request.urlopen(page, timeout=5) as answer:  # noqa: S310 # http, on loopback
             assert answer.status == 200
     assert len(re.findall(r"│ ws://\S+/device/connect\?", process.log)) == 2
-    everyone_is_read_by_the_pages_of(re.findall(r"a page to try devices +│ (http://\S+)/ ", process.log))
+    every_service_may_be_read_by_the_pages_of(re.findall(r"dev client +│ (http://\S+)/ ", process.log))
 
     process.signal(signal.SIGINT)
     assert process.wait(30) == 0, process.tail()
@@ -61,7 +61,7 @@ def test_all_is_ready_at_the_places_shown_and_ctrl_c_ends_all(up, tmp_path):
     assert "Traceback" not in process.log
 
 
-def everyone_is_read_by_the_pages_of(edges: list[str]) -> None:
+def every_service_may_be_read_by_the_pages_of(edges: list[str]) -> None:
     assert len(edges) == 2
     for edge in edges:
         with urllib.request.urlopen(f"{edge}/services.json", timeout=5) as answer:  # noqa: S310 # http, on loopback
@@ -76,7 +76,7 @@ def everyone_is_read_by_the_pages_of(edges: list[str]) -> None:
                 assert answer.headers["Access-Control-Allow-Origin"] in (edge, "*")
 
 
-def test_when_a_service_dies_it_is_named_and_all_ends(up, amqp_url, tmp_path):
+def test_when_a_service_dies_it_is_named_and_everything_ends(up, amqp_url, tmp_path):
     with nats_server() as bus:
         process = up("--edges", "2", CLOUDMATCH_NATS_URL=bus.url, CLOUDMATCH_AMQP_URL=amqp_url)
         process.wait_line("is ready after", 60)
@@ -84,26 +84,26 @@ def test_when_a_service_dies_it_is_named_and_all_ends(up, amqp_url, tmp_path):
         (edge,) = (pid for pid in alive(tmp_path / "run") if honcho_name(pid) == "edge.2")
         os.kill(edge, signal.SIGKILL)
         assert process.wait(30) == 1
-        assert "edge.2 (exit -9) ended by itself, so everything was stopped" in process.log
+        assert "edge.2 (exit -9) ended unexpectedly; everything was stopped" in process.log
         eventually_sync(lambda: not alive(tmp_path / "run"), 10, "the end of every process")
 
 
 @pytest.mark.parametrize("moment", [0.3, 0.8, 1.5])
 @pytest.mark.usefixtures("rabbitmq")
-def test_sigterm_ends_all_even_while_it_starts(up, moment, tmp_path):
+def test_sigterm_ends_everything_even_during_the_start(up, moment, tmp_path):
     process = up()
-    process.wait_line("starts 8 processes")
-    time.sleep(moment)  # a point in the start that nothing shows
+    process.wait_line("starting 8 processes")
+    time.sleep(moment)  # no output marks this moment
     process.signal(signal.SIGTERM)
     assert process.wait(30) == 0
     eventually_sync(lambda: not alive(tmp_path / "run"), 10, "the end of every process")
 
 
 @pytest.mark.parametrize(
-    ("channel", "moment"), [(os.pipe, "starts 8 processes"), (os.pipe, "└"), (os.openpty, "└")]
+    ("channel", "moment"), [(os.pipe, "starting 8 processes"), (os.pipe, "└"), (os.openpty, "└")]
 )
 @pytest.mark.usefixtures("rabbitmq")
-def test_when_nobody_reads_what_it_prints_any_more_all_ends(up, channel, moment, tmp_path):
+def test_when_stdout_is_closed_everything_ends(up, channel, moment, tmp_path):
     reading, printing = channel()
     process = up(stdout=printing)
     os.close(printing)
@@ -117,20 +117,20 @@ def test_when_nobody_reads_what_it_prints_any_more_all_ends(up, channel, moment,
         return moment.encode() in printed
 
     eventually_sync(seen, 60, moment)
-    os.close(reading)  # as the end of a pipe's reader, or a terminal that is closed
+    os.close(reading)  # as when the reader of a pipe ends or a terminal is closed
     assert process.wait(30) == 0, process.tail()
-    assert process.log == "nobody reads the logs any more, so everything is stopped\n"
+    assert process.log == "stdout was closed; stopping\n"
     eventually_sync(lambda: not alive(tmp_path / "run"), 10, "the end of every process")
 
 
-def test_a_wrong_setting_is_refused_in_a_sentence_before_anything_starts(up, tmp_path):
+def test_a_wrong_setting_is_rejected_in_one_sentence_before_anything_starts(up, tmp_path):
     process = up(CLOUDMATCH_JOURNAL_PORT="high")
     assert process.wait() == 2
     assert process.log == "CLOUDMATCH_JOURNAL_PORT='high' cannot be used: Expected `int`, got `str`\n"
     assert not (tmp_path / "run").exists()
 
 
-def test_a_number_of_edges_that_makes_no_sense_is_refused(up):
+def test_an_impossible_number_of_edges_is_rejected(up):
     process = up("--edges", "-1")
     assert process.wait() == 2
     assert process.log == "EDGES=-1 cannot be used: expected a number from 1 to 50\n"

@@ -1,1 +1,1 @@
-"""Run CloudMatch on one machine: `up` starts everything, `rabbitmq` and `nats_server` a server each."""
+"""Run CloudMatch on one machine: `up` starts everything, `rabbitmq` a private RabbitMQ node."""

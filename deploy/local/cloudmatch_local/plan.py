@@ -1,6 +1,6 @@
-"""What `up` starts, on which ports, and what a person opens: decided from the settings alone. Pure."""
+"""What `up` starts, on which ports, and which URLs it prints: decided from the settings alone. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import urlsplit
 
 import msgspec
@@ -9,24 +9,35 @@ from cloudmatch_analytics.settings import KafkaSettings
 from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.process.health import READINESS
 from cloudmatch_bus.process.settings import AmqpSettings
-from cloudmatch_local.settings import Everything, LocalSettings, prefix
+from cloudmatch_local.settings import SERVICES, AllSettings, LocalSettings, prefix
 
-STEP = 10  # between the ports of two edges, and of two workers
-ANY = ("0.0.0.0", "::", "")  # noqa: S104 # compared with, not listened on
+PORT_STEP = 10  # between the ports of two edges, and of two workers
+WILDCARD_HOSTS = ("0.0.0.0", "::", "")  # noqa: S104 # compared with, not listened on
 
 
 class Listener(msgspec.Struct, frozen=True):
-    """A port that a process of ours is to take."""
+    """A port that one of our processes listens on."""
 
-    process: str  # as honcho names it: ``edge.1``
+    process: str  # honcho's name: ``edge.1``
     port: int
-    variable: str  # the setting that moves it
+    variable: str  # the setting that changes the port
     host: str = "127.0.0.1"
-    probe: str = ""  # URL that answers 200 once the process is ready; without one, the open port is enough
+    scheme: str = ""  # ``http`` or ``https``; empty for other protocols
+
+    @property
+    def address(self) -> str:
+        """Host and port at which a client on this machine reaches the process."""
+        host = "127.0.0.1" if self.host in WILDCARD_HOSTS else self.host
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+
+    @property
+    def probe(self) -> str:
+        """URL that answers 200 once the process is ready; empty where an open port is enough."""
+        return f"{self.scheme}://{self.address}{READINESS}" if self.scheme else ""
 
 
 class Row(msgspec.Struct, frozen=True):
-    """A line of the table: what runs, what for, where."""
+    """A line of the table: process, purpose, URL."""
 
     process: str
     purpose: str
@@ -36,15 +47,15 @@ class Row(msgspec.Struct, frozen=True):
 class Plan(msgspec.Struct, frozen=True):
     """What runs where."""
 
-    counts: dict[str, int]  # processes by their name in the Procfile, only those that start
+    counts: dict[str, int]  # Procfile name → number of processes; only what starts
     listeners: list[Listener]
     rows: list[Row]
-    # what an edge's page is told: where services are, and from which origins it comes itself
+    # the values of CLOUDMATCH_EDGE_SERVICES and CLOUDMATCH_HTTP_ORIGINS
     services: str
     origins: str
 
-    def clash(self) -> str | None:
-        """Say which two of our own ports are the same, if any are."""
+    def port_conflict(self) -> str | None:
+        """Return a sentence that names two of our own processes with the same port, if there are any."""
         seen: dict[int, Listener] = {}
         for each in self.listeners:
             if (other := seen.setdefault(each.port, each)) is not each:
@@ -55,30 +66,25 @@ class Plan(msgspec.Struct, frozen=True):
         return None
 
 
-def make(settings: Everything, edges: int, workers: int) -> Plan:
-    """Plan `edges` edges, `workers` workers, one of each other service, and the servers that lack."""
+def make(settings: AllSettings, edges: int, workers: int) -> Plan:
+    """Plan `edges` edges, `workers` workers, one of each other service, and the servers that have no URL."""
     listeners, rows = _servers(settings)
-    services, origins = [], []
     counts = {each.process.partition(".")[0]: 1 for each in listeners}
-    for service, (host, first, tls) in settings.places.items():
-        secure = "s" if tls else ""
-        counts[service] = {"edge": edges, "match-engine": workers}.get(service, 1)
-        for index in range(counts[service]):
-            name, port = f"{service}.{index + 1}", first + STEP * index
-            place = f"{_reachable(host)}:{port}"
-            probe = f"http{secure}://{place}{READINESS}"
-            listeners.append(Listener(name, port, f"{prefix(service)}_PORT", host, probe))
-            services.append(f"{service}=http{secure}://{place}")
+    counts |= {service: {"edge": edges, "match-engine": workers}.get(service, 1) for service in SERVICES}
+    services, origins = [], []
+    for service in SERVICES:
+        for listener in _listeners(settings, service, counts[service]):
+            listeners.append(listener)
+            rows += _rows(service, listener)
+            services.append(f"{service}={listener.scheme}://{listener.address}")
             if service == "edge":
-                origins += [f"http{secure}://{place}", f"http{secure}://localhost:{port}"]
-            for purpose, url in PAGES[service]:
-                rows.append(Row(name, purpose, url.format(place).replace(":", f"{secure}:", 1)))
+                origins += [f"{listener.scheme}://{host}" for host in _host_names(listener)]
     return Plan(counts, listeners, rows, ",".join(services), ",".join(origins))
 
 
 PAGES = {
     "edge": [
-        ("a page to try devices", "http://{}/"),
+        ("dev client", "http://{}/"),
         ("devices", "ws://{}/device/connect?id=a&lat=52.37&lon=4.89"),
     ],
     "match-engine": [("metrics", "http://{}/metrics")],
@@ -88,11 +94,12 @@ PAGES = {
 }
 
 
-def _servers(settings: Everything) -> tuple[list[Listener], list[Row]]:
+def _servers(settings: AllSettings) -> tuple[list[Listener], list[Row]]:
+    """Plan NATS, RabbitMQ and Kafka: our own, or the ones that have a URL."""
     nats, amqp, kafka = settings[NatsSettings], settings[AmqpSettings], settings[KafkaSettings]
     listeners, rows = [], []
     if nats.url:
-        rows.append(Row("(yours)", "NATS", ",".join(map(_without_password, nats.servers))))
+        rows.append(Row("(external)", "NATS", ",".join(map(_without_password, nats.servers))))
     else:
         monitoring = settings[LocalSettings].nats_monitoring_port
         listeners.append(Listener("nats.1", nats.port, "CLOUDMATCH_NATS_PORT"))
@@ -100,22 +107,36 @@ def _servers(settings: Everything) -> tuple[list[Listener], list[Row]]:
         rows.append(Row("nats.1", "NATS", nats.servers[0]))
         rows.append(Row("nats.1", "monitoring", f"http://127.0.0.1:{monitoring}/"))
     if amqp.url:
-        rows.append(Row("(yours)", "RabbitMQ", _without_password(amqp.url)))
+        rows.append(Row("(external)", "RabbitMQ", _without_password(amqp.url)))
     else:
         listeners.append(Listener("rabbitmq.1", amqp.port, "CLOUDMATCH_AMQP_PORT"))
         rows.append(Row("rabbitmq.1", "RabbitMQ", amqp.address))
     if kafka.brokers:
-        rows.append(Row("(yours)", "Kafka", kafka.bootstrap))
+        rows.append(Row("(external)", "Kafka", kafka.bootstrap))
     else:
         listeners.append(Listener("kafka.1", kafka.port, "CLOUDMATCH_KAFKA_PORT"))
         rows.append(Row("kafka.1", "Kafka protocol", kafka.bootstrap))
     return listeners, rows
 
 
-def _reachable(host: str) -> str:
-    """Where a client on this machine finds what listens on `host`."""
-    host = "127.0.0.1" if host in ANY else host
-    return f"[{host}]" if ":" in host else host
+def _listeners(settings: AllSettings, service: str, count: int) -> Iterator[Listener]:
+    """Yield the HTTP listener of each process of a service; the settings are those of the first."""
+    values = settings.own(service)
+    scheme = "https" if getattr(values, "tls_cert_file", "") else "http"
+    for index in range(count):
+        port = values.port + PORT_STEP * index  # type: ignore[attr-defined]
+        host = getattr(values, "host", "127.0.0.1")
+        yield Listener(f"{service}.{index + 1}", port, f"{prefix(service)}_PORT", host, scheme)
+
+
+def _rows(service: str, listener: Listener) -> Iterator[Row]:
+    secure = listener.scheme.removeprefix("http")
+    for purpose, url in PAGES[service]:
+        yield Row(listener.process, purpose, url.format(listener.address).replace(":", f"{secure}:", 1))
+
+
+def _host_names(listener: Listener) -> tuple[str, str]:
+    return listener.address, f"localhost:{listener.port}"
 
 
 def _without_password(url: str) -> str:
@@ -125,7 +146,7 @@ def _without_password(url: str) -> str:
     return parts._replace(netloc=f"{parts.username}:…@{parts.netloc.rpartition('@')[2]}").geturl()
 
 
-def waits_for(listeners: Iterable[Listener], reasons: Mapping[str, str]) -> str:
-    """Say in one line what is not ready yet, and why as far as it is known."""
+def describe_waiting(listeners: Iterable[Listener], reasons: Mapping[str, str]) -> str:
+    """Name each process that is not ready yet once, with the reason if one is known."""
     waiting = dict.fromkeys(each.process for each in listeners)
     return ", ".join(f"{name} ({reasons[name]})" if reasons.get(name) else name for name in waiting)

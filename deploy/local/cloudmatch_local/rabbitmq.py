@@ -1,8 +1,8 @@
-"""Become a private RabbitMQ node: one process, loopback, its own folder, no Erlang port mapper.
+"""Become a private RabbitMQ node: one process, loopback only, its own folder, no Erlang port mapper.
 
 ``python -m cloudmatch_local.rabbitmq`` listens on CLOUDMATCH_AMQP_PORT and keeps everything under
-``<CLOUDMATCH_RUN_DIR>/rabbitmq``; its log is ``log/node.log`` there. User and password are guest.
-SIGTERM stops it in good order. With arguments it is ``rabbitmqctl`` for that node instead:
+``<CLOUDMATCH_RUN_DIR>/rabbitmq``, with the log in ``log/node.log``. User and password are guest. SIGTERM
+shuts it down cleanly. With arguments it is ``rabbitmqctl`` for that node:
 ``python -m cloudmatch_local.rabbitmq list_queues name messages``.
 """
 
@@ -11,11 +11,11 @@ import random
 import socket
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from cloudmatch_bus.process.settings import AmqpSettings, CommonSettings, SettingsError, read
 
-SCRIPT = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # /usr/sbin's insists on a user of its own
-
+SCRIPT = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # the one in /usr/sbin insists on its own user
 CONTROL = SCRIPT.with_name("rabbitmqctl")
 NODE = "cloudmatch@localhost"
 
@@ -29,27 +29,27 @@ vm_memory_high_watermark.absolute = 512MB
 
 
 def missing() -> str | None:
-    """Say what lacks when RabbitMQ is not installed, else None."""
+    """Return a sentence that says how to get RabbitMQ if it is not installed."""
     if SCRIPT.exists():
         return None
     return (
-        f"RabbitMQ is not installed ({SCRIPT} is not there): `apt-get install rabbitmq-server`, "
-        "or set CLOUDMATCH_AMQP_URL to one that runs"
+        f"RabbitMQ is not installed ({SCRIPT} is missing): `apt-get install rabbitmq-server`, "
+        "or set CLOUDMATCH_AMQP_URL to a running one"
     )
 
 
 def configure(folder: Path, port: int) -> None:
-    """Write the node's configuration into its folder, which is made when it is not there."""
+    """Write the node's configuration into its folder, which is created if necessary."""
     (folder / "log").mkdir(parents=True, exist_ok=True)
     (folder / "rabbitmq.conf").write_text(CONFIGURATION.format(port=port))
     (folder / "enabled_plugins").write_text("[].\n")
 
 
 def environment(folder: Path, distribution_port: int) -> dict[str, str]:
-    """Give the whole environment of the server script: nothing of the machine's own node is used.
+    """Return the whole environment of the server script; it shares nothing with the machine's own node.
 
-    The distribution port is what the Erlang node listens on for its peers and for ``rabbitmqctl``. It is
-    known beforehand, so nobody needs to be asked for it: no epmd runs.
+    The distribution port is where the Erlang node listens for its peers and for ``rabbitmqctl``. It is chosen
+    in advance, so no port mapper (epmd) is needed to look it up.
     """
     arguments = [
         *("-noinput", "-sname", NODE, "-start_epmd", "false"),
@@ -59,8 +59,8 @@ def environment(folder: Path, distribution_port: int) -> dict[str, str]:
     return {
         "PATH": "/usr/lib/erlang/bin:/usr/bin:/bin",
         "LANG": "C.UTF-8",
-        "HOME": str(folder),  # the cookie
-        "RABBITMQ_ALLOW_INPUT": "1",  # the script then becomes the node, and adds no process of its own
+        "HOME": str(folder),  # of the cookie
+        "RABBITMQ_ALLOW_INPUT": "1",  # makes the script exec the node instead of starting a child
         "RABBITMQ_CONF_ENV_FILE": str(folder / "none"),
         "RABBITMQ_NODENAME": NODE,
         "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"),
@@ -81,7 +81,7 @@ def environment(folder: Path, distribution_port: int) -> dict[str, str]:
 
 
 def free_port() -> int:
-    """Give a free port of loopback outside the range from which the kernel takes ports for clients."""
+    """Return a free port of loopback, outside the kernel's range for outgoing connections."""
     while True:
         port = random.SystemRandom().randrange(20_000, 32_000)
         with socket.socket() as probe:
@@ -90,7 +90,7 @@ def free_port() -> int:
 
 
 def main() -> None:
-    """Become the node, or with arguments a tool that asks it. Returns never."""
+    """Become the node, or with arguments `rabbitmqctl` for it."""
     try:
         amqp, common = read(AmqpSettings, os.environ), read(CommonSettings, os.environ)
     except SettingsError as error:
@@ -98,20 +98,32 @@ def main() -> None:
     if reason := missing():
         sys.exit(reason)
     folder = Path(common.run_dir, "rabbitmq").resolve()
-    port_file = folder / "distribution_port"
     if arguments := sys.argv[1:]:
-        if not port_file.exists():
-            sys.exit(f"no node has run in {folder}")
-        tool = ["sh", str(CONTROL), "--quiet", *arguments]
-        os.execve("/bin/sh", tool, environment(folder, int(port_file.read_text())))
-    configure(folder, amqp.port)
+        _exec_control(folder, arguments)
+    _exec_node(folder, amqp.port)
+
+
+def _exec_control(folder: Path, arguments: list[str]) -> NoReturn:
+    port_file = _port_file(folder)
+    if not port_file.exists():
+        sys.exit(f"no node has run in {folder}")
+    command = ["sh", str(CONTROL), "--quiet", *arguments]
+    os.execve("/bin/sh", command, environment(folder, int(port_file.read_text())))
+
+
+def _exec_node(folder: Path, port: int) -> NoReturn:
+    configure(folder, port)
     distribution_port = free_port()
-    port_file.write_text(str(distribution_port))
-    print(f"starts on port {amqp.port}; its log is {folder / 'log/node.log'}", flush=True)
+    _port_file(folder).write_text(str(distribution_port))
+    print(f"starting on port {port}; log: {folder / 'log/node.log'}", flush=True)
     with (folder / "log/console.log").open("wb") as console:
         os.dup2(console.fileno(), 1)
         os.dup2(console.fileno(), 2)
     os.execve("/bin/sh", ["sh", str(SCRIPT)], environment(folder, distribution_port))
+
+
+def _port_file(folder: Path) -> Path:
+    return folder / "distribution_port"
 
 
 if __name__ == "__main__":

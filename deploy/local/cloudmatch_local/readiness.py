@@ -12,57 +12,62 @@ import urllib.request
 from rich.console import Console
 from rich.table import Table
 
-from cloudmatch_local.plan import Listener, Plan, waits_for
+from cloudmatch_local.plan import Listener, Plan, describe_waiting
 
-# It asks whether a process is ready, not whether it is who it says.
-TRUSTING = ssl.create_default_context()
-TRUSTING.check_hostname = False
-TRUSTING.verify_mode = ssl.CERT_NONE
-PATIENCE = 8.0  # s before it is said what is waited for, and between two such lines
+# A probe asks whether a process is ready, not whether its certificate is trusted.
+UNVERIFIED = ssl.create_default_context()
+UNVERIFIED.check_hostname = False
+UNVERIFIED.verify_mode = ssl.CERT_NONE
+
+CHECK_INTERVAL = 0.2  # s
+REPORT_INTERVAL = 8.0  # s until a line names what is missing, and between two such lines
 
 
-def watch(what: Plan) -> None:
-    """Print the table once everything is ready; until then say now and then what is waited for."""
-    began = said = time.monotonic()
-    waiting = list(what.listeners)
+def wait_and_show(what: Plan) -> None:
+    """Print the table once everything is ready; until then print now and then what is not."""
+    started = reported = time.monotonic()
+    waiting, reasons = list(what.listeners), dict[str, str]()
     while True:
-        reasons = {}
-        for each in list(waiting):
-            if reason := _not_ready(each):
-                reasons[each.process] = reason
-            else:
-                waiting.remove(each)
+        waiting, reasons = _check(waiting)
         if not waiting:
             break
-        if (now := time.monotonic()) - said > PATIENCE:
-            said = now
-            with contextlib.suppress(OSError):  # nobody reads it
-                print(f"waits for {waits_for(waiting, reasons)}", flush=True)
-        time.sleep(0.2)
+        if time.monotonic() - reported > REPORT_INTERVAL:
+            reported = time.monotonic()
+            with contextlib.suppress(OSError):  # stdout is closed; the supervisor stops everything
+                print(f"waiting for {describe_waiting(waiting, reasons)}", flush=True)
+        time.sleep(CHECK_INTERVAL)
     with contextlib.suppress(OSError):  # the same
-        print_table(what, time.monotonic() - began)
+        _print_table(what, time.monotonic() - started)
 
 
-def _not_ready(listener: Listener) -> str | None:
-    """Give the reason why a process is not ready, or None when it is."""
+def _check(listeners: list[Listener]) -> tuple[list[Listener], dict[str, str]]:
+    """Return the listeners that are not ready, and the reason of each of their processes."""
+    waiting, reasons = [], {}
+    for each in listeners:
+        if reason := _why_not_ready(each):
+            waiting.append(each)
+            reasons[each.process] = reason
+    return waiting, reasons
+
+
+def _why_not_ready(listener: Listener) -> str | None:
     if not listener.probe:
         with socket.socket() as probe:
             probe.settimeout(1)
-            return "does not listen yet" if probe.connect_ex((listener.host, listener.port)) else None
+            return "not listening yet" if probe.connect_ex((listener.host, listener.port)) else None
     try:
-        with urllib.request.urlopen(listener.probe, timeout=2, context=TRUSTING):  # noqa: S310 # always http(s)
+        with urllib.request.urlopen(listener.probe, timeout=2, context=UNVERIFIED):  # noqa: S310 # http(s)
             return None
     except urllib.error.HTTPError as error:
         with error, contextlib.suppress(ValueError):
             body = json.loads(error.read())
-            return "; ".join(map(str, body["reasons"].values())) or f"answers {error.code}"
-        return f"answers {error.code}"
+            return "; ".join(map(str, body["reasons"].values())) or f"HTTP {error.code}"
+        return f"HTTP {error.code}"
     except OSError:
-        return "does not listen yet"
+        return "not listening yet"
 
 
-def print_table(what: Plan, seconds: float) -> None:
-    """Print what runs where."""
+def _print_table(what: Plan, seconds: float) -> None:
     table = Table(title=f"CloudMatch is ready after {seconds:.1f} s. Ctrl-C stops it.", title_justify="left")
     for column in ("process", "what", "where"):
         table.add_column(column, overflow="fold", no_wrap=False)

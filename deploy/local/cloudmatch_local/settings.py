@@ -3,7 +3,7 @@
 import difflib
 import importlib
 from collections.abc import Iterable, Mapping
-from typing import Annotated, NamedTuple, TypeVar
+from typing import Annotated, TypeVar
 
 from msgspec import Meta
 
@@ -24,7 +24,7 @@ SERVICES = ("match-engine", "edge", "journal", "bridge-rabbit", "analytics")
 
 
 class LocalSettings(Settings, frozen=True, kw_only=True):
-    """What only local development has."""
+    """Settings of local development only."""
 
     prefix = "CLOUDMATCH_LOCAL"
 
@@ -33,16 +33,8 @@ class LocalSettings(Settings, frozen=True, kw_only=True):
     ] = 8222
 
 
-class Place(NamedTuple):
-    """Where the first process of a service listens."""
-
-    host: str
-    port: int
-    tls: bool = False
-
-
 def groups() -> dict[str, list[type[Settings]]]:
-    """Give every group of settings, by whose it is: a service's, or (under "") of more than one."""
+    """Return every group of settings by service; under "" those that several processes share."""
     found: dict[str, list[type[Settings]]] = {
         "": [CommonSettings, NatsSettings, AmqpSettings, KafkaSettings, HttpSettings, LocalSettings]
     }
@@ -57,39 +49,38 @@ def groups() -> dict[str, list[type[Settings]]]:
 
 
 def prefix(service: str) -> str:
-    """Give what the names of a service's settings begin with."""
+    """Return the prefix of a service's own settings."""
     return f"CLOUDMATCH_{service.upper().replace('-', '_')}"
 
 
-class Everything:
-    """All settings of all processes.
+class AllSettings:
+    """The settings of all processes, read and checked.
 
     Raises:
         SettingsError: a value cannot be used; the message names the variable.
     """
 
     def __init__(self, known: Mapping[str, Iterable[type[Settings]]], environ: Mapping[str, str]) -> None:
-        groups = [group for its in known.values() for group in its]
-        self._environment = Environment(*groups, environ=environ)
-        self._names = [name for group in groups for name, _, _ in describe(group)]
-        self._strangers = sorted(
+        self._groups = [group for of_service in known.values() for group in of_service]
+        self._environment = Environment(*self._groups, environ=environ)
+        self._names = [name for group in self._groups for name, _, _ in describe(group)]
+        self._unknown = sorted(
             name for name in environ if name.startswith("CLOUDMATCH_") and name not in self._names
         )
-        self.places: dict[str, Place] = {}
-        for service in SERVICES:
-            (group,) = (each for each in known[service] if each.prefix == prefix(service))
-            values = self._environment[group]
-            tls = bool(getattr(values, "tls_cert_file", ""))
-            self.places[service] = Place(getattr(values, "host", "127.0.0.1"), values.port, tls)  # type: ignore[attr-defined]
 
     def __getitem__(self, group: type[S]) -> S:
         return self._environment[group]
 
+    def own(self, service: str) -> Settings:
+        """Return the settings that have the service's prefix."""
+        (group,) = (each for each in self._groups if each.prefix == prefix(service))
+        return self._environment[group]
+
     def warnings(self) -> list[str]:
-        """Give one sentence for each CLOUDMATCH variable that is nobody's setting."""
+        """Return one sentence for each unknown CLOUDMATCH variable."""
         sentences = []
-        for name in self._strangers:
+        for name in self._unknown:
             near = difflib.get_close_matches(name, self._names, 1, 0.8)
             hint = f"; did you mean {near[0]}?" if near else ""
-            sentences.append(f"{name} is set but is nobody's setting{hint}")
+            sentences.append(f"unknown setting: {name}{hint}")
         return sentences

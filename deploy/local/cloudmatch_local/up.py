@@ -1,132 +1,63 @@
-"""Start everything on this machine, say where it is, and stop all of it together: honcho and a Procfile."""
+"""Start everything on this machine, print its URLs, and stop all of it together."""
 
 import argparse
 import contextlib
 import fcntl
 import os
-import select
 import signal
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from honcho.environ import expand_processes, parse_procfile
-from honcho.manager import SYSTEM_PRINTER_NAME, Manager
-from honcho.printer import Message, Printer
 
 from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.process.listen import listen
 from cloudmatch_bus.process.settings import CommonSettings, SettingsError
 from cloudmatch_local import plan, rabbitmq
 from cloudmatch_local.plan import Plan
-from cloudmatch_local.readiness import watch
-from cloudmatch_local.settings import SERVICES, Everything, LocalSettings, groups
+from cloudmatch_local.readiness import wait_and_show
+from cloudmatch_local.settings import SERVICES, AllSettings, LocalSettings, groups
+from cloudmatch_local.supervisor import LogPrinter, Supervisor, silence_dead_streams, stop_when_unread
 
 ROOT = Path(__file__).resolve().parents[3]
-MOST = 50  # edges or workers
-DRAIN = 3.0  # s that services have to end before their servers do
+MAX_PROCESSES = 50  # edges or workers
+LOG_TAIL = 8  # lines shown of the log of a server that ended
 
 
-class UnusableError(Exception):
-    """`up` cannot start; the message is one sentence that says what to change."""
-
-
-class Screen(Printer):  # type: ignore[misc]  # honcho is untyped
-    """The logs, prefixed; of honcho's own chatter only what matters.
-
-    Args:
-        started: called once, when all processes have been started.
-    """
-
-    def __init__(self, started: Callable[[], None]) -> None:
-        super().__init__(sys.stdout)
-        self._started: Callable[[], None] | None = started
-        # "edge.1 (exit 1)": the process that ended before anybody asked it to
-        self.culprit = ""
-        self.asked = False
-
-    def write(self, message: Message) -> None:
-        """Show a line of a process; take note of a line of honcho's."""
-        if self._started:
-            started, self._started = self._started, None
-            started()
-        if message.name != SYSTEM_PRINTER_NAME:
-            self._show(message)
-            return
-        text = str(message.data).strip()
-        if text.endswith("received"):  # SIGINT, SIGTERM
-            self.asked = True
-            self._show(message._replace(data="stops"))
-        elif " stopped (rc=" in text and not self.asked and not self.culprit:
-            self.culprit = text.replace(" stopped (rc=", " (exit ")
-
-    def _show(self, message: Message) -> None:
-        with contextlib.suppress(OSError):  # nobody reads it; `stop_unread` sees to what follows
-            super().write(message)
-
-
-class Everyone(Manager):  # type: ignore[misc]  # honcho is untyped
-    """All processes. The services end first, so that what they still have to say finds its server."""
-
-    ending: threading.Thread | None = None
-
-    def terminate(self) -> None:
-        """End everything. Returns at once."""
-        if not self.ending:
-            self.ending = threading.Thread(target=self._terminate_in_order, daemon=True)
-            self.ending.start()
-
-    def _terminate_in_order(self) -> None:
-        services = {name for name in self._processes if name.partition(".")[0] in SERVICES}
-        self._signal(services)
-        deadline = time.monotonic() + DRAIN
-        while self._running(services) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        everyone = set(self._processes)
-        while self._running(everyone):  # honcho's SIGKILL ends this at last
-            self._signal(everyone)
-            time.sleep(0.5)  # a signal in RabbitMQ's first moments is lost: say it again
-
-    def _running(self, names: Iterable[str]) -> list[int]:
-        processes = [self._processes[name] for name in names]
-        return [p["pid"] for p in processes if "pid" in p and "returncode" not in p]
-
-    def _signal(self, names: Iterable[str]) -> None:
-        for pid in self._running(names):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGTERM)
+class StartError(Exception):
+    """Nothing can be started; the message is one sentence that says what to change."""
 
 
 def main() -> None:
     """Run everything in the foreground until Ctrl-C, SIGTERM, or the end of any process."""
     try:
         sys.exit(run(sys.argv[1:]))
-    except UnusableError as error:
+    except StartError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(2)
-    except BrokenPipeError:  # nobody reads what we say, and nothing has been started
-        mute()
+    except BrokenPipeError:  # stdout was closed before anything was started
+        silence_dead_streams()
         sys.exit(1)
 
 
 def run(arguments: list[str]) -> int:
-    """Check, start, wait; give the exit code: 0 when we were asked to stop."""
+    """Check, start, wait; return the exit code: 0 after a request to stop."""
     edges, workers = _counts(arguments)
     try:
-        settings = Everything(groups(), os.environ)
+        settings = AllSettings(groups(), os.environ)
     except SettingsError as error:
-        raise UnusableError(str(error)) from None
+        raise StartError(str(error)) from None
     for sentence in settings.warnings():
         print(f"warning: {sentence}")
     what = plan.make(settings, edges, workers)
     check_ports(what)
     if "rabbitmq" in what.counts and (reason := rabbitmq.missing()):
-        raise UnusableError(reason)
+        raise StartError(reason)
     folder = (ROOT / settings[CommonSettings].run_dir).resolve()
     with lock(folder):
-        return start(what, folder, environment(settings, what, folder))
+        return supervise(what, folder, environment(settings, what, folder))
 
 
 def _counts(arguments: list[str]) -> tuple[int, int]:
@@ -134,29 +65,30 @@ def _counts(arguments: list[str]) -> tuple[int, int]:
     parser.add_argument("--edges", default="1", metavar="N")
     parser.add_argument("--workers", default="1", metavar="N")
     given = parser.parse_args(arguments)
-    counts = []
-    for name, text in (("EDGES", given.edges), ("WORKERS", given.workers)):
-        if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MOST:
-            raise UnusableError(f"{name}={text} cannot be used: expected a number from 1 to {MOST}")
-        counts.append(int(text))
-    return counts[0], counts[1]
+    return _count("EDGES", given.edges), _count("WORKERS", given.workers)
+
+
+def _count(name: str, text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MAX_PROCESSES:
+        raise StartError(f"{name}={text} cannot be used: expected a number from 1 to {MAX_PROCESSES}")
+    return int(text)
 
 
 def check_ports(what: Plan) -> None:
-    """Make sure that every port can be taken.
+    """Check that every port is free.
 
     Raises:
-        UnusableError: one cannot; names the setting to change.
+        StartError: one is not; names the setting to change.
     """
-    if clash := what.clash():
-        raise UnusableError(clash)
+    if conflict := what.port_conflict():
+        raise StartError(conflict)
     for each in what.listeners:
         if not 0 < each.port < 65536:
-            raise UnusableError(f"{each.process} cannot listen on port {each.port}: change {each.variable}")
+            raise StartError(f"{each.process} cannot listen on port {each.port}: change {each.variable}")
         try:
             listen(each.host, each.port, each.variable).close()
         except SettingsError as error:
-            raise UnusableError(f"{each.process} {error}") from None
+            raise StartError(f"{each.process} {error}") from None
 
 
 @contextlib.contextmanager
@@ -164,23 +96,23 @@ def lock(folder: Path) -> Iterator[None]:
     """Hold the run folder for ourselves.
 
     Raises:
-        UnusableError: another `up` has it.
+        StartError: another `up` holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise UnusableError(
-                f"another `make up` keeps its data in {folder}: set CLOUDMATCH_RUN_DIR to another folder"
+            raise StartError(
+                f"another `make up` uses {folder}: set CLOUDMATCH_RUN_DIR to another folder"
             ) from None
         yield
 
 
-def environment(settings: Everything, what: Plan, folder: Path) -> dict[str, str]:
-    """Give what every process gets: our environment, the ports that Procfile lines name, our paths.
+def environment(settings: AllSettings, what: Plan, folder: Path) -> dict[str, str]:
+    """Return the environment of every process: ours, the ports that Procfile lines name, our paths.
 
-    The edges' page is told where all services are, and may read them, unless that is set already.
+    Unless set already, the edges' page finds all services, and may read them.
     """
     page = {"CLOUDMATCH_EDGE_SERVICES": what.services, "CLOUDMATCH_HTTP_ORIGINS": what.origins}
     return {
@@ -197,56 +129,38 @@ def environment(settings: Everything, what: Plan, folder: Path) -> dict[str, str
     }
 
 
-def start(what: Plan, folder: Path, environ: dict[str, str]) -> int:
-    """Run the processes of the Procfile that the plan names, until one ends or we are told to stop."""
+def supervise(what: Plan, folder: Path, environ: dict[str, str]) -> int:
+    """Run the planned processes of the Procfile until one ends or a signal asks to stop."""
     (folder / "nats").mkdir(exist_ok=True)
+    printer = LogPrinter()
 
-    def started() -> None:
-        threading.Thread(target=watch, args=(what,), daemon=True).start()
-        threading.Thread(target=stop_unread, daemon=True).start()
+    def watch() -> None:
+        threading.Thread(target=wait_and_show, args=(what,), daemon=True).start()
+        threading.Thread(target=stop_when_unread, daemon=True).start()
 
-    screen = Screen(started)
-    manager = Everyone(screen)
+    supervisor = Supervisor(printer, SERVICES, watch)
     procfile = parse_procfile((ROOT / "Procfile").read_text()).processes
     chosen = {name: line for name, line in procfile.items() if name in what.counts}
     for process in expand_processes(chosen, concurrency=what.counts):
-        manager.add_process(process.name, process.cmd, env=environ | process.env, cwd=str(ROOT))
-    # A closed terminal is a wish to stop, too. So is the end of who reads us: `stop_unread`.
+        supervisor.add_process(process.name, process.cmd, env=environ | process.env, cwd=str(ROOT))
+    # Also stop when the terminal closes (SIGHUP) or our stdout is no longer read (`stop_when_unread`).
     signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
-    print(f"starts {len(manager._processes)} processes; their data is under {folder}", flush=True)
-    manager.loop()
-    if screen.culprit:
-        sys.stderr.write(f"{screen.culprit} ended by itself, so everything was stopped\n")
-        _show_log(screen.culprit, folder)
-        return 1
-    return 0
+    print(f"starting {sum(what.counts.values())} processes; data in {folder}", flush=True)
+    supervisor.loop()
+    if not printer.first_exit:
+        return 0
+    sys.stderr.write(f"{printer.first_exit} ended unexpectedly; everything was stopped\n")
+    _show_log(printer.first_exit, folder)
+    return 1
 
 
-def stop_unread() -> None:
-    """Wait until nobody reads what we print any more; then ask ourselves to stop."""
-    reader = select.poll()
-    reader.register(sys.stdout, 0)  # its end is told unasked
-    reader.poll()
-    mute()
-    sys.stderr.write("nobody reads the logs any more, so everything is stopped\n")
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-def mute() -> None:
-    """Let what we print go nowhere from now on, where nobody reads it."""
-    streams = select.poll()
-    for stream in (sys.stdout, sys.stderr):
-        streams.register(stream, 0)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for unread, _ in streams.poll(0):
-        os.dup2(nowhere, unread)
-
-
-def _show_log(culprit: str, folder: Path) -> None:
+def _show_log(process: str, folder: Path) -> None:
+    """Show the end of the log file of a server; services log to stdout."""
     files = {"nats": "nats/server.log", "rabbitmq": "rabbitmq/log/*.log"}
-    for file in folder.glob(files.get(culprit.partition(".")[0], "none")):
-        sys.stderr.write(f"--- the end of {file}:\n")
-        sys.stderr.writelines(f"{line}\n" for line in file.read_text(errors="replace").splitlines()[-8:])
+    for file in folder.glob(files.get(process.partition(".")[0], "none")):
+        sys.stderr.write(f"--- end of {file}:\n")
+        lines = file.read_text(errors="replace").splitlines()[-LOG_TAIL:]
+        sys.stderr.writelines(f"{line}\n" for line in lines)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,11 @@
-"""What `make up` starts and where, decided from the settings."""
+"""What `make up` starts and where, decided from the settings alone."""
 
-import pytest
 import trustme
 
-from cloudmatch_bus.process.settings import HttpSettings, SettingsError, read
+from cloudmatch_bus.process.settings import HttpSettings, read
 from cloudmatch_edge.settings import EdgeSettings
-from cloudmatch_local.plan import Listener, Plan, make, waits_for
-from cloudmatch_local.settings import SERVICES, Everything, groups
+from cloudmatch_local.plan import Listener, Plan, describe_waiting, make
+from cloudmatch_local.settings import SERVICES, AllSettings, groups
 
 ENVIRON = {
     "CLOUDMATCH_NATS_URL": "nats://a:4222,nats://b:4222",
@@ -16,7 +15,7 @@ ENVIRON = {
 
 
 def planned(environ: dict[str, str], edges: int = 1, workers: int = 1) -> Plan:
-    return make(Everything(groups(), environ), edges, workers)
+    return make(AllSettings(groups(), environ), edges, workers)
 
 
 def ports(plan: Plan) -> dict[str, list[int]]:
@@ -39,39 +38,38 @@ def test_by_default_everything_starts_once_on_the_documented_ports():
         "bridge-rabbit.1": [8083],
         "analytics.1": [8085],
     }
-    assert plan.clash() is None
+    assert plan.port_conflict() is None
 
 
-def test_edges_and_workers_are_ten_ports_apart():
+def test_the_ports_of_edges_and_of_workers_are_ten_apart():
     found = ports(planned({"CLOUDMATCH_EDGE_PORT": "7000"}, edges=3, workers=2))
     assert [found[f"edge.{i}"] for i in (1, 2, 3)] == [[7000], [7010], [7020]]
     assert [found[f"match-engine.{i}"] for i in (1, 2)] == [[8082], [8092]]
 
 
-def test_a_server_that_is_given_by_its_url_is_not_started():
+def test_a_server_with_a_url_is_not_started_and_shown_without_its_password():
     plan = planned(ENVIRON)
     assert set(plan.counts) == set(SERVICES)
-    assert [row.url for row in plan.rows if row.process == "(yours)"] == [
+    assert [row.url for row in plan.rows if row.process == "(external)"] == [
         "nats://a:4222,nats://b:4222",
         "amqp://carol:…@rabbit:5672/",
         "kafka:9092",
     ]
 
 
-def test_two_processes_on_one_port_are_named_with_their_settings():
-    clash = planned({"CLOUDMATCH_JOURNAL_PORT": "8090"}, edges=2).clash()
-    assert clash is not None
-    assert "8090" in clash
-    assert "CLOUDMATCH_JOURNAL_PORT" in clash
-    assert "CLOUDMATCH_EDGE_PORT" in clash
+def test_two_processes_on_the_same_port_are_named_with_their_settings():
+    assert planned({"CLOUDMATCH_JOURNAL_PORT": "8090"}, edges=2).port_conflict() == (
+        "journal.1 and edge.2 would both listen on port 8090: "
+        "set CLOUDMATCH_JOURNAL_PORT or CLOUDMATCH_EDGE_PORT to another"
+    )
 
 
-def test_what_listens_on_every_address_is_reached_on_loopback():
+def test_a_process_that_listens_on_every_address_is_shown_on_loopback():
     urls = [row.url for row in planned({"CLOUDMATCH_JOURNAL_HOST": "0.0.0.0"}).rows]  # noqa: S104 # a value
     assert "http://127.0.0.1:8081/schema" in urls
 
 
-def test_the_edges_page_is_told_of_every_process_and_may_read_it_from_every_edge():
+def test_the_dev_client_of_every_edge_finds_every_process_and_may_read_it():
     plan = planned({"CLOUDMATCH_EDGE_PORT": "7000", "CLOUDMATCH_JOURNAL_HOST": "::"}, edges=2, workers=2)
     assert read(EdgeSettings, {"CLOUDMATCH_EDGE_SERVICES": plan.services}).places == {
         "match-engine": ["http://127.0.0.1:8082", "http://127.0.0.1:8092"],
@@ -85,7 +83,7 @@ def test_the_edges_page_is_told_of_every_process_and_may_read_it_from_every_edge
     ]
 
 
-def test_edges_with_a_certificate_are_asked_and_shown_by_tls(tmp_path):
+def test_edges_with_a_certificate_are_probed_and_shown_with_tls(tmp_path):
     made = trustme.CA().issue_cert("127.0.0.1")
     made.private_key_and_cert_chain_pem.write_to_path(file := tmp_path / "tls.pem")
     environ = {f"CLOUDMATCH_EDGE_TLS_{which}_FILE": str(file) for which in ("CERT", "KEY")}
@@ -96,19 +94,6 @@ def test_edges_with_a_certificate_are_asked_and_shown_by_tls(tmp_path):
     assert "https://127.0.0.1:8080" in plan.origins
 
 
-def test_what_is_waited_for_is_said_once_a_process_with_its_reason():
+def test_a_process_that_is_not_ready_is_named_once_with_its_reason():
     waiting = [Listener("nats.1", 1, "A"), Listener("nats.1", 2, "B"), Listener("edge.1", 3, "C")]
-    assert waits_for(waiting, {"edge.1": "not connected"}) == "nats.1, edge.1 (not connected)"
-
-
-def test_a_wrong_value_of_any_process_is_found_before_anything_starts():
-    with pytest.raises(SettingsError, match="CLOUDMATCH_ANALYTICS_PORT='x'"):
-        Everything(groups(), {"CLOUDMATCH_ANALYTICS_PORT": "x"})
-
-
-def test_a_variable_that_is_nobodys_setting_is_warned_about_and_the_nearest_name_is_given():
-    environ = {"CLOUDMATCH_EDGE_PRT": "1", "CLOUDMATCH_WHAT_IS_THIS": "2", "CLOUDMATCH_EDGE_PORT": "3"}
-    assert Everything(groups(), environ).warnings() == [
-        "CLOUDMATCH_EDGE_PRT is set but is nobody's setting; did you mean CLOUDMATCH_EDGE_PORT?",
-        "CLOUDMATCH_WHAT_IS_THIS is set but is nobody's setting",
-    ]
+    assert describe_waiting(waiting, {"edge.1": "not connected"}) == "nats.1, edge.1 (not connected)"
