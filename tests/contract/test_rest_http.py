@@ -1,4 +1,4 @@
-"""``edge/dev-client/rest.http`` keeps its promises: every request in it, every path of the services."""
+"""``edge/dev-client/rest.http``: every request is answered as promised, and every path is in it."""
 
 import asyncio
 import itertools
@@ -16,9 +16,9 @@ from litestar import Litestar
 from litestar.testing import TestClient
 from websockets.sync.client import connect
 
-from cloudmatch_analytics.http_api import gateway
+from cloudmatch_analytics.http_api import create_app
 from cloudmatch_analytics.settings import AnalyticsSettings
-from cloudmatch_analytics.window_store import Ledger as WindowLedger
+from cloudmatch_analytics.window_store import WindowStore
 from cloudmatch_bridge_rabbit.settings import BridgeSettings
 from cloudmatch_bus.contract.messages import AmountReported, MatchMade
 from cloudmatch_bus.process.health import LIVENESS, METRICS, READINESS, Health
@@ -42,9 +42,9 @@ VARIABLES = dict(re.findall(r"^@(\S+) = (.+)$", TEXT, re.MULTILINE))
 class Request(NamedTuple):
     """One request of the file."""
 
-    status: int  # that its title promises
+    status: int  # promised by its title
     method: str
-    service: str  # the variable that stands for host and port
+    service: str  # the variable for host and port
     target: str  # path and query
     headers: dict[str, str]
     body: str
@@ -92,7 +92,7 @@ def test_the_ports_are_those_on_which_the_services_listen_by_default() -> None:
 
 @pytest.fixture
 def services(tmp_path: Path) -> Iterator[dict[str, Litestar]]:
-    """The HTTP applications of the services, without their servers; the journal knows match 1."""
+    """The HTTP applications of the services, without their servers; the journal has match 1."""
     store, ledger = Store(tmp_path, 100), Ledger()
     positions = itertools.count(1)
 
@@ -102,14 +102,13 @@ def services(tmp_path: Path) -> Iterator[dict[str, Litestar]]:
         return ledger.fold(position, fact)
 
     publish(MatchMade(app="default", at=1, match=1, device="c", peer="a", distance=111_000))
-    over = asyncio.Event()
-    over.set()  # streams end after what they have
-    windows = WindowLedger(1, 1000)
+    stop = asyncio.Event()
+    stop.set()  # streams end at once
     yield {
         "journal": application("journal", Health(), handlers(store, ledger, publish)),
         "engine": application("match-engine", Health()),
         "bridge": application("bridge-rabbit", Health()),
-        "analytics": gateway(Health(), windows, over),
+        "analytics": create_app(Health(), WindowStore(1, 1000), stop),
     }
     store.close()
 
@@ -142,12 +141,12 @@ def test_the_edge_decides_as_the_titles_say() -> None:
             client = pages.dev_client("edge-0", {})
             known = request.headers.get("If-None-Match", "")
             assert pages.answer(request.path, Health(), client, known).status == request.status, request
-        elif "Sec-WebSocket-Protocol" not in request.headers:  # that is the gateway's to judge
+        elif "Sec-WebSocket-Protocol" not in request.headers:  # the listener decides on those
             assert request.status in verdicts(query), request
 
 
 def verdicts(query: str) -> tuple[int, ...]:
-    """What the edge may answer to a device with these parameters."""
+    """Statuses with which the edge may answer these parameters."""
     try:
         parse(query)
     except BadParameterError as bad:
@@ -177,7 +176,7 @@ def test_a_running_edge_answers_as_the_titles_say(
 
 
 def ask(url: str, headers: dict[str, str]) -> tuple[int, str]:
-    """Give status and text of a GET."""
+    """Return status and text of a GET."""
     try:
         with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=10) as answer:  # noqa: S310 # always http, on loopback
             return answer.status, answer.read().decode()

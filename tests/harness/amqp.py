@@ -1,4 +1,4 @@
-"""What arrives at RabbitMQ, for tests of those who publish there."""
+"""Collect what is published to RabbitMQ."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,15 +11,15 @@ from cloudmatch_bus.contract import amqp
 
 @asynccontextmanager
 async def arriving(amqp_url: str) -> AsyncIterator[list[AbstractIncomingMessage]]:
-    """Consume the queue; what came is in the list."""
+    """Consume the queue into the list that is yielded."""
     messages: list[AbstractIncomingMessage] = []
 
-    async def take(message: AbstractIncomingMessage) -> None:
+    async def collect(message: AbstractIncomingMessage) -> None:
         messages.append(message)
         await message.ack()
 
     async with await aio_pika.connect(amqp_url) as connection:
         channel = await connection.channel()
         queue = await channel.get_queue(amqp.QUEUE)
-        await queue.consume(take)
+        await queue.consume(collect)
         yield messages

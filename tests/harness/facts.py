@@ -1,4 +1,4 @@
-"""Facts on a real bus, for tests of those who read them."""
+"""Publish facts to a real bus."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ from cloudmatch_bus.contract.messages import PayloadsDelivered
 
 
 class Facts:
-    """Who publishes facts, and by what way: `publisher` as services do, `bus` for anything else."""
+    """Publishes facts: by `publisher` as services do, by `bus` for everything else."""
 
     def __init__(self, bus: Bus, publisher: FactPublisher) -> None:
         self.bus = bus
@@ -20,7 +20,7 @@ class Facts:
         self.count = 0
 
     def payloads(self, *sizes: int) -> None:
-        """Publish that payloads of these sizes went from a to b; `at` numbers such facts from 1."""
+        """Publish that payloads of these sizes went from a to b; `at` numbers these facts from 1."""
         self.count += 1
         fact = PayloadsDelivered(
             app="default", at=self.count, match=7, sender="a", receiver="b", sizes=list(sizes)
@@ -28,13 +28,13 @@ class Facts:
         assert self.publisher.publish(fact)
 
     async def kept(self, deadline: float = 20) -> None:
-        """Return once JetStream keeps all that was published."""
+        """Return once JetStream has stored everything that was published."""
         assert await self.publisher.drain(deadline) == 0
 
 
 @contextlib.asynccontextmanager
 async def facts(url: str) -> AsyncIterator[Facts]:
-    """Connect to the NATS server at `url`, make streams and consumers, and publish until the end."""
+    """Connect to the NATS server at `url`, create streams and consumers, and publish until the end."""
     bus = await connect(NatsSettings(url=url), "test")
     await provision(bus, 1)
     publisher = FactPublisher(bus)

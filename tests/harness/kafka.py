@@ -1,4 +1,4 @@
-"""A real Kafka for tests that ask for one: a node of its own, KRaft, from jars that Maven brings."""
+"""A real Kafka for tests with `--kafka`: one KRaft node, from jars that Maven downloads."""
 
 import contextlib
 import shutil
@@ -12,7 +12,7 @@ from harness.servers import ServerMissingError, answers
 from harness.waiting import eventually_sync
 
 JARS = ROOT / ".run/kafka"
-CLUSTER = "cloudmatch-tests-00001"  # 22 characters, as of a UUID
+CLUSTER = "cloudmatch-tests-00001"  # 22 characters, as in a UUID
 JAVA = ("java", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{JARS}/*")
 CONFIGURATION = """\
 process.roles=broker,controller
@@ -34,7 +34,7 @@ transaction.state.log.min.isr=1
 
 
 class Kafka:
-    """A node that keeps its port and its data over `restart`. Used as `KafkaBroker` is."""
+    """A node that keeps its port and its data across `restart`. Interchangeable with `KafkaBroker`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -47,7 +47,7 @@ class Kafka:
 
     @property
     def settings(self) -> dict[str, str]:
-        """How services find it."""
+        """Settings with which services find it."""
         return {"CLOUDMATCH_KAFKA_BROKERS": self.bootstrap}
 
     def start(self, deadline: float = 60) -> None:
@@ -83,7 +83,7 @@ class Kafka:
         self.process.kill()
 
     def restart(self) -> None:
-        """Start the node again, on its port and its data, after ending it if it still runs."""
+        """Start the node again on its port and its data; end it first if it is still running."""
         self.process.terminate(20)
         self.start()
 
@@ -93,12 +93,12 @@ def kafka() -> Iterator[Kafka]:
     """Run a Kafka in a folder of its own.
 
     Raises:
-        ServerMissingError: there is no Java, or nobody has fetched the jars.
+        ServerMissingError: Java or the jars are missing.
     """
     if shutil.which("java") is None:
         raise ServerMissingError("Kafka needs Java: on Debian, apt install default-jre-headless")
     if not list(JARS.glob("kafka_*.jar")):
-        raise ServerMissingError("Kafka's jars are not here: make test-kafka fetches them")
+        raise ServerMissingError("Kafka's jars are missing: make test-kafka downloads them")
     with tempfile.TemporaryDirectory(prefix="cloudmatch-kafka-", ignore_cleanup_errors=True) as folder:
         server = Kafka(Path(folder))
         server.start()

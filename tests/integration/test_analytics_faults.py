@@ -1,4 +1,4 @@
-"""Analytics keeps its sums through whatever dies, with real parts."""
+"""Analytics keeps its sums whatever process dies, on real servers."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ import harness
 from harness import children, eventually, source_of
 from harness.analytics import Publisher, publishing, sums
 
-CLOSES = 30  # s after which a 10 s window that has not closed never will
+CLOSES = 30  # s within which a 10 s window must close
 
 
 @pytest.fixture
@@ -48,12 +48,12 @@ async def test_a_restart_loses_nothing_and_counts_nothing_twice(analytics, publi
         await publisher.size(1, ago=ago)
     await eventually(lambda: analytics.metric("cloudmatch_analytics_counted_total") == 100, 20)
     own = children(analytics.process.pid)
-    assert len(own) == 2  # the source, and Python's keeper of shared things
+    assert len(own) == 2  # the source, and Python's resource tracker
     await asyncio.to_thread(analytics.terminate)
     assert analytics.process.returncode == 0
-    await eventually(lambda: not [pid for pid in own if alive(pid)], 10)  # Python's keeper sees it last
+    await eventually(lambda: not [pid for pid in own if alive(pid)], 10)  # the resource tracker ends last
 
-    for ago in range(200, 100, -1):  # a backlog: older than what was, newest last
+    for ago in range(200, 100, -1):  # a backlog: older than before, newest last
         await publisher.size(1, ago=ago)
     await asyncio.to_thread(analytics.restart, deadline=60)
     await eventually(lambda: sums(analytics) == (200, 200), CLOSES)
@@ -61,7 +61,7 @@ async def test_a_restart_loses_nothing_and_counts_nothing_twice(analytics, publi
 
 @contextlib.asynccontextmanager
 async def flow(publisher, rate=300):
-    """Publish sizes all the time, some of them twice; gives the bytes and messages so far."""
+    """Publish sizes continuously, some of them twice; yields the bytes and messages so far."""
     sent = [0, 0]
     over = asyncio.Event()
 
@@ -84,7 +84,7 @@ async def flow(publisher, rate=300):
 
 
 async def agree(service, sent):
-    """Return once the sums are what was sent; the failure says how they differ."""
+    """Return once the sums are what was sent; a failure shows how they differ."""
     try:
         await eventually(lambda: sums(service) == tuple(sent), CLOSES)
     except AssertionError as error:
@@ -93,23 +93,23 @@ async def agree(service, sent):
 
 
 async def counts(service):
-    """Return once the service counts sizes (again)."""
+    """Return once the service counts sizes, perhaps again."""
     before = service.metric("cloudmatch_analytics_counted_total")
     await eventually(lambda: service.metric("cloudmatch_analytics_counted_total") > before + 20, 30)
 
 
-async def test_sums_are_exact_after_sigkill_of_the_source_and_of_all_at_any_moment(analytics, publisher):
+async def test_sums_are_exact_after_sigkill_of_source_or_both_at_any_moment(analytics, publisher):
     chance = random.Random(2019)  # noqa: S311 # no secret
     async with flow(publisher) as sent:
         for victims in ("source", "both"):
             await counts(analytics)
-            await asyncio.sleep(chance.random() / 2)  # any moment between two commits
+            await asyncio.sleep(chance.random() / 2)  # at any moment between two commits
             own = source_of(analytics)
             assert own
             os.kill(own, signal.SIGKILL)
             if victims == "both":
                 analytics.kill()
-                await eventually(lambda own=own: not alive(own), 10)  # nobody told the source
+                await eventually(lambda own=own: not alive(own), 10)  # the source must notice on its own
                 await asyncio.to_thread(analytics.restart, deadline=60)
             else:
                 await eventually(lambda own=own: source_of(analytics) not in (None, own), 20)
@@ -137,7 +137,7 @@ async def test_two_share_the_work_and_each_answers_for_all(
     assert shown[0] == shown[1]
 
 
-async def test_a_lost_folder_comes_back_from_what_the_broker_holds(analytics, publisher):
+async def test_a_lost_folder_is_restored_from_the_broker(analytics, publisher):
     for ago in range(60, 65):
         await publisher.size(10, ago=ago)
     at = await publisher.size(10, ago=30, message_id="7.0")
@@ -145,40 +145,40 @@ async def test_a_lost_folder_comes_back_from_what_the_broker_holds(analytics, pu
     before = analytics.get_json("/windows?last=3")
     await asyncio.to_thread(analytics.terminate)
     shutil.rmtree(analytics.folder / "run")
-    await publisher.size(10, message_id="7.0", at=at)  # again: it is still known
+    await publisher.size(10, message_id="7.0", at=at)  # a redelivery: its id is still known
     await publisher.size(1, ago=20)
     await asyncio.to_thread(analytics.restart, deadline=60)
     await eventually(lambda: sums(analytics) == (61, 7), 20)
     assert before[0] in analytics.get_json("/windows?last=1000")
 
 
-async def test_readiness_says_when_rabbitmq_is_away_and_when_it_is_back(kafka_broker, start):
+async def test_readiness_gives_the_reason_while_rabbitmq_is_unreachable(kafka_broker, start):
     with harness.rabbitmq() as rabbitmq:
         analytics = start("analytics", settings(rabbitmq.url, kafka_broker))
         await asyncio.to_thread(rabbitmq.kill)
         _, text = await eventually(lambda: (a := analytics.get("/system/readiness"))[0] == 503 and a, 20)
-        assert "RabbitMQ is away" in json.loads(text)["reasons"]["source"]
+        assert "RabbitMQ is unreachable" in json.loads(text)["reasons"]["source"]
         await asyncio.to_thread(rabbitmq.restart)
         await asyncio.to_thread(analytics.wait_ready)
         analytics.terminate()
 
 
 def committed(bootstrap):
-    """How many records analytics has committed; ticks let it grow all the time."""
+    """How many records analytics has committed; watermarks make it grow continuously."""
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "analytics", "log_level": 0})
-    places = consumer.committed([TopicPartition("cloudmatch.bytes", p) for p in range(4)], 5)
+    offsets = consumer.committed([TopicPartition("cloudmatch.bytes", p) for p in range(4)], 5)
     consumer.close()
-    return sum(max(0, place.offset) for place in places)
+    return sum(max(0, each.offset) for each in offsets)
 
 
 @pytest.fixture
 def embedded(request):
-    """Skips what is about the embedded broker where there is a real Kafka."""
+    """Skip tests of the embedded broker where there is a real Kafka."""
     if request.config.getoption("--kafka"):
-        pytest.skip("is about the embedded broker")
+        pytest.skip("tests the embedded broker")
 
 
-async def test_a_new_broker_in_place_of_the_old_goes_on_counting(
+async def test_counting_continues_on_a_new_broker_in_place_of_the_old(
     embedded, amqp_url, publisher, start, tmp_path, request
 ):
     port = str(harness.free_port())
@@ -194,8 +194,8 @@ async def test_a_new_broker_in_place_of_the_old_goes_on_counting(
     analytics = start("analytics", {"CLOUDMATCH_AMQP_URL": amqp_url, "CLOUDMATCH_KAFKA_PORT": port})
     await publisher.size(4, ago=60)
     await eventually(lambda: sums(analytics) == (4, 1), 20)
-    shown = committed(f"127.0.0.1:{port}")
-    await eventually(lambda: committed(f"127.0.0.1:{port}") > shown, 10)  # the size is in what was shown
+    before = committed(f"127.0.0.1:{port}")
+    await eventually(lambda: committed(f"127.0.0.1:{port}") > before, 10)  # the size is committed
     broker.kill()
     await publisher.size(5, ago=60)
     tmp_path.joinpath("broker.log").unlink()

@@ -1,8 +1,7 @@
 """How many bytes devices exchanged in each window of time: RabbitMQ in, windows out by REST and a live chart.
 
-Pure: :mod:`sizes`, :mod:`records`, :mod:`ticks`, :mod:`windows`; :mod:`ledger`, with a lock around them.
-Shells: :mod:`source` (RabbitMQ → Kafka), :mod:`pipeline` (Kafka → sums → Kafka), :mod:`results` (Kafka →
-ledger), :mod:`archive` (slices on disk), :mod:`gateway` and :mod:`page` (HTTP), :mod:`worker`.
-Beside them :mod:`pulse` (what the source says of itself), :mod:`topics`, and :mod:`broker`, a small
-Kafka-protocol broker for development and tests.
+Pure: :mod:`core`; :mod:`window_store`, with a lock around it. I/O: :mod:`source` (RabbitMQ → Kafka),
+:mod:`pipeline` (Kafka → sums → Kafka), :mod:`results` (Kafka → window store), :mod:`archive` (SQLite),
+:mod:`http_api`, :mod:`service` and :mod:`supervisor`. Beside them :mod:`source_status`, :mod:`topics`, and
+:mod:`embedded_broker`, a small Kafka-protocol broker for development and tests.
 """

@@ -1,19 +1,30 @@
 """Run analytics: ``analytics`` or ``python -m cloudmatch_analytics``."""
 
 import logging
+import signal
+import threading
 
+from cloudmatch_analytics.service import serve
 from cloudmatch_analytics.settings import AnalyticsSettings, KafkaSettings
-from cloudmatch_analytics.supervisor import Worker
 from cloudmatch_bus.process.runner import exit_on_settings_error, setup
 from cloudmatch_bus.process.settings import AmqpSettings, HttpSettings
 
 
 def main() -> None:
-    """Run until SIGTERM or SIGINT."""
+    """Run analytics until SIGTERM or SIGINT."""
     environment = setup(AnalyticsSettings, AmqpSettings, KafkaSettings, HttpSettings)
     logging.getLogger("quixstreams").setLevel(logging.WARNING)
+    stop = threading.Event()
+
+    def on_signal(*_: object) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):  # a second one must not interrupt `set`: it locks
+            signal.signal(number, signal.SIG_IGN)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)
     with exit_on_settings_error():
-        Worker(environment).run()
+        serve(environment, stop)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""The windows on disk, so that a restart shows what was there before."""
+"""Windows on disk, so that a restart shows what was there before."""
 
 import sqlite3
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from cloudmatch_analytics.core.windows import ALL, Row
-from cloudmatch_analytics.window_store import Kept
+from cloudmatch_analytics.core.windows import ALL, Bounds, Row
 
+# the names are older than the code's and stay: the file outlives the version that wrote it
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS sums (
     start INTEGER, key TEXT, bytes INTEGER, messages INTEGER, late INTEGER, PRIMARY KEY (start, key)
@@ -21,44 +21,44 @@ CREATE TABLE IF NOT EXISTS places (
 
 
 class Archive:
-    """A file of rows, and how far the results are in it that a broker holds.
+    """A file of rows, and up to which offsets it contains the results of a broker.
 
-    What was saved outlives the process (not the power: the last seconds may go).
+    What is saved survives the process; a power failure may lose the last seconds.
     """
 
     def __init__(self, file: Path) -> None:
-        # the threads that use it are never two at once
+        # several threads use it, but never two at once
         self._db = sqlite3.connect(file, check_same_thread=False, isolation_level=None)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")
         self._db.executescript(SCHEMA)
-        self._kept = Kept()
+        self._bounds = Bounds()
 
-    def load(self) -> tuple[list[Row], Kept]:
-        """Give all that was saved."""
+    def load(self) -> tuple[list[Row], Bounds]:
+        """Return everything that was saved."""
         rows = [Row(*row) for row in self._db.execute("SELECT * FROM sums")]
-        kept = self._db.execute("SELECT closed_until, first, detailed_from FROM kept").fetchone()
-        return rows, Kept(*kept) if kept else Kept()
+        bounds = self._db.execute("SELECT closed_until, first, detailed_from FROM kept").fetchone()
+        return rows, Bounds(*bounds) if bounds else Bounds()
 
-    def places(self, broker: str) -> dict[int, int]:
-        """Give the offset of the first result that is not in here, by partition."""
+    def offsets(self, broker: str) -> dict[int, int]:
+        """Return the offset of the first result that is not included, by partition."""
         return dict(self._db.execute("SELECT partition, next FROM places WHERE broker = ?", (broker,)))
 
-    def save(self, rows: Iterable[Row], kept: Kept, broker: str, places: Mapping[int, int]) -> None:
-        """Set rows and places, and drop what is not kept any more: all at once or nothing."""
+    def save(self, rows: Iterable[Row], bounds: Bounds, broker: str, offsets: Mapping[int, int]) -> None:
+        """Save rows and offsets, and delete what is out of bounds, in one transaction."""
         with self._db:
             self._db.execute("BEGIN")
             self._db.executemany("INSERT OR REPLACE INTO sums VALUES (?, ?, ?, ?, ?)", rows)
             self._db.execute("DELETE FROM places WHERE broker <> ?", (broker,))
             self._db.executemany(
                 "INSERT OR REPLACE INTO places VALUES (?, ?, ?)",
-                [(broker, *place) for place in places.items()],
+                [(broker, *offset) for offset in offsets.items()],
             )
-            if kept != self._kept:
-                self._db.execute("INSERT OR REPLACE INTO kept VALUES (1, ?, ?, ?)", kept)
-                self._db.execute("DELETE FROM sums WHERE start < ?", (kept.first,))
-                self._db.execute("DELETE FROM sums WHERE start < ? AND key <> ?", (kept.detailed_from, ALL))
-        self._kept = kept
+            if bounds != self._bounds:
+                self._db.execute("INSERT OR REPLACE INTO kept VALUES (1, ?, ?, ?)", bounds)
+                self._db.execute("DELETE FROM sums WHERE start < ?", (bounds.first,))
+                self._db.execute("DELETE FROM sums WHERE start < ? AND key <> ?", (bounds.detailed_from, ALL))
+        self._bounds = bounds
 
     def close(self) -> None:
         """Close the file."""

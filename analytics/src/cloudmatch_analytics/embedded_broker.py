@@ -1,10 +1,10 @@
 """A Kafka-protocol broker for development and tests, in one small process with nothing to install.
 
 It is the mock cluster inside librdkafka: correct offsets, groups and watermarks; everything in memory; the
-oldest records of a partition go when it holds many (about 85,000); no admin API, no transactions. The
-cluster picks its own port and cannot be told one, so a forwarder listens on the configured port: clients
-bootstrap through it and then follow the address that the cluster advertises. An empty topic with a name
-that no other broker has tells a client whether offsets that it knows are of this broker.
+oldest records of a partition are dropped when there are many (about 85,000); no admin API, no transactions.
+The port of the cluster cannot be configured, so a forwarder listens on the configured port: clients
+bootstrap through it and then use the address that the cluster advertises. An empty topic with a unique name
+identifies the broker, so that a client knows whether its offsets are of this one.
 """
 
 import asyncio
@@ -21,12 +21,12 @@ from cloudmatch_bus.process.runner import Environment, run
 from cloudmatch_bus.process.settings import variable
 
 NAME = "analytics-broker"
-MARK = "cloudmatch.broker."  # what the marking topic's name begins with
+MARK = "cloudmatch.broker."  # prefix of the topic that identifies the broker
 log = logging.getLogger("broker")
 
 
 def start_cluster() -> tuple[Producer, str, int]:
-    """Start the cluster; it lives as long as the producer that is returned with its host and port."""
+    """Start a cluster that lives as long as the returned producer; also return its host and port."""
     producer = Producer({"bootstrap.servers": "mock", "test.mock.num.brokers": 1, "log_level": 3})
     mark = f"{MARK}{uuid.uuid4().hex}"
     broker = next(iter(producer.list_topics(topic=mark, timeout=10).brokers.values()))
@@ -44,16 +44,16 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 async def forward(sock: socket.socket, host: str, port: int) -> asyncio.Server:
     """Forward every connection made to `sock` to host:port."""
 
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def on_connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             upstream_reader, upstream_writer = await asyncio.open_connection(host, port)
         except OSError as error:
-            log.warning("the cluster at %s:%d does not answer: %s", host, port, error)
+            log.warning("cluster at %s:%d unreachable: %s", host, port, error)
             writer.close()
             return
         await asyncio.gather(_copy(reader, upstream_writer), _copy(upstream_reader, writer))
 
-    return await asyncio.start_server(connected, sock=sock)
+    return await asyncio.start_server(on_connection, sock=sock)
 
 
 async def serve(environment: Environment, stop: asyncio.Event) -> None:
@@ -64,7 +64,7 @@ async def serve(environment: Environment, stop: asyncio.Event) -> None:
     log.info("%s listening at tcp://127.0.0.1:%d", NAME, sock.getsockname()[1])
     await stop.wait()
     server.close()
-    log.info("%s ends; %d records in flight go with it", NAME, len(producer))
+    log.info("%s stopping; %d records in flight are lost", NAME, len(producer))
 
 
 def main() -> None:

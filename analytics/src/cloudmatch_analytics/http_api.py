@@ -1,41 +1,50 @@
-"""The HTTP side: windows by REST, live by Server-Sent Events, and a page with a chart."""
+"""The HTTP API: windows by REST, live by Server-Sent Events, and a page with a chart."""
 
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from importlib.resources import files
+from pathlib import PurePosixPath
 from typing import Annotated
 
 import msgspec
-from litestar import Litestar, get
-from litestar.exceptions import ClientException
-from litestar.params import Parameter
+from litestar import Litestar, Response, get
+from litestar.exceptions import ClientException, NotFoundException
+from litestar.params import FromPath, Parameter
 from litestar.response import ServerSentEvent, ServerSentEventMessage
+from litestar.types import ControllerRouterHandler
 
-from cloudmatch_analytics import page
-from cloudmatch_analytics.core.sizes import DEFAULT_APP, key
-from cloudmatch_analytics.core.windows import ALL, BASE, KEPT, SIZES, Shape
-from cloudmatch_analytics.window_store import Ledger
-from cloudmatch_bus.contract.subjects import token, untoken
+from cloudmatch_analytics.core.windows import ALL, BASE, RETAINED, SIZES, Shape, app_series, sender_series
+from cloudmatch_analytics.window_store import WindowStore
+from cloudmatch_bus.contract.amqp import DEFAULT_APP
+from cloudmatch_bus.contract.subjects import untoken
 from cloudmatch_bus.process.clock import now_ms
 from cloudmatch_bus.process.health import Health
 from cloudmatch_bus.process.http import application, serve
 
 NAME = "analytics"
-LOOK = 0.25  # s between two looks for windows that closed
-RUNNING = 4  # the running window is told at every fourth look
+POLL_INTERVAL = 0.25  # s between two checks for closed windows
+RUNNING = 4  # the running window is sent at every fourth check
+
+# uPlot is a copy of the npm package of that name, with its licence beside it
+FILES = {
+    "index.html": "text/html; charset=utf-8",
+    "page.css": "text/css; charset=utf-8",
+    "page.js": "text/javascript; charset=utf-8",
+    "vendor/uPlot.min.css": "text/css; charset=utf-8",
+    "vendor/uPlot.iife.min.js": "text/javascript; charset=utf-8",
+}
 
 Size = Annotated[str, Parameter(description="Length of the windows: 10s or 60s.")]
-App = Annotated[str, Parameter(description="Only this app. Empty: all apps, or `default` with a device.")]
-Device = Annotated[str, Parameter(description="Only payloads that this device sent.")]
-Last = Annotated[int, Parameter(ge=1, le=KEPT // BASE, description="How many windows, at most.")]
-Minutes = Annotated[int, Parameter(ge=1, le=24 * 60, description="How far back.")]
-Limit = Annotated[int, Parameter(ge=1, le=10_000, description="How many, at most.")]
-
-
 Hop = Annotated[
     str, Parameter(description="How often a window begins: 10s, or (the default) as often as one ends.")
 ]
+App = Annotated[str, Parameter(description="Only this app. Empty: all apps, or `default` with a device.")]
+Device = Annotated[str, Parameter(description="Only payloads sent by this device.")]
+Last = Annotated[int, Parameter(ge=1, le=RETAINED // BASE, description="Number of windows, at most.")]
+Minutes = Annotated[int, Parameter(ge=1, le=24 * 60, description="How far back, in minutes.")]
+Limit = Annotated[int, Parameter(ge=1, le=10_000, description="Number of senders, at most.")]
 
 
 class ByteWindow(msgspec.Struct, frozen=True):
@@ -45,11 +54,11 @@ class ByteWindow(msgspec.Struct, frozen=True):
     end: int
     bytes: int
     messages: int
-    late: int  # of the messages, those that came when it had closed
+    late: int  # of the messages, those that arrived after the window had closed
 
 
 class Sender(msgspec.Struct, frozen=True):
-    """A device, and what it sent. The empty name is for payloads of which the sender is not known."""
+    """A device, and what it has sent. The empty device stands for unknown senders."""
 
     app: str
     device: str
@@ -58,119 +67,141 @@ class Sender(msgspec.Struct, frozen=True):
 
 
 class State(msgspec.Struct, frozen=True):
-    """How far the windows have come, in ms since 1970."""
+    """How far windows have closed, in ms since 1970."""
 
     now: int
     closed_until: int
     behind: int  # ms by which windows close later than they should
-    reasons: dict[str, str]  # why, by part; empty when all is well
+    reasons: dict[str, str]  # why, by component; empty when all is well
 
 
 def series(app: str, device: str) -> str:
-    """Name the series that a request asks for."""
+    """Name the series that a request selects."""
     if device:
-        return key(app or DEFAULT_APP, device)
-    return token(app) if app else ALL
+        return sender_series(app or DEFAULT_APP, device)
+    return app_series(app) if app else ALL
 
 
 def shape(size: str, hop: str) -> Shape:
-    """Read the shape of windows that a request asks for.
+    """Parse the shape of windows that a request selects.
 
     Raises:
         ClientException: there are no such windows.
     """
     if size not in SIZES:
-        raise ClientException(f"size is one of {', '.join(SIZES)}")
+        raise ClientException(f"size must be one of {', '.join(SIZES)}")
     if (hop or size) not in SIZES or SIZES[hop or size] > SIZES[size]:
-        raise ClientException("hop is 10s or the size")
+        raise ClientException("hop must be 10s or equal to size")
     return Shape(SIZES[size], SIZES[hop or size])
 
 
-def gateway(health: Health, ledger: Ledger, stop: asyncio.Event, origins: Sequence[str] = ()) -> Litestar:
-    """Make the HTTP application. Streams end when `stop` is set; pages of `origins` may read it."""
+def create_app(
+    health: Health, store: WindowStore, stop: asyncio.Event, origins: Sequence[str] = ()
+) -> Litestar:
+    """Create the HTTP application. Streams end when `stop` is set; pages of `origins` may read it."""
 
     @get("/windows", sync_to_thread=False)
     def windows(
         size: Size = "10s", hop: Hop = "", app: App = "", device: Device = "", last: Last = 30
     ) -> list[ByteWindow]:
-        """Give closed windows, newest last. One in which nothing was exchanged is there with zeros."""
-        return [ByteWindow(*w) for w in ledger.last(shape(size, hop), last, series(app, device))]
+        """Return closed windows, newest last. A window without payloads is included, with zeros."""
+        return [ByteWindow(*w) for w in store.last(shape(size, hop), last, series(app, device))]
 
     @get("/windows/live", sync_to_thread=False)
     def live(size: Size = "10s", hop: Hop = "", app: App = "", device: Device = "") -> ServerSentEvent:
-        """Tell each window as it closes (event `closed`) and again when late payloads change it
-        (`corrected`); every second the `running` one and how far all have come (`state`)."""
-        return ServerSentEvent(_follow(health, ledger, shape(size, hop), series(app, device), stop))
+        """Stream each window when it closes (event `closed`) and whenever late payloads change it
+        (`corrected`); every second the `running` one and how far windows have closed (`state`)."""
+        return ServerSentEvent(_live(health, store, shape(size, hop), series(app, device), stop))
 
     @get("/senders", sync_to_thread=False)
     def senders(app: App = "", minutes: Minutes = 60, limit: Limit = 500) -> list[Sender]:
-        """Give who sent payloads lately, most bytes first."""
-        since = now_ms() - minutes * 60_000
-        found = [
-            Sender(untoken(app_token), untoken(device_token), sums.bytes, sums.messages)
-            for (app_token, _, device_token), sums in (
-                (of.partition("."), s) for of, s in ledger.senders(since).items()
-            )
-        ]
-        found.sort(key=lambda sender: (-sender.bytes, sender.app, sender.device))
+        """Return the senders of recent payloads, most bytes first."""
+        found = _senders(store, now_ms() - minutes * 60_000)
         return [sender for sender in found if app in ("", sender.app)][:limit]
 
-    handlers = [windows, live, senders, *page.handlers()]
-    return application("CloudMatch analytics", health, handlers, origins)
+    return application("CloudMatch analytics", health, [windows, live, senders, *page_handlers()], origins)
 
 
-async def _follow(
-    health: Health, ledger: Ledger, windows: Shape, name: str, stop: asyncio.Event
+def _senders(store: WindowStore, since: int) -> list[Sender]:
+    """Return all senders since a time, most bytes first."""
+    found = []
+    for name, sums in store.senders(since).items():
+        app, _, device = name.partition(".")
+        found.append(Sender(untoken(app), untoken(device), sums.bytes, sums.messages))
+    return sorted(found, key=lambda sender: (-sender.bytes, sender.app, sender.device))
+
+
+async def _live(
+    health: Health, store: WindowStore, windows: Shape, name: str, stop: asyncio.Event
 ) -> AsyncIterator[ServerSentEventMessage]:
-    told, corrections = ledger.closed_until, ledger.corrections
-    told -= told % windows.hop
-    look = 0
+    """Yield the events of `/windows/live` for the series `name`."""
+    sent, corrections = store.closed_until, store.corrections
+    sent -= sent % windows.hop
+    check = 0
     while not stop.is_set():
-        before, corrections = corrections, ledger.corrections
-        for window in ledger.corrected(windows, before, name) if corrections > before else ():
-            if window.end <= told:
+        before, corrections = corrections, store.corrections
+        for window in store.corrected(windows, before, name) if corrections > before else ():
+            if window.end <= sent:
                 yield _event("corrected", ByteWindow(*window))
-        for window in ledger.last(windows, (ledger.closed_until - told) // windows.hop, name):
-            told = window.end
+        for window in store.last(windows, (store.closed_until - sent) // windows.hop, name):
+            sent = window.end
             yield _event("closed", ByteWindow(*window))
-        if look % RUNNING == 0:
+        if check % RUNNING == 0:
             now = now_ms()
-            yield _event("running", ByteWindow(*ledger.running(windows, now, name)))
-            yield _event("state", State(now, ledger.closed_until, ledger.behind(now), health.reasons()))
-        look += 1
-        await asyncio.sleep(LOOK)
+            yield _event("running", ByteWindow(*store.running(windows, now, name)))
+            yield _event("state", State(now, store.closed_until, store.behind(now), health.reasons()))
+        check += 1
+        await asyncio.sleep(POLL_INTERVAL)
 
 
 def _event(name: str, data: msgspec.Struct) -> ServerSentEventMessage:
     return ServerSentEventMessage(event=name, data=msgspec.json.encode(data).decode())
 
 
-class Http:
-    """The HTTP side in a thread with an event loop of its own."""
+def page_handlers() -> list[ControllerRouterHandler]:
+    """Create the handlers that serve the page from the folder `web`; it loads nothing from elsewhere."""
+    folder = files(__package__).joinpath("web")
+    contents = {name: folder.joinpath(name).read_bytes() for name in FILES}
 
-    def __init__(self, sock: socket.socket, ledger: Ledger, health: Health, origins: Sequence[str]) -> None:
+    def respond(name: str) -> Response[bytes]:
+        if name not in contents:
+            raise NotFoundException(f"there is no {name}")
+        return Response(contents[name], media_type=FILES[name], headers={"Cache-Control": "no-cache"})
+
+    @get("/", sync_to_thread=False, include_in_schema=False)
+    def page() -> Response[bytes]:
+        return respond("index.html")
+
+    @get("/web/{name:path}", sync_to_thread=False, include_in_schema=False)
+    def part(name: FromPath[PurePosixPath]) -> Response[bytes]:
+        return respond(str(name).removeprefix("/"))
+
+    return [page, part]
+
+
+class HttpThread:
+    """The HTTP API in a thread with an event loop of its own."""
+
+    def __init__(
+        self, sock: socket.socket, store: WindowStore, health: Health, origins: Sequence[str]
+    ) -> None:
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
-        app = gateway(health, ledger, self._stop, origins)
+        app = create_app(health, store, self._stop, origins)
         serving = serve(app, NAME, sock, self._stop)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="http")
         self._future: Future[None] = self._thread.submit(self._loop.run_until_complete, serving)
 
-    @property
-    def failed(self) -> bool:
-        """Whether it has ended by itself."""
-        return self._future.done()
-
-    def when_failed(self, do: Callable[[], object]) -> None:
-        """Do something when it ends, or at once when it has."""
-        self._future.add_done_callback(lambda _: do())
+    def on_end(self, callback: Callable[[], object]) -> None:
+        """Call back when it ends, or at once if it has ended."""
+        self._future.add_done_callback(lambda _: callback())
 
     def stop(self) -> None:
-        """End it."""
+        """Stop it."""
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.shutdown()
 
     def result(self) -> None:
-        """Raise what ended it, if that was an error."""
+        """Raise the error that ended it, if any."""
         self._loop.close()
         self._future.result()

@@ -1,10 +1,13 @@
-"""Kafka → windows: the stream of sizes, each counted once, summed per sender in windows of event time.
+"""Kafka → windows: count each size once, and sum per sender in windows of event time.
 
-What Quix keeps of a window stays open for `REMEMBERED`, so that what comes late only makes its sums grow.
-When a window counts as closed is the ledger's business, which hears of all partitions.
+Quix keeps the state of a window for `RETAINED`, so that late sizes only make its sums grow. Whether a window
+is closed is decided by the window store, which reads the watermarks of all partitions.
 """
 
+import logging
+import signal
 import threading
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -25,27 +28,36 @@ from quixstreams.state.rocksdb.metadata import CHANGELOG_OFFSET_KEY
 
 from cloudmatch_analytics import topics
 from cloudmatch_analytics.core import kafka_records
-from cloudmatch_analytics.core.kafka_records import Batch
-from cloudmatch_analytics.core.sizes import Size
-from cloudmatch_analytics.core.windows import BASE, KEPT, Row
+from cloudmatch_analytics.core.kafka_records import Batch, Size, SliceSums, Watermark
+from cloudmatch_analytics.core.windows import BASE, RETAINED, Row
+from cloudmatch_analytics.results import Results
 from cloudmatch_analytics.settings import KafkaSettings
 
-REMEMBERED = timedelta(hours=1)  # event time after its arrival for which a size is known again
-COMMIT = 0.25  # s between two commits
-MIB = 1024 * 1024  # RocksDB holds 64 of them and more for each store and partition, if it is let
+ID_TTL = timedelta(hours=1)  # after its arrival, in event time, for which the id of a size is remembered
+COMMIT_INTERVAL = 0.25  # s
+MIB = 1024 * 1024  # RocksDB's default is 64 of them and more for each store and partition
 
 COUNTED = Counter("cloudmatch_analytics_counted", "Sizes counted in windows.")
-DUPLICATES = Counter("cloudmatch_analytics_duplicates", "Sizes that came again and were left out.")
+DUPLICATES = Counter("cloudmatch_analytics_duplicates", "Redelivered sizes, not counted again.")
 
-Pipeline = Application
-State_ = State[str, list[str]]
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+CONSUMER = {
+    "session.timeout.ms": 6000,
+    "heartbeat.interval.ms": 1000,
+    "coordinator.query.interval.ms": 1000,
+    "log_level": 3,
+}
+PRODUCER = {"linger.ms": 5, "log_level": 3}
+
+log = logging.getLogger("pipeline")
 
 
 class BrokerLostError(Exception):
-    """The broker is known to have ended: what is not committed cannot be."""
+    """The broker has ended: what is not committed never will be."""
 
 
-# what the loss of the broker or of the source's process raises, or a stop while partitions are handed out
+# raised when the broker or the source's process is lost, or when a stop interrupts partition assignment
 LOST = (
     BrokerLostError,
     BaseKafkaException,
@@ -55,18 +67,18 @@ LOST = (
 )
 
 
-class Gate(BaseSink):
-    """Knows when the pipeline begins (`begun` is called), and keeps it from committing once `lost` is set.
+class CommitGate(BaseSink):
+    """Calls `on_started` when the pipeline starts, and prevents commits once `lost` is set.
 
     Without it Quix would wait for a commit to a broker that has ended.
     """
 
-    def __init__(self, begun: Callable[[], None], lost: threading.Event) -> None:
-        super().__init__(on_client_connect_success=begun)
+    def __init__(self, on_started: Callable[[], None], lost: threading.Event) -> None:
+        super().__init__(on_client_connect_success=on_started)
         self._lost = lost
 
     def add(self, *_: object, **__: object) -> None:
-        """Take no notice."""
+        """Ignore a record."""
 
     def flush(self) -> None:
         """Let Quix commit, unless the broker has ended."""
@@ -75,126 +87,173 @@ class Gate(BaseSink):
 
 
 class SumBySender(BaseAggregator[dict[str, Any]]):
-    """Sums of bytes and messages by sender. Its result are those that the last batch has changed."""
+    """Sums of bytes and messages by sender. Its result are the sums that the last batch has changed."""
 
     state_suffix = "by-sender"
 
     def initialize(self) -> dict[str, Any]:
-        """Begin with nobody."""
+        """Return empty sums."""
         return {"sums": {}, "changed": []}
 
     def agg(self, old: dict[str, Any], new: list[Size], timestamp: int) -> dict[str, Any]:
         """Add sizes."""
         sums = old["sums"]
         for size in new:
-            of_sender = sums.setdefault(size.key, [0, 0])
+            of_sender = sums.setdefault(size.series, [0, 0])
             of_sender[0] += size.bytes
             of_sender[1] += 1
-        return {"sums": sums, "changed": list({size.key for size in new})}
+        return {"sums": sums, "changed": list({size.series for size in new})}
 
     def result(self, value: dict[str, Any]) -> dict[str, Any]:
-        """Give what changed."""
-        return {key: value["sums"][key] for key in value["changed"]}
+        """Return the changed sums."""
+        return {series: value["sums"][series] for series in value["changed"]}
 
 
-def first_times(batch: Batch, _: object, at: int, __: object, state: State_) -> list[Size]:
-    """Give the sizes of a batch that did not come before.
+def deduplicate(batch: Batch, _: object, at: int, __: object, state: State[str, list[str]]) -> list[Size]:
+    """Return the sizes of a batch that were not counted before.
 
-    Ids are remembered in lists, by the second of their payload's time, which a redelivery has too.
+    Ids are remembered in lists, by the second of their payload's time, which is the same in a redelivery.
     """
     by_second: dict[int, list[Size]] = {}
     for size in batch.sizes:
         by_second.setdefault(size.at // 1000, []).append(size)
-    news: list[Size] = []
+    new: list[Size] = []
     for second, sizes in by_second.items():
-        before = state.get(str(second)) or []
-        known = set(before)
+        ids = state.get(str(second)) or []
+        known = set(ids)
         for size in sizes:
             if size.id is None:
-                news.append(size)
+                new.append(size)
             elif size.id not in known:
                 known.add(size.id)
-                before.append(size.id)
-                news.append(size)
-        # Quix counts from `at`, which may be long before the sizes came
-        age = timedelta(milliseconds=max(0, batch.told - at))
-        state.set(str(second), before, ttl=REMEMBERED + age)
-    COUNTED.inc(len(news))
-    DUPLICATES.inc(len(batch.sizes) - len(news))
-    return news
+                ids.append(size.id)
+                new.append(size)
+        # Quix counts from `at`, which may be long before the arrival
+        age = timedelta(milliseconds=max(0, batch.produced_at - at))
+        state.set(str(second), ids, ttl=ID_TTL + age)
+    COUNTED.inc(len(new))
+    DUPLICATES.inc(len(batch.sizes) - len(new))
+    return new
 
 
-def compose(
-    sizes: StreamingDataFrame, results: Topic, gate: Gate, too_late: Callable[[list[Row]], None]
+def _is_watermark(_: object, key: str, __: int, ___: object) -> bool:
+    return key == kafka_records.WATERMARK_KEY
+
+
+def _is_batch(*record: Any) -> bool:
+    return not _is_watermark(*record)
+
+
+def _encode_watermark(_: object, __: str, at: int, ___: object) -> bytes:
+    return kafka_records.encode(Watermark(message_context().partition, at))
+
+
+def _encode_sums(window: dict[str, Any]) -> bytes:
+    return kafka_records.encode(SliceSums(window["start"], window["sums"]))
+
+
+def _key(_: object) -> str:
+    """Key a result by its partition, so that a watermark follows the sums from before it."""
+    return str(message_context().partition)
+
+
+def define_pipeline(
+    sizes: StreamingDataFrame, results: Topic, gate: CommitGate, on_too_late: Callable[[list[Row]], None]
 ) -> None:
-    """Lead a stream of sizes through windows to the results; `too_late` hears what no window takes."""
-
-    def is_tick(_: object, key: str, __: int, ___: object) -> bool:
-        return key == kafka_records.TICK
-
-    def to_tick(_: object, __: str, at: int, ___: object) -> bytes:
-        return kafka_records.encode(kafka_records.Tick(message_context().partition, at))
-
-    def to_sums(window: dict[str, Any]) -> bytes:
-        return kafka_records.encode(kafka_records.Sums(window["start"], window["sums"]))
+    """Define how sizes become results; `on_too_late` is called with sizes that no window accepts."""
 
     def on_late(value: Any, *_: Any) -> bool:
-        too_late([Row(size.at - size.at % BASE, size.key, size.bytes, 1) for size in value])
+        on_too_late([Row(size.at - size.at % BASE, size.series, size.bytes, 1) for size in value])
         return False
 
-    def by_partition(_: object) -> str:
-        return str(message_context().partition)  # so that a tick follows the sums from before it
-
-    ticks = sizes.filter(is_tick, metadata=True)
-    ticks.apply(to_tick, metadata=True).to_topic(results, key=by_partition).sink(gate)
-    batches = sizes.filter(lambda *record: not is_tick(*record), metadata=True).apply(
-        kafka_records.decode_batch
-    )
-    batches = batches.apply(first_times, stateful=True, metadata=True).filter(bool)
-    windows = batches.tumbling_window(BASE, grace_ms=KEPT, name="slices", on_late=on_late)  # type: ignore[arg-type] # takes all
+    watermarks = sizes.filter(_is_watermark, metadata=True).apply(_encode_watermark, metadata=True)
+    watermarks.to_topic(results, key=_key).sink(gate)
+    batches = sizes.filter(_is_batch, metadata=True).apply(kafka_records.decode_batch)
+    new = batches.apply(deduplicate, stateful=True, metadata=True).filter(bool)
+    windows = new.tumbling_window(BASE, grace_ms=RETAINED, name="slices", on_late=on_late)  # type: ignore[arg-type] # takes all
     sums = windows.agg(sums=SumBySender()).current(closing_strategy="partition")
-    sums.apply(to_sums).to_topic(results, key=by_partition)
+    sums.apply(_encode_sums).to_topic(results, key=_key)
 
 
 def forget_changelogs(state: Path) -> None:
-    """Let the state that is kept be the beginning on a broker that has no changelogs of it."""
+    """Make the local state the starting point on a broker that has no changelogs of it."""
     for file in state.rglob("CURRENT"):  # every RocksDB has one
         partition = RocksDBStorePartition(str(file.parent))
         partition.get_or_create_column_family(METADATA_CF_NAME).delete(CHANGELOG_OFFSET_KEY)
         partition.close()  # type: ignore[no-untyped-call] # Quix leaves it bare
 
 
-def pipeline(kafka: KafkaSettings, group: str, instance: str, state: Path) -> Pipeline:
-    """Make the application. A broker must answer.
+def create_application(kafka: KafkaSettings, group: str, instance: str, state: Path) -> Application:
+    """Create the Quix application. A broker must answer.
 
     A real Kafka commits results, state and offsets in one transaction. The embedded broker has none; there,
-    state is brought back from changelogs to what was committed, and results heard again change nothing.
+    changelogs restore the state of the last commit, and reading results twice changes nothing.
 
     Args:
-        instance: names this one among all that share the work, also after a restart: who starts under a
-            name ends the transaction that a dead one has left open, which would hold up all readers.
+        instance: names this one among all that share the work, also after a restart: starting under a
+            name ends the transaction that a dead process left open, which would block all consumers.
     """
-    return Pipeline(
-        broker_address=topics.connection(kafka),
+    transactions = {"transactional.id": instance, "transaction.timeout.ms": 10_000}
+    return Application(
+        broker_address=topics.connection_config(kafka),
         consumer_group=group,
         auto_offset_reset="earliest",
         state_dir=state,
         rocksdb_options=RocksDBOptions(write_buffer_size=MIB, block_cache_size=8 * MIB),
-        commit_interval=COMMIT,
+        commit_interval=COMMIT_INTERVAL,
         consumer_poll_timeout=0.1,
         processing_guarantee="at-least-once" if kafka.embedded else "exactly-once",
-        topic_manager=topics.manager(kafka, group),
-        broker_availability_timeout=0,  # librdkafka comes back by itself; the probe would block the stop
-        consumer_extra_config={
-            "session.timeout.ms": 6000,
-            "heartbeat.interval.ms": 1000,
-            "coordinator.query.interval.ms": 1000,
-            "log_level": 3,
-        },
-        producer_extra_config={
-            "linger.ms": 5,
-            "log_level": 3,
-            **({} if kafka.embedded else {"transactional.id": instance, "transaction.timeout.ms": 10_000}),
-        },
+        topic_manager=topics.topic_manager(kafka, group),
+        broker_availability_timeout=0,  # librdkafka reconnects; the probe would block a stop
+        consumer_extra_config=CONSUMER,
+        producer_extra_config=PRODUCER if kafka.embedded else PRODUCER | transactions,
         loglevel=None,
     )
+
+
+class Pipeline:
+    """A Quix application and the reader of its results, until `stop` or the loss of broker or source."""
+
+    def __init__(self, app: Application, results: Results, stop: threading.Event) -> None:
+        self._app = app
+        self._results = results
+        self._stop = stop
+        self._handlers = [(number, signal.getsignal(number)) for number in SIGNALS]
+        self.lost = threading.Event()
+
+    def run(self) -> bool:
+        """Run in the main thread; return whether the broker or the source was lost."""
+        try:
+            self._app.run()
+        except LOST as error:
+            if not self.lost.is_set() and not self._stop.is_set():
+                log.warning("pipeline restarting: %s", error)
+            self.lost.set()
+        finally:
+            self._results.stop()
+        return self.lost.is_set()
+
+    def end(self) -> None:
+        """Make `run` return."""
+        self._app.stop()
+
+    def on_started(self) -> None:
+        """Start reading results, now that the application has connected."""
+        for number, handler in self._handlers:  # Quix has replaced them
+            signal.signal(number, handler)
+        if self._stop.is_set() or self.lost.is_set():
+            self.end()
+        self._results.start(self.end)
+
+    def on_broker_lost(self) -> None:
+        """End without a commit."""
+        if not self._stop.is_set():
+            log.warning("Kafka-protocol broker lost")
+        self.lost.set()
+        self.end()
+
+    @property
+    def silence(self) -> float | None:
+        """Seconds since the last result; None before the first."""
+        last = self._results.last_result
+        return time.monotonic() - last if last else None

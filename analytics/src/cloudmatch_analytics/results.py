@@ -1,6 +1,6 @@
-"""Results → ledger: every process of analytics reads all that the pipelines say, its own and the others'.
+"""Results → windows: every process of analytics reads the results of all pipelines.
 
-So each answers for all, and what it lost it reads again.
+So each process answers for all, and reads again what it has lost.
 """
 
 import logging
@@ -17,85 +17,83 @@ from cloudmatch_analytics.archive import Archive
 from cloudmatch_analytics.core.kafka_records import PARTITIONS, decode_result
 from cloudmatch_analytics.core.windows import Row
 from cloudmatch_analytics.settings import KafkaSettings
-from cloudmatch_analytics.window_store import Ledger, announcement, lateness
+from cloudmatch_analytics.window_store import Update, WindowStore, describe_closed, describe_late
 
-READ = 500  # results at once
-WAIT = 0.05  # s for the first
-SAVE = 1.0  # s between two writes to the archive
+FETCH = 500  # results at once
+FETCH_TIMEOUT = 0.05  # s
+SAVE_INTERVAL = 1.0  # s between two writes to the archive
+BEGINNING = -2  # the offset of a partition's first record, to librdkafka
 
-LATE = Counter("cloudmatch_analytics_late", "Sizes added to a window that had closed.")
-TOO_LATE = Counter("cloudmatch_analytics_too_late", "Sizes older than any window that is kept; left out.")
+CONSUMER = {
+    "group.id": "unused",  # offsets are kept in the archive
+    "enable.auto.commit": False,
+    "auto.offset.reset": "earliest",
+    "isolation.level": "read_committed",
+    "fetch.wait.max.ms": 100,
+}
+
+LATE = Counter("cloudmatch_analytics_late", "Sizes added to a window after it had closed.")
+TOO_LATE = Counter("cloudmatch_analytics_too_late", "Sizes older than all retained windows; not counted.")
 
 log = logging.getLogger("results")
 
 
-def tell_too_late(rows: list[Row]) -> None:
-    """Count and name what no window takes."""
+def report_too_late(rows: list[Row]) -> None:
+    """Count and log sizes that are older than all retained windows."""
     TOO_LATE.inc(sum(row.messages for row in rows))
-    for sentence in lateness(rows):
-        log.error("too late for any window that is kept: %s", sentence)
+    for line in describe_late(rows):
+        log.error("too late for all retained windows: %s", line)
 
 
 class Results:
-    """Reads on from where the archive ends, in a thread, until `stop`."""
+    """Reads results in a thread, from where the archive ends until `stop`."""
 
-    def __init__(self, kafka: KafkaSettings, broker: str, ledger: Ledger, archive: Archive) -> None:
+    def __init__(self, kafka: KafkaSettings, broker: str, windows: WindowStore, archive: Archive) -> None:
         self._kafka = kafka
         self._broker = broker
-        self._ledger = ledger
+        self._windows = windows
         self._archive = archive
         self._stop = threading.Event()
         self._error: Exception | None = None
         # monotonic time of the last result, s; 0.0: none yet
-        self.heard = 0.0
-        # rows to save, and the places after which nothing of them is missing
+        self.last_result = 0.0
+        # rows to save, and the offsets up to which they are complete
         self._rows: dict[tuple[int, str], Row] = {}
-        self._places = archive.places(broker)
-        self._thread = threading.Thread(target=self._run, name="results")
+        self._offsets = archive.offsets(broker)
+        self._thread: threading.Thread | None = None
 
-    def start(self, failed: Callable[[], object]) -> None:
-        """Begin; `failed` is called if it ends by itself."""
-        self._failed = failed
+    def start(self, on_failure: Callable[[], object]) -> None:
+        """Start reading; `on_failure` is called if it fails."""
+        self._thread = threading.Thread(target=self._run, args=(on_failure,), name="results")
         self._thread.start()
 
     def stop(self) -> None:
-        """End, and save; raise what ended it before, if something did."""
+        """Stop reading and save; raise the error if reading has failed."""
         self._stop.set()
-        if self._thread.ident is not None:
+        if self._thread is not None:
             self._thread.join()
         if self._error is not None:
             raise self._error
 
-    def _run(self) -> None:
-        consumer = Consumer(
-            topics.client(
-                self._kafka,
-                **{
-                    "group.id": "unused",  # places are kept in the archive
-                    "enable.auto.commit": False,
-                    "auto.offset.reset": "earliest",
-                    "isolation.level": "read_committed",
-                    "fetch.wait.max.ms": 100,
-                },
-            )
-        )
+    def _run(self, on_failure: Callable[[], object]) -> None:
+        consumer = Consumer(topics.client_config(self._kafka, **CONSUMER))
         try:
-            first = [TopicPartition(topics.RESULTS, p, self._places.get(p, -2)) for p in range(PARTITIONS)]
-            consumer.assign(first)
+            offsets = [self._offsets.get(p, BEGINNING) for p in range(PARTITIONS)]
+            consumer.assign([TopicPartition(topics.RESULTS, p, offset) for p, offset in enumerate(offsets)])
             saved = time.monotonic()
             while not self._stop.is_set():
-                self._take(consumer.consume(READ, WAIT))
-                if time.monotonic() - saved >= SAVE:
+                self._fold(consumer.consume(FETCH, FETCH_TIMEOUT))
+                if time.monotonic() - saved >= SAVE_INTERVAL:
                     self._save()
                     saved = time.monotonic()
             self._save()
         except Exception as error:  # noqa: BLE001 # whatever it is, `stop` raises it in the service's thread
             self._error = error
-            self._failed()
+            on_failure()
         finally:
             consumer.close()
 
-    def _take(self, messages: list[Any]) -> None:
+    def _fold(self, messages: list[Any]) -> None:
         results = []
         for message in messages:
             if error := message.error():
@@ -103,19 +101,22 @@ class Results:
                     log.warning("cannot read results: %s", error)
                 continue
             results.append(decode_result(message.value()))
-            self._places[message.partition()] = message.offset() + 1
-        if not results:
-            return
-        self.heard = time.monotonic()
-        news = self._ledger.take(results)
-        self._rows.update((row[:2], row) for row in news.rows)
-        for window in news.closed:
-            log.info("%s", announcement(window))
-        LATE.inc(sum(row.messages for row in news.late))
-        for sentence in lateness(news.late):
-            log.warning("late: %s", sentence)
-        tell_too_late(news.too_late)
+            self._offsets[message.partition()] = message.offset() + 1
+        if results:
+            self.last_result = time.monotonic()
+            update = self._windows.fold(results)
+            self._rows.update((row[:2], row) for row in update.rows)
+            _report(update)
 
     def _save(self) -> None:
         rows, self._rows = self._rows, {}
-        self._archive.save(rows.values(), self._ledger.kept(), self._broker, self._places)
+        self._archive.save(rows.values(), self._windows.bounds(), self._broker, self._offsets)
+
+
+def _report(update: Update) -> None:
+    for window in update.closed:
+        log.info("%s", describe_closed(window))
+    LATE.inc(sum(row.messages for row in update.late))
+    for line in describe_late(update.late):
+        log.warning("late: %s", line)
+    report_too_late(update.too_late)

@@ -9,7 +9,7 @@ from cloudmatch_bus.process.settings import Port, Settings
 
 
 class AnalyticsSettings(Settings, frozen=True, kw_only=True):
-    """Where analytics listens, and how long a window waits for what is late."""
+    """Where analytics listens, and how long a window waits for late payloads."""
 
     prefix = "CLOUDMATCH_ANALYTICS"
 
@@ -51,5 +51,5 @@ class KafkaSettings(Settings, frozen=True, kw_only=True):
 
     @property
     def embedded(self) -> bool:
-        """Whether the broker is the local stand-in, which has no admin API."""
+        """Whether the broker is the embedded one, which has no admin API."""
         return not self.brokers

@@ -1,178 +1,116 @@
-"""One process of analytics: Quix in the main thread, HTTP and the results' reader in threads beside it,
-the source in a child."""
+"""Run one pipeline after another: each ends when its broker or its source is lost."""
 
 import logging
-import signal
 import threading
-import time
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
-
-from prometheus_client import REGISTRY
-from prometheus_client.core import CounterMetricFamily
-from prometheus_client.registry import Collector
 
 from cloudmatch_analytics import topics
 from cloudmatch_analytics.archive import Archive
-from cloudmatch_analytics.core.kafka_records import PARTITIONS
-from cloudmatch_analytics.http_api import NAME, Http
-from cloudmatch_analytics.pipeline import LOST, Gate, Pipeline, compose, forget_changelogs, pipeline
-from cloudmatch_analytics.results import Results, tell_too_late
+from cloudmatch_analytics.pipeline import (
+    CommitGate,
+    Pipeline,
+    create_application,
+    define_pipeline,
+    forget_changelogs,
+)
+from cloudmatch_analytics.results import Results, report_too_late
 from cloudmatch_analytics.settings import AnalyticsSettings, KafkaSettings
 from cloudmatch_analytics.source import AmqpSource
-from cloudmatch_analytics.source_status import SILENCE, Pulse
-from cloudmatch_analytics.window_store import Ledger
-from cloudmatch_bus.process.health import Health
-from cloudmatch_bus.process.listen import listen
+from cloudmatch_analytics.source_status import SILENCE, SourceStatus
+from cloudmatch_analytics.window_store import WindowStore
 from cloudmatch_bus.process.runner import Environment
-from cloudmatch_bus.process.settings import AmqpSettings, CommonSettings, HttpSettings, variable
+from cloudmatch_bus.process.settings import AmqpSettings
 
-log = logging.getLogger("worker")
+GROUP = "analytics"  # consumer group, and the beginning of every instance's name
 
-
-class StoppedError(Exception):
-    """It is time to stop, and there is no pipeline yet."""
+log = logging.getLogger("supervisor")
 
 
-class Worker(Collector):
-    """Analytics, from its settings."""
+class Supervisor:
+    """Runs pipelines over a folder of local state."""
 
-    def __init__(self, environment: Environment) -> None:
-        self._settings = environment[AnalyticsSettings]
+    def __init__(
+        self,
+        environment: Environment,
+        folder: Path,
+        windows: WindowStore,
+        archive: Archive,
+        status: SourceStatus,
+    ) -> None:
         self._amqp = environment[AmqpSettings]
         self._kafka = environment[KafkaSettings]
-        self._origins = environment[HttpSettings].allowed_origins
-        self._pulse = Pulse()
-        self._ledger = Ledger(PARTITIONS, self._settings.lag_ms)
-        self._folder = (Path(environment[CommonSettings].run_dir) / NAME).resolve()
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._archive = Archive(self._folder / "slices.sqlite")
-        # names the broker that the state is of
-        self._mark = self._folder / "broker"
-        # the pipeline and the reader of its results, while there are
-        self._app: Pipeline | None = None
-        self._results: Results | None = None
-        # whether a signal came
-        self._stopping = False
-        # why there is no pipeline
-        self._waiting = "the Kafka-protocol broker has not answered yet"
+        self._replication = environment[AnalyticsSettings].replication
+        self._folder = folder
+        self._windows = windows
+        self._archive = archive
+        self._status = status
+        # the running pipeline, and why there is none
+        self._pipeline: Pipeline | None = None
+        self._reason = "the Kafka-protocol broker has not answered yet"
 
-    def run(self) -> None:
-        """Run until a signal, or a failure.
-
-        Raises:
-            SettingsError: the HTTP side's port cannot be taken.
-        """
-        sock = listen(self._settings.host, self._settings.port, variable(AnalyticsSettings, "port"))
-        REGISTRY.register(self)
-        self._ledger.restore(*self._archive.load())
-        http = Http(sock, self._ledger, self._health(), self._origins)
-        try:
-            self._process(http)
-        finally:
-            http.stop()
-            self._archive.close()
-        http.result()
-
-    def collect(self) -> Iterator[CounterMetricFamily]:
-        """Give the counters of the source, for the metrics page."""
-        yield CounterMetricFamily(
-            "cloudmatch_analytics_messages", "Sizes taken from RabbitMQ.", value=self._pulse.taken
-        )
-        yield CounterMetricFamily(
-            "cloudmatch_analytics_rejected", "Messages nobody can read.", value=self._pulse.rejected
-        )
-
-    def _process(self, http: Http) -> None:
-        """Run one pipeline after the other until it is time to stop: a lost broker or source ends one."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._signalled)
-        while not self._stopping:
-            lost = threading.Event()
-            try:
-                self._build(http, lost)
-            except StoppedError:
+    def run(self, stop: threading.Event) -> None:
+        """Run pipelines in the main thread until `stop`."""
+        threading.Thread(target=self._end_at, args=(stop,), name="stop", daemon=True).start()
+        while (broker := self._await_broker(stop)) is not None:
+            self._pipeline = self._build(broker, stop)
+            if stop.is_set() or not self._pipeline.run():
                 return
-            assert self._app
-            assert self._results
-            try:
-                self._app.run()
-            except LOST as error:
-                if not lost.is_set() and not self._stopping:
-                    log.warning("the pipeline starts again: %s", error)
-                lost.set()
-            finally:
-                self._results.stop()
-            if not lost.is_set():
-                return
-            self._app = None
-            self._waiting = "the Kafka-protocol broker is away"
+            self._pipeline = None
+            self._reason = "the Kafka-protocol broker is unreachable"
 
-    def _signalled(self, *_: object) -> None:
-        self._stopping = True
-        if self._app is None:
-            raise StoppedError
-        self._app.stop()
+    def problem(self) -> str | None:
+        """Return why no results arrive; None when they do."""
+        if self._pipeline is None:
+            return self._reason
+        silence = self._pipeline.silence
+        if silence is None:
+            return "the pipeline has not passed a record yet"
+        if silence <= SILENCE or self._status.problem:  # no watermarks of the source, no results
+            return None
+        return f"no result for {silence:.0f} s"
 
-    def _build(self, http: Http, lost: threading.Event) -> None:
-        """Make a pipeline as soon as there is a broker; `lost` is set when that broker ends."""
-        while (broker := topics.identity(self._kafka, 1)) is None:
-            if http.failed:
-                raise StoppedError
+    def _end_at(self, stop: threading.Event) -> None:
+        stop.wait()
+        if self._pipeline is not None:
+            self._pipeline.end()
 
-        def broken() -> None:
-            if not self._stopping:
-                log.warning("the Kafka-protocol broker has ended")
-            lost.set()
-            app.stop()
+    def _await_broker(self, stop: threading.Event) -> str | None:
+        """Return the identity of the broker once it answers; None when `stop` comes first."""
+        while not stop.is_set():
+            if (broker := topics.broker_identity(self._kafka, 1)) is not None:
+                return broker
+        return None
 
-        def begun() -> None:  # Quix has just put its own handlers in the place of ours
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, self._signalled)
-            if self._stopping or lost.is_set() or http.failed:
-                app.stop()
-            results.start(app.stop)
-
-        if self._stranger(broker):
+    def _build(self, broker: str, stop: threading.Event) -> Pipeline:
+        if self._is_new_broker(broker):
             forget_changelogs(self._folder)
-            self._mark.write_text(broker)
-        results = Results(self._kafka, broker, self._ledger, self._archive)
-        app = pipeline(self._kafka, NAME, self._instance(), self._folder)
-        incoming, outgoing = topics.declare(app, self._settings.replication)
+            self._broker_file.write_text(broker)
+        app = create_application(self._kafka, GROUP, self._instance(), self._folder)
+        incoming, outgoing = topics.declare(app, self._replication)
+        results = Results(self._kafka, broker, self._windows, self._archive)
+        pipeline = Pipeline(app, results, stop)
         if self._kafka.embedded:
-            topics.Leash(self._kafka.bootstrap, broken)
-        sizes = app.dataframe(topic=incoming, source=AmqpSource(self._amqp, self._pulse))
-        compose(sizes, outgoing, Gate(begun, lost), tell_too_late)
-        http.when_failed(app.stop)
-        self._app, self._results = app, results
+            topics.BrokerWatch(self._kafka.bootstrap, pipeline.on_broker_lost)
+        sizes = app.dataframe(topic=incoming, source=AmqpSource(self._amqp, self._status))
+        define_pipeline(sizes, outgoing, CommitGate(pipeline.on_started, pipeline.lost), report_too_late)
+        return pipeline
+
+    @property
+    def _broker_file(self) -> Path:
+        """Holds the identity of the broker that the local state belongs to."""
+        return self._folder / "broker"
 
     def _instance(self) -> str:
-        """Name this instance, for as long as its folder lives."""
+        """Return the name of this instance, the same as long as its folder exists."""
         file = self._folder / "instance"
         if not file.exists():
-            file.write_text(f"{NAME}-{uuid.uuid4().hex[:12]}")
+            file.write_text(f"{GROUP}-{uuid.uuid4().hex[:12]}")
         return file.read_text()
 
-    def _stranger(self, broker: str) -> bool:
-        """Tell whether this is another broker than the last one."""
-        known = self._mark.read_text() if self._mark.exists() else None
+    def _is_new_broker(self, broker: str) -> bool:
+        """Whether this is not the broker that the local state belongs to."""
+        known = self._broker_file.read_text() if self._broker_file.exists() else None
         if known not in (None, broker):
-            log.info("another broker than before: goes on with the state that is here")
+            log.info("new Kafka-protocol broker: continuing from the local state")
         return known != broker
-
-    def _health(self) -> Health:
-        health = Health()
-        health.set_check("source", lambda: self._pulse.trouble)
-        health.set_check("pipeline", self._trouble)
-        return health
-
-    def _trouble(self) -> str | None:
-        if self._app is None or self._results is None:
-            return self._waiting
-        if self._results.heard == 0.0:
-            return "the pipeline has not passed a record yet"
-        silent = time.monotonic() - self._results.heard
-        if silent <= SILENCE or self._pulse.trouble:  # without ticks of the source there is nothing to hear
-            return None
-        return f"no result for {silent:.0f} s"

@@ -1,4 +1,4 @@
-"""The two topics, and how they come to be on each kind of broker."""
+"""The two topics, and how they are created on either kind of broker."""
 
 import contextlib
 import socket
@@ -18,13 +18,13 @@ from cloudmatch_analytics.core.kafka_records import PARTITIONS
 from cloudmatch_analytics.embedded_broker import MARK
 from cloudmatch_analytics.settings import KafkaSettings
 
-SIZES = "cloudmatch.bytes"  # batches of sizes, and ticks
-RESULTS = "cloudmatch.windows"  # sums of windows, and ticks
+SIZES = "cloudmatch.bytes"  # batches of sizes, and watermarks
+RESULTS = "cloudmatch.windows"  # sums of slices, and watermarks
 RETENTION_MS = {SIZES: 3_600_000, RESULTS: 24 * 3_600_000}
 
 
-def connection(kafka: KafkaSettings) -> ConnectionConfig:
-    """Say how to connect."""
+def connection_config(kafka: KafkaSettings) -> ConnectionConfig:
+    """Return Quix's configuration of a connection."""
     sasl = kafka.security.startswith("sasl")
     return ConnectionConfig(
         bootstrap_servers=kafka.bootstrap,
@@ -36,13 +36,13 @@ def connection(kafka: KafkaSettings) -> ConnectionConfig:
     )
 
 
-def client(kafka: KafkaSettings, **more: object) -> dict[str, object]:
-    """Give the configuration of a client of librdkafka."""
-    return {**connection(kafka).as_librdkafka_dict(), "log_level": 3, **more}
+def client_config(kafka: KafkaSettings, **more: object) -> dict[str, object]:
+    """Return librdkafka's configuration of a client."""
+    return {**connection_config(kafka).as_librdkafka_dict(), "log_level": 3, **more}
 
 
-def config(topic: str, replication: int) -> TopicConfig:
-    """Describe a topic as it is created on a real Kafka."""
+def topic_config(topic: str, replication: int) -> TopicConfig:
+    """Return the configuration with which a real Kafka creates a topic."""
     return TopicConfig(
         num_partitions=PARTITIONS,
         replication_factor=replication,
@@ -51,27 +51,28 @@ def config(topic: str, replication: int) -> TopicConfig:
 
 
 def declare(app: Application, replication: int) -> tuple[Topic, Topic]:
-    """Create both topics where they are not, and give them."""
-    found = []
-    for name in (SIZES, RESULTS):
-        topic = app.topic(
-            name,
-            key_serializer="str",
-            key_deserializer="str",
-            value_serializer="bytes",
-            value_deserializer="bytes",
-            config=config(name, replication),
-        )
-        if (partitions := topic.broker_config.num_partitions) != PARTITIONS:
-            sys.exit(f"topic {name} has {partitions} partitions and must have {PARTITIONS}")
-        found.append(topic)
-    return found[0], found[1]
+    """Create both topics unless they exist, and return them."""
+    return _declare(app, SIZES, replication), _declare(app, RESULTS, replication)
 
 
-def identity(kafka: KafkaSettings, timeout: float) -> str | None:
-    """Name the cluster, unlike any other; None when it does not answer within `timeout` seconds."""
+def _declare(app: Application, name: str, replication: int) -> Topic:
+    topic = app.topic(
+        name,
+        key_serializer="str",
+        key_deserializer="str",
+        value_serializer="bytes",
+        value_deserializer="bytes",
+        config=topic_config(name, replication),
+    )
+    if (partitions := topic.broker_config.num_partitions) != PARTITIONS:
+        sys.exit(f"topic {name} has {partitions} partitions and must have {PARTITIONS}")
+    return topic
+
+
+def broker_identity(kafka: KafkaSettings, timeout: float) -> str | None:
+    """Return a name that only this cluster has, or None if it does not answer within `timeout` seconds."""
     try:
-        answer = Producer(client(kafka, log_level=0)).list_topics(timeout=timeout)
+        answer = Producer(client_config(kafka, log_level=0)).list_topics(timeout=timeout)
     except KafkaException:
         return None
     if kafka.embedded:
@@ -79,36 +80,36 @@ def identity(kafka: KafkaSettings, timeout: float) -> str | None:
     return str(answer.cluster_id)
 
 
-class Leash:
-    """Notices at once when a broker's process ends, by a connection on which nothing is said."""
+class BrokerWatch:
+    """Detects at once that a broker's process has ended, by an idle connection to it."""
 
-    def __init__(self, bootstrap: str, broken: Callable[[], object]) -> None:
+    def __init__(self, bootstrap: str, on_lost: Callable[[], object]) -> None:
         self._bootstrap = bootstrap
-        self._broken = broken
-        threading.Thread(target=self._hold, name="leash", daemon=True).start()
+        self._on_lost = on_lost
+        threading.Thread(target=self._watch, name="broker-watch", daemon=True).start()
 
-    def _hold(self) -> None:
+    def _watch(self) -> None:
         host, _, port = self._bootstrap.rpartition(":")
-        with contextlib.suppress(OSError), socket.create_connection((host, int(port))) as held:
-            held.recv(1)
-        self._broken()
+        with contextlib.suppress(OSError), socket.create_connection((host, int(port))) as connection:
+            connection.recv(1)
+        self._on_lost()
 
 
 class EmbeddedTopicAdmin(TopicAdmin):
-    """Topics of a broker without an admin API: asking for one's metadata creates it."""
+    """Topics of a broker without an admin API: requesting the metadata of a topic creates it."""
 
     def __init__(self, bootstrap: str) -> None:
         super().__init__(bootstrap)
         self._bootstrap = bootstrap
 
     def _metadata(self, topic: str | None, timeout: float) -> dict[str, Any]:
-        asking = Producer({"bootstrap.servers": self._bootstrap, "log_level": 0})
+        client = Producer({"bootstrap.servers": self._bootstrap, "log_level": 0})
         arguments = {} if topic is None else {"topic": topic}
-        topics: dict[str, Any] = asking.list_topics(timeout=timeout, **arguments).topics
+        topics: dict[str, Any] = client.list_topics(timeout=timeout, **arguments).topics
         return topics
 
     def list_topics(self, timeout: float = -1) -> dict[str, Any]:
-        """Give the topics there are, by name."""
+        """Return the existing topics, by name."""
         return self._metadata(None, timeout)
 
     def create_topics(
@@ -121,7 +122,7 @@ class EmbeddedTopicAdmin(TopicAdmin):
     def inspect_topics(
         self, topic_names: Iterable[str], timeout: float = 30
     ) -> dict[str, TopicConfig | None]:
-        """Give the configuration of each topic, None where there is none."""
+        """Return the configuration of each topic, None for one that does not exist."""
         known = self._metadata(None, timeout)
         return {name: self._describe(known.get(name)) for name in topic_names}
 
@@ -136,7 +137,7 @@ class EmbeddedTopicAdmin(TopicAdmin):
         )
 
 
-def manager(kafka: KafkaSettings, group: str) -> TopicManager:
-    """Make the topic manager that fits the broker."""
-    admin = EmbeddedTopicAdmin(kafka.bootstrap) if kafka.embedded else TopicAdmin(connection(kafka))
+def topic_manager(kafka: KafkaSettings, group: str) -> TopicManager:
+    """Return the topic manager for the kind of broker."""
+    admin = EmbeddedTopicAdmin(kafka.bootstrap) if kafka.embedded else TopicAdmin(connection_config(kafka))
     return TopicManager(topic_admin=admin, consumer_group=group)

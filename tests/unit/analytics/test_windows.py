@@ -1,33 +1,46 @@
+"""Windows as sums of slices."""
+
 import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloudmatch_analytics.core.windows import ALL, BASE, Row, Shape, Sums, Timeline, Window
+from cloudmatch_analytics.core.windows import (
+    ALL,
+    BASE,
+    Bounds,
+    Row,
+    Shape,
+    Sums,
+    Timeline,
+    Window,
+    app_series,
+    sender_series,
+)
 
 T = 1_700_000_040_000  # begins a minute
 TEN, MINUTE, SLIDING = Shape(BASE, BASE), Shape(60_000, 60_000), Shape(60_000, BASE)
 
 
-def row(key, amount, messages=1, start=T):
-    return Row(start, key, amount, messages)
+def row(series, amount, messages=1, start=T):
+    return Row(start, series, amount, messages)
 
 
 @pytest.fixture
 def timeline():
     made = Timeline()
-    made.settle(T)
+    made.close(T)
     return made
 
 
-def test_a_window_shows_per_device_per_app_and_over_all_once_it_is_closed(timeline):
-    timeline.put(row("demo.alice", 4))
-    timeline.put(row("demo.bob", 6, 2))
-    timeline.put(row("other.carol", 90))
+def test_a_closed_window_has_sums_per_device_per_app_and_over_all(timeline):
+    timeline.update(row("demo.alice", 4))
+    timeline.update(row("demo.bob", 6, 2))
+    timeline.update(row("other.carol", 90))
     assert timeline.last(TEN, 5) == []
-    timeline.settle(T + BASE)
-    shown = {key: timeline.last(TEN, 5, key) for key in ("demo.alice", "demo", ALL, "demo.nobody")}
+    timeline.close(T + BASE)
+    shown = {series: timeline.last(TEN, 5, series) for series in ("demo.alice", "demo", ALL, "demo.nobody")}
     assert shown == {
         "demo.alice": [(T, T + BASE, 4, 1, 0)],
         "demo": [(T, T + BASE, 10, 3, 0)],
@@ -36,105 +49,142 @@ def test_a_window_shows_per_device_per_app_and_over_all_once_it_is_closed(timeli
     }
 
 
-def test_of_sums_that_come_again_or_out_of_order_the_largest_stays(timeline):
+def test_the_largest_of_repeated_or_reordered_sums_is_kept(timeline):
     for amount, messages in ((4, 1), (7, 2), (4, 1), (7, 2)):
-        timeline.put(row("demo.alice", amount, messages))
+        timeline.update(row("demo.alice", amount, messages))
     assert timeline.running(TEN, T) == (T, T + BASE, 7, 2, 0)
-    assert timeline.put(row("demo.alice", 7, 2)) == []
-    timeline.put(row("demo.alice", 7, 3))  # a payload without a byte
+    assert timeline.update(row("demo.alice", 7, 2)) == []
+    timeline.update(row("demo.alice", 7, 3))  # a payload without a byte
     assert timeline.running(TEN, T, "demo").messages == 3
 
 
 def test_a_long_window_is_the_sum_of_its_slices_and_a_hopping_one_begins_every_ten_seconds(timeline):
     for step in range(12):
-        timeline.put(row("demo.alice", 10**step, start=T + step * BASE))
-    timeline.settle(T + 9 * BASE)
+        timeline.update(row("demo.alice", 10**step, start=T + step * BASE))
+    timeline.close(T + 9 * BASE)
     assert [w.bytes for w in timeline.last(MINUTE, 9)] == [111_111]
     assert [w.start for w in timeline.last(SLIDING, 9)] == [T, T + BASE, T + 2 * BASE, T + 3 * BASE]
     assert [w.bytes for w in timeline.last(SLIDING, 2)] == [11_111_100, 111_111_000]
     assert {w.end - w.start for w in timeline.last(SLIDING, 9)} == {60_000}
-    timeline.settle(T + 12 * BASE)
+    timeline.close(T + 12 * BASE)
     assert [w.bytes for w in timeline.last(MINUTE, 9)] == [111_111, 111_111_000_000]
 
 
-def test_the_window_that_runs_is_the_one_that_closes_next(timeline):
+def test_the_running_window_is_the_one_that_closes_next(timeline):
     now = T + 25_000
     assert timeline.running(TEN, now)[:2] == (T + 20_000, T + 30_000)
     assert timeline.running(MINUTE, now)[:2] == (T, T + 60_000)
     assert timeline.running(SLIDING, now)[:2] == (T - 30_000, T + 30_000)
 
 
-def test_what_comes_late_counts_is_counted_as_late_and_corrects_every_closed_window_that_holds_it(timeline):
-    timeline.put(row("demo.alice", 4))
-    timeline.settle(T + 3 * BASE)
+def test_a_late_payload_counts_as_late_and_corrects_every_closed_window_around_it(timeline):
+    timeline.update(row("demo.alice", 4))
+    timeline.close(T + 3 * BASE)
     seen = timeline.corrections
-    changed = timeline.put(row("demo.alice", 9, 3))
-    assert changed == [Row(T, key, 9, 3, 2) for key in ("demo.alice", "demo", ALL)]
+    changed = timeline.update(row("demo.alice", 9, 3))
+    assert changed == [Row(T, series, 9, 3, 2) for series in ("demo.alice", "demo", ALL)]
     assert timeline.corrected(TEN, seen) == [Window(T, T + BASE, 9, 3, 2)]
     assert timeline.corrected(TEN, seen, "demo.bob") == []
     assert timeline.corrected(TEN, timeline.corrections) == []
     assert [w.start for w in timeline.corrected(SLIDING, seen)] == [T - 50_000, T - 40_000, T - 30_000]
-    assert timeline.corrected(MINUTE, seen) == []  # it runs
-    timeline.put(row("demo.alice", 1, start=T + 3 * BASE))
+    assert timeline.corrected(MINUTE, seen) == []  # it is running
+    timeline.update(row("demo.alice", 1, start=T + 3 * BASE))
     assert timeline.corrected(TEN, seen) == [Window(T, T + BASE, 9, 3, 2)]
 
 
-def test_windows_without_payloads_are_zeros_from_the_first_known_on(timeline):
-    timeline.put(row("demo.alice", 4, start=T + BASE))
-    timeline.settle(T + 4 * BASE)
+def test_windows_without_payloads_are_zero_from_the_first_known_one_on(timeline):
+    timeline.update(row("demo.alice", 4, start=T + BASE))
+    timeline.close(T + 4 * BASE)
     assert [w.bytes for w in timeline.last(TEN, 30)] == [0, 4, 0, 0]
     assert [w.start for w in timeline.last(TEN, 2)] == [T + 2 * BASE, T + 3 * BASE]
 
 
-def test_nothing_is_shown_before_time_is_known():
+def test_there_are_no_windows_before_event_time_is_known():
     assert Timeline().last(TEN, 30) == []
 
 
-def test_no_more_is_kept_than_asked_for():
-    timeline = Timeline(kept=2 * 60_000)
+def test_slices_older_than_the_retention_are_dropped():
+    timeline = Timeline(retained=2 * 60_000)
     for step in range(50):
-        timeline.put(row("demo.alice", step, start=T + step * BASE))
-        timeline.settle(T + (step + 1) * BASE)
-    assert timeline.bounds()[0] == T + 36 * BASE  # whole minutes: three
+        timeline.update(row("demo.alice", step, start=T + step * BASE))
+        timeline.close(T + (step + 1) * BASE)
+    assert timeline.bounds.first == T + 36 * BASE  # whole minutes: three
     assert [w.bytes for w in timeline.last(TEN, 100)] == list(range(36, 50))
     assert [w.bytes for w in timeline.last(MINUTE, 100)] == [sum(range(36, 42)), sum(range(42, 48))]
-    assert timeline.put(row("demo.alice", 1)) == []
+    assert timeline.update(row("demo.alice", 1)) == []
 
 
-def test_sums_per_device_go_first_and_the_sum_over_all_stays():
-    timeline = Timeline(details=25)
-    timeline.settle(T)
+def test_the_oldest_sums_per_device_are_dropped_first_and_the_sum_over_all_stays():
+    timeline = Timeline(max_details=25)
+    timeline.close(T)
     for step in range(5):
         for device in range(9):
-            timeline.put(row(f"demo.d{device}", 1, start=T + step * BASE))
-        timeline.settle(T + (step + 1) * BASE)
+            timeline.update(row(f"demo.d{device}", 1, start=T + step * BASE))
+        timeline.close(T + (step + 1) * BASE)
     assert [w.messages for w in timeline.last(TEN, 9)] == [9] * 5
     assert [w.start for w in timeline.last(TEN, 9, "demo.d1")] == [T + 3 * BASE, T + 4 * BASE]
 
 
-def test_senders_are_told_with_what_they_sent_lately(timeline):
-    timeline.put(row("demo.alice", 4))
-    timeline.put(row("demo.alice", 5, start=T + BASE))
-    timeline.put(row("default.", 6, start=T + BASE))
+def test_the_senders_since_a_time_have_their_sums_since_then(timeline):
+    timeline.update(row("demo.alice", 4))
+    timeline.update(row("demo.alice", 5, start=T + BASE))
+    timeline.update(row("default.", 6, start=T + BASE))
     assert timeline.senders(T) == {"demo.alice": (9, 2, 0), "default.": (6, 1, 0)}
     assert timeline.senders(T + BASE) == {"demo.alice": (5, 1, 0), "default.": (6, 1, 0)}
 
 
-def test_what_was_saved_is_what_comes_back(timeline):
+def test_a_restored_timeline_continues_like_the_saved_one(timeline):
     saved = {}
     for device in ("demo.alice", "demo.bob"):
-        saved |= {r[:2]: r for r in timeline.put(row(device, 4))}
-    timeline.settle(T + BASE)
-    saved |= {r[:2]: r for r in timeline.put(row("demo.bob", 5, 2))}
+        saved |= {r[:2]: r for r in timeline.update(row(device, 4))}
+    timeline.close(T + BASE)
+    saved |= {r[:2]: r for r in timeline.update(row("demo.bob", 5, 2))}
     again = Timeline()
-    again.resume(timeline.closed_until, *timeline.bounds())
+    again.restore(timeline.bounds)
     for each in saved.values():
-        again.restore(each)
+        again.restore_row(each)
     for either in (again, timeline):
-        either.put(row("demo.bob", 6, 3))
-    for key in (ALL, "demo", "demo.alice", "demo.bob"):
-        assert again.last(TEN, 9, key) == timeline.last(TEN, 9, key)
-    assert not again.settle(T + BASE)  # not announced twice
+        either.update(row("demo.bob", 6, 3))
+    for series in (ALL, "demo", "demo.alice", "demo.bob"):
+        assert again.last(TEN, 9, series) == timeline.last(TEN, 9, series)
+    assert not again.close(T + BASE)  # not closed twice
+
+
+def test_a_slice_closed_with_nothing_known_is_the_first_one():
+    timeline = Timeline()
+    assert timeline.bounds == Bounds(0, 0, 0)
+    timeline.close(T + 1)
+    assert timeline.bounds == Bounds(T, T, 0)
+
+
+def test_the_details_of_running_slices_are_never_dropped():
+    timeline = Timeline(max_details=3)
+    timeline.close(T)
+    for device in range(9):
+        timeline.update(row(f"demo.d{device}", 1))
+        timeline.update(row(f"demo.d{device}", 1, start=T + BASE))
+    timeline.close(T + BASE)
+    assert timeline.bounds.detailed_from == T + BASE
+    assert timeline.running(TEN, T + BASE, "demo.d1").messages == 1
+
+
+def test_a_late_payload_of_a_slice_without_details_counts_over_all_only():
+    timeline = Timeline(max_details=1)
+    timeline.close(T)
+    timeline.update(row("demo.alice", 4))
+    timeline.close(T + BASE)
+    assert timeline.update(row("demo.bob", 5)) == [Row(T, ALL, 9, 2, 1)]
+
+
+def test_series_are_named_by_tokens_and_a_sender_has_one_dot():
+    assert app_series("my app") == "my=20app"
+    assert sender_series("a.b", "c.d") == "a=2Eb.c=2Ed"
+    assert sender_series("default", "") == "default."
+
+
+@given(st.text(min_size=1), st.text())
+def test_the_series_of_a_sender_has_exactly_one_dot(app, device):
+    assert sender_series(app, device).count(".") == 1
 
 
 devices = st.sampled_from(["a.1", "a.2", "b.1", "b."])
@@ -143,22 +193,22 @@ payloads = st.lists(st.tuples(devices, st.integers(0, 11), st.integers(0, 1000))
 
 @given(payloads, st.integers(0, 12), st.randoms(use_true_random=False))
 def test_sums_agree_in_every_order_with_every_repetition_closed_or_not(sent, closed, shuffle: random.Random):
-    said = []  # after each payload, all that its sender has exchanged in its slice
+    totals = []  # after each payload, the totals of its sender in its slice
     so_far: dict[tuple[str, int], Sums] = {}
     for device, step, amount in sent:
         so_far[device, step] = sums = so_far.get((device, step), Sums()).plus(Sums(amount, 1))
-        said.append(row(device, *sums[:2], start=T + step * BASE))
-    heard = said + shuffle.sample(said, len(said) // 2)
-    shuffle.shuffle(heard)
+        totals.append(row(device, *sums[:2], start=T + step * BASE))
+    received = totals + shuffle.sample(totals, len(totals) // 2)
+    shuffle.shuffle(received)
     timeline = Timeline()
-    timeline.settle(T)
-    half = len(heard) // 2
-    for each in heard[:half]:
-        timeline.put(each)
-    timeline.settle(T + closed * BASE)
-    for each in heard[half:]:
-        timeline.put(each)
-    timeline.settle(T + 12 * BASE)
+    timeline.close(T)
+    half = len(received) // 2
+    for each in received[:half]:
+        timeline.update(each)
+    timeline.close(T + closed * BASE)
+    for each in received[half:]:
+        timeline.update(each)
+    timeline.close(T + 12 * BASE)
     for shape, count in ((TEN, 12), (MINUTE, 2)):
         everything = timeline.last(shape, count)
         assert len(everything) == count

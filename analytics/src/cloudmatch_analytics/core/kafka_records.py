@@ -1,45 +1,54 @@
-"""What travels through Kafka, and how it is written: JSON.
+"""The records in Kafka, encoded as JSON.
 
-Topic `cloudmatch.bytes`, source → pipeline. Sizes travel in *batches*: all that came together, of the
-senders of one *bucket* and of one window. A device is always in the same bucket, a bucket always in the
-same partition. So what the pipeline does per record, it does for many sizes; and what it keeps of a
-window is small, a bucket's senders. Between them *ticks*, to each partition: how far time has come.
+Topic `cloudmatch.bytes`, source → pipeline: sizes travel in *batches* of one *bucket* of senders and one
+window. A sender is always in the same bucket, a bucket always in the same partition. Work per record is
+thereby shared by many sizes, and the pipeline's state of a window is small: the senders of one bucket.
+*Watermarks* follow the batches in each partition.
 
-Topic `cloudmatch.windows`, pipeline → every process of analytics. `Sums`: of the senders that a batch
-spoke of, all that their window holds by now, so that hearing it twice changes nothing. `Tick`: partition
-p has come so far, and all sums from before have been said.
+Topic `cloudmatch.windows`, pipeline → every process of analytics: `SliceSums` holds the running totals of
+the senders in a batch, so that reading it twice changes nothing. `Watermark` follows all sums from before.
 """
 
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import NamedTuple
 
 import msgspec
 
-from cloudmatch_analytics.core.sizes import Size
-from cloudmatch_analytics.core.windows import BASE
+from cloudmatch_analytics.core.windows import BASE, sender_series
+from cloudmatch_bus.contract.amqp import SizeMessage
 from cloudmatch_bus.contract.subjects import partition
 
-PARTITIONS = 4  # what the embedded broker gives every topic
+PARTITIONS = 4  # the embedded broker creates every topic with this many
 BUCKETS = 32
-TICK = "tick"  # key of a tick; those of batches are numbers
+WATERMARK_KEY = "tick"  # of a watermark's record; the key of a batch is the number of its bucket
+
+
+class Size(NamedTuple):
+    """The size of one payload."""
+
+    id: str | None  # unique to the payload and the same in every redelivery; None: unknown
+    series: str  # of the sender, as `sender_series` names it
+    bytes: int
+    at: int  # ms since 1970
 
 
 class Batch(msgspec.Struct, frozen=True):
     """Sizes of one bucket in one window."""
 
-    told: int  # when the source passed them on, ms since 1970
+    produced_at: int = msgspec.field(name="told")  # ms since 1970
     sizes: list[Size]
 
 
-class Sums(msgspec.Struct, frozen=True, tag="sums"):
-    """What senders exchanged in the window that begins at `start`, by sender: bytes, messages."""
+class SliceSums(msgspec.Struct, frozen=True, tag="sums"):
+    """The totals of senders in the slice that begins at `start`, by series: bytes, messages."""
 
-    start: int
+    start: int  # ms since 1970
     sums: dict[str, tuple[int, int]]
 
 
-class Tick(msgspec.Struct, frozen=True, tag="tick"):
-    """Time in a partition, ms since 1970."""
+class Watermark(msgspec.Struct, frozen=True, tag="tick"):
+    """Event time of a partition, ms since 1970."""
 
     partition: int
     at: int
@@ -47,18 +56,30 @@ class Tick(msgspec.Struct, frozen=True, tag="tick"):
 
 encode = msgspec.json.encode
 decode_batch = msgspec.json.Decoder(Batch).decode
-decode_result = msgspec.json.Decoder(Sums | Tick).decode
+decode_result = msgspec.json.Decoder(SliceSums | Watermark).decode
+
+
+def size(message: SizeMessage, arrival: int) -> Size:
+    """Convert a message that arrived at `arrival` (ms since 1970).
+
+    A time after the arrival comes from a clock that is ahead and becomes the arrival: the newest time
+    closes windows for everyone. Without an id, a redelivery of the message counts again.
+    """
+    # ids start again with a new EVENTS stream, times do not
+    identity = f"{message.message_id}/{message.at}" if message.message_id else None
+    at = arrival if message.at is None else min(message.at, arrival)
+    return Size(identity, sender_series(message.app, message.sender), message.size, at)
 
 
 @lru_cache(100_000)
-def bucket(key: str) -> int:
-    """Give the bucket of a sender."""
-    return partition(key) % BUCKETS
+def bucket(series: str) -> int:
+    """Return the bucket of a sender."""
+    return partition(series) % BUCKETS
 
 
 def batches(sizes: Iterable[Size]) -> dict[tuple[int, int], list[Size]]:
-    """Put sizes together that travel together: by bucket and start of their window."""
-    together: dict[tuple[int, int], list[Size]] = {}
-    for size in sizes:
-        together.setdefault((bucket(size.key), size.at - size.at % BASE), []).append(size)
-    return together
+    """Group sizes by bucket and start of their window."""
+    groups: dict[tuple[int, int], list[Size]] = {}
+    for each in sizes:
+        groups.setdefault((bucket(each.series), each.at - each.at % BASE), []).append(each)
+    return groups

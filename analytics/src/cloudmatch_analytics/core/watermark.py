@@ -1,30 +1,44 @@
-"""How far event time may be said to have come when no event says it.
+"""Watermarks: how far event time has come.
 
-A window closes when event time passes its end. Where nothing follows, event time stands still; so the
-source sends ticks. While messages come, time is what the newest of them says: after an outage they are
-old, and the wall clock would close their windows before they arrive. Only when the queue has been empty
-for a while, time is the wall clock's.
+A window closes when event time passes its end. If no payload follows, event time would stand still, so the
+source emits watermarks. While messages arrive, the watermark is the newest time in them: after an outage
+they are old, and the wall clock would close their windows before they arrive. Only once the queue has been
+empty for `QUIET_MS`, the watermark is the wall clock.
 """
 
-QUIET_MS = 500  # the queue counts as drained when it gave nothing for so long
+QUIET_MS = 500  # without a message for this long the queue counts as empty
 
 
-class Ticker:
-    """Follow the messages of one session with the broker."""
+class WatermarkClock:
+    """The watermark of the messages from one connection to RabbitMQ."""
 
     def __init__(self, now: int) -> None:
-        # the latest time that a message carried, ms since 1970; 0: none came
-        self._latest = 0
-        # when the last message came, or the session began
-        self._heard = now
+        self._newest = 0  # the newest time in a message, ms since 1970; 0: no message yet
+        self._last_arrival = now  # or the start of the connection
 
-    def heard(self, at: int, now: int) -> None:
-        """Note a message of the time `at` that came `now`."""
-        self._latest = max(self._latest, at)
-        self._heard = now
+    def observe(self, at: int, now: int) -> None:
+        """Record that a message of the time `at` arrived at `now`."""
+        self._newest = max(self._newest, at)
+        self._last_arrival = now
 
-    def tick(self, now: int) -> int | None:
-        """Give the time to tell downstream, None when there is none to tell."""
-        if now - self._heard >= QUIET_MS:
+    def watermark(self, now: int) -> int | None:
+        """Return the watermark at `now`, or None while it is unknown."""
+        if now - self._last_arrival >= QUIET_MS:
             return now
-        return self._latest or None
+        return self._newest or None
+
+
+class PartitionWatermarks:
+    """The watermark over all partitions: that of the slowest one."""
+
+    def __init__(self, partitions: int) -> None:
+        self._partitions = partitions
+        self._at: dict[int, int] = {}  # the newest time, ms since 1970, by partition
+
+    def advance(self, partition: int, at: int) -> None:
+        """Record a time of a partition; an older one changes nothing."""
+        self._at[partition] = max(at, self._at.get(partition, 0))
+
+    def low(self) -> int | None:
+        """Return the time that all partitions have reached, or None while one is unknown."""
+        return min(self._at.values()) if len(self._at) == self._partitions else None

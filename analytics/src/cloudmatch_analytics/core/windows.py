@@ -1,26 +1,40 @@
-"""The windows that REST reads: sums per sender, per app and over all.
+"""The windows behind the REST API: sums per sender, per app and over all.
 
-Only *slices* of `BASE` are kept; a longer window, tumbling or hopping, is the sum of its slices, so that
-windows of all shapes agree. A *series* is a key: ``<app>.<device>`` tokens for a device, ``<app>`` for an
-app, the empty text for all. Sums per sender only grow, and of two that arrive the larger is the newer one:
-hearing them twice or in another order changes nothing.
+Only *slices* of `BASE` are stored; a longer window, tumbling or hopping, is the sum of its slices, so that
+windows of all shapes agree. A *series* is named ``<app>.<device>`` (as tokens) for a sender, ``<app>`` for an
+app, and the empty text for all. Sums per sender only grow, and the larger of two is the newer: applying them
+twice or in another order changes nothing.
 
-A window is closed once event time has passed its end everywhere, and running before. What is added to a
-slice that is closed is *late*: it counts, is counted as such, and is noted as a correction. Between the
-first slice known and the last closed, one without payloads is a zero.
+A window is closed once event time has passed its end in every partition, and running before that. What is
+added to a closed slice is *late*: it counts, is counted as late, and is recorded as a correction. From the
+first known slice to the last closed one, a slice without payloads is zero.
 """
 
 from collections import deque
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
+from cloudmatch_bus.contract.subjects import token
+
 ALL = ""  # the series over all apps
-BASE = 10_000  # ms; a slice
+BASE = 10_000  # ms; length of a slice
 SIZES = {"10s": 10_000, "60s": 60_000}  # ms; multiples of BASE, each of the one before
 LONGEST = max(SIZES.values())
-KEPT = 24 * 3_600_000  # ms of closed slices that are kept
-DETAILS = 200_000  # sums per device and app kept, at most; the oldest slices' go first
-CORRECTIONS = 10_000  # remembered for who follows
+RETAINED = 24 * 3_600_000  # ms of closed slices
+MAX_DETAILS = 200_000  # sums per device and app, at most; the oldest slices lose theirs first
+MAX_CORRECTIONS = 10_000  # the newest are remembered for live streams
+
+
+@lru_cache(100_000)
+def sender_series(app: str, device: str) -> str:
+    """Name the series of a sender; an empty device means that the sender is unknown."""
+    return f"{token(app)}.{token(device)}"
+
+
+def app_series(app: str) -> str:
+    """Name the series of an app."""
+    return token(app)
 
 
 class Sums(NamedTuple):
@@ -28,10 +42,10 @@ class Sums(NamedTuple):
 
     bytes: int = 0
     messages: int = 0
-    late: int = 0  # of the messages, those that came when the slice was closed
+    late: int = 0  # of the messages, those that arrived after the slice had closed
 
     def plus(self, other: "Sums") -> "Sums":
-        """Add."""
+        """Add field by field."""
         return Sums(self.bytes + other.bytes, self.messages + other.messages, self.late + other.late)
 
 
@@ -42,7 +56,7 @@ class Row(NamedTuple):
     """The sums of one series in one slice."""
 
     start: int  # ms since 1970
-    key: str
+    series: str
     bytes: int
     messages: int
     late: int = 0
@@ -58,77 +72,95 @@ class Window(NamedTuple):
     late: int = 0
 
 
+class Bounds(NamedTuple):
+    """Which slices are known and retained; times in ms since 1970."""
+
+    closed_until: int = 0  # every slice that ends at or before this is closed
+    first: int = 0  # start of the first known slice; 0: none
+    detailed_from: int = 0  # start of the oldest slice with all its series
+
+
 class Shape(NamedTuple):
     """Windows of `size` ms, one beginning every `hop` ms. Both are multiples of `BASE`."""
 
     size: int
     hop: int
 
-    def holding(self, start: int) -> Iterator[int]:
-        """Give the start of each window that holds the slice that begins at `start`."""
+    def starts_around(self, start: int) -> Iterator[int]:
+        """Yield the start of each window that contains the slice beginning at `start`."""
         last = start - start % self.hop
         return iter(range(last, start - self.size, -self.hop))
 
 
 class Timeline:
-    """All slices, within bounds."""
+    """All slices, within limits."""
 
-    def __init__(self, *, kept: int = KEPT, details: int = DETAILS) -> None:
-        # sums by series, by start of the slice; in no order
+    def __init__(self, *, retained: int = RETAINED, max_details: int = MAX_DETAILS) -> None:
+        # sums by series, by start of the slice; unordered
         self._sums: dict[int, dict[str, Sums]] = {}
-        # how many sums there are besides those of `ALL`
+        # number of sums except those of `ALL`
         self._details = 0
-        # slices that begin before this one have lost their sums per device and app
+        # slices that begin before this have lost their sums per device and app
         self._detailed_from = 0
-        # the first slice known
+        # start of the first known slice
         self._first: int | None = None
-        # every slice that ends at or before this time is closed
+        # every slice that ends at or before this is closed
         self.closed_until = 0
         # number of the last correction
         self.corrections = 0
-        self._corrections: deque[tuple[int, int, str]] = deque(maxlen=CORRECTIONS)  # number, start, key
-        self._max_kept, self._max_details = kept, details
+        # number, start of the slice, series
+        self._corrections: deque[tuple[int, int, str]] = deque(maxlen=MAX_CORRECTIONS)
+        self._retained, self._max_details = retained, max_details
 
     @property
     def oldest(self) -> int:
-        """Start of the oldest slice that may be kept: a window of each shape begins there."""
-        oldest = self.closed_until - self._max_kept
+        """Start of the oldest slice that may be retained: a window of each shape begins there."""
+        oldest = self.closed_until - self._retained
         return oldest - oldest % LONGEST
 
-    def put(self, row: Row) -> list[Row]:
-        """Set a sender's sums, unless more is known already; give all rows that this changes."""
+    @property
+    def bounds(self) -> Bounds:
+        """Which slices are known and retained."""
+        return Bounds(self.closed_until, self._first or 0, self._detailed_from)
+
+    def update(self, row: Row) -> list[Row]:
+        """Set a sender's sums unless larger ones are known; return all rows that this changes."""
         if row.start < self.oldest:
             return []
-        known = self._sums.get(row.start, {}).get(row.key, NOTHING)
-        grown = row.messages - known.messages
-        if grown <= 0 and row.bytes <= known.bytes:
+        known = self._sums.get(row.start, {}).get(row.series, NOTHING)
+        added = row.messages - known.messages
+        if added <= 0 and row.bytes <= known.bytes:
             return []
         closed = row.start + BASE <= self.closed_until
-        change = Sums(row.bytes - known.bytes, grown, grown if closed else 0)
-        sums = self._slice(row.start)
-        keys = [row.key, row.key.partition(".")[0], ALL] if row.start >= self._detailed_from else [ALL]
+        change = Sums(row.bytes - known.bytes, added, added if closed else 0)
+        detailed = row.start >= self._detailed_from
         changed = []
-        for key in keys:
-            self._details += key != ALL and key not in sums
-            sums[key] = new = sums.get(key, NOTHING).plus(change)
-            changed.append(Row(row.start, key, *new))
+        for series in (row.series, row.series.partition(".")[0], ALL) if detailed else (ALL,):
+            changed.append(self._add(row.start, series, change))
             if closed:
                 self.corrections += 1
-                self._corrections.append((self.corrections, row.start, key))
+                self._corrections.append((self.corrections, row.start, series))
         return changed
 
-    def restore(self, row: Row) -> None:
-        """Take back a row, of any series, as `put` gave it."""
+    def _add(self, start: int, series: str, change: Sums) -> Row:
+        sums = self._slice(start)
+        self._details += series != ALL and series not in sums
+        sums[series] = total = sums.get(series, NOTHING).plus(change)
+        return Row(start, series, *total)
+
+    def restore(self, bounds: Bounds) -> None:
+        """Continue from the bounds that an earlier process saved."""
+        self.closed_until, self._detailed_from = bounds.closed_until, bounds.detailed_from
+        self._first = bounds.first or None
+
+    def restore_row(self, row: Row) -> None:
+        """Set a row, of any series, that `update` once returned."""
         sums = self._slice(row.start)
-        self._details += row.key != ALL and row.key not in sums
-        sums[row.key] = Sums(row.bytes, row.messages, row.late)
+        self._details += row.series != ALL and row.series not in sums
+        sums[row.series] = Sums(row.bytes, row.messages, row.late)
 
-    def resume(self, closed_until: int, first: int, detailed_from: int) -> None:
-        """Go on where an earlier process stopped."""
-        self.closed_until, self._first, self._detailed_from = closed_until, first or None, detailed_from
-
-    def settle(self, until: int) -> bool:
-        """Close what ends at or before `until`; tell whether that is anything."""
+    def close(self, until: int) -> bool:
+        """Close all slices that end at or before `until`; return whether there were any."""
         until -= until % BASE
         if until <= self.closed_until:
             return False
@@ -138,50 +170,46 @@ class Timeline:
         self._trim()
         return True
 
-    def last(self, shape: Shape, count: int, key: str = ALL) -> list[Window]:
-        """Give up to `count` closed windows of a series, newest last."""
+    def last(self, shape: Shape, count: int, series: str = ALL) -> list[Window]:
+        """Return up to `count` closed windows of a series, newest last."""
         if self._first is None:
             return []
-        first = self._first if key == ALL else max(self._first, self._detailed_from)
+        first = self._first if series == ALL else max(self._first, self._detailed_from)
         newest = self.closed_until - self.closed_until % shape.hop - shape.size
         oldest = max(first - first % shape.hop, newest - (count - 1) * shape.hop)
-        return [self.window(shape, start, key) for start in range(oldest, newest + 1, shape.hop)]
+        return [self.window(shape, start, series) for start in range(oldest, newest + 1, shape.hop)]
 
-    def running(self, shape: Shape, now: int, key: str = ALL) -> Window:
-        """Give the window of a series that runs at `now` and closes next."""
-        return self.window(shape, now - now % shape.hop + shape.hop - shape.size, key)
+    def running(self, shape: Shape, now: int, series: str = ALL) -> Window:
+        """Return the window of a series that is running at `now` and closes next."""
+        return self.window(shape, now - now % shape.hop + shape.hop - shape.size, series)
 
-    def window(self, shape: Shape, start: int, key: str = ALL) -> Window:
-        """Give the window of a series that begins at `start`, closed or not."""
-        sums = NOTHING
-        for slice_ in range(start, start + shape.size, BASE):
-            if (of_slice := self._sums.get(slice_)) and (found := of_slice.get(key)):
-                sums = sums.plus(found)
-        return Window(start, start + shape.size, *sums)
+    def window(self, shape: Shape, start: int, series: str = ALL) -> Window:
+        """Return the window of a series that begins at `start`, closed or not."""
+        total = NOTHING
+        for slice_start in range(start, start + shape.size, BASE):
+            if (sums := self._sums.get(slice_start)) and (found := sums.get(series)):
+                total = total.plus(found)
+        return Window(start, start + shape.size, *total)
 
-    def corrected(self, shape: Shape, after: int, key: str = ALL) -> list[Window]:
-        """Give the closed windows of a series that corrections later than number `after` changed."""
+    def corrected(self, shape: Shape, after: int, series: str = ALL) -> list[Window]:
+        """Return the closed windows of a series that were corrected after correction number `after`."""
         starts: set[int] = set()
-        for number, start, of in reversed(self._corrections):
+        for number, start, corrected in reversed(self._corrections):
             if number <= after:
                 break
-            if of == key:
-                starts.update(s for s in shape.holding(start) if s + shape.size <= self.closed_until)
-        return [self.window(shape, start, key) for start in sorted(starts)]
+            if corrected == series:
+                starts.update(s for s in shape.starts_around(start) if s + shape.size <= self.closed_until)
+        return [self.window(shape, start, series) for start in sorted(starts)]
 
     def senders(self, since: int) -> dict[str, Sums]:
-        """Give what each sender exchanged in the slices that begin at `since` or later, by its key."""
+        """Return what each sender has sent in the slices that begin at `since` or later, by series."""
         found: dict[str, Sums] = {}
         for start, sums in self._sums.items():
             if start >= since:
-                for key, of in sums.items():
-                    if "." in key:
-                        found[key] = found.get(key, NOTHING).plus(of)
+                for series, sent in sums.items():
+                    if "." in series:
+                        found[series] = found.get(series, NOTHING).plus(sent)
         return found
-
-    def bounds(self) -> tuple[int, int]:
-        """Give the start of the first slice known (0: none), and of the oldest that has all its series."""
-        return self._first or 0, self._detailed_from
 
     def _slice(self, start: int) -> dict[str, Sums]:
         if self._first is None or start < self._first:
@@ -191,12 +219,15 @@ class Timeline:
     def _trim(self) -> None:
         oldest = self.oldest
         for start in [s for s in self._sums if s < oldest]:
-            self._details -= sum(key != ALL for key in self._sums.pop(start))
+            self._details -= sum(series != ALL for series in self._sums.pop(start))
         self._first = max(self._first or 0, oldest)
         for start in sorted(self._sums) if self._details > self._max_details else ():
             if self._details <= self._max_details or start >= self.closed_until:
                 break
-            sums = self._sums[start]
-            self._details -= sum(key != ALL for key in sums)
-            self._sums[start] = {ALL: sums[ALL]}
-            self._detailed_from = start + BASE
+            self._drop_details(start)
+
+    def _drop_details(self, start: int) -> None:
+        sums = self._sums[start]
+        self._details -= sum(series != ALL for series in sums)
+        self._sums[start] = {ALL: sums[ALL]}
+        self._detailed_from = start + BASE

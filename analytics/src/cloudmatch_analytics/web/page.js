@@ -1,9 +1,9 @@
 "use strict";
-/* The live chart. Closed windows come from /windows, then each as it closes, or is corrected, as an event. */
+/* The live chart. Closed windows are loaded from /windows; later ones, and corrections, arrive as events. */
 
-const PATIENCE = 4000; // ms without an event (there is one every second) until the connection counts as lost
-const BEHIND = 3000; // ms by which windows may close too late before the page says so
-const SENDERS = 5000; // ms between two looks for new devices and apps
+const TIMEOUT = 4000; // ms without an event (there is one every second) until the connection counts as lost
+const BEHIND = 3000; // ms by which windows may close too late before a warning is shown
+const SENDERS_INTERVAL = 5000; // ms between two requests for devices and apps
 
 /** @returns {any} The element with this id. */
 const at = (id) => document.getElementById(id);
@@ -11,16 +11,16 @@ const Plot = /** @type {any} */ (globalThis).uPlot; // set by the script before 
 const form = at("choice");
 const address = new URLSearchParams(location.search);
 let windows = new Map(); // closed windows, by their start
-let running = null; // the window that runs
-let state = null; // what the server last said of itself
+let running = null; // the running window
+let state = null; // the last state that the server sent
 let live = null; // the stream of events
-let heard = 0; // when it last gave one
-let asked = 0; // number of the last choice: answers to an older one come too late
+let lastEvent = 0; // when the last event arrived, ms since 1970
+let generation = 0; // number of the selection: answers to older ones are ignored
 let loaded = false;
-let selected = null; // index of the window that the keyboard has chosen
-let known = ""; // the senders that the menus show
+let selected = null; // start of the window selected by keyboard
+let known = ""; // the senders in the menus
 
-// -- words and figures
+// -- formatting
 
 const whole = new Intl.NumberFormat("en");
 const UNITS = ["B", "kB", "MB", "GB", "TB", "PB"];
@@ -48,7 +48,7 @@ const time = (ms) =>
 const rate = (window) => window.bytes * 1000 / (window.end - window.start);
 
 function pace(last, running) {
-  // a window that has just begun says little: the one before it counts too
+  // a window that has just begun holds little: include the one before it
   const of = [running, last && last.end <= running.start ? last : null].filter(Boolean);
   const span = of.reduce(
     (sum, window) => sum + Math.min(window.end, state?.now ?? window.end) - window.start,
@@ -114,7 +114,7 @@ function options() {
 }
 
 function data(closed) {
-  // a step needs its end too: the last closed window ends where the running one begins
+  // a step needs an end, too: the last closed window ends where the running one begins
   const x = closed.map((window) => window.start / 1000), y = closed.map(rate);
   const now = x.map(() => null);
   const last = closed.at(-1);
@@ -151,8 +151,8 @@ function draw() {
   at("empty").hidden = !loaded || Boolean(any);
   at("chart").classList.toggle("blank", !any);
   at("empty-text").textContent = form.app.value || form.device.value
-    ? "Nothing was exchanged by this choice in the windows shown."
-    : "As soon as two devices exchange payloads, their bytes show here.";
+    ? "No payloads match this selection in the windows shown."
+    : "Once two devices exchange payloads, their bytes appear here.";
   const series = data(closed);
   if (plot) plot.setData(series);
   else plot = new Plot(options(), series, at("chart"));
@@ -166,7 +166,7 @@ function figures(closed, last) {
   at("last").textContent = ready ? bytes(last.bytes) : "–";
   at("last-messages").textContent = ready
     ? `${plural(last.messages, "payload")}, until ${time(last.end)}`
-    : "none has closed yet";
+    : "none closed yet";
   const overlap = closed.length > 1 && closed[1].start < closed[0].end;
   const summed = overlap
     ? closed.filter((window) => (last.end - window.end) % (last.end - last.start) === 0)
@@ -185,7 +185,7 @@ function table(closed) {
     if (name) made.className = name;
     const cells = [
       time(window.start),
-      name ? "runs" : time(window.end),
+      name ? "running" : time(window.end),
       bytes(rate(window)),
       whole.format(window.bytes),
       whole.format(window.messages),
@@ -204,68 +204,68 @@ function table(closed) {
   at("rows").replaceChildren(...made);
 }
 
-// -- how things stand
+// -- status
 
-function say(kind, text) {
+function show(kind, text) {
   if (at("state-text").textContent !== text) at("state-text").textContent = text;
   at("state").dataset.kind = kind;
   at("chart").classList.toggle("stale", kind === "bad");
 }
 
-function judge() {
-  const silent = Date.now() - heard;
-  if (live?.readyState !== EventSource.OPEN || silent > PATIENCE) {
-    if (heard) say("bad", "Connection lost: retrying…");
-    else say("wait", "Connecting…");
-    if (silent > 2 * PATIENCE && heard) begin(); // a connection that says nothing is none
+function updateStatus() {
+  const silent = Date.now() - lastEvent;
+  if (live?.readyState !== EventSource.OPEN || silent > TIMEOUT) {
+    if (lastEvent) show("bad", "Connection lost, retrying…");
+    else show("wait", "Connecting…");
+    if (silent > 2 * TIMEOUT && lastEvent) restart(); // an idle connection is a dead one
     return;
   }
   if (!state) return;
   const reasons = Object.values(state.reasons).join("; ");
-  if (reasons) say("warn", `Analytics is behind: ${reasons}`);
-  else if (!state.closed_until) say("wait", "No window has closed yet");
-  else if (state.behind > BEHIND) say("warn", `Analytics is behind by ${Math.round(state.behind / 1000)} s`);
-  else say("good", "Live");
+  if (reasons) show("warn", `Analytics is behind: ${reasons}`);
+  else if (!state.closed_until) show("wait", "No window has closed yet");
+  else if (state.behind > BEHIND) show("warn", `Analytics is behind by ${Math.round(state.behind / 1000)} s`);
+  else show("good", "Live");
 }
 
 // -- the server
 
 function query() {
-  const asking = new URLSearchParams(form.shape.value);
-  asking.set("app", form.app.value);
+  const parameters = new URLSearchParams(form.shape.value);
+  parameters.set("app", form.app.value);
   if (form.device.value) {
     const [app, device] = JSON.parse(form.device.value);
-    asking.set("app", app);
-    asking.set("device", device);
+    parameters.set("app", app);
+    parameters.set("device", device);
   }
-  return asking;
+  return parameters;
 }
 
 async function load(mine) {
-  const asking = query();
-  asking.set("last", form.last.value);
-  const answer = await fetch(`/windows?${asking}`);
-  if (mine !== asked || !answer.ok) return;
+  const parameters = query();
+  parameters.set("last", form.last.value);
+  const answer = await fetch(`/windows?${parameters}`);
+  if (mine !== generation || !answer.ok) return;
   const found = await answer.json();
-  if (mine !== asked) return;
+  if (mine !== generation) return;
   for (const window of found) windows.set(window.start, window);
   loaded = true;
   draw();
 }
 
-function begin() {
-  const mine = ++asked;
+function restart() {
+  const mine = ++generation;
   live?.close();
   windows.clear();
   running = selected = null;
   loaded = false;
-  heard = heard && Date.now();
+  lastEvent = lastEvent && Date.now();
   live = new EventSource(`/windows/live?${query()}`);
-  const on = (name, take) =>
+  const on = (name, handle) =>
     live.addEventListener(name, (event) => {
-      if (mine !== asked) return;
-      heard = Date.now();
-      take(JSON.parse(event.data));
+      if (mine !== generation) return;
+      lastEvent = Date.now();
+      handle(JSON.parse(event.data));
     });
   const put = (window) => {
     windows.set(window.start, window);
@@ -279,22 +279,22 @@ function begin() {
     running = window;
     if (loaded) draw();
   });
-  on("state", (said) => {
-    state = said;
-    judge();
+  on("state", (sent) => {
+    state = sent;
+    updateStatus();
   });
-  live.onopen = () => load(mine).catch(() => {}); // it comes again with the connection
+  live.onopen = () => load(mine).catch(() => {}); // retried when the connection reopens
   live.onerror = () => {
-    judge();
+    updateStatus();
     if (live.readyState === EventSource.CLOSED) {
       setTimeout(() => {
-        if (mine === asked) begin();
+        if (mine === generation) restart();
       }, 2000);
     }
   };
 }
 
-async function senders() {
+async function loadSenders() {
   const answer = await fetch("/senders?minutes=1440").catch(() => null);
   if (!answer?.ok) return;
   const found = await answer.json();
@@ -331,9 +331,9 @@ function fill(menu, all, entries) {
   menu.value = before;
 }
 
-// -- the person
+// -- user input
 
-function choose(event) {
+function select(event) {
   if (event?.target === form.app) {
     form.device.value = "";
     known = "";
@@ -341,8 +341,8 @@ function choose(event) {
   const chosen = new URLSearchParams();
   for (const { name, value } of form.elements) if (value) chosen.set(name, value);
   history.replaceState(null, "", `?${chosen}`);
-  begin();
-  senders();
+  restart();
+  loadSenders();
 }
 
 at("chart").addEventListener("keydown", (event) => {
@@ -364,7 +364,7 @@ at("chart").addEventListener("blur", () => {
   plot?.setCursor({ left: -10, top: -10 });
 });
 at("table").addEventListener("toggle", draw);
-form.addEventListener("change", choose);
+form.addEventListener("change", select);
 form.addEventListener("submit", (event) => event.preventDefault());
 new ResizeObserver(() => plot?.setSize({ width: at("chart").clientWidth, height: at("chart").clientHeight }))
   .observe(at("chart"));
@@ -378,7 +378,7 @@ for (const [name, value] of address) {
   }
   menu.value = value;
 }
-begin();
-senders();
-setInterval(judge, 1000);
-setInterval(senders, SENDERS);
+restart();
+loadSenders();
+setInterval(updateStatus, 1000);
+setInterval(loadSenders, SENDERS_INTERVAL);

@@ -1,0 +1,47 @@
+"""Analytics: Quix in the main thread, HTTP and results in threads, the source in a process of its own."""
+
+import threading
+from pathlib import Path
+
+from prometheus_client import REGISTRY
+
+from cloudmatch_analytics.archive import Archive
+from cloudmatch_analytics.core.kafka_records import PARTITIONS
+from cloudmatch_analytics.http_api import NAME, HttpThread
+from cloudmatch_analytics.settings import AnalyticsSettings
+from cloudmatch_analytics.source_status import SourceMetrics, SourceStatus
+from cloudmatch_analytics.supervisor import Supervisor
+from cloudmatch_analytics.window_store import WindowStore
+from cloudmatch_bus.process.health import Health
+from cloudmatch_bus.process.listen import listen
+from cloudmatch_bus.process.runner import Environment
+from cloudmatch_bus.process.settings import CommonSettings, HttpSettings, variable
+
+
+def serve(environment: Environment, stop: threading.Event) -> None:
+    """Run analytics until `stop`, in the main thread: Quix installs signal handlers.
+
+    Raises:
+        SettingsError: the HTTP port cannot be used.
+    """
+    settings = environment[AnalyticsSettings]
+    sock = listen(settings.host, settings.port, variable(AnalyticsSettings, "port"))
+    status = SourceStatus()
+    REGISTRY.register(SourceMetrics(status))
+    folder = (Path(environment[CommonSettings].run_dir) / NAME).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    archive = Archive(folder / "slices.sqlite")
+    windows = WindowStore(PARTITIONS, settings.lag_ms)
+    windows.restore(*archive.load())
+    supervisor = Supervisor(environment, folder, windows, archive, status)
+    health = Health()
+    health.set_check("source", lambda: status.problem)
+    health.set_check("pipeline", supervisor.problem)
+    http = HttpThread(sock, windows, health, environment[HttpSettings].allowed_origins)
+    http.on_end(stop.set)
+    try:
+        supervisor.run(stop)
+    finally:
+        http.stop()
+        archive.close()
+    http.result()

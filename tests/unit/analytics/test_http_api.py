@@ -1,0 +1,74 @@
+"""The page, and how a request selects windows."""
+
+import json
+import shutil
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+from hatchling.builders.wheel import WheelBuilder
+from litestar.exceptions import ClientException
+
+from cloudmatch_analytics.core.windows import ALL, Shape
+from cloudmatch_analytics.http_api import FILES, series, shape
+
+ROOM = Path(__file__).parents[3] / "analytics"
+
+
+def test_the_wheel_contains_all_files_of_the_page_and_the_licence_of_uplot(tmp_path):
+    (wheel,) = WheelBuilder(str(ROOM)).build(directory=str(tmp_path))
+    names = zipfile.ZipFile(wheel).namelist()
+    for name in FILES:
+        assert f"cloudmatch_analytics/web/{name}" in names
+    assert "cloudmatch_analytics/web/vendor/uPlot.LICENSE" in names
+
+
+def test_a_request_selects_the_series_of_all_of_an_app_or_of_a_device():
+    assert series("", "") == ALL
+    assert series("my app", "") == "my=20app"
+    assert series("demo", "alice") == "demo.alice"
+    assert series("", "alice") == "default.alice"
+
+
+def test_windows_are_as_far_apart_as_they_are_long_unless_a_hop_is_given():
+    assert shape("10s", "") == Shape(10_000, 10_000)
+    assert shape("60s", "") == Shape(60_000, 60_000)
+    assert shape("60s", "10s") == Shape(60_000, 10_000)
+
+
+@pytest.mark.parametrize(("size", "hop"), [("11s", ""), ("60s", "5s"), ("10s", "60s")])
+def test_a_shape_that_does_not_exist_is_refused_with_the_choices(size, hop):
+    with pytest.raises(ClientException, match="10s"):
+        shape(size, hop)
+
+
+AXIS = {
+    0: "0 B",
+    0.5: "0.5 B",
+    5: "5 B",
+    999: "999 B",
+    5000: "5 kB",
+    1500: "1.5 kB",
+    20_000: "20 kB",
+    1e9: "1 GB",
+}
+FULL = {
+    0: "0 B",
+    4: "4 B",
+    4.25: "4.25 B",
+    999.4: "999 B",
+    999.6: "1.00 kB",
+    12_345: "12.3 kB",
+    5e15: "5.00 PB",
+}
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs node to run the page's script")
+def test_amounts_are_written_with_three_digits_and_a_unit():
+    script = (ROOM / "src/cloudmatch_analytics/web/page.js").read_text(encoding="utf-8")
+    source = script[script.index("const UNITS") : script.index("const plural")]
+    amounts = json.dumps([list(AXIS), list(FULL)])
+    show = f"console.log(JSON.stringify([{amounts}[0].map(round), {amounts}[1].map(bytes)]))"
+    done = subprocess.run(["node", "-e", source + show], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == [list(AXIS.values()), list(FULL.values())]

@@ -1,0 +1,99 @@
+"""Windows as results are folded in."""
+
+from cloudmatch_analytics.core.kafka_records import SliceSums, Watermark
+from cloudmatch_analytics.core.windows import ALL, BASE, RETAINED, Row, Shape, Window
+from cloudmatch_analytics.window_store import WindowStore, describe_closed, describe_late
+
+T = 1_700_000_000_000 // 60_000 * 60_000
+TEN = Shape(BASE, BASE)
+LAG = 1000
+
+
+def window_store() -> WindowStore:
+    store = WindowStore(2, LAG)
+    store.fold(watermarks(T + LAG))
+    return store
+
+
+def watermarks(at: int) -> list[Watermark]:
+    return [Watermark(0, at), Watermark(1, at)]
+
+
+def test_a_window_closes_when_the_slowest_partition_has_passed_its_end_and_the_lag() -> None:
+    store = window_store()
+    early = [SliceSums(T, {"demo.alice": (4, 1)}), Watermark(0, T + 99_000), Watermark(1, T + BASE + LAG - 1)]
+    assert store.fold(early).closed == []
+    assert store.fold([Watermark(1, T + BASE + LAG)]).closed == [Window(T, T + BASE, 4, 1)]
+    assert store.fold([Watermark(1, T + BASE + LAG)]).closed == []
+
+
+def test_windows_of_each_size_close_at_their_own_time() -> None:
+    store = window_store()
+    store.fold([SliceSums(T, {"demo.alice": (4, 1)})])
+    assert [w.end - w.start for w in store.fold(watermarks(T + 59_999 + LAG)).closed] == [BASE]
+    assert [w.end - w.start for w in store.fold(watermarks(T + 60_000 + LAG)).closed] == [60_000]
+
+
+def test_a_running_window_shows_its_sums_so_far() -> None:
+    store = window_store()
+    store.fold([SliceSums(T, {"demo.alice": (4, 1)}), SliceSums(T, {"demo.alice": (9, 2)})])
+    assert store.running(TEN, T + 3_000, "demo") == (T, T + BASE, 9, 2, 0)
+
+
+def test_an_update_has_each_changed_row_once_with_its_last_value() -> None:
+    sums = [SliceSums(T, {"demo.alice": (4, 1), "demo.bob": (5, 1)}), SliceSums(T, {"demo.bob": (6, 2)})]
+    assert sorted(window_store().fold(sums).rows) == [
+        Row(T, ALL, 10, 3),
+        Row(T, "demo", 10, 3),
+        Row(T, "demo.alice", 4, 1),
+        Row(T, "demo.bob", 6, 2),
+    ]
+
+
+def test_an_update_has_what_was_added_late_by_sender_and_nothing_else() -> None:
+    store = window_store()
+    store.fold([SliceSums(T, {"demo.alice": (4, 1)}), *watermarks(T + BASE + LAG)])
+    update = store.fold([SliceSums(T, {"demo.alice": (9, 3)}), SliceSums(T + BASE, {"demo.alice": (1, 1)})])
+    assert update.late == [Row(T, "demo.alice", 5, 2)]
+    assert store.fold([SliceSums(T, {"demo.alice": (9, 3)})]).late == []
+    assert store.corrected(TEN, 0) == [Window(T, T + BASE, 9, 3, 2)]
+
+
+def test_sums_older_than_all_retained_slices_are_reported_and_change_nothing() -> None:
+    store = window_store()
+    store.fold(watermarks(T + RETAINED + 60_000 + LAG))
+    too_late = SliceSums(T - BASE, {"demo.alice": (5, 2)})
+    update = store.fold([too_late, SliceSums(T + 60_000, {"demo.alice": (7, 1)})])
+    assert update.too_late == [Row(T - BASE, "demo.alice", 5, 2)]
+    assert update.late == [Row(T + 60_000, "demo.alice", 7, 1)]
+    assert sum(w.bytes for w in store.last(TEN, 10_000)) == 7
+
+
+def test_windows_are_behind_by_the_time_that_they_close_too_late() -> None:
+    store = window_store()
+    store.fold(watermarks(T + BASE + LAG))
+    assert store.closed_until == T + BASE
+    assert store.behind(T + 2 * BASE + LAG) == 0
+    assert store.behind(T + 2 * BASE + LAG + 7_000) == 7_000
+    assert WindowStore(2, LAG).behind(T) == 0
+
+
+def test_the_senders_since_a_time_have_their_sums_since_then() -> None:
+    store = window_store()
+    store.fold([SliceSums(T, {"demo.alice": (4, 1)}), SliceSums(T + BASE, {"demo.alice": (5, 1)})])
+    assert store.senders(T + BASE) == {"demo.alice": (5, 1, 0)}
+
+
+def test_the_log_line_of_a_closed_window_has_its_bytes() -> None:
+    assert describe_closed(Window(T, T + BASE, 4, 1)) == "bytes exchanged in the previous 10 seconds: 4"
+
+
+def test_the_log_lines_of_late_payloads_name_window_and_senders() -> None:
+    late = [Row(T, "demo.alice", 5, 2), Row(T, "demo.bob", 1, 1), Row(T + BASE, "demo.bob", 7, 1)]
+    first, second = describe_late(late)
+    assert (
+        first == "3 payloads, 6 bytes, from demo.alice, demo.bob for the window of 2023-11-14T22:13:00+00:00"
+    )
+    assert "1 payloads, 7 bytes, from demo.bob" in second
+    (many,) = describe_late([Row(T, f"demo.d{i}", 1, 1) for i in range(9)])
+    assert "and 4 more" in many
