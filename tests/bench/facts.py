@@ -82,7 +82,8 @@ def main(
 ) -> None:
     """Measure journal, bridge and analytics, each alone with the servers that it needs.
 
-    Examples: `make bench-facts`, `make bench-facts ARGS=--quick`, `make bench-facts ARGS='journal bridge'`.
+    Examples: `make bench WHAT=facts`, `make bench WHAT=facts ARGS=--quick`,
+    `make bench WHAT=facts ARGS='journal bridge'`.
     """
     known = parts()
     if strangers := set(part or ()) - set(known):

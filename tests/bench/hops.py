@@ -279,7 +279,7 @@ def main(
 ) -> None:
     """Measure what the edges and the worker themselves do for one payload, in CPU-µs, without sockets.
 
-    Examples: `make bench-hops`, `make bench-hops ARGS='--size 1024'`.
+    Examples: `make bench WHAT=hops`, `make bench WHAT=hops ARGS='--size 1024'`.
     """
     table = Table(title=f"CPU-µs per payload of {size} bytes, {PAIRS} pairs", title_justify="left")
     for column in ("", "edge a", "worker", "edge b", "together"):

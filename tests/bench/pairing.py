@@ -148,7 +148,7 @@ def main(
     Devices wait over a city, 150 m apart, each reaching 50 m. Others arrive beside them, one after another,
     and leave when both have heard that they are paired. All is asked on the bus, as edges ask: no sockets.
 
-    Examples: `make bench-pairing`, `make bench-pairing ARGS=--quick`.
+    Examples: `make bench WHAT=pairing`, `make bench WHAT=pairing ARGS=--quick`.
     """
     pools = waiting or ([100, 1000] if quick else [100, 1000, 10_000])
     if quick:

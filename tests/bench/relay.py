@@ -78,7 +78,8 @@ def main(
 ) -> None:
     """Measure the relay from socket to socket, with all its guarantees, each payload checked.
 
-    Examples: `make bench-relay`, `make bench-relay ARGS=--quick`, `make bench-relay ARGS='50x64:64 1x1:64'`.
+    Examples: `make bench WHAT=relay`, `make bench WHAT=relay ARGS=--quick`,
+    `make bench WHAT=relay ARGS='50x64:64 1x1:64'`.
     """
     if quick:
         repetitions, seconds = 1, 1.5

@@ -4,8 +4,6 @@ import re
 from pathlib import Path
 
 from cloudmatch_bus.contract import subjects
-from cloudmatch_bus.process.settings import describe
-from cloudmatch_local.settings import groups
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,12 +44,3 @@ def test_no_subject_is_spelled_outside_the_module_of_subjects() -> None:
             continue
         code = re.sub(r'""".*?"""|#.*', "", source.read_text(encoding="utf-8"), flags=re.DOTALL)
         assert "cm.v1" not in code, source
-
-
-def test_every_setting_is_in_the_readme_with_its_default() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for of_service in groups().values():
-        for group in of_service:
-            for name, default, _ in describe(group):
-                shown = f"`{default}`" if default != "" else ""
-                assert f"| `{name}` | {shown} |" in readme, name

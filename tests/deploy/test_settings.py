@@ -1,4 +1,4 @@
-"""Environment variables and ports of the manifests are those of the services' settings."""
+"""The manifests and deploy/SETTINGS.md agree with the services' settings."""
 
 import itertools
 import re
@@ -9,19 +9,37 @@ import pytest
 
 from cloudmatch_analytics.settings import KafkaSettings
 from cloudmatch_bus.client.settings import NatsSettings
-from cloudmatch_bus.process.settings import AmqpSettings, CommonSettings, HttpSettings, Settings, read
+from cloudmatch_bus.process.settings import (
+    AmqpSettings,
+    CommonSettings,
+    HttpSettings,
+    Settings,
+    describe,
+    read,
+)
+from cloudmatch_local import settings_page
 from cloudmatch_local.settings import SERVICES, LocalSettings, groups, prefix
 from deploy.rendered import Object, Pod, Rendered
 
-# The groups that each service gives to `run` or `prepare` in its __main__, beside its own.
+# The groups that each service reads besides its own: the arguments of `run` in its __main__.
 READS: dict[str, list[type[Settings]]] = {
     "edge": [NatsSettings],
     "match-engine": [NatsSettings, HttpSettings],
     "journal": [NatsSettings, HttpSettings],
     "bridge-rabbit": [NatsSettings, AmqpSettings, HttpSettings],
-    "analytics": [AmqpSettings, KafkaSettings, HttpSettings],
+    "analytics": [AmqpSettings, HttpSettings],
 }
 SECRETS = {"url": "amqp://user:secret@server:5672/", "username": "user", "password": "secret"}
+
+
+def test_the_page_of_settings_is_as_make_settings_writes_it_with_every_setting_and_its_default() -> None:
+    page = settings_page.FILE.read_text(encoding="utf-8")
+    assert page == settings_page.render(), "run `make settings`"
+    for group in (group for of_service in groups().values() for group in of_service):
+        for name, default, description in describe(group):
+            shown = f"`{default}`" if default != "" else ""
+            assert description, f"{name} has no description"
+            assert f"| `{name}` | {shown} | {description}" in page
 
 
 def environ(rendered: Rendered, pod: Pod, container: Object) -> dict[str, str]:

@@ -7,7 +7,6 @@ from typing import Annotated, TypeVar
 
 from msgspec import Meta
 
-from cloudmatch_analytics.settings import KafkaSettings
 from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.process.runner import Environment
 from cloudmatch_bus.process.settings import (
@@ -36,7 +35,7 @@ class LocalSettings(Settings, frozen=True, kw_only=True):
 def groups() -> dict[str, list[type[Settings]]]:
     """Return every group of settings by service; under "" those that several processes share."""
     found: dict[str, list[type[Settings]]] = {
-        "": [CommonSettings, NatsSettings, AmqpSettings, KafkaSettings, HttpSettings, LocalSettings]
+        "": [CommonSettings, NatsSettings, AmqpSettings, HttpSettings, LocalSettings]
     }
     for service in SERVICES:
         module = importlib.import_module(f"cloudmatch_{service.replace('-', '_')}.settings")
