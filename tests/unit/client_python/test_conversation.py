@@ -1,4 +1,4 @@
-"""The Python client holds the conversations that all implementations of cloudmatch.v1 share."""
+"""The conversation of the Python client: those shared by all implementations, and its timeouts."""
 
 import base64
 import json
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cloudmatch.core.conversation import RETRY_AFTER, SILENCE, Conversation, State
-from cloudmatch.core.errors import NotMatchedError, ProtocolError
+from cloudmatch.core.errors import NotMatchedError, PayloadRefusedError, ProtocolError
 from cloudmatch.core.events import (
     Closed,
     Data,
@@ -51,7 +51,7 @@ def data(shared: dict[str, Any]) -> Data:
 
 
 def shared(payload: Data) -> dict[str, str]:
-    """Write a payload as the shared conversations do."""
+    """Return a payload in the form of the shared conversations."""
     if isinstance(payload, bytes):
         return {"binary": base64.b64encode(payload).decode()}
     return {"text": payload}
@@ -62,7 +62,7 @@ def expanded(frame: dict[str, Any]) -> dict[str, Any]:
 
 
 class Run:
-    """One conversation: hands in what the server says and the application does, and keeps what comes out."""
+    """One conversation: feeds in frames and calls, and collects frames and events."""
 
     def __init__(self) -> None:
         self.device = Conversation(52.37, 4.89)
@@ -72,7 +72,7 @@ class Run:
         self.events: deque[dict[str, Any]] = deque()
 
     def settled(self) -> None:
-        """Fail when something was said or heard that no step expects."""
+        """Fail if a frame or event is left over that no step expects."""
         assert not self.frames
         assert not self.events
 
@@ -100,12 +100,12 @@ class Run:
                     self.collect()
                     if isinstance(cause, dict) and "take" in cause and not self.frames:
                         self.pass_time(ACK_DELAY)
-                    assert self.frames, f"nothing was said, expected {frame}"
+                    assert self.frames, f"no frame, expected {frame}"
                     assert self.frames.popleft() == expanded(frame)
             case {"call": call}:
                 self.call(call)
             case {"event": event}:
-                assert self.events, f"nothing was heard, expected {event}"
+                assert self.events, f"no event, expected {event}"
                 heard = self.events.popleft()
                 assert heard == {**event, **({"text": text(event["text"])} if "text" in event else {})}
             case {"drop": code}:
@@ -146,7 +146,7 @@ class Run:
                 self.events.append(self.written(event))
 
     def written(self, event: Event | Settlement) -> dict[str, Any]:
-        """Write an event as the shared conversations do."""
+        """Return an event in the form of the shared conversations."""
         match event:
             case Waiting():
                 return {"type": "waiting"}
@@ -175,12 +175,12 @@ class Run:
         raise AssertionError(event)
 
     def number(self, payload: Payload) -> int:
-        """Give which of the application's payloads it is, from 1; one that is just being sent is the last."""
+        """Return the number of one of the application's payloads, from 1; one being sent is the last."""
         return next((i for i, sent in enumerate(self.sent, 1) if sent is payload), len(self.sent) + 1)
 
 
 @pytest.mark.parametrize("shared", CONVERSATIONS, ids=[c["name"] for c in CONVERSATIONS])
-def test_a_shared_conversation_is_held(shared: dict[str, Any]) -> None:
+def test_the_client_passes_a_shared_conversation(shared: dict[str, Any]) -> None:
     run = Run()
     for number, step in enumerate(shared["steps"]):
         try:
@@ -191,27 +191,27 @@ def test_a_shared_conversation_is_held(shared: dict[str, Any]) -> None:
     run.settled()
 
 
-def hears(device: Conversation, now: float, *frames: dict[str, Any]) -> None:
+def feed(device: Conversation, now: float, *frames: dict[str, Any]) -> None:
     for frame in frames:
         device.receive(json.dumps(frame), now)
 
 
-def says(device: Conversation) -> list[dict[str, Any]]:
+def sent(device: Conversation) -> list[dict[str, Any]]:
     return [json.loads(frame) for frame in device.frames()]
 
 
 @pytest.fixture
 def matched() -> Conversation:
-    """A device that was matched at 0 s, and has said and heard nothing since."""
+    """A device that was matched at 0 s, with no frame or event since."""
     device = Conversation(1, 2)
     device.connect(0)
-    hears(device, 0, WELCOME, {"type": "waiting", "since": 0}, MATCHED)
+    feed(device, 0, WELCOME, {"type": "waiting", "since": 0}, MATCHED)
     device.frames()
     device.events()
     return device
 
 
-def test_a_device_gives_its_match_up_when_its_grace_has_passed_without_a_connection(
+def test_a_match_expires_when_the_grace_passes_without_a_connection(
     matched: Conversation,
 ) -> None:
     matched.send("ciao")
@@ -227,7 +227,7 @@ def test_a_device_gives_its_match_up_when_its_grace_has_passed_without_a_connect
     assert "resume" not in matched.connect(41)
 
 
-def test_a_grace_that_passes_while_a_connection_is_made_is_for_the_server_to_judge(
+def test_the_server_decides_about_a_grace_that_passes_while_connecting(
     matched: Conversation,
 ) -> None:
     matched.send("ciao")
@@ -235,49 +235,49 @@ def test_a_grace_that_passes_while_a_connection_is_made_is_for_the_server_to_jud
     matched.connect(39)
     assert matched.deadline is None
     matched.tick(41)
-    hears(matched, 42, WELCOME, RESUMED)
-    assert says(matched)[1:] == [{"type": "message", "text": "ciao"}]
+    feed(matched, 42, WELCOME, RESUMED)
+    assert sent(matched)[1:] == [{"type": "message", "text": "ciao"}]
 
 
-def test_a_line_that_is_silent_for_half_a_minute_is_dead(matched: Conversation) -> None:
+def test_a_connection_that_is_silent_for_half_a_minute_is_dead(matched: Conversation) -> None:
     assert matched.deadline == SILENCE
     matched.tick(SILENCE)
-    assert says(matched) == [{"type": "ping"}]
+    assert sent(matched) == [{"type": "ping"}]
     assert (matched.deadline, matched.dead) == (2 * SILENCE, False)
     matched.tick(2 * SILENCE)
-    assert (matched.deadline, matched.dead, says(matched)) == (None, True, [])
+    assert (matched.deadline, matched.dead, sent(matched)) == (None, True, [])
 
 
-def test_any_frame_is_a_sign_of_life(matched: Conversation) -> None:
+def test_any_frame_shows_that_the_connection_is_alive(matched: Conversation) -> None:
     matched.tick(SILENCE)
-    hears(matched, 20, {"type": "pong"})
+    feed(matched, 20, {"type": "pong"})
     assert matched.deadline == 20 + SILENCE
     matched.tick(2 * SILENCE)
     assert not matched.dead
 
 
-def test_what_the_server_found_too_much_is_said_again(matched: Conversation) -> None:
+def test_rate_limited_messages_are_repeated(matched: Conversation) -> None:
     matched.unmatch(1)
     matched.move(3, 4)
     matched.frames()
-    hears(matched, 5, {"type": "error", "code": "rate_limited", "detail": "too much"})
+    feed(matched, 5, {"type": "error", "code": "rate_limited", "detail": "too many"})
     assert matched.deadline == 5 + RETRY_AFTER
     matched.tick(5 + RETRY_AFTER)
-    assert says(matched) == [{"type": "unmatch"}, {"type": "locate", "lat": 3, "lon": 4}]
+    assert sent(matched) == [{"type": "unmatch"}, {"type": "locate", "lat": 3, "lon": 4}]
 
 
-def test_a_device_that_leaves_while_it_has_no_connection_says_so_on_the_next(matched: Conversation) -> None:
+def test_a_device_that_leaves_while_disconnected_leaves_on_its_next_connection(matched: Conversation) -> None:
     matched.lost(None, 1)
     matched.leave(1)
     assert matched.closed is None
     matched.connect(2)
-    hears(matched, 3, WELCOME)
-    assert says(matched) == [{"type": "leave"}]
+    feed(matched, 3, WELCOME)
+    assert sent(matched) == [{"type": "leave"}]
     matched.lost(1000, 4)
     assert matched.state is State.CLOSED
 
 
-def test_a_device_that_leaves_before_it_ever_had_a_connection_is_closed() -> None:
+def test_a_device_that_leaves_before_its_first_welcome_is_closed() -> None:
     device = Conversation(1, 2)
     device.connect(0)
     device.leave(0)
@@ -288,25 +288,25 @@ def test_a_payload_larger_than_the_window_travels_alone(matched: Conversation) -
     large = "x" * 200_000
     for payload in ("one", large, "three"):
         matched.send(payload)
-    assert [said["text"] for said in says(matched)] == ["one"]
-    hears(matched, 1, {"type": "ack", "delivered": 1})
-    assert [said["text"] for said in says(matched)] == [large]
-    hears(matched, 2, {"type": "ack", "delivered": 2})
-    assert [said["text"] for said in says(matched)] == ["three"]
+    assert [said["text"] for said in sent(matched)] == ["one"]
+    feed(matched, 1, {"type": "ack", "delivered": 1})
+    assert [said["text"] for said in sent(matched)] == [large]
+    feed(matched, 2, {"type": "ack", "delivered": 2})
+    assert [said["text"] for said in sent(matched)] == ["three"]
 
 
 @pytest.mark.parametrize("part", ["leave", "unmatch"])
-def test_what_was_taken_is_acknowledged_before_the_device_parts(matched: Conversation, part: str) -> None:
+def test_payloads_taken_are_acknowledged_before_the_device_parts(matched: Conversation, part: str) -> None:
     for number in (1, 2):
-        hears(matched, 1, {"type": "message", "from": "b", "n": number, "text": "ciao"})
+        feed(matched, 1, {"type": "message", "from": "b", "n": number, "text": "ciao"})
         matched.take(1)
         matched.tick(1)
-    assert says(matched) == [{"type": "ack", "received": 1, "match": 7}]
+    assert sent(matched) == [{"type": "ack", "received": 1, "match": 7}]
     getattr(matched, part)(1)
-    assert says(matched) == [{"type": "ack", "received": 2, "match": 7}, {"type": part}]
+    assert sent(matched) == [{"type": "ack", "received": 2, "match": 7}, {"type": part}]
 
 
-def test_who_has_no_match_cannot_send_or_leave_it() -> None:
+def test_a_device_without_a_match_can_neither_send_nor_unmatch() -> None:
     device = Conversation(1, 2)
     with pytest.raises(NotMatchedError):
         device.send("ciao")
@@ -325,12 +325,68 @@ def test_who_has_no_match_cannot_send_or_leave_it() -> None:
         '{"type":"ack","delivered":"1"}',
     ],
 )
-def test_what_is_no_frame_of_a_server_is_seen_as_such(matched: Conversation, frame: str) -> None:
+def test_an_invalid_frame_raises_a_protocol_error(matched: Conversation, frame: str) -> None:
     with pytest.raises(ProtocolError, match="invalid frame"):
         matched.receive(frame, 1)
 
 
-def test_a_payload_that_is_missing_is_told(matched: Conversation) -> None:
-    hears(matched, 1, {"type": "message", "from": "b", "n": 3, "text": "three"})
+def test_a_missing_payload_is_reported_as_a_gap(matched: Conversation) -> None:
+    feed(matched, 1, {"type": "message", "from": "b", "n": 3, "text": "three"})
     assert matched.events() == [Gap(1, 2, "missing")]
     assert matched.take(2) == "three"
+
+
+def test_the_state_follows_the_conversation() -> None:
+    device = Conversation(1, 2)
+    states = [device.state]
+    device.connect(0)
+    for frame in (WELCOME, {"type": "waiting", "since": 0}, MATCHED):
+        feed(device, 0, frame)
+        states.append(device.state)
+    device.close(1000, "left")
+    assert [*states, device.state] == ["connecting", "waiting", "waiting", "matched", "closed"]
+
+
+def test_a_payload_over_the_servers_limit_is_refused_before_it_is_sent(matched: Conversation) -> None:
+    matched.send("é" * 150_000)
+    with pytest.raises(PayloadRefusedError, match="300002 bytes exceed the limit of 300000"):
+        matched.send("é" * 150_001)
+
+
+def test_only_the_position_is_repeated_if_no_match_was_left(matched: Conversation) -> None:
+    matched.move(3, 4)
+    matched.frames()
+    feed(matched, 5, {"type": "error", "code": "rate_limited", "detail": "too many"})
+    matched.tick(5 + RETRY_AFTER)
+    assert sent(matched) == [{"type": "locate", "lat": 3, "lon": 4}]
+
+
+def test_other_errors_are_reported_and_repeat_nothing(matched: Conversation) -> None:
+    feed(matched, 5, {"type": "error", "code": "bad_json", "detail": "not JSON"})
+    assert matched.events() == [ServerError("bad_json", "not JSON")]
+    assert matched.deadline == 5 + SILENCE
+
+
+def test_a_match_left_while_disconnected_is_left_again_on_the_next_connection(matched: Conversation) -> None:
+    matched.lost(None, 1)
+    matched.unmatch(1)
+    assert matched.frames() == []
+    assert matched.connect(2)["match"] == "7"
+    feed(matched, 2, WELCOME, RESUMED)
+    assert sent(matched) == [{"type": "unmatch"}]
+
+
+def test_a_device_leaves_once(matched: Conversation) -> None:
+    matched.leave(1)
+    matched.leave(1)
+    assert sent(matched) == [{"type": "leave"}]
+    with pytest.raises(NotMatchedError):
+        matched.send("ciao")
+
+
+def test_a_move_while_connecting_is_sent_after_the_welcome(matched: Conversation) -> None:
+    matched.lost(None, 1)
+    matched.connect(2)
+    matched.move(3, 4)
+    feed(matched, 2, WELCOME)
+    assert sent(matched) == [{"type": "locate", "lat": 3, "lon": 4}]
