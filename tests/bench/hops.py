@@ -162,7 +162,7 @@ class Chain:
 
     async def pair(self, dialect: str) -> None:
         """Connect the devices, and tell everybody who is paired with whom."""
-        await self.worker.bus.subscribe(subjects.all_of("up"), self.engine._on_frames)
+        await self.worker.bus.subscribe(subjects.all_of("up"), self.engine._router.on_batch)
         subprotocol = "Sec-WebSocket-Protocol: cloudmatch.v1\r\n" if dialect == "v1" else ""
         for number in range(PAIRS):
             for edge in (self.a, self.b):

@@ -1,4 +1,4 @@
-"""Measure pairing: one worker and one NATS server, asked as edges ask, on the bus."""
+"""Measure pairing: one worker and one NATS server, with requests like those of edges."""
 
 import asyncio
 import contextlib
@@ -25,15 +25,15 @@ console = Console(width=max(120, Console().width))
 
 
 class Row(NamedTuple):
-    """One load, and what it took."""
+    """The result of one load."""
 
     title: str
     sample: Sample
-    cpu_ms: dict[str, float]  # per pairing, by process
+    cpu_ms: dict[str, float]  # per match, by process
     cores: dict[str, float]  # busy, by process
 
-    def told(self) -> dict[str, Any]:
-        """What the JSON says of it."""
+    def as_json(self) -> dict[str, Any]:
+        """Return the row for the JSON file."""
         sample = self.sample
         return {
             "title": self.title,
@@ -51,13 +51,13 @@ class Row(NamedTuple):
 
 
 def cpu_seconds(pid: int) -> float:
-    """What a process has used so far."""
+    """Return the CPU time that a process has used."""
     after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
     return (int(after_name[11]) + int(after_name[12])) / TICKS
 
 
-class Stand:
-    """What is measured, and the edges that ask."""
+class Bench:
+    """The processes under test, and the edges that load them."""
 
     def __init__(self, pids: dict[str, int], edges: list[FakeEdge]) -> None:
         self.pids = {**pids, "generator": os.getpid()}
@@ -65,7 +65,7 @@ class Stand:
         self.rows: list[Row] = []
 
     async def measure(self, title: str, load: Callable[[], Awaitable[Sample]]) -> None:
-        """Run a load, and show what came of it."""
+        """Run a load and show its result."""
         before = {name: cpu_seconds(pid) for name, pid in self.pids.items()}
         sample = await load()
         used = {name: cpu_seconds(pid) - before[name] for name, pid in self.pids.items()}
@@ -81,7 +81,7 @@ class Stand:
 
 
 @contextlib.asynccontextmanager
-async def stand() -> AsyncIterator[Stand]:
+async def bench() -> AsyncIterator[Bench]:
     """Run a NATS server, a worker, and two edges without sockets."""
     with contextlib.ExitStack() as running:
         nats = await asyncio.to_thread(running.enter_context, nats_server())
@@ -90,35 +90,39 @@ async def stand() -> AsyncIterator[Stand]:
         pids = {"worker": worker.process.pid, "nats-server": nats.process.pid}
         async with contextlib.AsyncExitStack() as edges:
             made = [await edges.enter_async_context(fake_edge(nats.url, f"edge-{i}")) for i in range(2)]
-            yield Stand(pids, made)
+            yield Bench(pids, made)
 
 
 async def run(pools: list[int], rate: float, seconds: float, hot: int) -> list[Row]:
     """Measure all loads."""
-    async with stand() as under:
+    async with bench() as under_test:
         for waiting in pools:
-            town = Town(under.edges, f"town-{waiting}")
+            town = Town(under_test.edges, f"town-{waiting}")
             await town.fill(waiting)
             gc.collect()
-            gc.freeze()  # the pauses of the generator's own memory are not what is measured
+            gc.freeze()  # pauses of the generator's own garbage collector must not be measured
             await town.open_loop(rate, 1)  # to warm up
-            await under.measure(
-                f"{rate:.0f}/s, {waiting:,} wait", lambda town=town: town.open_loop(rate, seconds)
+            await under_test.measure(
+                f"{rate:.0f}/s, {waiting:,} waiting", lambda town=town: town.open_loop(rate, seconds)
             )
-            await under.measure(
-                f"as many as can, {waiting:,} wait", lambda town=town: town.closed_loop(64, seconds)
+            await under_test.measure(
+                f"as fast as possible, {waiting:,} waiting", lambda town=town: town.closed_loop(64, seconds)
             )
-        spot = Town(under.edges, "spot", hot=True)
+        spot = Town(under_test.edges, "spot", hot=True)
         await spot.fill(hot)
-        await under.measure(f"{rate:.0f}/s, {hot:,} wait in one place", lambda: spot.open_loop(rate, seconds))
-        await under.measure(f"{hot:,} at once in one place", lambda: burst(under.edges, "burst", hot))
-        return under.rows
+        await under_test.measure(
+            f"{rate:.0f}/s, {hot:,} waiting in one place", lambda: spot.open_loop(rate, seconds)
+        )
+        await under_test.measure(
+            f"{hot:,} at once in one place", lambda: burst(under_test.edges, "burst", hot)
+        )
+        return under_test.rows
 
 
 def table(rows: list[Row]) -> Table:
-    """Draw what was measured."""
+    """Show the results of all loads."""
     made = Table(
-        title="pairing: from asking until both have heard; CPU-ms per pairing, its end included",
+        title="pairing: from the request until both devices are notified; CPU-ms per match, its end included",
         title_justify="left",
     )
     for column in ("load", "pairings/s", "p50 ms", "p99 ms", "max ms", "worker", "nats", "generator"):
@@ -134,19 +138,19 @@ def table(rows: list[Row]) -> Table:
 
 
 def main(
-    quick: Annotated[bool, typer.Option("--quick", help="Small pools, a short time.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Small pools, short runs.")] = False,
     waiting: Annotated[
-        list[int] | None, typer.Option(min=2, help="How many wait; may be given again.")
+        list[int] | None, typer.Option(min=2, help="Waiting devices; may be repeated.")
     ] = None,
     rate: Annotated[float, typer.Option(min=1, help="Arrivals per second.")] = 100.0,
-    seconds: Annotated[float, typer.Option(min=0.5, help="Of each load.")] = 15.0,
+    seconds: Annotated[float, typer.Option(min=0.5, help="Duration of each load.")] = 15.0,
     hot: Annotated[int, typer.Option(min=2, help="Devices in one place.")] = 1000,
-    folder: Annotated[Path, typer.Option(help="Where the JSON goes.")] = ROOT / ".run" / "bench",
+    folder: Annotated[Path, typer.Option(help="Folder of the JSON file.")] = ROOT / ".run" / "bench",
 ) -> None:
-    """Measure how long it takes to be paired.
+    """Measure how long it takes to be matched.
 
-    Devices wait over a city, 150 m apart, each reaching 50 m. Others arrive beside them, one after another,
-    and leave when both have heard that they are paired. All is asked on the bus, as edges ask: no sockets.
+    Devices wait across a city, 150 m apart, each reaching 50 m. Others arrive beside them, one after another,
+    and leave when both have been notified of their match. Requests go over the bus, without sockets.
 
     Examples: `make bench WHAT=pairing`, `make bench WHAT=pairing ARGS=--quick`.
     """
@@ -157,12 +161,12 @@ def main(
     console.print(table(rows))
     missed = sum(row.sample.missed for row in rows)
     if missed:
-        console.print(f"[red]{missed} arrivals were not paired with whom they stood beside[/red]")
+        console.print(f"[red]{missed} arrivals were not matched with the device beside them[/red]")
     about = machine()
     folder.mkdir(parents=True, exist_ok=True)
     date = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S")
     file = folder / f"pairing-{date}.json"
-    file.write_text(json.dumps({**about, "loads": [row.told() for row in rows]}))
+    file.write_text(json.dumps({**about, "loads": [row.as_json() for row in rows]}))
     console.print(f"All figures: {file}")
     if missed:
         raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""Devices that wait over a city, others that arrive beside them, and how long it takes them to be paired."""
+"""A load on the pool: devices wait across a city, others arrive beside them and are matched."""
 
 import asyncio
 import itertools
@@ -12,45 +12,47 @@ from harness.edges import Device, FakeEdge
 
 CITY = (52.30, 4.80)  # its south-west corner
 METRES = 111_195.0  # of a degree of latitude
-SPACING, REACH = 150.0, 50.0  # m; between those who wait, and how far they reach: not to each other
+SPACING, REACH = 150.0, 50.0  # m; between waiting devices, and how far they reach: not to each other
 HOT_SPACING, HOT_REACH = 1.0, 0.4  # m; the same, all in one place
 DEADLINE = 30.0  # s
-FILLERS = 64  # devices that enter at a time, before it is measured
+FILLERS = 64  # devices that enter concurrently before the measurement
 
-Place = tuple[float, float]
+Location = tuple[float, float]  # latitude, longitude
 
 
 @dataclass
 class Sample:
-    """What came of a load."""
+    """The result of a load."""
 
     seconds: float = 0.0
-    latencies: list[float] = field(default_factory=list)  # s, from asking until both have heard
-    late: list[float] = field(default_factory=list)  # s after its time that an arrival asked
-    missed: int = 0  # arrivals whose neighbour was taken or gone: not paired with whom they should be
+    latencies: list[float] = field(default_factory=list)  # s, from the request until both are notified
+    late: list[float] = field(default_factory=list)  # s by which each arrival was late
+    missed: int = 0  # arrivals that were not matched with their neighbour
 
     @property
     def rate(self) -> float:
-        """Pairings per second."""
+        """Matches per second."""
         return len(self.latencies) / self.seconds if self.seconds else 0.0
 
     def percentile(self, share: float) -> float:
-        """Give a percentile of the latencies, in ms."""
+        """Return a percentile of the latencies, in ms."""
         ordered = sorted(self.latencies)
         return 1000 * ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("nan")
 
 
-def grid(count: int, spacing: float) -> list[Place]:
-    """Spread devices over a square, so many metres apart."""
+def grid(count: int, spacing: float) -> list[Location]:
+    """Spread `count` locations over a square, `spacing` metres apart."""
     side = int(count**0.5) + 1
     step = spacing / METRES
     wide = step / cos(radians(CITY[0]))
-    places = ((CITY[0] + i * step, CITY[1] + j * wide) for i, j in itertools.product(range(side), repeat=2))
-    return list(itertools.islice(places, count))
+    locations = (
+        (CITY[0] + i * step, CITY[1] + j * wide) for i, j in itertools.product(range(side), repeat=2)
+    )
+    return list(itertools.islice(locations, count))
 
 
 class Town:
-    """Devices of one app that wait, out of reach of each other. Arrivals pair with one and leave again."""
+    """Waiting devices of one app, out of reach of each other. Visitors match with one and leave again."""
 
     def __init__(self, edges: list[FakeEdge], app: str, *, hot: bool = False) -> None:
         self._edges = edges
@@ -61,25 +63,25 @@ class Town:
         self._chance = random.Random(7)  # noqa: S311  # a load, no secret
 
     async def fill(self, count: int) -> None:
-        """Let so many wait."""
-        places = iter(enumerate(grid(count, self._spacing)))
-        await asyncio.gather(*(self._fill(places) for _ in range(FILLERS)))
+        """Connect `count` devices that wait."""
+        locations = iter(enumerate(grid(count, self._spacing)))
+        await asyncio.gather(*(self._fill(locations) for _ in range(FILLERS)))
 
-    async def _fill(self, places: Iterator[tuple[int, Place]]) -> None:
-        for number, (lat, lon) in places:
+    async def _fill(self, locations: Iterator[tuple[int, Location]]) -> None:
+        for number, (lat, lon) in locations:
             edge = self._edges[number % len(self._edges)]
             device = await edge.connect(f"w{number}", lat, lon, self._app, radius=self._reach)
-            assert device.match is None, "somebody is in reach already"
+            assert device.match is None, "another device is in reach already"
             self._waiting.append((edge, device))
 
     async def arrive(self, sample: Sample, due: float) -> None:
-        """Let a device arrive beside one who waits. When both are paired it leaves, and the other waits."""
+        """Connect a visitor beside a waiting device; once matched it leaves, and the other waits again."""
         if not self._waiting:
             sample.missed += 1
             return
-        place = self._chance.randrange(len(self._waiting))
-        self._waiting[place], self._waiting[-1] = self._waiting[-1], self._waiting[place]
-        there, resident = self._waiting.pop()
+        index = self._chance.randrange(len(self._waiting))
+        self._waiting[index], self._waiting[-1] = self._waiting[-1], self._waiting[index]
+        its_edge, resident = self._waiting.pop()
         edge = self._edges[self._chance.randrange(len(self._edges))]
         aside = self._chance.uniform(-0.5, 0.5) * self._reach / METRES
         at = resident.request
@@ -94,10 +96,10 @@ class Town:
         sample.latencies.append(max(visitor.paired_at, resident.paired_at) - began)
         await edge.leave(visitor)
         await resident.until(lambda d: d.peer is None, DEADLINE)
-        self._waiting.append((there, resident))
+        self._waiting.append((its_edge, resident))
 
     async def open_loop(self, rate: float, seconds: float) -> Sample:
-        """Let devices arrive at a rate, whatever becomes of those before."""
+        """Let visitors arrive at a rate, whether or not earlier ones have finished."""
         sample = Sample()
         began = time.monotonic()
         async with asyncio.TaskGroup() as group:
@@ -109,7 +111,7 @@ class Town:
         return sample
 
     async def closed_loop(self, visitors: int, seconds: float) -> Sample:
-        """Let so many come and go at a time, as fast as they can."""
+        """Let `visitors` come and go concurrently, as fast as possible."""
         sample = Sample()
         began = time.monotonic()
 
@@ -123,7 +125,7 @@ class Town:
 
 
 async def burst(edges: list[FakeEdge], app: str, count: int) -> Sample:
-    """Let devices arrive in one place, all at once; each finds another."""
+    """Connect `count` devices in one place at once; return when all are matched."""
     sample = Sample()
     began = time.monotonic()
     devices = [

@@ -1,14 +1,14 @@
-"""A short run of what ``make test-pairing-faults`` does for many seeds."""
+"""A short run of ``make test-pairing-faults``."""
 
 import pytest
 
-from faults.pairing import Trial, Verdict, ground
+from faults.pairing import Trial, Verdict, pairing_cluster
 
 
 @pytest.mark.servers
-async def test_whoever_has_a_partner_in_reach_is_matched_once_whatever_dies_meanwhile() -> None:
-    async with ground() as under:
-        report = await Trial(under, seed=1, devices=300, faults=2, say=print).run()
+async def test_every_device_with_a_peer_in_reach_is_matched_once_whichever_process_dies() -> None:
+    async with pairing_cluster() as under_test:
+        report = await Trial(under_test, seed=1, devices=300, faults=2, on_fault=print).run()
     print(report)  # noqa: T201  # pytest shows it with a failure
     assert report.verdict == Verdict()
     assert report.faults == ["worker killed", "NATS leader killed"]

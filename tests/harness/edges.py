@@ -1,4 +1,4 @@
-"""Edges without sockets: what match-engine sees of an edge, and devices that wait for partners."""
+"""Edges without sockets: what match-engine sees of an edge, and devices that wait for peers."""
 
 import asyncio
 import contextlib
@@ -24,19 +24,19 @@ from cloudmatch_bus.contract.messages import (
     decode_answer,
     encode,
 )
-from harness.news import TakenUp
+from harness.device_view import DeviceView
 
-PATIENCE = 2.0  # s for an answer
-PAUSE = 0.05  # s before a request is repeated
+REQUEST_TIMEOUT = 2.0  # s
+RETRY_DELAY = 0.05  # s
 
 
-class Device(TakenUp):
+class Device(DeviceView):
     """A connected device, as its edge knows it."""
 
     def __init__(self, request: SeekPartner) -> None:
         super().__init__()
         self.request = request
-        self.paired_at = 0.0  # s, monotonic: when it last heard of a new match
+        self.paired_at = 0.0  # s, monotonic: when it was last notified of a new match
         self.history: list[AnyAnswer] = []
         self._changed = asyncio.Event()
 
@@ -44,17 +44,17 @@ class Device(TakenUp):
     def name(self) -> str:
         return self.request.device
 
-    def hear(self, answer: AnyAnswer) -> None:
-        """Learn what match-engine says."""
-        before = self.heard
-        super().hear(answer)
+    def on_answer(self, answer: AnyAnswer) -> None:
+        """Update the state, and keep the answer."""
+        before = self.version
+        super().on_answer(answer)
         self.history.append(answer)
-        if self.heard != before and self.match is not None:
+        if self.version != before and self.match is not None:
             self.paired_at = time.monotonic()
         self._changed.set()
 
     async def until(self, condition: Callable[["Device"], bool], deadline: float = 10) -> None:
-        """Return once a condition holds of what the device has heard.
+        """Return once a condition holds of the device.
 
         Raises:
             AssertionError: it does not within `deadline` seconds.
@@ -64,7 +64,7 @@ class Device(TakenUp):
                 while not condition(self):
                     self._changed.clear()
                     await self._changed.wait()
-        assert condition(self), f"{self.name} heard {self.history[-5:]}"
+        assert condition(self), f"last answers about {self.name}: {self.history[-5:]}"
 
 
 class FakeEdge:
@@ -75,43 +75,43 @@ class FakeEdge:
         self.name = name
         self.incarnation = time.time_ns() // 1000
         self.frozen = False
-        # subject of its news → device
+        # `ctl` subject → device
         self.devices: dict[str, Device] = {}
         self.repeated = 0  # requests that were not answered
-        self._session = self.incarnation
-        self._beating: asyncio.Task[None] | None = None
+        self._last_connection_id = self.incarnation
+        self._heartbeats: asyncio.Task[None] | None = None
 
-    async def begin(self) -> None:
-        """Listen and beat."""
-        await self.bus.subscribe(subjects.every_ctl(self.name), self._on_news)
+    async def start(self) -> None:
+        """Subscribe, and start sending heartbeats."""
+        await self.bus.subscribe(subjects.every_ctl(self.name), self._on_answer)
         await self.bus.subscribe(subjects.probe(self.name), self._on_probe)
         self.bus.on_reconnect.append(self.announce)
-        self._beating = asyncio.create_task(self._beat())
+        self._heartbeats = asyncio.create_task(self._send_heartbeats())
 
     async def end(self, *, leaving: bool = False) -> None:
-        """End at once, as if killed; or say so."""
-        assert self._beating is not None
-        self._beating.cancel()
+        """End at once, as if killed; or announce it."""
+        assert self._heartbeats is not None
+        self._heartbeats.cancel()
         if leaving:
-            self._say(leaving=True)
+            self._publish_heartbeat(leaving=True)
         await self.bus.close()
 
     async def connect(
         self, device: str, lat: float = 0, lon: float = 0, app: str = "demo", **more: Any
     ) -> Device:
-        """Let a device connect; return once match-engine has answered."""
+        """Connect a device; return once match-engine has answered."""
         joined = self.join(device, lat, lon, app, **more)
         await self.seek(joined)
         return joined
 
     def join(self, device: str, lat: float = 0, lon: float = 0, app: str = "demo", **more: Any) -> Device:
-        """Let a device connect that does not seek yet."""
-        self._session = max(self._session + 1, time.time_ns() // 1000)
+        """Connect a device that does not seek yet."""
+        self._last_connection_id = max(self._last_connection_id + 1, time.time_ns() // 1000)
         request = SeekPartner(
             app=app,
             device=device,
             edge=self.name,
-            connection_id=self._session,
+            connection_id=self._last_connection_id,
             lat=lat,
             lon=lon,
             incarnation=self.incarnation,
@@ -121,46 +121,46 @@ class FakeEdge:
         return joined
 
     async def seek(self, device: Device) -> None:
-        """Ask where a device stands."""
-        device.hear(await self.ask(device, device.request))
+        """Request a peer for a device, or its state."""
+        device.on_answer(await self.ask(device, device.request))
 
     async def move(self, device: Device, lat: float, lon: float) -> None:
-        """Let a device be elsewhere."""
+        """Move a device."""
         device.request = replace(
             device.request, lat=lat, lon=lon, location_version=device.request.location_version + 1
         )
         await self.seek(device)
 
     async def drop(self, device: Device) -> AnyAnswer:
-        """Let a device's connection end."""
+        """End a device's connection."""
         self._forget(device)
         return await self.ask(device, StepAway(**self._of(device)))
 
     async def leave(self, device: Device, reason: str = "left") -> AnyAnswer:
-        """Let a device leave for good, or because it was replaced."""
+        """Remove a device for good, or because it was replaced."""
         self._forget(device)
         request = LeavePool(**self._of(device), match=device.match, peer=device.peer, reason=reason)
         return await self.ask(device, request)
 
     async def unmatch(self, device: Device) -> None:
-        """Let a device leave its match."""
+        """Take a device out of its match."""
         assert device.match is not None
-        device.hear(await self.ask(device, LeaveMatch(**self._of(device), match=device.match)))
+        device.on_answer(await self.ask(device, LeaveMatch(**self._of(device), match=device.match)))
 
     async def announce(self) -> None:
-        """Say again who is here."""
+        """Seek again for all devices."""
         await asyncio.gather(*(self.seek(device) for device in list(self.devices.values())))
 
     async def ask(self, device: Device, request: AnyRequest) -> AnyAnswer:
-        """Ask match-engine until it answers."""
+        """Send match-engine a request until it is answered."""
         at = device.request
         subject = subjects.match(at.app, cell(at.lat, at.lon), at.device)
         while True:
             try:
-                return decode_answer(await self.bus.request(subject, encode(request), PATIENCE))
+                return decode_answer(await self.bus.request(subject, encode(request), REQUEST_TIMEOUT))
             except TimeoutError:
                 self.repeated += 1
-                await asyncio.sleep(PAUSE)
+                await asyncio.sleep(RETRY_DELAY)
 
     def _of(self, device: Device) -> dict[str, Any]:
         request = device.request
@@ -174,26 +174,26 @@ class FakeEdge:
     def _forget(self, device: Device) -> None:
         self.devices.pop(subjects.ctl(device.request.app, self.name, device.name), None)
 
-    def _on_news(self, subject: str, _: str, payload: bytes, __: Headers) -> None:
+    def _on_answer(self, subject: str, _: str, payload: bytes, __: Headers) -> None:
         answer = decode_answer(payload)
         device = self.devices.get(subject)
         if not self.frozen and device is not None and device.request.connection_id == answer.connection_id:
-            device.hear(answer)
+            device.on_answer(answer)
 
     def _on_probe(self, _: str, reply: str, __: bytes, ___: Headers) -> None:
         if not self.frozen:
-            self.bus.publish(reply, self._word(leaving=False))
+            self.bus.publish(reply, self._heartbeat(leaving=False))
 
-    async def _beat(self) -> None:
+    async def _send_heartbeats(self) -> None:
         while True:
             if not self.frozen:
-                self._say(leaving=False)
+                self._publish_heartbeat(leaving=False)
             await asyncio.sleep(HEARTBEAT_INTERVAL)
 
-    def _say(self, *, leaving: bool) -> None:
-        self.bus.publish(subjects.heartbeat("edge", self.name), self._word(leaving=leaving))
+    def _publish_heartbeat(self, *, leaving: bool) -> None:
+        self.bus.publish(subjects.heartbeat("edge", self.name), self._heartbeat(leaving=leaving))
 
-    def _word(self, *, leaving: bool) -> bytes:
+    def _heartbeat(self, *, leaving: bool) -> bytes:
         return encode(Heartbeat(role="edge", name=self.name, incarnation=self.incarnation, leaving=leaving))
 
 
@@ -203,7 +203,7 @@ async def fake_edge(url: str, name: str = "edge-0") -> AsyncIterator[FakeEdge]:
     bus = await connect(NatsSettings(url=url), name)
     edge = FakeEdge(bus, name)
     try:
-        await edge.begin()
+        await edge.start()
         yield edge
     finally:
         await edge.end()

@@ -1,4 +1,4 @@
-"""Why a device is not matched can be asked by HTTP and on the bus, of any worker."""
+"""Any worker explains by HTTP and on the bus why a device is not matched."""
 
 import json
 from collections.abc import AsyncIterator, Callable
@@ -25,8 +25,8 @@ async def edge(nats_server: NatsServer, workers: list[Service]) -> AsyncIterator
         yield made
 
 
-async def ask(bus: Bus, subject: str, **wanted: str) -> tuple[dict[str, object], dict[str, str]]:
-    message = await bus.client.request(subject, json.dumps(wanted).encode(), timeout=5)
+async def ask(bus: Bus, subject: str, **question: str) -> tuple[dict[str, object], dict[str, str]]:
+    message = await bus.client.request(subject, json.dumps(question).encode(), timeout=5)
     return json.loads(message.data or b"{}"), message.headers or {}
 
 
@@ -36,23 +36,23 @@ async def test_any_worker_explains_by_http(edge: FakeEdge, workers: list[Service
     question = f"/match/explain?{urlencode({'app': 'demo', 'id': 'a/1'})}"
     for worker in workers:
         await eventually(lambda w=worker: w.metric("cloudmatch_match_engine_waiting") == 2)
-        told = worker.get_json(question)
-        assert (told["state"], told["waiting"]) == ("waiting", 2)
-        assert [(n["device"], n["rules"]) for n in told["nearest"]] == [("b", ["own_reach"])]
+        explanation = worker.get_json(question)
+        assert (explanation["state"], explanation["waiting"]) == ("waiting", 2)
+        assert [(n["device"], n["rules"]) for n in explanation["nearest"]] == [("b", ["own_reach"])]
     status, text = workers[0].get("/match/explain?app=demo&id=nobody")
     assert (status, json.loads(text)["error"]["code"]) == (404, "not_found")
     assert workers[0].get("/match/explain?app=demo")[0] == 400
 
 
-async def test_the_same_is_a_micro_service_that_counts_its_requests(
+async def test_explain_is_a_micro_service_that_counts_its_requests(
     edge: FakeEdge, workers: list[Service]
 ) -> None:
     await edge.connect("a", 0, 0)
     for worker in workers:
         await eventually(lambda w=worker: w.metric("cloudmatch_match_engine_waiting") == 1)
     for _ in range(6):
-        told, _ = await ask(edge.bus, subjects.explain(), app="demo", id="a")
-        assert told["state"] == "waiting"
+        explanation, _ = await ask(edge.bus, subjects.explain(), app="demo", id="a")
+        assert explanation["state"] == "waiting"
     _, headers = await ask(edge.bus, subjects.explain(), id="nobody")
     assert headers["Nats-Service-Error-Code"] == "404"
     _, headers = await ask(edge.bus, subjects.explain(), app="demo")
@@ -65,11 +65,11 @@ async def test_the_same_is_a_micro_service_that_counts_its_requests(
     found: dict[str, int] = {}
     inbox = edge.bus.client.new_inbox()
 
-    def heard(_: str, __: str, payload: bytes, ___: object) -> None:
+    def on_statistics(_: str, __: str, payload: bytes, ___: object) -> None:
         stats = json.loads(payload)
         found[stats["id"]] = stats["endpoints"][0]["num_requests"]
 
-    await edge.bus.subscribe(inbox, heard)
+    await edge.bus.subscribe(inbox, on_statistics)
     edge.bus.publish("$SRV.STATS.match-engine", b"", inbox)
     await eventually(lambda: len(found) == 2, what="statistics of both workers")
     assert sum(found.values()) == 8

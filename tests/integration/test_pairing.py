@@ -1,4 +1,4 @@
-"""Several engines on one real bucket, as several workers: whichever is asked, whatever others do."""
+"""Several engines on one real bucket, as in several workers: any may be asked, others act meanwhile."""
 
 import asyncio
 import contextlib
@@ -32,11 +32,10 @@ from cloudmatch_bus.contract.messages import (
     decode_device,
     decode_pair,
 )
-from cloudmatch_match_engine.core.keys import parse_device
+from cloudmatch_match_engine.core.answers import state_of
 from cloudmatch_match_engine.core.matcher import PLANAR_REACH
 from cloudmatch_match_engine.core.roster import Roster
-from cloudmatch_match_engine.core.transitions import standing
-from cloudmatch_match_engine.pairing.handler import Pairing
+from cloudmatch_match_engine.pairing.handler import PairingHandler
 from harness import NatsServer, eventually
 
 pytestmark = pytest.mark.servers
@@ -44,17 +43,17 @@ pytestmark = pytest.mark.servers
 APP = "demo"
 
 
-class Told:
-    """What all engines said, to edges and to the stream of facts."""
+class Notifications:
+    """What all engines have sent to edges and to the stream of facts."""
 
     def __init__(self) -> None:
         self.edges: list[tuple[str, AnyAnswer]] = []
         self.facts: dict[str, AnyFact] = {}
 
-    def edge(self, record: DeviceRecord | Tombstone, answer: AnyAnswer) -> None:
+    def notify(self, record: DeviceRecord | Tombstone, answer: AnyAnswer) -> None:
         self.edges.append((record.device, answer))
 
-    def fact(self, fact: AnyFact, key: str) -> None:
+    def publish(self, fact: AnyFact, key: str) -> None:
         self.facts[key] = fact
 
     def of(self, device: str) -> list[AnyAnswer]:
@@ -67,27 +66,18 @@ class Told:
 class Engine:
     """A worker's engine and mirror on a connection of its own."""
 
-    def __init__(self, bus: Bus, told: Told) -> None:
+    def __init__(self, bus: Bus, sent: Notifications) -> None:
         self.bus = bus
         self.roster = Roster()
-        self.pairing = Pairing(Bucket(bus), self.roster, told, clock=lambda: 1, reach=PLANAR_REACH)
-        self.watch = BucketWatcher(bus, self._on_entry, self.roster.restart, self.roster.complete)
-
-    def _on_entry(self, entry: Entry) -> None:
-        device = parse_device(entry.key)
-        if device is None:
-            self.roster.advance(entry.revision)
-        else:
-            record = None if entry.value is None else decode_device(entry.value)
-            self.roster.put(device, record, entry.revision)
-        self.pairing.mirror_moved()
+        self.handler = PairingHandler(Bucket(bus), self.roster, sent, clock=lambda: 1, reach=PLANAR_REACH)
+        self.watch = BucketWatcher(bus, self.handler.on_entry, self.roster.restart, self.roster.complete)
 
 
 class Engines:
-    """Three of them. Requests are repeated until answered, by whichever comes next, as edges do."""
+    """Three engines. Requests are repeated until answered, by the next engine each time, as edges do."""
 
-    def __init__(self, engines: list[Engine], told: Told) -> None:
-        self.engines, self.told = engines, told
+    def __init__(self, engines: list[Engine], sent: Notifications) -> None:
+        self.engines, self.sent = engines, sent
         self.bus = engines[0].bus
         self._turn = 0
 
@@ -95,7 +85,7 @@ class Engines:
         for _ in range(50):
             self._turn += 1
             try:
-                return await self.engines[self._turn % len(self.engines)].pairing.answer(request)
+                return await self.engines[self._turn % len(self.engines)].handler.answer(request)
             except TimeoutError:
                 await asyncio.sleep(0.05)
         raise AssertionError("never answered")
@@ -132,7 +122,7 @@ class Engines:
 
 @pytest.fixture
 async def engines(nats_server: NatsServer) -> AsyncIterator[Engines]:
-    told = Told()
+    sent = Notifications()
     async with contextlib.AsyncExitStack() as stack:
         made = []
         for number in range(3):
@@ -140,17 +130,17 @@ async def engines(nats_server: NatsServer) -> AsyncIterator[Engines]:
             stack.push_async_callback(bus.close)
             await ensure_provisioned(bus, 1)
             bus.on_reconnect.append(lambda bus=bus: ensure_provisioned(bus, 1))
-            made.append(Engine(bus, told))
+            made.append(Engine(bus, sent))
         watching = [asyncio.create_task(engine.watch.run()) for engine in made]
         for engine in made:
             await asyncio.wait_for(engine.watch.synced.wait(), 5)
-        yield Engines(made, told)
+        yield Engines(made, sent)
         for task in watching:
             task.cancel()
         await asyncio.gather(*watching, return_exceptions=True)
 
 
-async def test_the_second_of_two_finds_the_first_and_both_are_told(engines: Engines) -> None:
+async def test_the_second_of_two_devices_finds_the_first_and_both_are_notified(engines: Engines) -> None:
     waiting = await engines.seek("a")
     assert isinstance(waiting, DeviceWaiting)
     paired = await engines.seek("b", lat=1, connection_id=2)
@@ -158,31 +148,31 @@ async def test_the_second_of_two_finds_the_first_and_both_are_told(engines: Engi
     assert paired.match > waiting.since
     assert (paired.connection_id, paired.peer) == (2, "a")
     assert paired.distance == pytest.approx(111_195, rel=1e-4)
-    assert engines.told.of("b") == [paired]
-    assert engines.told.of("a") == [
+    assert engines.sent.of("b") == [paired]
+    assert engines.sent.of("a") == [
         replace(paired, connection_id=1, peer="b", matched_connection_id=1, peer_connection_id=2)
     ]
     assert await engines.pairs() == {paired.match: {"a", "b"}}
-    (made,) = engines.told.facts_of(MatchMade)
+    (made,) = engines.sent.facts_of(MatchMade)
     assert (made.match, made.device, made.peer) == (paired.match, "b", "a")
 
 
-async def test_requests_asked_again_change_nothing_and_get_the_same_answer(engines: Engines) -> None:
+async def test_a_repeated_request_changes_nothing_and_gets_the_same_answer(engines: Engines) -> None:
     first = [await engines.seek(name) for name in "abc"]
     before = await engines.last()
-    for _ in range(4):  # so that each engine is asked about each device
+    for _ in range(4):  # each engine is asked about each device
         again = [await engines.seek(name) for name in "abc"]
         assert again[1:] == first[1:]
         assert isinstance(again[0], DevicePaired)
     assert await engines.leave("x") == await engines.leave("x") == DeviceGone(connection_id=1)
     written = await engines.last()
-    assert written == before + 1, "word of x, once"
+    assert written == before + 1, "one tombstone of x"
     await engines.leave("c")
     left = await engines.last()
     for _ in range(3):
         assert await engines.leave("c") == DeviceGone(connection_id=1)
     assert await engines.last() == left
-    assert len(engines.told.facts) == 1
+    assert len(engines.sent.facts) == 1
 
 
 async def test_sixty_devices_that_arrive_at_once_make_thirty_pairs(engines: Engines) -> None:
@@ -196,11 +186,13 @@ async def test_sixty_devices_that_arrive_at_once_make_thirty_pairs(engines: Engi
         assert record.peer is not None
         assert pairs[record.match] == {name, record.peer}
         assert devices[record.peer].peer == name
-        assert standing(record, 0, devices[record.peer]) in engines.told.of(name)
-    assert len(engines.told.facts_of(MatchMade)) == 30
+        assert state_of(record, 0, devices[record.peer]) in engines.sent.of(name)
+    assert len(engines.sent.facts_of(MatchMade)) == 30
 
 
-async def test_the_peer_of_one_who_leaves_is_paired_at_once_with_a_third_who_waits(engines: Engines) -> None:
+async def test_the_peer_of_a_leaving_device_is_matched_at_once_with_a_third_that_waits(
+    engines: Engines,
+) -> None:
     await engines.seek("a")
     first = await engines.seek("b")
     assert isinstance(first, DevicePaired)
@@ -212,10 +204,10 @@ async def test_the_peer_of_one_who_leaves_is_paired_at_once_with_a_third_who_wai
     assert second is not None
     assert second > first.match
     assert await engines.pairs() == {second: {"b", "c"}}
-    assert DeviceUnpaired(connection_id=1, match=first.match, reason="left") in engines.told.of("b")
+    assert DeviceUnpaired(connection_id=1, match=first.match, reason="left") in engines.sent.of("b")
     for name, peer in (("b", "c"), ("c", "b")):
-        assert standing(devices[name], 0, devices[peer]) in engines.told.of(name)
-    (ended,) = engines.told.facts_of(MatchEnded)
+        assert state_of(devices[name], 0, devices[peer]) in engines.sent.of(name)
+    (ended,) = engines.sent.facts_of(MatchEnded)
     assert (ended.match, ended.device, ended.peer, ended.reason) == (first.match, "a", "b", "left")
 
 
@@ -228,16 +220,16 @@ async def test_a_leave_while_another_claims_leaves_no_half_match(engines: Engine
     assert Counter(entry.key.split(".")[2] for entry in entries) == {"b": 40}
     for entry in entries:
         assert decode_device(entry.value or b"").match is None
-    assert len(engines.told.facts_of(MatchMade)) == len(engines.told.facts_of(MatchEnded))
+    assert len(engines.sent.facts_of(MatchMade)) == len(engines.sent.facts_of(MatchEnded))
 
 
-async def test_a_newer_connection_takes_over_and_the_older_is_told(engines: Engines) -> None:
+async def test_a_newer_connection_takes_over_and_the_older_is_notified(engines: Engines) -> None:
     await engines.seek("a", connection_id=5)
     match = await engines.seek("b")
     assert isinstance(match, DevicePaired)
     assert isinstance(await engines.seek("a", connection_id=6, lat=5, edge="other"), DeviceWaiting)
-    assert DeviceReplaced(connection_id=5, by=6, edge="other") in engines.told.of("a")
-    assert DeviceUnpaired(connection_id=1, match=match.match, reason="replaced") in engines.told.of("b")
+    assert DeviceReplaced(connection_id=5, by=6, edge="other") in engines.sent.of("a")
+    assert DeviceUnpaired(connection_id=1, match=match.match, reason="replaced") in engines.sent.of("b")
     devices = await engines.devices()
     assert (devices["a"].connection_id, devices["a"].edge, devices["a"].match) == (6, "other", None)
     assert devices["b"].match is None
@@ -248,7 +240,9 @@ async def test_a_newer_connection_takes_over_and_the_older_is_told(engines: Engi
     assert await engines.last() == before
 
 
-async def test_a_request_that_comes_after_its_connection_left_brings_nobody_back(engines: Engines) -> None:
+async def test_a_request_that_arrives_after_its_connection_has_left_enters_no_device(
+    engines: Engines,
+) -> None:
     await engines.leave("a", connection_id=7)
     assert await engines.seek("a", connection_id=7) == DeviceGone(connection_id=7)
     assert await engines.seek("a", connection_id=6) == DeviceReplaced(connection_id=6, by=7, edge="e")
@@ -256,7 +250,7 @@ async def test_a_request_that_comes_after_its_connection_left_brings_nobody_back
     assert isinstance(await engines.seek("a", connection_id=8), DeviceWaiting)
 
 
-async def test_devices_announced_anew_after_the_bucket_was_lost_are_paired_under_larger_numbers(
+async def test_devices_announced_again_after_the_loss_of_the_bucket_are_matched_under_larger_numbers(
     engines: Engines, nats_server: NatsServer
 ) -> None:
     await engines.seek("a")

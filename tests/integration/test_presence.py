@@ -1,4 +1,4 @@
-"""Edges that die, freeze or leave, and devices that return: real workers, and edges on the bus."""
+"""Edges that die, freeze or leave, and devices that return: real workers, edges without sockets."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ from cloudmatch_bus.contract.messages import (
     PeerAway,
     PeerReturned,
 )
-from cloudmatch_match_engine.sweeps import EVERY
+from cloudmatch_match_engine.sweeps import SWEEP_INTERVAL
 from faults.link import Link
 from harness import NatsServer, Service
 from harness.edges import Device, FakeEdge, fake_edge
@@ -44,7 +44,7 @@ async def edge(nats_server: NatsServer, workers: list[Service]) -> AsyncIterator
         yield make
 
 
-def told(device: Device, kind: type) -> list[object]:
+def received(device: Device, kind: type) -> list[object]:
     return [answer for answer in device.history if isinstance(answer, kind)]
 
 
@@ -56,13 +56,13 @@ async def pair(one: FakeEdge, other: FakeEdge, **more: object) -> tuple[Device, 
     return a, b
 
 
-async def test_a_session_goes_on_in_its_match_from_another_edge_and_the_peer_hears_of_it(
+async def test_a_session_resumes_its_match_from_another_edge_and_its_peer_is_notified(
     edge: MakeEdge,
 ) -> None:
     one, two = await edge("one"), await edge("two")
     a, b = await pair(one, one, **SESSION)
     await one.drop(a)
-    await b.until(lambda d: bool(told(d, PeerAway)))
+    await b.until(lambda d: bool(received(d, PeerAway)))
     again = await two.connect("a", **SESSION, resume=True)
     paired = again.history[-1]
     assert isinstance(paired, DevicePaired)
@@ -72,8 +72,8 @@ async def test_a_session_goes_on_in_its_match_from_another_edge_and_the_peer_hea
         a.request.connection_id,
     )
     assert (paired.peer_edge, paired.peer_connection_id) == ("one", b.request.connection_id)
-    await b.until(lambda d: bool(told(d, PeerReturned)))
-    (returned,) = told(b, PeerReturned)
+    await b.until(lambda d: bool(received(d, PeerReturned)))
+    (returned,) = received(b, PeerReturned)
     assert returned == PeerReturned(
         connection_id=b.request.connection_id,
         match=a.match or 0,
@@ -88,7 +88,7 @@ async def test_a_session_goes_on_in_its_match_from_another_edge_and_the_peer_hea
     await b.until(lambda d: any(isinstance(n, DeviceUnpaired) and n.match == a.match for n in d.history))
 
 
-async def test_an_edge_that_lets_a_replaced_connection_go_ends_no_session(edge: MakeEdge) -> None:
+async def test_an_edge_that_drops_a_replaced_connection_ends_no_session(edge: MakeEdge) -> None:
     one = await edge("one")
     a, b = await pair(one, one, **SESSION)
     await one.leave(a, "replaced")  # before the newer connection has asked
@@ -98,11 +98,11 @@ async def test_an_edge_that_lets_a_replaced_connection_go_ends_no_session(edge: 
     await b.until(lambda d: d.match is None)
 
 
-async def test_who_does_not_return_within_its_grace_is_out(edge: MakeEdge) -> None:
+async def test_a_device_that_does_not_return_within_its_grace_is_removed(edge: MakeEdge) -> None:
     one = await edge("one")
     a, b = await pair(one, one, **SHORT)
     match = a.match
-    assert isinstance(await one.drop(a), DevicePaired), "in its match, for its grace"
+    assert isinstance(await one.drop(a), DevicePaired), "still in its match during its grace"
     await b.until(lambda d: d.match is None)
     assert (
         DeviceUnpaired(connection_id=b.request.connection_id, match=match or 0, reason="expired") in b.history
@@ -111,7 +111,7 @@ async def test_who_does_not_return_within_its_grace_is_out(edge: MakeEdge) -> No
     assert isinstance(late.history[-1], DeviceWaiting), "a fresh start"
 
 
-async def test_two_who_part_do_not_meet_again_but_others(edge: MakeEdge) -> None:
+async def test_devices_that_leave_their_match_are_matched_with_others(edge: MakeEdge) -> None:
     one = await edge("one")
     a, b = await pair(one, one)
     await one.unmatch(a)
@@ -124,7 +124,7 @@ async def test_two_who_part_do_not_meet_again_but_others(edge: MakeEdge) -> None
     assert {c.peer, d.peer} == {"a", "b"}
 
 
-async def test_whom_a_device_moves_to_it_is_paired_with(edge: MakeEdge) -> None:
+async def test_a_device_that_moves_is_matched_at_its_new_location(edge: MakeEdge) -> None:
     one = await edge("one")
     a, b = await one.connect("a", lat=10), await one.connect("b", lat=20)
     await one.move(a, 20, 0)
@@ -134,7 +134,7 @@ async def test_whom_a_device_moves_to_it_is_paired_with(edge: MakeEdge) -> None:
     assert a.match == match, "a match outlives a move"
 
 
-async def test_the_devices_of_a_killed_edge_free_their_partners_and_nobody_waits_for_them(
+async def test_the_peers_of_the_devices_of_a_killed_edge_are_free_again(
     edge: MakeEdge, nats_server: NatsServer
 ) -> None:
     one, two = await edge("one"), await edge("two")
@@ -151,10 +151,10 @@ async def test_the_devices_of_a_killed_edge_free_their_partners_and_nobody_waits
         await device.until(lambda d: d.match is None, 20)
         assert DeviceUnpaired in map(type, device.history)
     late = await two.connect("late", lat=0, lon=0)
-    assert late.peer == "b0", "no ghost"
+    assert late.peer == "b0", "no dead device is in the pool"
 
 
-async def test_a_frozen_edge_that_returns_hears_that_its_classic_devices_are_out(
+async def test_a_frozen_edge_that_resumes_learns_that_its_classic_devices_were_removed(
     edge: MakeEdge,
 ) -> None:
     one, two = await edge("one"), await edge("two")
@@ -166,36 +166,36 @@ async def test_a_frozen_edge_that_returns_hears_that_its_classic_devices_are_out
     assert isinstance(a.history[-1], DeviceGone)
 
 
-async def test_a_frozen_edge_that_returns_keeps_devices_inside_their_grace(edge: MakeEdge) -> None:
+async def test_a_frozen_edge_that_resumes_keeps_devices_within_their_grace(edge: MakeEdge) -> None:
     one, two = await edge("one"), await edge("two")
     a, b = await pair(one, two, **SESSION)
     match = b.match
     one.frozen = True
-    await b.until(lambda d: bool(told(d, PeerAway)), 20)
+    await b.until(lambda d: bool(received(d, PeerAway)), 20)
     one.frozen = False
     await one.announce()
     assert a.match == match
-    await b.until(lambda d: bool(told(d, PeerReturned)))
+    await b.until(lambda d: bool(received(d, PeerReturned)))
     assert b.match == match
 
 
-async def test_an_edge_that_starts_anew_under_its_name_takes_its_old_devices_out(edge: MakeEdge) -> None:
+async def test_an_edge_that_restarts_under_its_name_removes_its_old_devices(edge: MakeEdge) -> None:
     one, two = await edge("one"), await edge("two")
     _, b = await pair(one, two)
-    one.incarnation += 1  # as another process, that nobody is connected to
+    one.incarnation += 1  # as another process, to which no device is connected
     await b.until(lambda d: d.match is None, 20)
     c = await one.connect("c")
     await c.until(lambda d: d.peer == "b")
 
 
-async def test_an_edge_that_says_it_leaves_is_believed(edge: MakeEdge) -> None:
+async def test_the_devices_of_an_edge_that_leaves_are_removed(edge: MakeEdge) -> None:
     one, two = await edge("one"), await edge("two")
     _, b = await pair(one, two)
     await one.end(leaving=True)
     await b.until(lambda d: d.match is None, 20)
 
 
-async def test_a_worker_that_was_cut_off_gives_up_no_edge(
+async def test_a_worker_that_was_cut_off_declares_no_edge_dead(
     nats_server: NatsServer, start: Callable[..., Service]
 ) -> None:
     async with (
@@ -209,15 +209,15 @@ async def test_a_worker_that_was_cut_off_gives_up_no_edge(
         link.cut()
         await asyncio.sleep(EDGE_DEAD_AFTER + 1)
         link.heal()
-        c = await one.connect("c", lat=1)  # once it is answered, all before is, too
-        await c.until(lambda d: bool(told(d, DeviceWaiting)))
-        await asyncio.sleep(2 * EVERY)
-        assert not told(a, DeviceUnpaired)
-        assert not told(b, DeviceUnpaired)
+        c = await one.connect("c", lat=1)  # once it is answered, so is everything before
+        await c.until(lambda d: bool(received(d, DeviceWaiting)))
+        await asyncio.sleep(2 * SWEEP_INTERVAL)
+        assert not received(a, DeviceUnpaired)
+        assert not received(b, DeviceUnpaired)
         assert worker.metric("cloudmatch_match_engine_released") == 0
 
 
-async def test_an_edge_that_was_cut_off_for_long_has_its_devices_back(
+async def test_an_edge_that_was_cut_off_keeps_its_devices(
     nats_server: NatsServer, start: Callable[..., Service]
 ) -> None:
     bus = {"CLOUDMATCH_NATS_URL": nats_server.url}
@@ -230,7 +230,7 @@ async def test_an_edge_that_was_cut_off_for_long_has_its_devices_back(
             await b.matched()
             await a.until(lambda d: d.match is not None)
             link.cut()
-            await a.until(lambda d: bool(told(d, PeerAway)), 10)
+            await a.until(lambda d: bool(received(d, PeerAway)), 10)
             link.heal()
-            await a.until(lambda d: bool(told(d, PeerReturned)), 10)
+            await a.until(lambda d: bool(received(d, PeerReturned)), 10)
             assert b.state == "matched"

@@ -1,5 +1,5 @@
-"""A world without servers or threads, with a clock of its own, in which the real `Pairing` and `Roster` work.
+"""A simulation without servers or threads, with its own clock, of the real `PairingHandler` and `Roster`.
 
-`steps`: what a coroutine awaits, in a scheduler's hands. `bucket`: commits as JetStream makes them.
-`workers` and `edges`: what they know and ask. `world`: the schedule of chance.
+`steps`: coroutines whose awaits the scheduler controls. `bucket`: commits like JetStream's. `workers` and
+`edges`: the processes. `world`: the seeded schedule.
 """

@@ -1,4 +1,4 @@
-"""A bucket in memory that commits as JetStream does."""
+"""A bucket in memory that commits like JetStream."""
 
 from collections.abc import Callable, Sequence
 

@@ -1,4 +1,4 @@
-"""Edges and the connections they hold: what they know, and what they ask until it is answered."""
+"""Edges and the connections they hold: their view of devices, and requests repeated until answered."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,61 +13,61 @@ from cloudmatch_bus.contract.messages import (
     SeekPartner,
     StepAway,
 )
-from harness.news import TakenUp
+from harness.device_view import DeviceView
 
 APP = "demo"
 
 
 @dataclass(eq=False)
-class Wish:
-    """What an edge asks until it is answered."""
+class PendingRequest:
+    """A request that an edge repeats until it is answered."""
 
     connection: "Connection"
     request: Callable[[], AnyRequest]
     kind: str
-    attempt: object = None  # the one under way
+    attempt: object = None  # the one in progress
 
 
 @dataclass
 class Edge:
-    """A process; when it dies another takes its name, with a later start."""
+    """A process; when it dies another takes its name, with a later incarnation."""
 
     name: str
     incarnation: int = 1
     up: bool = True
     frozen: bool = False
     connections: dict[tuple[str, int], "Connection"] = field(default_factory=dict)
-    wishes: list[Wish] = field(default_factory=list)
-    inbox: list[Callable[[], None]] = field(default_factory=list)  # what came while it was frozen
+    pending: list[PendingRequest] = field(default_factory=list)
+    inbox: list[Callable[[], None]] = field(default_factory=list)  # what arrived while it was frozen
 
     def die(self) -> None:
         for connection in self.connections.values():
             connection.open = False
         self.up = self.frozen = False
         self.incarnation += 1
-        self.connections, self.wishes, self.inbox = {}, [], []
+        self.connections, self.pending, self.inbox = {}, [], []
 
     def thaw(self) -> None:
-        """Go on, and doubt what it knew."""
+        """Resume, and verify all devices."""
         self.frozen = False
         for connection in self.connections.values():
             connection.seek()
 
-    def want(self, connection: "Connection", kind: str, request: Callable[[], AnyRequest]) -> None:
-        self.wishes = [w for w in self.wishes if (w.connection, w.kind) != (connection, kind)]
-        self.wishes.append(Wish(connection, request, kind))
+    def ask(self, connection: "Connection", kind: str, request: Callable[[], AnyRequest]) -> None:
+        self.pending = [p for p in self.pending if (p.connection, p.kind) != (connection, kind)]
+        self.pending.append(PendingRequest(connection, request, kind))
 
-    def hear(self, device: str, answer: AnyAnswer) -> None:
-        """News for a device; the edge speaks up for a connection that is not there."""
+    def on_answer(self, device: str, answer: AnyAnswer) -> None:
+        """Update a device; report a connection that this edge does not have as disconnected."""
         connection = self.connections.get((device, answer.connection_id))
         if connection is not None:
-            connection.hear(answer)
+            connection.on_answer(answer)
         elif not isinstance(answer, DeviceReplaced | DeviceGone):
-            stranger = Connection(device, self, answer.connection_id, lat=0, grace=0, token="")
-            stranger.step_away()
+            unknown = Connection(device, self, answer.connection_id, lat=0, grace=0, token="")
+            unknown.step_away()
 
 
-class Connection(TakenUp):
+class Connection(DeviceView):
     """A device's connection, as its edge knows it."""
 
     def __init__(
@@ -85,7 +85,7 @@ class Connection(TakenUp):
         self.name, self.edge, self.connection_id, self.lat = name, edge, connection_id, lat
         self.grace, self.token, self.resume = grace, token, resume
         self.location_version = 0
-        self.open = False  # the socket stands
+        self.open = False
 
     def enter(self) -> None:
         """The socket was accepted."""
@@ -94,7 +94,7 @@ class Connection(TakenUp):
         self.seek()
 
     def seek(self) -> None:
-        self.edge.want(self, "seek", self._seek)
+        self.edge.ask(self, "seek", self._seek)
 
     def _seek(self) -> SeekPartner:
         return SeekPartner(
@@ -111,8 +111,8 @@ class Connection(TakenUp):
             resume=self.resume,
         )
 
-    def move(self, lat: float, place: int) -> None:
-        self.lat, self.location_version = lat, place
+    def move(self, lat: float, version: int) -> None:
+        self.lat, self.location_version = lat, version
         self.seek()
 
     def unmatch(self) -> None:
@@ -123,10 +123,10 @@ class Connection(TakenUp):
             connection_id=self.connection_id,
             match=self.match or 0,
         )
-        self.edge.want(self, f"unmatch {self.match}", lambda: request)
+        self.edge.ask(self, f"unmatch {self.match}", lambda: request)
 
     def leave(self, reason: str = "left") -> None:
-        """The device leaves: what was asked before is not awaited any more, but may still be carried out."""
+        """The device leaves: earlier requests are no longer repeated, but may still be carried out."""
         request = LeavePool(
             app=APP,
             device=self.name,
@@ -139,12 +139,12 @@ class Connection(TakenUp):
         self._end(lambda: request)
 
     def step_away(self) -> None:
-        """The socket has ended, by no wish of the device."""
+        """The socket has ended without a close from the device."""
         request = StepAway(app=APP, device=self.name, edge=self.edge.name, connection_id=self.connection_id)
         self._end(lambda: request)
 
     def _end(self, request: Callable[[], AnyRequest]) -> None:
         self.open = False
         self.edge.connections.pop((self.name, self.connection_id), None)
-        self.edge.wishes = [w for w in self.edge.wishes if w.connection is not self]
-        self.edge.want(self, "end", request)
+        self.edge.pending = [p for p in self.edge.pending if p.connection is not self]
+        self.edge.ask(self, "end", request)

@@ -1,4 +1,4 @@
-"""Coroutines whose every await is in the hands of a scheduler."""
+"""Coroutines whose awaits a scheduler controls."""
 
 import types
 from collections.abc import Callable, Generator
@@ -8,7 +8,7 @@ from cloudmatch_bus.client.bucket import ConflictError
 
 
 class Call:
-    """What a task awaits: `perform` has its effect, later its outcome goes back to the task."""
+    """What a task awaits: `perform` has the effect; the task gets the outcome later."""
 
     def __init__(self, perform: Callable[[], object]) -> None:
         self._perform = perform
@@ -29,7 +29,7 @@ def suspended(call: Call) -> Generator[Call, object, Any]:
 
 
 class Future:
-    """As much of asyncio's as the pairing uses."""
+    """As much of asyncio's as pairing uses."""
 
     def __init__(self) -> None:
         self._done = False
@@ -42,16 +42,16 @@ class Future:
 
 
 class MirrorWait(Call):
-    """A wait for the mirror: performed once the future is done; it may end by a timeout before."""
+    """A wait for the mirror: over once the future is done; it may time out before."""
 
     def __init__(self, future: Future) -> None:
         super().__init__(lambda: None)
         self.future = future
-        self.performed = True  # nothing for a server to do
+        self.performed = True  # no server is involved
 
 
 class Asyncio:
-    """Stands in for asyncio in the pairing's module."""
+    """Replaces asyncio in the modules of pairing."""
 
     @staticmethod
     async def sleep(_: float) -> None:

@@ -1,4 +1,4 @@
-"""The schedule of chance that decides at every await who goes on, and what goes wrong meanwhile."""
+"""The seeded schedule that decides at every await which process runs next, and what fails meanwhile."""
 
 import random
 from collections.abc import Callable
@@ -14,23 +14,23 @@ from cloudmatch_bus.contract.messages import (
 )
 from cloudmatch_match_engine.core import matcher
 from pairing_model.bucket import MemoryBucket
-from pairing_model.edges import Connection, Edge, Wish
+from pairing_model.edges import Connection, Edge, PendingRequest
 from pairing_model.steps import Call, MirrorWait
 from pairing_model.workers import Task, Worker
 
 LONGEST = 5.0  # s of grace
-# Places in reach of one between them, not of each other.
-PLACES = (0.0, 0.1, 0.9, 1.8)
+# Latitudes; some are in reach of one between them but not of each other.
+LATITUDES = (0.0, 0.1, 0.9, 1.8)
 
 
 class World:
-    """All of it. `do` is one step of chance; `settle` ends all failures and lets everything come to rest."""
+    """All processes. `step` runs one of them; `settle` ends all failures and runs the rest of the work."""
 
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)  # noqa: S311  # a schedule, no secret
         self.now = 1_000_000  # ms
         self.bucket = MemoryBucket()
-        self.bucket.watcher = self.look
+        self.bucket.watcher = self.check_commit
         self.workers: list[Worker] = []
         self.edges = [Edge(name) for name in ("e1", "e2", "e3")]
         # device → its last connection
@@ -41,55 +41,54 @@ class World:
         self.start_worker()
         self.start_worker()
 
-    def next(self) -> int:
+    def next_number(self) -> int:
         self.count += 1
         return self.count
 
     @property
-    def standing(self) -> list[Connection]:
+    def connections(self) -> list[Connection]:
         return [c for edge in self.edges for c in edge.connections.values()]
 
     def holds(self, record: DeviceRecord) -> bool:
-        """Whether the connection of a record stands."""
+        """Whether the connection of a record is open."""
         edge = next(e for e in self.edges if e.name == record.edge)
         return (record.device, record.connection_id) in edge.connections
 
     def is_dead(self, record: DeviceRecord) -> bool:
-        """What workers believe of the edge of a record. A frozen one seems dead."""
+        """Whether workers count the edge of a record as dead. A frozen one seems dead."""
         edge = next(e for e in self.edges if e.name == record.edge)
         return record.incarnation < edge.incarnation or edge.frozen
 
     # -- what can happen
 
     def start_worker(self) -> None:
-        self.workers.append(Worker(self.bucket, lambda: self.now, self.tell_device, self.tell_fact))
+        self.workers.append(Worker(self.bucket, lambda: self.now, self.notify_device, self.publish_fact))
 
     def kill_worker(self) -> None:
-        """As kill -9: tasks end where they are, calls are carried out or not, the last words are lost."""
+        """As kill -9: tasks end where they are, calls are carried out or not, last messages may be lost."""
         worker = self.workers.pop(self.chance.randrange(len(self.workers)))
         for task in worker.tasks:
             if task.call and not task.call.performed and self.chance.random() < 0.5:
                 task.perform()
             task.die()
-        safe = max(0, len(worker.outbox) - (worker.said - worker.sent))
-        for words in worker.outbox[: self.chance.randint(safe, len(worker.outbox))]:
-            words()
+        safe = max(0, len(worker.outbox) - (worker.sent - worker.flushed))
+        for message in worker.outbox[: self.chance.randint(safe, len(worker.outbox))]:
+            message()
         for other in self.workers:
-            other.pairing.recent.doubt(self.now)
+            other.handler.replay_log.schedule(self.now)
 
     def connect(self) -> None:
-        """A device connects, or connects again: classic ones (with small letters) begin anew each time."""
+        """A device connects, again or for the first time; classic ones (lower case) have no session."""
         name = self.chance.choice("abcdWXYZ")
         edges = [e for e in self.edges if e.up and not e.frozen]
         if not edges:
             return
-        edge, lat = self.chance.choice(edges), self.chance.choice(PLACES)
-        last, connection_id = self.last.get(name), self.next()
+        edge, lat = self.chance.choice(edges), self.chance.choice(LATITUDES)
+        last, connection_id = self.last.get(name), self.next_number()
         for old in list(edge.connections.values()):
             if old.name == name:
-                old.hear(
-                    DeviceReplaced(connection_id=old.connection_id)
-                )  # its own edge knows without being told
+                # Its own edge does not need match-engine to find out.
+                old.on_answer(DeviceReplaced(connection_id=old.connection_id))
         if name.islower():
             new = Connection(name, edge, connection_id, lat=lat, grace=0, token="")
         elif last is None or self.chance.random() < 0.2:
@@ -104,8 +103,8 @@ class World:
         new.enter()
 
     def disconnect(self) -> None:
-        if standing := [c for c in self.standing if not c.edge.frozen]:
-            connection = self.chance.choice(standing)
+        if connections := [c for c in self.connections if not c.edge.frozen]:
+            connection = self.chance.choice(connections)
             if self.chance.random() < 0.4:
                 connection.leave()
             else:
@@ -113,12 +112,12 @@ class World:
 
     def change(self) -> None:
         """A device moves, or leaves its match."""
-        if standing := [c for c in self.standing if not c.edge.frozen]:
-            connection = self.chance.choice(standing)
+        if connections := [c for c in self.connections if not c.edge.frozen]:
+            connection = self.chance.choice(connections)
             if connection.match is not None and self.chance.random() < 0.6:
                 connection.unmatch()
             else:
-                connection.move(self.chance.choice(PLACES), self.next())
+                connection.move(self.chance.choice(LATITUDES), self.next_number())
 
     def trouble_edge(self) -> None:
         edge = self.chance.choice(self.edges)
@@ -132,15 +131,15 @@ class World:
             edge.frozen = True
 
     def close_old(self, connection: Connection) -> None:
-        """An edge ends a connection that was replaced, in one of its ways."""
+        """An edge ends a replaced connection in one of two ways."""
         if self.chance.random() < 0.5:
             connection.leave("replaced")
         else:
             connection.step_away()
 
     def renew(self, gone: Connection) -> None:
-        """An edge finds that match-engine has let go of a connection that stands: it enters anew."""
-        connection_id = self.next()
+        """An edge finds that match-engine has removed an open connection: the device enters again."""
+        connection_id = self.next_number()
         new = Connection(
             gone.name, gone.edge, connection_id, lat=gone.lat, grace=gone.grace, token=gone.token
         )
@@ -150,43 +149,44 @@ class World:
             self.last[gone.name] = new
         new.enter()
 
-    # -- what is said
+    # -- messages
 
-    def ask(self, wish: Wish) -> None:
+    def ask(self, request: PendingRequest) -> None:
         """An edge asks one of the workers."""
-        attempt = wish.attempt = object()
+        attempt = request.attempt = object()
         worker = self.chance.choice(self.workers)
 
         def answered(answer: AnyAnswer) -> None:
-            worker.say(lambda: self.deliver(wish.connection.edge, lambda: self.answer(wish, attempt, answer)))
+            edge = request.connection.edge
+            worker.send(lambda: self.deliver(edge, lambda: self.answer(request, attempt, answer)))
 
-        worker.tasks.append(Task(worker, worker.pairing.answer(wish.request()), answered))
+        worker.tasks.append(Task(worker, worker.handler.answer(request.request()), answered))
 
-    def answer(self, wish: Wish, attempt: object, answer: AnyAnswer) -> None:
-        if wish.attempt is attempt and wish in (wishes := wish.connection.edge.wishes):
-            wishes.remove(wish)
-            if wish.connection.open:
-                wish.connection.hear(answer)
+    def answer(self, request: PendingRequest, attempt: object, answer: AnyAnswer) -> None:
+        if request.attempt is attempt and request in (pending := request.connection.edge.pending):
+            pending.remove(request)
+            if request.connection.open:
+                request.connection.on_answer(answer)
 
-    def tell_device(self, record: DeviceRecord | Tombstone, answer: AnyAnswer) -> None:
+    def notify_device(self, record: DeviceRecord | Tombstone, answer: AnyAnswer) -> None:
         edge = next(e for e in self.edges if e.name == record.edge)
-        self.deliver(edge, lambda: edge.hear(record.device, answer))
+        self.deliver(edge, lambda: edge.on_answer(record.device, answer))
 
     @staticmethod
-    def deliver(edge: Edge, words: Callable[[], None]) -> None:
-        """What is said to an edge that is down is lost."""
+    def deliver(edge: Edge, message: Callable[[], None]) -> None:
+        """Deliver a message, unless the edge is down; a frozen one gets it later."""
         if edge.frozen or edge.inbox:
-            edge.inbox.append(words)
+            edge.inbox.append(message)
         elif edge.up:
-            words()
+            message()
 
-    def tell_fact(self, fact: AnyFact, key: str) -> None:
+    def publish_fact(self, fact: AnyFact, key: str) -> None:
         self.facts.setdefault(key, fact)
 
     # -- the schedule
 
-    def do(self, *, trouble: bool = True) -> bool:
-        """Let one thing happen, if any can."""
+    def step(self, *, trouble: bool = True) -> bool:
+        """Run one step; return whether any was possible."""
         steps: list[Callable[[], object]] = []
         for worker in self.workers:
             worker.tasks = [t for t in worker.tasks if not t.over]
@@ -206,10 +206,10 @@ class World:
             if worker.facts:
                 steps.append(lambda w=worker: w.facts.pop(0)())
             if worker.behind:
-                steps.append(worker.hear_next)
+                steps.append(worker.apply_next)
         for edge in self.edges:
             if edge.up and not edge.frozen:
-                steps += [lambda w=w: self.ask(w) for w in edge.wishes if w.attempt is None]
+                steps += [lambda r=r: self.ask(r) for r in edge.pending if r.attempt is None]
                 steps += [lambda i=edge.inbox: i.pop(0)() for _ in edge.inbox[:1]]
                 for connection in edge.connections.values():
                     if connection.replaced:
@@ -223,7 +223,7 @@ class World:
         return bool(steps)
 
     def trouble(self) -> None:
-        """Let something happen that nobody asked for."""
+        """Let something happen that no process decides."""
         kind = self.chance.random()
         if kind < 0.2 and self.count < 40:
             self.connect()
@@ -235,17 +235,17 @@ class World:
             self.trouble_edge()
         elif kind < 0.58:
             self.now += self.chance.randint(0, 600)
-        elif kind < 0.68:  # a worker does some of what it does unasked
+        elif kind < 0.68:  # a worker starts its unasked work
             worker = self.chance.choice(self.workers)
-            for what, work in worker.due(self.is_dead).items():
-                worker.begin(what, work)
+            for key, work in worker.due(self.is_dead).items():
+                worker.start(key, work)
         elif kind < 0.73:
             self.chance.choice(self.workers).restart_watch()
-        elif kind < 0.8:  # an edge loses patience
-            for wish in [w for e in self.edges for w in e.wishes]:
-                if wish.attempt is not None and self.chance.random() < 0.3:
-                    wish.attempt = None
-        elif kind < 0.9:  # JetStream does not answer, having done what was asked or not
+        elif kind < 0.8:  # requests time out
+            for request in [r for e in self.edges for r in e.pending]:
+                if request.attempt is not None and self.chance.random() < 0.3:
+                    request.attempt = None
+        elif kind < 0.9:  # JetStream does not answer, whether or not it has done what was asked
             tasks = [t for w in self.workers for t in w.tasks if t.call and not t.over]
             if tasks:
                 self.chance.choice(tasks).resume(TimeoutError("no answer"))
@@ -258,39 +258,39 @@ class World:
                 self.start_worker()
 
     def settle(self) -> None:
-        """No more trouble: all that is asked is answered, all that was said arrives, all grace ends."""
+        """End all failures: requests are answered, messages arrive, graces end."""
         for edge in self.edges:
             edge.up = True
             if edge.frozen:
                 edge.thaw()
         self.rest()
-        for connection in self.standing:
+        for connection in self.connections:
             connection.seek()
         self.rest()
         assert not any(r.disconnected_at for r, _ in self.bucket.devices().values() if self.holds(r)), (
-            "there, but away"
+            "connected, but disconnected in the bucket"
         )
         end = self.now + LONGEST * 1000 + 10_000
         while self.now < end:
             self.now += 1500
             for worker in self.workers:
-                for what, work in worker.due(self.is_dead).items():
-                    worker.begin(what, work)
+                for key, work in worker.due(self.is_dead).items():
+                    worker.start(key, work)
             self.rest()
 
     def rest(self) -> None:
         for _ in range(20_000):
             quiet = not any(w.outbox or w.facts or any(not t.over for t in w.tasks) for w in self.workers)
-            for wish in [w for e in self.edges for w in e.wishes]:  # of those whose worker died
+            for request in [r for e in self.edges for r in e.pending]:  # their worker died
                 if quiet and not any(e.inbox for e in self.edges):
-                    wish.attempt = None
-            if not self.do(trouble=False) and not any(e.wishes for e in self.edges):
+                    request.attempt = None
+            if not self.step(trouble=False) and not any(e.pending for e in self.edges):
                 return
-        raise AssertionError("it never comes to rest")
+        raise AssertionError("there is always something left to do")
 
-    # -- what must hold
+    # -- invariants
 
-    def look(self) -> None:
+    def check_commit(self) -> None:
         """At every commit: a device is in at most one match, and a match has both its devices."""
         devices, pairs = self.bucket.devices(), self.bucket.pairs()
         members: dict[int, set[str]] = {}
@@ -304,29 +304,35 @@ class World:
         for match, both in pairs.items():
             if match not in self.ever_paired:
                 assert all(devices[name][0].disconnected_at is None for name in both), (
-                    "one of them is not there"
+                    "one of them is disconnected"
                 )
             assert self.ever_paired.setdefault(match, both) == both, "a number named two matches"
 
     def check(self) -> None:
-        """When all has come to rest."""
+        """After `settle`: bucket, edges and facts agree, and no two devices wait in reach of each other."""
         devices = self.bucket.devices()
-        present = {c.name: c for c in self.standing}
-        assert len(present) == len(self.standing), "two connections of one device stand"
-        assert set(devices) == set(present), "in the pool, but not connected; or the other way"
-        assert not [r for r, _ in devices.values() if r.disconnected_at is not None], "connected, but away"
+        present = {c.name: c for c in self.connections}
+        assert len(present) == len(self.connections), "two open connections of one device"
+        assert set(devices) == set(present), "in the pool but not connected, or the reverse"
+        assert not [r for r, _ in devices.values() if r.disconnected_at is not None], (
+            "connected, but disconnected in the bucket"
+        )
         waiting = [record for record, _ in devices.values() if record.match is None]
         for a in waiting:
             for b in waiting:
-                assert not matcher.suits(a, b), f"{a.device} and {b.device} wait beside each other"
+                assert not matcher.suits(a, b), f"{a.device} and {b.device} wait in reach of each other"
         for name, connection in present.items():
             record = devices[name][0]
             assert (record.edge, record.connection_id) == (connection.edge.name, connection.connection_id)
-            assert (record.match, record.peer) == (connection.match, connection.peer), f"{name} was not told"
+            assert (record.match, record.peer) == (connection.match, connection.peer), (
+                f"{name} was not notified"
+            )
             if record.peer is not None:
                 peer = devices[record.peer][0]
-                assert connection.peer_at == (peer.connection_id, peer.edge), f"{name} looks elsewhere"
+                assert connection.peer_at == (peer.connection_id, peer.edge), (
+                    f"{name} has the wrong address of its peer"
+                )
         made = {f.match for f in self.facts.values() if isinstance(f, MatchMade)}
         ended = {f.match for f in self.facts.values() if isinstance(f, MatchEnded)}
-        assert made == set(self.ever_paired), "matches nobody heard of"
-        assert ended == made - set(self.bucket.pairs()), "ends nobody heard of"
+        assert made == set(self.ever_paired), "matches without a fact"
+        assert ended == made - set(self.bucket.pairs()), "ended matches without a fact"

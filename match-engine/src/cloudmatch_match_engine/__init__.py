@@ -1,6 +1,5 @@
-"""match-engine: who is paired with whom, and where payloads go.
+"""match-engine: which devices are matched, and where payloads go.
 
-Pure: :mod:`matcher`, :mod:`pool`, :mod:`roster`, :mod:`records`, :mod:`keys`, :mod:`presence`, :mod:`recent`,
-:mod:`ownership`, :mod:`explain`. The engine: :mod:`pairing`, :mod:`search`, :mod:`ending`, :mod:`registry`,
-:mod:`reservations`. Shells: :mod:`partitions`, :mod:`sweeps`, :mod:`worker`, :mod:`gateway`.
+`core` decides: no I/O. `pairing` handles requests: reads, decides, commits, notifies. `worker`, `routing`,
+`partitions`, `sweeps` and `http_api` do the I/O; `service` wires them together.
 """

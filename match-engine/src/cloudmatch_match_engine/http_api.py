@@ -1,4 +1,4 @@
-"""The match-engine's HTTP interface, beside the probes: why a device is not matched."""
+"""match-engine's HTTP interface beside the probes: why a device is not matched."""
 
 from collections.abc import Callable
 from typing import Annotated
@@ -18,12 +18,12 @@ def routes(explain: Callable[[str, str], Explanation | None]) -> list[Controller
     """Make the routes.
 
     Args:
-        explain: of app and device; raises `LookupError` while this worker knows too little.
+        explain: of app and device; raises `LookupError` while the mirror is not complete.
     """
 
     @get("/match/explain", sync_to_thread=False)
     def explained(device: Device, app: App = "default") -> Explanation:
-        """Say where a device stands, and why it is not matched with its nearest neighbours."""
+        """Explain a device's state, and why it is not matched with its nearest neighbours."""
         try:
             explanation = explain(app, device)
         except LookupError as error:

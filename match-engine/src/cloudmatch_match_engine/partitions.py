@@ -1,4 +1,4 @@
-"""Subscribe to the partitions that fall to this worker, as workers come and go."""
+"""Subscribe to the partitions that fall to this worker, as workers join and leave."""
 
 import asyncio
 import logging
@@ -15,140 +15,143 @@ from cloudmatch_bus.contract.liveness import HEARTBEAT_INTERVAL, WORKER_ISOLATED
 from cloudmatch_bus.contract.messages import Heartbeat, decode_heartbeat, encode
 from cloudmatch_bus.process.clock import now_us
 from cloudmatch_match_engine.core.keys import DeviceId
-from cloudmatch_match_engine.core.membership import Roll
+from cloudmatch_match_engine.core.membership import Membership
 
 log = logging.getLogger("partitions")
 
 ROLE = "worker"
-OVERLAP = 0.3  # s for which a partition is still served after it fell to another, who may not serve it yet
-SETTLE = 1.2  # s a new worker listens for others before it takes partitions
+OVERLAP = 0.3  # s for which a lost partition is still served: its new owner may not have subscribed yet
+JOIN_DELAY = 1.2  # s for which a new worker collects heartbeats of others before it takes partitions
 
-_owned = Gauge("cloudmatch_match_engine_partitions", "Partitions that this worker serves")
-_workers = Gauge("cloudmatch_match_engine_workers", "Workers that this worker believes alive")
+_partitions = Gauge("cloudmatch_match_engine_partitions", "Partitions that this worker serves")
+_workers = Gauge("cloudmatch_match_engine_workers", "Workers that this worker counts as alive")
 _rebalances = Counter("cloudmatch_match_engine_rebalances", "Changes of the partitions of this worker")
 
 
 def unique_name() -> str:
-    """Name this process as no other is or was named."""
+    """Make a name for this process that no other process ever has."""
     return f"{socket.gethostname()}-{os.getpid()}-{now_us() % 10**9}"
 
 
 class Partitions:
-    """The partitions of one worker: `on_frames` hears frames, and those of the fallback; `on_request`
-    pairing requests, `on_loss` that a worker has gone."""
+    """The partitions of one worker.
+
+    `on_batch` gets the batches of these partitions and of the fallback, `on_request` the pairing requests;
+    `on_loss` is called when another worker is lost.
+    """
 
     def __init__(
-        self, bus: Bus, name: str, on_frames: Handler, on_request: Handler, on_loss: Callable[[], None]
+        self, bus: Bus, name: str, on_batch: Handler, on_request: Handler, on_loss: Callable[[], None]
     ) -> None:
         self._bus = bus
-        self._on_frames = on_frames
+        self._on_batch = on_batch
         self._on_request = on_request
         self._on_loss = on_loss
         self._clock = asyncio.get_running_loop().time
-        self._roll = Roll(name, self._clock())
-        self._echoed = self._clock()  # when we last heard ourselves
+        self._membership = Membership(name, self._clock())
+        self._last_echo = self._clock()  # when our own heartbeat last came back
         self._name = name
+        # partition → its subscriptions
         self._serving: dict[int, list[Subscription]] = {}
-        # set when the workers believed alive have changed
+        # set when the membership has changed
         self._changed = asyncio.Event()
         self._workers: frozenset[str] = frozenset()
-        self._mine: set[int] = set()
+        self._owned: set[int] = set()
 
     def owns(self, device: DeviceId) -> bool:
-        """Whether what is to be done unasked for a device falls to this worker."""
-        return subjects.partition(*device) in self._mine
+        """Whether unasked work for a device falls to this worker."""
+        return subjects.partition(*device) in self._owned
 
     @property
-    def in_touch(self) -> bool:
-        """Whether what is said on the bus is heard here: who hears nobody cannot tell who lives."""
-        return self._bus.connected and self._clock() - self._echoed < WORKER_ISOLATED_AFTER
+    def isolated(self) -> bool:
+        """Whether this worker is cut off from the bus, and so cannot judge who is alive."""
+        return not self._bus.connected or self._clock() - self._last_echo >= WORKER_ISOLATED_AFTER
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Serve until `stop`; then say so, and serve on until the others have taken over."""
-        fallback = await self._bus.subscribe(
-            subjects.every_up_fallback(), self._on_frames, subjects.QUEUE_GROUP
-        )
-        beats = await self._bus.subscribe(subjects.every_heartbeat(ROLE), self._on_heartbeat)
-        beating = asyncio.create_task(self._beat())
-        balancing = asyncio.create_task(self._balance())
+        """Serve until `stop`; then announce it, and serve until the others have taken over."""
+        fallback = await self._share(subjects.every_up_fallback(), self._on_batch)
+        heartbeats = await self._bus.subscribe(subjects.every_heartbeat(ROLE), self._on_heartbeat)
+        tasks = [asyncio.create_task(self._send_heartbeats()), asyncio.create_task(self._rebalance())]
         try:
             await stop.wait()
         finally:
-            beating.cancel()
-            balancing.cancel()
-        await self._bus.unsubscribe(beats)
-        self._say(leaving=True)
+            for task in tasks:
+                task.cancel()
+        await self._bus.unsubscribe(heartbeats)
+        self._publish_heartbeat(leaving=True)
         await asyncio.sleep(OVERLAP)
         serving = [subscription for each in self._serving.values() for subscription in each]
         await self._bus.drain(fallback, *serving)
 
-    async def _serve(self, partition: int) -> None:
-        self._serving[partition] = [
-            await self._bus.subscribe(subjects.every_up_of(partition), self._on_frames, subjects.QUEUE_GROUP),
-            await self._bus.subscribe(
-                subjects.every_match_of(partition), self._on_request, subjects.QUEUE_GROUP
-            ),
-        ]
-
-    def _say(self, *, leaving: bool) -> None:
-        beat = Heartbeat(role=ROLE, name=self._name, leaving=leaving)
-        self._bus.publish(subjects.heartbeat(ROLE, self._name), encode(beat))
+    def _publish_heartbeat(self, *, leaving: bool) -> None:
+        heartbeat = Heartbeat(role=ROLE, name=self._name, leaving=leaving)
+        self._bus.publish(subjects.heartbeat(ROLE, self._name), encode(heartbeat))
 
     def _on_heartbeat(self, _: str, __: str, payload: bytes, ___: Headers) -> None:
         try:
-            beat = decode_heartbeat(payload)
+            heartbeat = decode_heartbeat(payload)
         except msgspec.DecodeError:
             return
-        if beat.name == self._name:
-            self._echoed = self._clock()
-        if beat.leaving:
-            self._roll.gone(beat.name)
+        if heartbeat.name == self._name:
+            self._last_echo = self._clock()
+        if heartbeat.leaving:
+            self._membership.on_leave(heartbeat.name)
         else:
-            self._roll.heard(beat.name, self._clock())
-        self._compare()
+            self._membership.on_heartbeat(heartbeat.name, self._clock())
+        self._on_membership()
 
-    def _compare(self) -> None:
-        if self._roll.workers != self._workers:
-            lost = self._workers - self._roll.workers
-            self._workers = self._roll.workers
-            if lost:
-                self._on_loss()
-            self._mine = self._roll.owned(subjects.PARTITIONS)
-            _workers.set(len(self._workers))
-            self._changed.set()
+    def _on_membership(self) -> None:
+        workers = self._membership.workers
+        if workers == self._workers:
+            return
+        lost, self._workers = self._workers - workers, workers
+        if lost:
+            self._on_loss()
+        self._owned = self._membership.owned(subjects.PARTITIONS)
+        _workers.set(len(workers))
+        self._changed.set()
 
-    async def _beat(self) -> None:
+    async def _send_heartbeats(self) -> None:
         while True:
-            self._roll.beat(self._clock(), self._bus.connected)
-            self._say(leaving=False)
-            self._compare()
+            self._membership.check(self._clock(), self._bus.connected)
+            self._publish_heartbeat(leaving=False)
+            self._on_membership()
             await asyncio.sleep(HEARTBEAT_INTERVAL)
 
-    async def _balance(self) -> None:
-        # Who comes first is alone: until it has listened for others it serves all requests, and the fallback.
-        requests: Subscription | None = await self._bus.subscribe(
-            subjects.every_match(), self._on_request, subjects.QUEUE_GROUP
-        )
-        await asyncio.sleep(SETTLE)
+    async def _rebalance(self) -> None:
+        # A first worker is alone: while it waits for others it serves all requests, and the fallback.
+        everything = await self._share(subjects.every_match(), self._on_request)
+        await asyncio.sleep(JOIN_DELAY)
+        await self._changed.wait()
+        await self._take_partitions()
+        await self._bus.drain(everything)
         while True:
+            await self._drop_partitions()
+            self._report()
             await self._changed.wait()
-            self._changed.clear()
-            mine = self._mine
-            for partition in mine - self._serving.keys():
-                await self._serve(partition)
-            if requests is not None:
-                await self._bus.drain(requests)
-                requests = None
-            lost = self._serving.keys() - mine
-            if lost:
-                await asyncio.sleep(OVERLAP)
-                given_up = [self._serving.pop(partition) for partition in lost - self._mine]
-                await self._bus.drain(*(subscription for each in given_up for subscription in each))
-            _owned.set(len(self._serving))
-            _rebalances.inc()
-            log.info(
-                "serves %d of %d partitions, %d workers",
-                len(self._serving),
-                subjects.PARTITIONS,
-                len(self._workers),
-            )
+            await self._take_partitions()
+
+    async def _take_partitions(self) -> None:
+        self._changed.clear()
+        for partition in self._owned - self._serving.keys():
+            self._serving[partition] = [
+                await self._share(subjects.every_up_of(partition), self._on_batch),
+                await self._share(subjects.every_match_of(partition), self._on_request),
+            ]
+
+    async def _share(self, subject: str, handler: Handler) -> Subscription:
+        """Subscribe in the queue group: each message goes to one worker."""
+        return await self._bus.subscribe(subject, handler, subjects.QUEUE_GROUP)
+
+    async def _drop_partitions(self) -> None:
+        lost = self._serving.keys() - self._owned
+        if lost:
+            await asyncio.sleep(OVERLAP)
+            dropped = [self._serving.pop(partition) for partition in lost - self._owned]
+            await self._bus.drain(*(subscription for each in dropped for subscription in each))
+
+    def _report(self) -> None:
+        serving = len(self._serving)
+        _partitions.set(serving)
+        _rebalances.inc()
+        log.info("serving %d/%d partitions, %d workers", serving, subjects.PARTITIONS, len(self._workers))

@@ -1,4 +1,4 @@
-"""Settings of the match-engine."""
+"""Settings of match-engine."""
 
 from typing import Annotated
 
@@ -27,5 +27,5 @@ class MatchEngineSettings(Settings, frozen=True, kw_only=True):
 
     @property
     def own_port(self) -> int:
-        """The port of this very worker; 0 stays 0: a free one."""
+        """The port of this worker; 0 (any free port) stays 0."""
         return self.port and self.port + 10 * self.index

@@ -1,5 +1,7 @@
-"""Look around: which edges live, whose grace is over, which ends are to be seen to. Each device falls to one
-worker."""
+"""Work that no request asks for: probe edges, release devices of dead ones, end graces, replay events.
+
+Each device falls to one worker.
+"""
 
 import asyncio
 import logging
@@ -14,152 +16,162 @@ from cloudmatch_bus.client.connection import Bus, Headers, NoRespondersError
 from cloudmatch_bus.contract import subjects
 from cloudmatch_bus.contract.messages import DeviceRecord, decode_heartbeat
 from cloudmatch_match_engine.core.keys import DeviceId, device_id
-from cloudmatch_match_engine.core.pool import Known
+from cloudmatch_match_engine.core.pool import MirroredDevice
 from cloudmatch_match_engine.core.presence import Presence
-from cloudmatch_match_engine.core.replay import Word
+from cloudmatch_match_engine.core.replay import MatchEvent
 from cloudmatch_match_engine.core.roster import Roster
-from cloudmatch_match_engine.pairing.handler import Pairing
+from cloudmatch_match_engine.pairing.handler import PairingHandler
 
 log = logging.getLogger("sweeps")
 
 ROLE = "edge"
-EVERY = 0.25  # s between two looks
-PATIENCE = 1.0  # s for an edge's answer
-AT_ONCE = 64  # devices looked after at a time
+SWEEP_INTERVAL = 0.25  # s
+PROBE_TIMEOUT = 1.0  # s
+CONCURRENT_TASKS = 64
 
-_dead = Gauge("cloudmatch_match_engine_dead_edges", "Dead processes of edges whose devices are left")
+_dead = Gauge("cloudmatch_match_engine_dead_edges", "Dead edge processes that still have devices")
 _released = Counter("cloudmatch_match_engine_released", "Devices of dead edges released")
-_expired = Counter("cloudmatch_match_engine_expired", "Devices whose grace was over, taken out")
-_told_again = Counter("cloudmatch_match_engine_told_again", "Matches told of again because a worker had gone")
+_expired = Counter("cloudmatch_match_engine_expired", "Devices removed at the end of their grace")
+_replayed = Counter("cloudmatch_match_engine_told_again", "Match events replayed because a worker was lost")
 
 
 class Sweeps:
-    """What one worker does unasked. `clock` gives ms since 1970; `owns` tells what falls to it, `in_touch`
-    whether it hears what is said on the bus."""
+    """The unasked work of one worker.
+
+    `clock`: ms since 1970; `owns`: whether a device falls to this worker; `isolated`: whether the worker is
+    cut off from the bus.
+    """
 
     def __init__(
         self,
         bus: Bus,
         roster: Roster,
-        pairing: Pairing,
+        handler: PairingHandler,
         clock: Callable[[], int],
         owns: Callable[[DeviceId], bool],
-        in_touch: Callable[[], bool],
+        isolated: Callable[[], bool],
     ) -> None:
         self._bus = bus
         self._roster = roster
-        self._pairing = pairing
+        self._handler = handler
         self._clock = clock
         self._owns = owns
-        self._in_touch = in_touch
+        self._isolated = isolated
         self._now = asyncio.get_running_loop().time
         self._presence = Presence(self._now())
-        self._places = asyncio.Semaphore(AT_ONCE)
-        # what is being done, or waits for its turn
-        self._begun: set[Hashable] = set()
+        self._slots = asyncio.Semaphore(CONCURRENT_TASKS)
+        # what is in progress, or waits for a slot
+        self._pending: set[Hashable] = set()
 
     async def run(self) -> None:
-        """Look around until cancelled."""
-        beats = await self._bus.subscribe(subjects.every_heartbeat(ROLE), self._on_heartbeat)
+        """Sweep until cancelled."""
+        heartbeats = await self._bus.subscribe(subjects.every_heartbeat(ROLE), self._on_heartbeat)
         try:
             while True:
-                self._look()
-                await asyncio.sleep(EVERY)
+                self._sweep()
+                await asyncio.sleep(SWEEP_INTERVAL)
         finally:
-            await self._bus.unsubscribe(beats)
+            await self._bus.unsubscribe(heartbeats)
 
     def _on_heartbeat(self, _: str, __: str, payload: bytes, ___: Headers) -> None:
         try:
-            beat = decode_heartbeat(payload)
+            heartbeat = decode_heartbeat(payload)
         except msgspec.DecodeError:
             return
-        if beat.leaving:
-            self._presence.gone(beat.name, beat.incarnation)
+        if heartbeat.leaving:
+            self._presence.on_leave(heartbeat.name, heartbeat.incarnation)
         else:
-            self._presence.heard(beat.name, beat.incarnation, self._now())
+            self._presence.on_heartbeat(heartbeat.name, heartbeat.incarnation, self._now())
 
-    def _look(self) -> None:
-        holders = list(self._roster.holders())
-        beating = {
-            holder.edge for holder in holders if holder.incarnation
-        }  # the others neither beat nor answer
-        in_touch = self._in_touch()
-        for edge in self._presence.look(beating, self._now(), in_touch):
+    def _sweep(self) -> None:
+        isolated = self._isolated()
+        # A process without an incarnation neither sends heartbeats nor answers probes.
+        edges = {process.edge for process in self._roster.edge_processes() if process.incarnation}
+        for edge in self._presence.check(edges, self._now(), connected=not isolated):
             self._bus.spawn(self._probe(edge))
-        if not in_touch:
-            return
-        dead = [holder for holder in holders if self._presence.dead(*holder)]
-        _dead.set(len(dead))
-        for holder in dead:
-            for known in self._roster.held(holder):
-                self._begin(known.record, self._is_lost, self._release)
-        for known in self._roster.disconnected():
-            if self._is_over(known.record):
-                self._begin(known.record, self._is_over, self._expire)
-        for word in self._pairing.recent.due(self._clock()):
-            if self._owns(device_id(word.app, word.device)):
-                self._spawn(word, partial(self._tell_again, word))
+        if not isolated:
+            self._sweep_dead_edges()
+            self._sweep_graces()
+            self._sweep_events()
 
-    def _begin(
+    def _sweep_dead_edges(self) -> None:
+        dead = [process for process in self._roster.edge_processes() if self._presence.is_dead(*process)]
+        _dead.set(len(dead))
+        for process in dead:
+            for mirrored in self._roster.connected_to(process):
+                self._start(mirrored.record, self._edge_is_dead, self._release)
+
+    def _sweep_graces(self) -> None:
+        for mirrored in self._roster.disconnected():
+            if self._grace_is_over(mirrored.record):
+                self._start(mirrored.record, self._grace_is_over, self._expire)
+
+    def _sweep_events(self) -> None:
+        for event in self._handler.replay_log.due(self._clock()):
+            if self._owns(device_id(event.app, event.device)):
+                self._spawn(event, partial(self._replay, event))
+
+    def _start(
         self,
         record: DeviceRecord,
         due: Callable[[DeviceRecord], bool],
-        act: Callable[[Known], Awaitable[None]],
+        act: Callable[[MirroredDevice], Awaitable[None]],
     ) -> None:
         device = device_id(record.app, record.device)
 
-        async def see_to() -> None:
-            known = self._roster.get(device)  # as it is when its turn has come
-            if known is not None and due(known.record):
-                await act(known)
+        async def act_if_still_due() -> None:
+            mirrored = self._roster.get(device)
+            if mirrored is not None and due(mirrored.record):
+                await act(mirrored)
 
         if self._owns(device):
-            self._spawn(device, see_to)
+            self._spawn(device, act_if_still_due)
 
-    def _spawn(self, what: Hashable, work: Callable[[], Awaitable[None]]) -> None:
-        if what not in self._begun:
-            self._begun.add(what)
-            self._bus.spawn(self._in_turn(what, work))
+    def _spawn(self, key: Hashable, work: Callable[[], Awaitable[None]]) -> None:
+        if key not in self._pending:
+            self._pending.add(key)
+            self._bus.spawn(self._run_in_slot(key, work))
 
-    async def _in_turn(self, what: Hashable, work: Callable[[], Awaitable[None]]) -> None:
-        async with self._places:
+    async def _run_in_slot(self, key: Hashable, work: Callable[[], Awaitable[None]]) -> None:
+        async with self._slots:
             try:
                 await work()
-            except ConflictError:  # it came back, or another worker was faster
-                log.debug("%s has moved on", what)
-            except TimeoutError as error:  # the next look finds it again
-                log.warning("%s not finished: %s", what, error)
+            except ConflictError:  # the device has returned, or another worker was faster
+                log.debug("%s has changed", key)
+            except TimeoutError as error:  # the next sweep finds it again
+                log.warning("%s not finished: %s", key, error)
             finally:
-                self._begun.discard(what)
+                self._pending.discard(key)
 
-    async def _release(self, known: Known) -> None:
-        await self._pairing.release(known, self._is_lost)
+    async def _release(self, mirrored: MirroredDevice) -> None:
+        await self._handler.release(mirrored, self._edge_is_dead)
         _released.inc()
 
-    async def _expire(self, known: Known) -> None:
-        await self._pairing.expire(known)
+    async def _expire(self, mirrored: MirroredDevice) -> None:
+        await self._handler.expire(mirrored)
         _expired.inc()
 
-    async def _tell_again(self, word: Word) -> None:
-        await self._pairing.tell_again(word)
-        _told_again.inc()
+    async def _replay(self, event: MatchEvent) -> None:
+        await self._handler.replay(event)
+        _replayed.inc()
 
     async def _probe(self, edge: str) -> None:
         try:
-            beat = decode_heartbeat(await self._bus.request(subjects.probe(edge), b"", PATIENCE))
+            answer = await self._bus.request(subjects.probe(edge), b"", PROBE_TIMEOUT)
+            heartbeat = decode_heartbeat(answer)
         except NoRespondersError:
-            self._presence.refused(edge)
+            self._presence.on_no_responders(edge)
         except (TimeoutError, msgspec.DecodeError):
             log.info("edge %s does not answer", edge)
         else:
-            self._presence.heard(beat.name, beat.incarnation, self._now())
+            self._presence.on_heartbeat(heartbeat.name, heartbeat.incarnation, self._now())
         finally:
-            self._presence.asked(edge)
+            self._presence.on_probe_done(edge)
 
-    def _is_lost(self, record: DeviceRecord) -> bool:
-        return self._presence.dead(record.edge, record.incarnation)
+    def _edge_is_dead(self, record: DeviceRecord) -> bool:
+        return self._presence.is_dead(record.edge, record.incarnation)
 
-    def _is_over(self, record: DeviceRecord) -> bool:
+    def _grace_is_over(self, record: DeviceRecord) -> bool:
         return (
             record.disconnected_at is not None
             and self._clock() - record.disconnected_at > record.grace * 1000

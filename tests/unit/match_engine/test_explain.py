@@ -1,4 +1,4 @@
-"""Why a device is not matched is said by rule and in a sentence."""
+"""An explanation names each rule that keeps two devices apart, in a sentence."""
 
 import pytest
 from msgspec.structs import replace
@@ -35,17 +35,22 @@ def about(me: DeviceRecord, *others: DeviceRecord) -> Explanation:
             "b, 111,195 m away, has the tag 'red', and a has no",
         ),
         (at(0, "a", radius=250.0), at(1, "b"), ["own_reach"], "is too far away: a reaches 250 m."),
-        (at(0, "a"), at(1, "b", radius=7.5), ["their_reach"], "does not reach so far: b reaches 7.50 m."),
-        (at(0, "a"), at(2, "b"), ["own_reach", "their_reach"], "less than 1.42° on a flat map, that is 2°"),
+        (at(0, "a"), at(1, "b", radius=7.5), ["their_reach"], "does not reach that far: b reaches 7.50 m."),
+        (
+            at(0, "a"),
+            at(2, "b"),
+            ["own_reach", "their_reach"],
+            "less than 1.42° on a flat map, and the distance is 2°",
+        ),
         (at(0, "a"), at(1, "b", match=7, peer="c"), ["matched"], "is in a match with c."),
         (
             at(0, "a"),
             at(1, "b", disconnected_at=NOW - 12_000, grace=30.0),
             ["away"],
-            "since 12 s of 30 s at most.",
+            "b, 111,195 m away, has been disconnected for 12 s of at most 30 s.",
         ),
-        (at(0, "a", last_peer="b"), at(1, "b"), ["former"], "parted from a"),
-        (at(0, "a"), at(1, "b", last_peer="a"), ["former"], "parted from a"),
+        (at(0, "a", last_peer="b"), at(1, "b"), ["former"], "has left a match with a"),
+        (at(0, "a"), at(1, "b", last_peer="a"), ["former"], "has left a match with a"),
         (at(0, "a"), at(1, "b"), [], "should be in a moment."),
     ],
 )
@@ -59,13 +64,13 @@ def test_each_rule_that_keeps_two_apart_is_named(
     assert (suits(me, other) and free) == (not rules)
 
 
-def test_a_device_that_waits_alone_is_told_so() -> None:
+def test_a_device_that_waits_alone_has_no_neighbours() -> None:
     alone = about(at(0, "a"), replace(at(0, "b"), app="other"))
     assert (alone.state, alone.waiting, alone.nearest) == ("waiting", 1, [])
     assert alone.sentence == "a waits, and nobody else waits in app 'demo'."
 
 
-def test_the_nearest_few_are_named_nearest_first() -> None:
+def test_the_nearest_devices_are_named_nearest_first() -> None:
     crowd = about(at(0, "a"), *(at(50 - i, f"d{i}") for i in range(9)))
     assert crowd.waiting == 10
     assert crowd.sentence == "a waits, and so do 9 others in app 'demo'."
@@ -73,13 +78,13 @@ def test_the_nearest_few_are_named_nearest_first() -> None:
     assert len(crowd.nearest) == NEAREST
 
 
-def test_those_who_do_not_wait_are_said_to_be_matched_or_away() -> None:
+def test_a_device_that_does_not_wait_is_matched_or_away() -> None:
     matched = about(at(0, "a", match=7, peer="b", distance=12.0), at(1, "c"))
     assert (matched.state, matched.sentence) == ("matched", "a is in match 7 with b, 12 m away.")
     away = about(at(0, "a", disconnected_at=NOW - 3000, grace=30.0), at(1, "c"))
-    assert (away.state, away.sentence) == ("away", "a has no connection, since 3 s of 30 s at most.")
+    assert (away.state, away.sentence) == ("away", "a has been disconnected for 3 s of at most 30 s.")
     assert away.waiting == 1
 
 
-def test_of_an_unknown_device_nothing_is_said() -> None:
+def test_an_unknown_device_has_no_explanation() -> None:
     assert explain(Roster(), "demo", "a", PLANAR_REACH, NOW) is None

@@ -1,4 +1,4 @@
-"""Who suits whom, and who comes first."""
+"""Which devices suit each other, and which comes first."""
 
 from math import pi
 from random import Random
@@ -38,7 +38,7 @@ anyone = st.builds(
     st.sampled_from(["demo", "other"]),
 )
 
-# Few places and radii, so that many suit and many are equally far.
+# Few locations and radii, so that many suit and many are equally far.
 neighbours = st.builds(
     lambda lat, name, radius, tag: at(lat, 0, name, radius=radius, tag=tag),
     st.sampled_from([0, 0.5, 1, 1.5]),
@@ -58,7 +58,7 @@ def test_distance_is_the_same_both_ways_and_at_most_half_around_the_earth(
 
 
 @given(longitudes, longitudes)
-def test_at_a_pole_all_longitudes_are_one_place(one: float, other: float) -> None:
+def test_at_a_pole_all_longitudes_are_one_location(one: float, other: float) -> None:
     assert distance(at(90, one), at(90, other)) < 1e-3
     assert distance(at(-90, one), at(-89, other)) == pytest.approx(DEGREE)
 
@@ -107,7 +107,7 @@ def test_the_smaller_of_two_radii_counts() -> None:
     assert suits(replace(near, radius=56_000.0), far)
 
 
-def test_a_radius_and_the_rule_of_2019_must_both_hold_between_two_who_differ_in_that() -> None:
+def test_between_a_device_with_a_radius_and_one_without_both_rules_must_hold() -> None:
     plain = at(0, 0, "plain")
     assert suits(plain, at(0, 1, "b", radius=2 * DEGREE))
     assert not suits(plain, at(0, 1, "b", radius=0.5 * DEGREE))
@@ -140,7 +140,7 @@ def test_the_nearest_then_the_longest_waiting_is_chosen_among_older_ones_that_su
             assert revision <= waits_since
 
 
-def test_those_who_parted_do_not_suit_whichever_of_them_says_so() -> None:
+def test_devices_that_left_their_match_do_not_suit_whichever_record_says_so() -> None:
     a, b = at(0, 0, "a"), at(0, 0, "b")
     assert not suits(replace(a, last_peer="b"), b)
     assert not suits(a, replace(b, last_peer="a"))

@@ -1,4 +1,4 @@
-"""Devices that are about to be paired, and those that were though the mirror does not show it yet."""
+"""Devices about to be matched, and devices that are matched though the mirror does not show it yet."""
 
 from cloudmatch_bus.contract.messages import DeviceRecord
 from cloudmatch_match_engine.core.roster import Roster
@@ -10,7 +10,7 @@ def record(device: str) -> DeviceRecord:
 
 
 def pair(reservations: Reservations, revision: int) -> None:
-    """Claim a and b; have it written at `revision` (0: not at all)."""
+    """Claim a and b; write the match at `revision` (0: not at all)."""
     with reservations.claim(record("a"), record("b")) as claim:
         claim.revision = revision
 
@@ -27,7 +27,7 @@ def test_a_claim_holds_until_the_mirror_shows_it() -> None:
     assert reservations.of(record("b")) is None
 
 
-def test_a_claim_that_was_not_written_holds_no_longer() -> None:
+def test_a_claim_that_was_not_written_ends_at_once() -> None:
     reservations = Reservations(Roster())
     pair(reservations, 0)
     assert reservations.of(record("a")) is None

@@ -1,4 +1,4 @@
-"""The mirror says what a plain dictionary of the newest records says, whatever came in between."""
+"""The mirror agrees with a plain dictionary of the newest records after any sequence of changes."""
 
 from itertools import combinations
 
@@ -31,7 +31,7 @@ PAIRS = tuple(combinations(NAMES, 2))
 
 @st.composite
 def records(draw: st.DrawFn) -> DeviceRecord:
-    """Waiting, or in one of two matches that each two devices may ever have: a number names one pair."""
+    """Waiting, or in one of two matches that each pair may ever have: a number names one pair."""
     name, edge = draw(names), draw(st.sampled_from(["e1", "e 2"]))
     away = draw(st.sampled_from([None, None, 7]))
     new = replace(record(name, edge=edge), tag=draw(st.sampled_from([None, "red"])), disconnected_at=away)
@@ -42,7 +42,7 @@ def records(draw: st.DrawFn) -> DeviceRecord:
 
 
 class Mirror(RuleBasedStateMachine):
-    """`known`: name → (record, revision). A watch that begins anew names everything that is left."""
+    """`known`: name → (record, revision). A restarted watch shows everything that is left."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -94,29 +94,33 @@ class Mirror(RuleBasedStateMachine):
         self.unseen = None
 
     @invariant()
-    def it_knows_what_was_told_last(self) -> None:
+    def each_device_has_its_newest_record(self) -> None:
         assert self.roster.reached == self.revision
         assert len(self.roster) == len(self.known)
         for name in NAMES:
             assert self.roster.get(key(name)) == self.known.get(name)
 
     @invariant()
-    def those_wait_who_are_there_and_in_no_match(self) -> None:
+    def connected_devices_without_a_match_wait(self) -> None:
         for tag in (None, "red"):
             waiting = {k.record.device for k in self.roster.waiting("demo", tag)}
             assert waiting == {n for n, (r, _) in self.present if r.match is None and r.tag == tag}
         assert self.roster.count_waiting() == sum(r.match is None for _, (r, _) in self.present)
 
     @invariant()
-    def everyone_is_away_or_held_by_an_edge(self) -> None:
-        away = {k.record.device for k in self.roster.disconnected()}
-        assert away == {n for n, (r, _) in self.known.items() if r.disconnected_at is not None}
-        held = {k.record.device: h for h in self.roster.holders() for k in self.roster.held(h)}
+    def each_device_is_disconnected_or_held_by_an_edge_process(self) -> None:
+        disconnected = {k.record.device for k in self.roster.disconnected()}
+        assert disconnected == {n for n, (r, _) in self.known.items() if r.disconnected_at is not None}
+        held = {
+            mirrored.record.device: process
+            for process in self.roster.edge_processes()
+            for mirrored in self.roster.connected_to(process)
+        }
         assert held == {n: (r.edge, r.incarnation) for n, (r, _) in self.present}
-        assert all(self.roster.held(h) for h in self.roster.holders())
+        assert all(self.roster.connected_to(process) for process in self.roster.edge_processes())
 
     @invariant()
-    def a_route_leads_to_the_edge_of_the_peer_if_both_say_so(self) -> None:
+    def a_route_leads_to_the_edge_of_the_peer_if_both_records_agree(self) -> None:
         for name in NAMES:
             assert self.roster.route(key(name)) == self.expected(name)
 
@@ -139,7 +143,7 @@ def matched(roster: Roster, match: int, edge: str = "e1") -> None:
     roster.put(key("b"), record("b", match, "a", edge), 10 * match + 1)
 
 
-def test_frames_follow_the_peer_to_another_edge_and_into_another_match() -> None:
+def test_batches_follow_the_peer_to_another_edge_and_into_another_match() -> None:
     roster = Roster()
     matched(roster, 1)
     assert roster.route(key("a")) == Route(1, "cm.v1.demo.dn.e1.b")
@@ -149,7 +153,7 @@ def test_frames_follow_the_peer_to_another_edge_and_into_another_match() -> None
     assert roster.route(key("a")) == Route(2, "cm.v1.demo.dn.e3.b")
 
 
-def test_there_is_no_route_while_only_one_of_two_is_known_to_be_in_the_match() -> None:
+def test_there_is_no_route_while_only_one_device_is_known_to_be_in_the_match() -> None:
     roster = Roster()
     matched(roster, 1)
     roster.route(key("a"))
@@ -159,11 +163,21 @@ def test_there_is_no_route_while_only_one_of_two_is_known_to_be_in_the_match() -
     assert roster.route(key("a")) is None
 
 
-def test_routes_go_on_while_the_watch_begins_anew() -> None:
+def test_routes_remain_while_the_watch_restarts() -> None:
     roster = Roster()
     matched(roster, 1)
     roster.restart()
     assert roster.route(key("a")) == Route(1, "cm.v1.demo.dn.e1.b")
     roster.put(key("a"), record("a", 1, "b"), 10)
     roster.complete()
-    assert roster.route(key("a")) is None, "b was not named again"
+    assert roster.route(key("a")) is None, "b was not shown again"
+
+
+def test_the_devices_of_an_app_are_found_whatever_their_state() -> None:
+    roster = Roster()
+    matched(roster, 1)
+    roster.put(key("c.d"), replace(record("c.d"), disconnected_at=7), 30)
+    roster.put(device_id("other", "a"), replace(record("a"), app="other"), 31)
+    assert {mirrored.record.device for mirrored in roster.of_app("demo")} == {"a", "b", "c.d"}
+    assert [mirrored.revision for mirrored in roster.of_app("other")] == [31]
+    assert not list(roster.of_app("unknown"))

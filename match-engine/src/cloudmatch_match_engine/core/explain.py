@@ -1,5 +1,6 @@
-"""Say why a device is not matched, in words that a human understands."""
+"""Explain in sentences why a device is not matched."""
 
+from collections.abc import Iterator
 from heapq import nsmallest
 from math import hypot
 from typing import Literal
@@ -18,7 +19,7 @@ Rule = Literal["matched", "away", "tag", "former", "own_reach", "their_reach"]
 
 
 class Neighbour(msgspec.Struct, frozen=True, kw_only=True):
-    """Another device of the app, and why it is not the partner; no rules: it should be, in a moment."""
+    """Another device of the app and the rules that keep it from being the peer; none: a match is imminent."""
 
     device: str
     distance: float  # m
@@ -27,12 +28,12 @@ class Neighbour(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a device stands, and its nearest neighbours."""
+    """A device's state and its nearest neighbours."""
 
     app: str
     device: str
     state: State
-    waiting: int  # devices that wait in the app, this one included
+    waiting: int  # waiting devices of the app, including this one
     sentence: str
     nearest: list[Neighbour]
 
@@ -51,32 +52,43 @@ def _tag(record: DeviceRecord) -> str:
     return "no tag" if record.tag is None else f"the tag '{record.tag}'"
 
 
-def _short(who: DeviceRecord, other: DeviceRecord, planar: float) -> str:
-    """Say how far `who` reaches, when that is not far enough."""
-    if who.radius is not None:
-        return f"{who.device} reaches {_metres(who.radius)}"
-    apart = hypot(who.lat - other.lat, who.lon - other.lon)
+def _reach(device: DeviceRecord, other: DeviceRecord, planar: float) -> str:
+    """Describe how far `device` reaches if that is too short for `other`."""
+    if device.radius is not None:
+        return f"{device.device} reaches {_metres(device.radius)}"
+    apart = hypot(device.lat - other.lat, device.lon - other.lon)
     return (
-        f"{who.device} names no radius: it reaches less than {planar:g}° on a flat map, that is {apart:.4g}°"
+        f"{device.device} has no radius: it reaches less than {planar:g}° on a flat map, "
+        f"and the distance is {apart:.4g}°"
     )
+
+
+def _downtime(disconnected_at: int, grace: float, now: int) -> str:
+    """Describe a device's grace (s) that runs since `disconnected_at` (ms)."""
+    return f"has been disconnected for {(now - disconnected_at) / 1000:.0f} s of at most {grace:g} s"
+
+
+def _rules(
+    me: DeviceRecord, other: DeviceRecord, metres: float, planar: float, now: int
+) -> Iterator[tuple[Rule, str]]:
+    """Yield each rule that keeps two devices apart, with the predicate of a sentence about `other`."""
+    if other.match is not None:
+        yield "matched", f"is in a match with {other.peer}"
+    if other.disconnected_at is not None:
+        yield "away", _downtime(other.disconnected_at, other.grace, now)
+    if other.tag != me.tag:
+        yield "tag", f"has {_tag(other)}, and {me.device} has {_tag(me)}"
+    if me.device == other.last_peer or other.device == me.last_peer:
+        yield "former", f"has left a match with {me.device}, and one of them has had no other peer since"
+    if not reaches(me, other, metres, planar):
+        yield "own_reach", f"is too far away: {_reach(me, other, planar)}"
+    if not reaches(other, me, metres, planar):
+        yield "their_reach", f"does not reach that far: {_reach(other, me, planar)}"
 
 
 def _neighbour(me: DeviceRecord, other: DeviceRecord, planar: float, now: int) -> Neighbour:
     metres = distance(me, other)
-    found: list[tuple[Rule, str]] = []
-    if other.match is not None:
-        found.append(("matched", f"is in a match with {other.peer}"))
-    if other.disconnected_at is not None:
-        gone = (now - other.disconnected_at) / 1000
-        found.append(("away", f"has no connection, since {gone:.0f} s of {other.grace:g} s at most"))
-    if other.tag != me.tag:
-        found.append(("tag", f"has {_tag(other)}, and {me.device} has {_tag(me)}"))
-    if me.device == other.last_peer or other.device == me.last_peer:
-        found.append(("former", f"parted from {me.device}, and one of them has had no other partner since"))
-    if not reaches(me, other, metres, planar):
-        found.append(("own_reach", f"is too far away: {_short(me, other, planar)}"))
-    if not reaches(other, me, metres, planar):
-        found.append(("their_reach", f"does not reach so far: {_short(other, me, planar)}"))
+    found = list(_rules(me, other, metres, planar, now))
     why = "; ".join(text for _, text in found) or "may be matched with it, and should be in a moment"
     return Neighbour(
         device=other.device,
@@ -90,8 +102,7 @@ def _sentence(me: DeviceRecord, state: State, waiting: int, now: int) -> str:
     if state == "matched":
         return f"{me.device} is in match {me.match} with {me.peer}, {_metres(me.distance or 0.0)} away."
     if me.disconnected_at is not None:
-        gone = (now - me.disconnected_at) / 1000
-        return f"{me.device} has no connection, since {gone:.0f} s of {me.grace:g} s at most."
+        return f"{me.device} {_downtime(me.disconnected_at, me.grace, now)}."
     others = waiting - 1
     if not others:
         return f"{me.device} waits, and nobody else waits in app '{me.app}'."
@@ -100,17 +111,17 @@ def _sentence(me: DeviceRecord, state: State, waiting: int, now: int) -> str:
 
 
 def explain(roster: Roster, app: str, device: str, planar: float, now: int) -> Explanation | None:
-    """Say where a device stands, as the mirror knows; None when it is not connected.
+    """Explain a device's state as the mirror shows it; None if the device is not in the bucket.
 
     Args:
-        planar: reach in degrees of devices that name no radius.
+        planar: reach in degrees of devices without a radius.
         now: ms since 1970.
     """
-    known = roster.get(device_id(app, device))
-    if known is None:
+    mirrored = roster.get(device_id(app, device))
+    if mirrored is None:
         return None
-    me = known.record
-    everyone = [k.record for k in roster.of_app(app)]
+    me = mirrored.record
+    everyone = [mirrored.record for mirrored in roster.of_app(app)]
     waiting = sum(_state(record) == "waiting" for record in everyone)
     nearest = nsmallest(
         NEAREST,

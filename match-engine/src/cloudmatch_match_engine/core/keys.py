@@ -9,31 +9,31 @@ DEVICE, PAIR = "dev", "pair"
 
 
 class DeviceId(NamedTuple):
-    """A device, unique within its app. Both as subject tokens."""
+    """A device's app and id, both as subject tokens."""
 
     app: str
     device: str
 
     @property
     def key(self) -> str:
-        """Where the bucket keeps the device's record."""
+        """The key of the device's record."""
         return f"{DEVICE}.{self.app}.{self.device}"
 
 
 def device_id(app: str, device: str) -> DeviceId:
-    """Name a device by its plain ids."""
+    """Name a device by its unescaped ids."""
     return DeviceId(token(app), token(device))
 
 
 @lru_cache(CACHED_ADDRESSES)
 def source_of(subject: str) -> DeviceId | None:
-    """Name the device whose frames go up on a subject; None when it is not one of these."""
+    """Name the device that sends batches on an `up` subject; None for other subjects."""
     names = parse_up(subject)
     return DeviceId(*names) if names else None
 
 
 def pair_key(app: str, match: int) -> str:
-    """Where the bucket keeps a match."""
+    """Return the key of a match's record."""
     return f"{PAIR}.{token(app)}.{match}"
 
 

@@ -1,9 +1,9 @@
 """Which worker serves which partition, decided by every worker for itself.
 
-Rendezvous hashing over the workers believed alive: no leader, no lease, no agreement. While two workers
+Rendezvous hashing over the workers counted as alive: no leader, no lease, no agreement. While two workers
 disagree, both serve a partition (they share a queue group, so each message goes to one of them) or none
-does (then edges are told so and take the fallback that every worker serves). Neither loses a payload:
-the edges number, acknowledge and repeat.
+does (then edges learn that there are no responders and use the fallback that every worker serves). Neither
+loses a payload: edges number, acknowledge and retransmit.
 """
 
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from cloudmatch_bus.contract.liveness import STALLED_AFTER, WORKER_DEAD_AFTER
 
 
 def owner(partition: int, workers: Iterable[str]) -> str:
-    """Name the worker that serves a partition: the same for all who know the same workers."""
+    """Name the worker that serves a partition; equal sets of workers give equal answers."""
     return max(workers, key=lambda worker: (_weight(partition, worker), worker))
 
 
@@ -21,43 +21,43 @@ def _weight(partition: int, worker: str) -> bytes:
     return blake2b(f"{partition}:{worker}".encode(), digest_size=8).digest()
 
 
-class Roll:
-    """The workers that one worker believes alive; itself always. `now` in seconds."""
+class Membership:
+    """The workers that one worker counts as alive; always including itself. `now` in seconds."""
 
     def __init__(self, me: str, now: float) -> None:
         self.me = me
-        self._heard = {me: now}  # worker → when last heard
-        self._beat = now  # when we last beat
+        # worker → time of its last heartbeat
+        self._last_seen = {me: now}
+        self._checked = now  # when we last checked
 
     @property
     def workers(self) -> frozenset[str]:
-        """Those believed alive."""
-        return frozenset(self._heard)
+        """The workers counted as alive."""
+        return frozenset(self._last_seen)
 
-    def heard(self, worker: str, now: float) -> None:
-        """A worker gave a sign of life."""
-        self._heard[worker] = now
+    def on_heartbeat(self, worker: str, now: float) -> None:
+        """Count a worker as alive."""
+        self._last_seen[worker] = now
 
-    def gone(self, worker: str) -> None:
-        """A worker said that it leaves."""
+    def on_leave(self, worker: str) -> None:
+        """Remove a worker that announced its end."""
         if worker != self.me:
-            self._heard.pop(worker, None)
+            self._last_seen.pop(worker, None)
 
-    def beat(self, now: float, connected: bool) -> None:
-        """Beat, and count out those that were silent for too long.
+    def check(self, now: float, connected: bool) -> None:
+        """Remove workers that were silent for too long; call between heartbeats.
 
-        One that was itself frozen or cut off has heard nobody, through no fault of theirs: it begins to
-        count anew.
+        After a stall or while disconnected all timers restart: we could not have received anything.
         """
-        stalled = now - self._beat > STALLED_AFTER or not connected
-        self._beat = now
-        self._heard[self.me] = now
+        stalled = now - self._checked > STALLED_AFTER or not connected
+        self._checked = now
+        self._last_seen[self.me] = now
         if stalled:
-            self._heard = dict.fromkeys(self._heard, now)
+            self._last_seen = dict.fromkeys(self._last_seen, now)
         else:
-            self._heard = {w: at for w, at in self._heard.items() if now - at <= WORKER_DEAD_AFTER}
+            self._last_seen = {w: at for w, at in self._last_seen.items() if now - at <= WORKER_DEAD_AFTER}
 
     def owned(self, partitions: int) -> set[int]:
-        """Give the partitions that fall to us."""
-        workers = self._heard.keys()
+        """Return the partitions that this worker serves."""
+        workers = self._last_seen.keys()
         return {p for p in range(partitions) if owner(p, workers) == self.me}

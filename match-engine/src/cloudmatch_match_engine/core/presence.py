@@ -1,8 +1,8 @@
-"""Which edges live, as one worker judges for itself.
+"""Which edges are alive, as one worker judges for itself.
 
-Edges beat. One that is silent is asked; when the server says that nobody listens there, it is dead, and so
-it is when it does not answer for long although its subscriptions stand: then it is frozen. An edge that
-starts anew has lost all that it held before, and says so by when it started.
+Edges send heartbeats. A silent edge is probed: it is dead when the server reports no responders, and when it
+does not answer for long although its subscriptions exist (its process is frozen). An edge that restarts has
+lost all connections of its earlier incarnations.
 """
 
 from collections.abc import Iterable
@@ -10,15 +10,15 @@ from dataclasses import dataclass
 
 from cloudmatch_bus.contract.liveness import EDGE_DEAD_AFTER, EDGE_PROBED_AFTER, STALLED_AFTER
 
-AGAIN = 0.5  # s between two questions
+PROBE_INTERVAL = 0.5  # s between two probes of an edge
 
 
 @dataclass
 class _Edge:
-    heard: float  # when it last gave a sign of life, or was first named
-    incarnation: int = 0  # of its newest process, µs since 1970; 0: not heard yet
-    asking: bool = False
-    asked: float = 0.0  # when it was last asked
+    last_seen: float  # s; its last heartbeat or answer, or when a record first named it
+    incarnation: int = 0  # the newest known, µs since 1970; 0: none yet
+    probing: bool = False
+    probed_at: float = 0.0  # s
     dead: bool = False
 
 
@@ -27,57 +27,62 @@ class Presence:
 
     def __init__(self, now: float) -> None:
         self._edges: dict[str, _Edge] = {}
-        self._looked = now
+        self._checked = now
 
-    def heard(self, edge: str, incarnation: int, now: float) -> None:
-        """An edge beat, or answered."""
-        known = self._edges.setdefault(edge, _Edge(now))
-        if incarnation < known.incarnation:  # of a process before
+    def on_heartbeat(self, edge: str, incarnation: int, now: float) -> None:
+        """Count an edge as alive: it sent a heartbeat or answered a probe."""
+        state = self._edges.setdefault(edge, _Edge(now))
+        if incarnation < state.incarnation:  # a late message of an earlier process
             return
-        known.incarnation, known.heard, known.dead = incarnation, now, False
+        state.incarnation, state.last_seen, state.dead = incarnation, now, False
 
-    def gone(self, edge: str, incarnation: int) -> None:
-        """An edge said that it leaves."""
-        known = self._edges.get(edge)
-        if known is not None and incarnation >= known.incarnation:
-            known.incarnation, known.dead = incarnation, True
+    def on_leave(self, edge: str, incarnation: int) -> None:
+        """Count an edge that announced its end as dead."""
+        state = self._edges.get(edge)
+        if state is not None and incarnation >= state.incarnation:
+            state.incarnation, state.dead = incarnation, True
 
-    def refused(self, edge: str) -> None:
-        """Nobody listens where an edge was asked; unless it has been heard since."""
-        known = self._edges.get(edge)
-        if known is not None and known.heard <= known.asked:
-            known.dead = True
+    def on_no_responders(self, edge: str) -> None:
+        """Count a probed edge as dead unless it was seen since."""
+        state = self._edges[edge]
+        if state.last_seen <= state.probed_at:
+            state.dead = True
 
-    def asked(self, edge: str) -> None:
-        """The question has its end, whatever came of it."""
-        if (known := self._edges.get(edge)) is not None:
-            known.asking = False
+    def on_probe_done(self, edge: str) -> None:
+        """End a probe, whatever its outcome."""
+        self._edges[edge].probing = False
 
-    def look(self, named: Iterable[str], now: float, connected: bool) -> list[str]:
-        """Look for silent edges; give those that are to be asked now, each until `asked`.
+    def check(self, edges: Iterable[str], now: float, connected: bool) -> list[str]:
+        """Find silent and dead edges; return those to probe now, until `on_probe_done`.
 
         Args:
-            named: the edges that hold devices: one never heard of counts from now on.
-            connected: whether we could hear. Who was cut off or frozen has heard nobody, and counts anew.
+            edges: those that hold devices; one never seen before counts as alive from now on.
+            connected: whether we could receive heartbeats. After a stall or while disconnected all timers
+                restart: we could not have received anything.
         """
-        stalled = now - self._looked > STALLED_AFTER or not connected
-        self._looked = now
-        silent = []
-        for edge in named:
+        stalled = now - self._checked > STALLED_AFTER or not connected
+        self._checked = now
+        for edge in edges:
             self._edges.setdefault(edge, _Edge(now))
-        for edge, known in self._edges.items():
-            if known.dead:
+        silent = []
+        for edge, state in self._edges.items():
+            if state.dead:
                 continue
             if stalled:
-                known.heard = now
-            elif now - known.heard > EDGE_DEAD_AFTER:
-                known.dead = True
-            elif now - known.heard > EDGE_PROBED_AFTER and not known.asking and now - known.asked >= AGAIN:
-                known.asking, known.asked = True, now
+                state.last_seen = now
+            elif now - state.last_seen > EDGE_DEAD_AFTER:
+                state.dead = True
+            elif self._probe_due(state, now):
+                state.probing, state.probed_at = True, now
                 silent.append(edge)
         return silent
 
-    def dead(self, edge: str, incarnation: int) -> bool:
+    @staticmethod
+    def _probe_due(state: _Edge, now: float) -> bool:
+        silent = now - state.last_seen > EDGE_PROBED_AFTER
+        return silent and not state.probing and now - state.probed_at >= PROBE_INTERVAL
+
+    def is_dead(self, edge: str, incarnation: int) -> bool:
         """Whether this incarnation (0: unknown) of an edge is dead."""
-        known = self._edges.get(edge)
-        return known is not None and (known.dead or 0 < incarnation < known.incarnation)
+        state = self._edges.get(edge)
+        return state is not None and (state.dead or 0 < incarnation < state.incarnation)

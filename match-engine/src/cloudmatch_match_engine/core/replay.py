@@ -1,8 +1,8 @@
-"""What happened to matches a short while ago, in case that whoever did it died before it told.
+"""Recent match events, kept so that another worker can replay them if the one that wrote them died first.
 
-A match that is made, and word of one that ended, stand in the bucket before anybody is told. Every worker
-sees them there and remembers them for a while. When a worker has gone, each of the others tells again of
-those that fall to it; and so does one that starts, for it may be the only one. None of that counts twice.
+The pair of a new match, and the tombstone of an ended one, are in the bucket before anyone is notified.
+Every worker sees them there and keeps them for a while. When a worker is lost, each of the others replays
+the events that fall to it; so does a worker that starts, as it may be the only one. Replaying is idempotent.
 """
 
 from collections import deque
@@ -10,40 +10,41 @@ from collections.abc import Iterator
 
 from cloudmatch_bus.contract.messages import PairRecord, Tombstone
 
-REMEMBERED = 60_000  # ms; less than JetStream remembers message ids, so that a fact told again counts once
-AGAIN = 1_000  # ms for which whoever is alive may still do it itself
-LATE = 3_000  # ms for which we may still come to see what a worker did that has gone
+RETENTION = 60_000  # ms; below JetStream's duplicate window, so that a fact published again counts once
+REPLAY_DELAY = 1_000  # ms for which whichever worker is at it may still finish
+MIRROR_LAG = 3_000  # ms within which the mirror shows everything that a lost worker has written
 
-Word = PairRecord | Tombstone  # made, or ended
+MatchEvent = PairRecord | Tombstone  # a match was made, or has ended
 
 
-class Recent:
-    """What one worker saw. `now` in ms."""
+class ReplayLog:
+    """The match events that one worker has seen. `now` in ms."""
 
     def __init__(self) -> None:
-        self._seen: deque[tuple[int, Word]] = deque()
-        # when and what to tell again, oldest first
-        self._doubted: deque[tuple[int, Word]] = deque()
-        self._doubtful_until = 0
+        # (when it was recorded, event), oldest first
+        self._events: deque[tuple[int, MatchEvent]] = deque()
+        # (when it was scheduled, event) to replay, oldest first
+        self._scheduled: deque[tuple[int, MatchEvent]] = deque()
+        self._schedule_until = 0
 
-    def saw(self, word: Word, now: int) -> None:
-        """A match was made, or ended."""
-        self._seen.append((now, word))
-        if now < self._doubtful_until:
-            self._doubted.append((now, word))
-        while self._seen[0][0] < now - REMEMBERED:
-            self._seen.popleft()
+    def record(self, event: MatchEvent, now: int) -> None:
+        """Keep an event that the mirror shows."""
+        self._events.append((now, event))
+        if now < self._schedule_until:
+            self._scheduled.append((now, event))
+        while self._events[0][0] < now - RETENTION:
+            self._events.popleft()
 
-    def doubt(self, now: int) -> None:
-        """A worker has gone, and with it perhaps what it had not told yet."""
-        self._doubtful_until = now + LATE
-        self._doubted.extend((now, word) for at, word in self._seen if at >= now - REMEMBERED)
+    def schedule(self, now: int) -> None:
+        """Schedule all recent events for replay, and those that the mirror shows within `MIRROR_LAG`."""
+        self._schedule_until = now + MIRROR_LAG
+        self._scheduled.extend((now, event) for at, event in self._events if at >= now - RETENTION)
 
-    def unfinished(self, word: Word, now: int) -> None:
-        """Something prevents that we tell it now."""
-        self._doubted.append((now, word))
+    def retry(self, event: MatchEvent, now: int) -> None:
+        """Schedule one event whose consequences could not be completed."""
+        self._scheduled.append((now, event))
 
-    def due(self, now: int) -> Iterator[Word]:
-        """Give what is to be told again, each once; whoever it falls to does it, or says `unfinished`."""
-        while self._doubted and self._doubted[0][0] <= now - AGAIN:
-            yield self._doubted.popleft()[1]
+    def due(self, now: int) -> Iterator[MatchEvent]:
+        """Yield each scheduled event once, `REPLAY_DELAY` later; `retry` those that fail."""
+        while self._scheduled and self._scheduled[0][0] <= now - REPLAY_DELAY:
+            yield self._scheduled.popleft()[1]

@@ -1,4 +1,4 @@
-"""The mirror of the bucket in a worker: who waits, who is away, who is paired, and so where a frame goes.
+"""The mirror of the bucket in a worker: who waits, who is disconnected, who is matched, where batches go.
 
 Fed by the bucket's watch, in the order of revisions. `reached` is the revision up to which it is right.
 """
@@ -10,134 +10,138 @@ from cloudmatch_bus.contract import subjects
 from cloudmatch_bus.contract.messages import DeviceRecord
 from cloudmatch_match_engine.core.keys import DeviceId, device_id
 from cloudmatch_match_engine.core.matcher import PLANAR_REACH
-from cloudmatch_match_engine.core.pool import Known, Pool
+from cloudmatch_match_engine.core.pool import MirroredDevice, Pool
 
 
 class Route(NamedTuple):
-    """Where the frames of one match go from one device."""
+    """Where the batches of one match go from one device."""
 
     match: int
     subject: str
 
 
-class Holder(NamedTuple):
-    """A process that holds connections: an edge's name, and when it started (0: it did not say)."""
+class EdgeProcess(NamedTuple):
+    """A process that holds connections: an edge's name and its incarnation (0: unknown)."""
 
     edge: str
     incarnation: int
 
 
 class Roster:
-    """All devices, as far as the watch has told. `planar`: the reach in degrees of those without a radius."""
+    """All devices, as the watch has shown them. `planar`: the reach in degrees of those without a radius."""
 
     def __init__(self, planar: float = PLANAR_REACH) -> None:
         self.reached = 0
-        self.completions = 0  # how often the watch has named all there was
+        self.completions = 0  # how often the watch has shown every key
         self._planar = planar
-        self._devices: dict[DeviceId, Known] = {}
-        # (app, tag) → devices that wait
+        self._devices: dict[DeviceId, MirroredDevice] = {}
+        # (app, tag) → waiting devices
         self._waiting: dict[tuple[str, str | None], Pool] = {}
-        self._away: dict[DeviceId, Known] = {}
-        self._held: dict[Holder, dict[DeviceId, Known]] = {}
+        self._disconnected: dict[DeviceId, MirroredDevice] = {}
+        self._connected: dict[EdgeProcess, dict[DeviceId, MirroredDevice]] = {}
         self._routes: dict[DeviceId, Route] = {}
-        # devices that the watch has not named again since it began anew
-        self._unseen: set[DeviceId] = set()
+        # devices that the watch has not shown since it restarted
+        self._unconfirmed: set[DeviceId] = set()
 
     def __len__(self) -> int:
         return len(self._devices)
 
-    def get(self, device: DeviceId) -> Known | None:
-        """What is known of a device."""
+    def get(self, device: DeviceId) -> MirroredDevice | None:
+        """Return a device, or None if it is not in the bucket."""
         return self._devices.get(device)
 
     def waiting(self, app: str, tag: str | None) -> Pool:
-        """Those that wait with this app and tag, and are there."""
+        """Return the connected devices that wait with this app and tag."""
         return self._waiting.get((app, tag)) or Pool(self._planar)
 
     def count_waiting(self) -> int:
-        """How many wait and are there."""
+        """Count all connected devices that wait."""
         return sum(map(len, self._waiting.values()))
 
-    def of_app(self, app: str) -> Iterable[Known]:
-        """All devices of an app: a look at everyone."""
-        return (known for known in self._devices.values() if known.record.app == app)
+    def of_app(self, app: str) -> Iterable[MirroredDevice]:
+        """Return all devices of an app; takes time proportional to all devices."""
+        return (mirrored for mirrored in self._devices.values() if mirrored.record.app == app)
 
-    def disconnected(self) -> Iterable[Known]:
-        """Those that have no connection."""
-        return self._away.values()
+    def disconnected(self) -> Iterable[MirroredDevice]:
+        """Return the devices without a connection."""
+        return self._disconnected.values()
 
-    def holders(self) -> Iterable[Holder]:
-        """All processes that hold connections, or did when they died."""
-        return self._held.keys()
+    def edge_processes(self) -> Iterable[EdgeProcess]:
+        """Return all processes that hold connections, dead ones included."""
+        return self._connected.keys()
 
-    def held(self, holder: Holder) -> Iterable[Known]:
-        """Those whose connections are held there."""
-        return self._held.get(holder, {}).values()
+    def connected_to(self, process: EdgeProcess) -> Iterable[MirroredDevice]:
+        """Return the devices whose connections a process holds."""
+        return self._connected.get(process, {}).values()
 
     def restart(self) -> None:
-        """The watch begins anew: what it does not name until `complete` is gone."""
-        self.reached = 0  # it may read from a server that is behind the one it read from before
-        self._unseen = set(self._devices)
+        """Prepare for a restart of the watch: devices that it does not show until `complete` are gone."""
+        self.reached = 0  # the watch may now read from a server that is behind the previous one
+        self._unconfirmed = set(self._devices)
 
     def complete(self) -> None:
-        """The watch has named all there was."""
-        for device in self._unseen:
-            self._forget(device)
-        self._unseen.clear()
+        """Remove all devices that the restarted watch has not shown."""
+        for device in self._unconfirmed:
+            self._remove(device)
+        self._unconfirmed.clear()
         self.completions += 1
 
     def put(self, device: DeviceId, record: DeviceRecord | None, revision: int) -> None:
-        """Learn a device's record; None: it is gone."""
-        self._unseen.discard(device)
-        self._forget(device)
+        """Store a device's record; None removes it."""
+        self._unconfirmed.discard(device)
+        self._remove(device)
         if record is not None:
-            known = self._devices[device] = Known(record, revision)
-            if record.disconnected_at is not None:
-                self._away[device] = known
-            else:
-                self._held.setdefault(Holder(record.edge, record.incarnation), {})[device] = known
-                if record.match is None:
-                    group = (record.app, record.tag)
-                    if (pool := self._waiting.get(group)) is None:
-                        pool = self._waiting[group] = Pool(self._planar)
-                    pool.add(device, known)
+            self._add(device, MirroredDevice(record, revision))
         self.advance(revision)
 
     def advance(self, revision: int) -> None:
-        """Learn that the bucket has reached a revision."""
+        """Note that the bucket has reached a revision."""
         self.reached = max(self.reached, revision)
 
     def route(self, source: DeviceId) -> Route | None:
-        """Where frames of `source` go; None while it is not, or not known to be, in a match."""
+        """Return where batches of `source` go; None unless both devices are known to be in the match."""
         route = self._routes.get(source)
         if route is None:
-            known = self._devices.get(source)
-            if known is None or known.record.match is None or known.record.peer is None:
+            mirrored = self._devices.get(source)
+            if mirrored is None or mirrored.record.match is None or mirrored.record.peer is None:
                 return None
-            record = known.record
-            peer = self._devices.get(device_id(record.app, known.record.peer))
+            record = mirrored.record
+            peer = self._devices.get(device_id(record.app, mirrored.record.peer))
             if peer is None or peer.record.match != record.match:
                 return None
             subject = subjects.dn(record.app, peer.record.edge, peer.record.device)
-            route = self._routes[source] = Route(known.record.match, subject)
+            route = self._routes[source] = Route(mirrored.record.match, subject)
         return route
 
-    def _forget(self, device: DeviceId) -> None:
+    def _add(self, device: DeviceId, mirrored: MirroredDevice) -> None:
+        record = mirrored.record
+        self._devices[device] = mirrored
+        if record.disconnected_at is not None:
+            self._disconnected[device] = mirrored
+            return
+        self._connected.setdefault(EdgeProcess(record.edge, record.incarnation), {})[device] = mirrored
+        if record.match is None:
+            group = (record.app, record.tag)
+            if (pool := self._waiting.get(group)) is None:
+                pool = self._waiting[group] = Pool(self._planar)
+            pool.add(device, mirrored)
+
+    def _remove(self, device: DeviceId) -> None:
         old = self._devices.pop(device, None)
         if old is None:
             return
-        self._routes.pop(device, None)
-        if old.record.peer is not None:  # whose frames go elsewhere now
-            self._routes.pop(DeviceId(device.app, subjects.token(old.record.peer)), None)
         record = old.record
+        self._routes.pop(device, None)
+        if record.peer is not None:  # its batches no longer go to this record's edge
+            self._routes.pop(DeviceId(device.app, subjects.token(record.peer)), None)
         if record.disconnected_at is not None:
-            del self._away[device]
+            del self._disconnected[device]
             return
-        holder = Holder(record.edge, record.incarnation)
-        held = self._held[holder]
-        del held[device]
-        if not held:
-            del self._held[holder]
+        process = EdgeProcess(record.edge, record.incarnation)
+        connected = self._connected[process]
+        del connected[device]
+        if not connected:
+            del self._connected[process]
         if record.match is None:
             group = (record.app, record.tag)
             pool = self._waiting[group]

@@ -1,28 +1,31 @@
-"""What becomes of a device's record: pure steps from one to the next, and what is said of it."""
+"""Steps from one state of a device's record to the next."""
 
 from msgspec.structs import replace
 
 from cloudmatch_bus.contract.messages import (
-    AnyAnswer,
-    DeviceGone,
-    DevicePaired,
     DeviceRecord,
-    DeviceReplaced,
-    DeviceWaiting,
     Request,
     SeekPartner,
     StepAway,
     Tombstone,
 )
 
-
-def age(connection: DeviceRecord | Tombstone | Request) -> tuple[int, str]:
-    """Order connections of one id: the larger is the newer; equal are the same."""
-    return connection.connection_id, connection.edge
+# Anything that names one connection of a device.
+Connection = DeviceRecord | Tombstone | Request
 
 
-def waiting(request: SeekPartner) -> DeviceRecord:
-    """Make the record of a device that begins to wait."""
+def is_same(a: Connection, b: Connection) -> bool:
+    """Whether two messages name the same connection of a device."""
+    return (a.connection_id, a.edge) == (b.connection_id, b.edge)
+
+
+def is_newer(a: Connection, b: Connection) -> bool:
+    """Whether `a` names a newer connection of the same device than `b`."""
+    return (a.connection_id, a.edge) > (b.connection_id, b.edge)
+
+
+def new_record(request: SeekPartner) -> DeviceRecord:
+    """Make the record of a device that enters the pool."""
     return DeviceRecord(
         app=request.app,
         device=request.device,
@@ -40,7 +43,7 @@ def waiting(request: SeekPartner) -> DeviceRecord:
 
 
 def announced(record: DeviceRecord, request: SeekPartner) -> DeviceRecord:
-    """The same connection says again what it is: it is there, and perhaps elsewhere."""
+    """Update a record from a repeated request of its own connection: connected, perhaps at a new location."""
     new = replace(record, incarnation=request.incarnation, disconnected_at=None)
     if request.location_version > record.location_version:
         return replace(new, location_version=request.location_version, lat=request.lat, lon=request.lon)
@@ -48,20 +51,20 @@ def announced(record: DeviceRecord, request: SeekPartner) -> DeviceRecord:
 
 
 def resumes(record: DeviceRecord, request: SeekPartner) -> bool:
-    """Whether a newer connection goes on where this one stopped."""
+    """Whether a newer connection resumes the session of this record."""
     return request.resume and request.token == record.token != ""
 
 
 def resumed(record: DeviceRecord, request: SeekPartner) -> DeviceRecord:
-    """A newer connection takes the session over, with its match. It names the newest place."""
-    prior, previous_edge = _behind(record)
+    """Hand the session, with its match, to a newer connection at its location."""
+    previous_connection_id, previous_edge = _last_sender(record)
     return replace(
         record,
         edge=request.edge,
         connection_id=request.connection_id,
         incarnation=request.incarnation,
         may_have_sent=True,
-        previous_connection_id=prior,
+        previous_connection_id=previous_connection_id,
         previous_edge=previous_edge,
         location_version=request.location_version,
         lat=request.lat,
@@ -89,18 +92,18 @@ def paired(record: DeviceRecord, peer: DeviceRecord, match: int, metres: float) 
     )
 
 
-def again(record: DeviceRecord, last_peer: str | None = None) -> DeviceRecord:
-    """Make the record of a device whose match is over; it is not to meet `last_peer` again at once."""
+def unmatched(record: DeviceRecord, last_peer: str | None = None) -> DeviceRecord:
+    """Take a device out of its match; it is not matched with `last_peer` again before another."""
     return replace(record, match=None, peer=None, distance=None, matched_connection_id=0, last_peer=last_peer)
 
 
-def left_alone(record: DeviceRecord, now: int) -> DeviceRecord:
-    """The device has no connection, since `now` (ms)."""
+def disconnected(record: DeviceRecord, now: int) -> DeviceRecord:
+    """Start a device's grace at `now` (ms), unless it runs already."""
     return replace(record, disconnected_at=now if record.disconnected_at is None else record.disconnected_at)
 
 
-def _behind(record: DeviceRecord) -> tuple[int, str]:
-    """The last connection that may have sent payloads, as a newer one has it before it."""
+def _last_sender(record: DeviceRecord) -> tuple[int, str]:
+    """Return the newest connection that may have sent payloads, and its edge."""
     return (
         (record.connection_id, record.edge)
         if record.may_have_sent
@@ -109,25 +112,25 @@ def _behind(record: DeviceRecord) -> tuple[int, str]:
 
 
 def closed(record: DeviceRecord, connection: StepAway, now: int) -> DeviceRecord:
-    """This connection, the newest, is over: it will not be heard of again."""
+    """Mark the device's newest connection as over; its grace starts."""
     if connection.connection_id == record.connection_id:
         new = replace(record, closed=True, may_have_sent=connection.may_have_sent)
-    else:  # its request to enter never came
-        prior, previous_edge = _behind(record)
+    else:  # its request to enter never arrived
+        previous_connection_id, previous_edge = _last_sender(record)
         new = replace(
             record,
             edge=connection.edge,
             connection_id=connection.connection_id,
             closed=True,
             may_have_sent=False,
-            previous_connection_id=prior,
+            previous_connection_id=previous_connection_id,
             previous_edge=previous_edge,
         )
-    return left_alone(new, now)
+    return disconnected(new, now)
 
 
-def departure(connection: DeviceRecord | Request, reason: str) -> Tombstone:
-    """Say that a connection leaves, and with it the match that it is in."""
+def tombstone_of(connection: DeviceRecord | Request, reason: str) -> Tombstone:
+    """Make the tombstone of a connection, naming the match that ends with it."""
     return Tombstone(
         app=connection.app,
         device=connection.device,
@@ -137,33 +140,3 @@ def departure(connection: DeviceRecord | Request, reason: str) -> Tombstone:
         peer=getattr(connection, "peer", None),
         reason=reason,
     )
-
-
-def standing(record: DeviceRecord, revision: int, peer: DeviceRecord | None = None) -> AnyAnswer:
-    """Say where a device stands; in a match, with its `peer`."""
-    if record.match is None or record.peer is None or peer is None:
-        return DeviceWaiting(connection_id=record.connection_id, since=revision)
-    return DevicePaired(
-        connection_id=record.connection_id,
-        match=record.match,
-        peer=record.peer,
-        distance=record.distance or 0.0,
-        matched_connection_id=record.matched_connection_id,
-        peer_edge=peer.edge,
-        peer_connection_id=peer.connection_id,
-        peer_away=peer.disconnected_at is not None,
-        previous_connection_id=record.previous_connection_id,
-        previous_edge=record.previous_edge,
-    )
-
-
-def replaced(connection: DeviceRecord | Request, by: DeviceRecord | Tombstone | Request) -> DeviceReplaced:
-    """Say that a newer connection has taken the place of this one."""
-    return DeviceReplaced(connection_id=connection.connection_id, by=by.connection_id, edge=by.edge)
-
-
-def missing(connection: DeviceRecord | Request, last: DeviceRecord | Tombstone | None) -> AnyAnswer:
-    """Say what became of a connection that the device's record, or word of it, does not speak of."""
-    if last is not None and age(last) > age(connection):
-        return replaced(connection, last)
-    return DeviceGone(connection_id=connection.connection_id)

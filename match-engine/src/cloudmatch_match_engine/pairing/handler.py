@@ -1,15 +1,15 @@
-"""Pair devices and take them apart: read, decide, write atomically, tell, answer.
+"""Handle pairing requests: read, decide, commit atomically, notify, answer.
 
-Every request may come twice: its edge repeats it until it is answered, and a worker answers only after
-all that follows from it is done and told. So a worker may die between any two steps: whoever is asked next
-does again what may not have been done. For this a device that leaves leaves word of whom it left. And late:
-a worker that was frozen may find a request of a connection that is long gone, so that word names it, and
-the record of a device that is away names the connections that are over.
+Every request may arrive twice: an edge repeats it until it is answered, and a worker answers only once all
+that follows from it is committed and sent. So a worker may die between any two steps; whichever worker
+handles the repeated request completes them. A departing device therefore leaves a tombstone that names its
+peer. Requests may also arrive late: a worker that was frozen may find a request of a connection that ended
+long ago. So the tombstone names the connection, and a disconnected device's record the previous ones.
 """
 
 from collections.abc import Callable
 
-from cloudmatch_bus.client.bucket import Bucket, ConflictError
+from cloudmatch_bus.client.bucket import Bucket, ConflictError, Entry
 from cloudmatch_bus.contract.messages import (
     AnyAnswer,
     AnyRequest,
@@ -20,46 +20,55 @@ from cloudmatch_bus.contract.messages import (
     PairRecord,
     SeekPartner,
     StepAway,
-    Tombstone,
+    decode_device,
+    decode_pair,
+    decode_tombstone,
 )
-from cloudmatch_match_engine.core.pool import Known
-from cloudmatch_match_engine.core.replay import Recent, Word
+from cloudmatch_match_engine.core.answers import gone_or_replaced, replaced
+from cloudmatch_match_engine.core.keys import parse_device
+from cloudmatch_match_engine.core.pool import MirroredDevice
+from cloudmatch_match_engine.core.replay import MatchEvent, ReplayLog
 from cloudmatch_match_engine.core.roster import Roster
 from cloudmatch_match_engine.core.transitions import (
-    age,
     announced,
     closed,
-    departure,
-    missing,
-    replaced,
+    is_newer,
+    is_same,
+    new_record,
     resumed,
     resumes,
-    waiting,
+    tombstone_of,
 )
 from cloudmatch_match_engine.pairing.search import Search
-from cloudmatch_match_engine.pairing.store import ATTEMPTS, Registry, Tell, written
-from cloudmatch_match_engine.pairing.unpairing import EXPIRED, REPLACED, Ending, Lost
+from cloudmatch_match_engine.pairing.store import (
+    ATTEMPTS,
+    Notifier,
+    PairingStore,
+    StoredDevice,
+    device_write,
+)
+from cloudmatch_match_engine.pairing.unpairing import EXPIRED, REPLACED, EdgeIsDead, Unpairing
 
 
-class Pairing:
-    """The engine. `clock` gives ms since 1970; `reach` is in degrees, for devices that name no radius."""
+class PairingHandler:
+    """The engine. `clock`: ms since 1970; `reach`: degrees, for devices without a radius."""
 
     def __init__(
-        self, bucket: Bucket, roster: Roster, tell: Tell, clock: Callable[[], int], reach: float
+        self, bucket: Bucket, roster: Roster, notifier: Notifier, clock: Callable[[], int], reach: float
     ) -> None:
-        self.recent = Recent()
+        self.replay_log = ReplayLog()
         self._clock = clock
-        self._registry = Registry(bucket, roster, tell)
-        self._search = Search(self._registry, clock, reach)
-        self._ending = Ending(self._registry, self._search, self.recent, clock)
-        self.mirror_moved = self._registry.mirror_moved
-        self.remind = self._search.remind
+        self._roster = roster
+        self._notifier = notifier
+        self._store = PairingStore(bucket, roster)
+        self._search = Search(self._store, notifier, clock, reach)
+        self._unpairing = Unpairing(self._store, notifier, self._search, self.replay_log, clock)
 
     async def answer(self, request: AnyRequest) -> AnyAnswer:
-        """Do what an edge asks, and say where its device then stands.
+        """Carry out an edge's request; return the resulting state of its device.
 
         Raises:
-            TimeoutError: JetStream does not answer, or others were always faster; ask again.
+            TimeoutError: JetStream does not answer, or every attempt met a conflict; to be repeated.
         """
         for _ in range(ATTEMPTS):
             try:
@@ -71,151 +80,164 @@ class Pairing:
                     case LeaveMatch():
                         return await self._leave_match(request)
                     case LeavePool():
-                        return await self._leave(request)
+                        return await self._leave_pool(request)
             except ConflictError:
-                await self._registry.pause()
-        raise TimeoutError(f"{request.app}/{request.device} could not be written")
+                await self._store.back_off()
+        raise TimeoutError(f"{request.app}/{request.device} lost every conflict")
 
-    # -- requests; each raises ConflictError when the device or its peer has moved on meanwhile
+    # -- requests; each raises ConflictError when the device or its peer has changed meanwhile
 
     async def _seek(self, request: SeekPartner) -> AnyAnswer:
-        """Put a device into the pool and pair it if it can be, or say where it stands."""
-        old, revision, gone = await self._registry.read(request.app, request.device)
-        last = old or gone
-        if last is not None and age(last) > age(request):
+        """Put a device into the pool and match it if possible, or report its state."""
+        old, revision, tombstone = await self._store.read(request.app, request.device)
+        last = old or tombstone
+        if last is not None and is_newer(last, request):
             return replaced(request, last)
         if old is None:
-            if gone is not None and age(gone) == age(request):
+            if tombstone is not None and is_same(tombstone, request):
                 return DeviceGone(connection_id=request.connection_id)
-            await self._ending.finish(gone)
-        elif age(old) == age(request):
+            await self._unpairing.finish(tombstone)
+        elif is_same(old, request):
             if old.closed:
                 return DeviceGone(connection_id=request.connection_id)
             return await self._update(old, announced(old, request), revision)
         elif resumes(old, request):
-            self._tell_replaced(old, request)
+            self._notify_replaced(old, request)
             return await self._update(old, resumed(old, request), revision)
         else:
             revision = await self._replace(old, revision, request)
-        return await self._write(waiting(request), revision)
+        return await self._write(new_record(request), revision)
 
     async def _step_away(self, request: StepAway) -> AnyAnswer:
-        """A connection is over: its device is away for its grace, or has left.
+        """Disconnect a device whose connection is over: for its grace, or for good if it has none.
 
-        When its request to enter has not come, that may still come late. So a newer connection than that
-        of the record takes its place even now.
+        The request to enter of that connection may still arrive, so it replaces an older one even now.
         """
-        old, revision, gone = await self._registry.read(request.app, request.device)
-        last = old or gone
-        if last is not None and age(last) > age(request):
+        stored = await self._store.read(request.app, request.device)
+        old, revision, _ = stored
+        last = old or stored.tombstone
+        if last is not None and is_newer(last, request):
             return replaced(request, last)
         if old is None or not old.grace:
-            return await self._take_out(request, "left", old, revision, gone)
-        if age(old) != age(request):
-            self._tell_replaced(old, request)
+            return await self._remove(request, "left", stored)
+        if not is_same(old, request):
+            self._notify_replaced(old, request)
         new = closed(old, request, self._clock())
         if new != old:
-            revision = await self._registry.commit([written(new, revision)])
-        await self._ending.tell_away(new)
-        return await self._search.stand(new, revision)
+            revision = await self._store.commit([device_write(new, revision)])
+        await self._unpairing.notify_peer_away(new)
+        return await self._search.current_state(new, revision)
 
     async def _leave_match(self, request: LeaveMatch) -> AnyAnswer:
-        """End this match, if the device is in it, and look for others for both."""
-        old, revision, _ = await self._registry.read(request.app, request.device)
+        """End this match if the device is in it, and search for other peers for both."""
+        old, revision, _ = await self._store.read(request.app, request.device)
         if old is not None and old.match == request.match:
-            await self._ending.part(old, revision)
+            await self._unpairing.unmatch(old, revision)
         else:
-            await self._ending.finish_match(request.app, request.device, request.match)
-        now, revision, _ = await self._registry.read(request.app, request.device)
-        if now is None or age(now) != age(request):
-            return missing(request, now)
-        return await self._search.stand(now, revision)
+            await self._unpairing.finish_unmatch(request.app, request.device, request.match)
+        now, revision, _ = await self._store.read(request.app, request.device)
+        if now is None or not is_same(now, request):
+            return gone_or_replaced(request, now)
+        return await self._search.current_state(now, revision)
 
-    async def _leave(self, request: LeavePool) -> AnyAnswer:
-        """Take a device out and end its match; its peer waits again, and may find another at once."""
-        old, revision, gone = await self._registry.read(request.app, request.device)
-        last = old or gone
-        if last is not None and age(last) > age(request):  # whoever came later has seen to it
+    async def _leave_pool(self, request: LeavePool) -> AnyAnswer:
+        """Remove a device and end its match; its peer waits again and may be matched at once."""
+        stored = await self._store.read(request.app, request.device)
+        last = stored.record or stored.tombstone
+        if last is not None and is_newer(last, request):  # the newer connection has replaced this one
             return DeviceGone(connection_id=request.connection_id)
-        if old is not None and old.grace and request.reason == REPLACED:
-            # The connection leaves, the session does not: a newer one is about to go on with it.
-            return await self._step_away(
-                StepAway(
-                    app=request.app,
-                    device=request.device,
-                    edge=request.edge,
-                    connection_id=request.connection_id,
-                )
+        if stored.record is not None and stored.record.grace and request.reason == REPLACED:
+            # The connection leaves but the session stays: a newer connection is about to resume it.
+            away = StepAway(
+                app=request.app,
+                device=request.device,
+                edge=request.edge,
+                connection_id=request.connection_id,
             )
-        return await self._take_out(request, request.reason, old, revision, gone)
+            return await self._step_away(away)
+        return await self._remove(request, request.reason, stored)
 
-    async def _take_out(
-        self,
-        request: StepAway | LeavePool,
-        reason: str,
-        old: DeviceRecord | None,
-        revision: int,
-        gone: Tombstone | None,
-    ) -> AnyAnswer:
-        """Take a connection and all older ones out; leave word of it: its request to enter may still come."""
-        ending = self._ending
-        if old is not None and age(old) == age(request):
-            await ending.take_out(old, revision, departure(old, reason))
+    async def _remove(self, request: StepAway | LeavePool, reason: str, stored: StoredDevice) -> AnyAnswer:
+        """Remove a connection and older ones; leave a tombstone for its request that may still arrive."""
+        old, revision, tombstone = stored
+        unpairing = self._unpairing
+        if old is not None and is_same(old, request):
+            await unpairing.remove(old, revision, tombstone_of(old, reason))
         else:
             if old is not None:
                 revision = await self._replace(old, revision, request)
-            await ending.finish(gone)
-            if gone is None or age(gone) != age(request):
-                await ending.take_out(None, revision, departure(request, reason))
+            await unpairing.finish(tombstone)
+            if tombstone is None or not is_same(tombstone, request):
+                await unpairing.remove(None, revision, tombstone_of(request, reason))
         return DeviceGone(connection_id=request.connection_id)
 
     async def _replace(self, old: DeviceRecord, revision: int, by: AnyRequest) -> int:
-        """Take a connection out whose device begins anew with a newer one; give the key's new revision."""
-        self._tell_replaced(old, by)
-        return await self._ending.take_out(old, revision, departure(old, REPLACED))
+        """Remove a connection whose device starts over with a newer one; return the key's new revision."""
+        self._notify_replaced(old, by)
+        return await self._unpairing.remove(old, revision, tombstone_of(old, REPLACED))
 
-    def _tell_replaced(self, old: DeviceRecord, by: AnyRequest) -> None:
-        """Told before it is written, for it is so already: who is asked again may not know of it any more."""
-        self._registry.tell(old, replaced(old, by))
+    def _notify_replaced(self, old: DeviceRecord, by: AnyRequest) -> None:
+        """Notify before the commit: a repeated request may not find the old record any more."""
+        self._notifier.notify(old, replaced(old, by))
 
     async def _update(self, old: DeviceRecord, new: DeviceRecord, revision: int) -> AnyAnswer:
-        """Write what has changed about a device, and let it and its peer know."""
+        """Write a device's changes, if any; notify its peer of a new connection."""
         if new == old:
-            return await self._search.settle(old, revision)
-        revision = await self._registry.commit([written(new, revision)])
-        if old.disconnected_at is not None or age(new) != age(old):
-            await self._search.tell_returned(new)
-        return await self._search.settle(new, revision)
+            return await self._search.find_or_report(old, revision)
+        revision = await self._store.commit([device_write(new, revision)])
+        if old.disconnected_at is not None or not is_same(new, old):
+            await self._search.notify_peer_returned(new)
+        return await self._search.find_or_report(new, revision)
 
     async def _write(self, record: DeviceRecord, expected: int) -> AnyAnswer:
-        revision = await self._registry.commit([written(record, expected)])
-        return await self._search.settle(record, revision)
+        revision = await self._store.commit([device_write(record, expected)])
+        return await self._search.find_or_report(record, revision)
 
-    # -- what workers do unasked; a ConflictError means that the device came back, or another was faster
+    # -- unasked; a ConflictError means that the device has returned, or that another worker was faster
 
-    async def release(self, known: Known, lost: Lost) -> None:
-        """The edge of a device is dead: it is away for its grace, or has left. `lost` tells who else is."""
-        record, revision = known
+    async def release(self, mirrored: MirroredDevice, edge_is_dead: EdgeIsDead) -> None:
+        """Disconnect a device of a dead edge for its grace, or remove it if it has none."""
+        record, revision = mirrored
         if record.grace:
-            await self._ending.leave_alone(record, revision)
+            await self._unpairing.disconnect(record, revision)
         else:
-            await self._ending.take_out(record, revision, departure(record, EXPIRED), lost)
+            await self._unpairing.remove(record, revision, tombstone_of(record, EXPIRED), edge_is_dead)
 
-    async def expire(self, known: Known) -> None:
-        """A device has been away for longer than its grace."""
-        await self._ending.take_out(*known, departure(known.record, EXPIRED))
+    async def expire(self, mirrored: MirroredDevice) -> None:
+        """Remove a device that was disconnected for longer than its grace."""
+        await self._unpairing.remove(*mirrored, tombstone_of(mirrored.record, EXPIRED))
 
-    async def tell_again(self, word: Word) -> None:
-        """Tell again of a match that was made, or do again what follows when one has ended."""
-        if isinstance(word, PairRecord):
-            self._search.tell_young(word)
+    async def replay(self, event: MatchEvent) -> None:
+        """Publish a match again, or redo what follows its end."""
+        if isinstance(event, PairRecord):
+            self._search.publish_match(event)
         else:
-            await self._ending.finish(word)
+            await self._unpairing.finish(event)
+
+    async def resend_state(self, app: str, device: str) -> None:
+        """Notify a device's edge of its state."""
+        await self._search.resend_state(app, device)
+
+    # -- the mirror
+
+    def on_entry(self, entry: Entry) -> None:
+        """Apply a change of the bucket to the mirror."""
+        device = parse_device(entry.key)
+        if device is not None:
+            record = None if entry.value is None else decode_device(entry.value)
+            self._roster.put(device, record, entry.revision)
+        else:
+            if entry.value is not None:
+                self.replay_log.record(decode_pair(entry.value), self._clock())
+            elif entry.tombstone:
+                self.replay_log.record(decode_tombstone(entry.tombstone), self._clock())
+            self._roster.advance(entry.revision)
+        self._store.on_mirror_advanced()
 
     async def catch_up(self, app: str, device: str, match: int) -> bool:
-        """Whether the leader has the device in this match; if so, the mirror knows it now."""
-        record, revision, _ = await self._registry.read(app, device)
+        """Whether the leader has the device in this match; if so, wait until the mirror has it, too."""
+        record, revision, _ = await self._store.read(app, device)
         if record is None or record.match != match:
             return False
-        await self._registry.mirror_reached(revision)
+        await self._store.wait_for_mirror(revision)
         return True

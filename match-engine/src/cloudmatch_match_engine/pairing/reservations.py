@@ -1,4 +1,4 @@
-"""Devices that tasks of this worker are about to pair: others need no conflict to keep out of the way."""
+"""Devices that tasks of this worker are about to match, so that other tasks avoid them without a conflict."""
 
 import asyncio
 from collections import deque
@@ -9,41 +9,41 @@ from cloudmatch_bus.contract.messages import DeviceRecord
 from cloudmatch_match_engine.core.roster import Roster
 
 Device = tuple[str, str]  # app, device
-PATIENCE = 2.0  # s for a claim to be decided
+CLAIM_TIMEOUT = 2.0  # s
 
 
 class Claim:
-    """Two devices being paired; `revision` is where that was written, 0 while (or when) it was not."""
+    """Two devices about to be matched. `revision`: where the match was written; 0: not (yet)."""
 
     def __init__(self, *devices: Device) -> None:
         self.devices = devices
         self.revision = 0
-        self.completions = 0  # of the mirror, when that was written
-        self._over = False
+        self.completions = 0  # of the mirror, when the claim was written
+        self._decided = False
         self._waiters: list[asyncio.Future[None]] = []
 
     async def decided(self) -> None:
-        """Return once it is written or given up.
+        """Return once the claim is written or given up.
 
         Raises:
-            TimeoutError: that takes too long.
+            TimeoutError: that takes longer than `CLAIM_TIMEOUT`.
         """
-        if self._over:
+        if self._decided:
             return
         future = asyncio.get_running_loop().create_future()
         self._waiters.append(future)
-        await asyncio.wait_for(future, PATIENCE)
+        await asyncio.wait_for(future, CLAIM_TIMEOUT)
 
     def decide(self) -> None:
-        """It is."""
-        self._over = True
+        """Wake the tasks that wait for the outcome."""
+        self._decided = True
         for future in self._waiters:
             if not future.done():
                 future.set_result(None)
 
 
 class Reservations:
-    """The claims under way, and those written that the mirror does not show yet."""
+    """The claims in progress, and written ones that the mirror does not show yet."""
 
     def __init__(self, roster: Roster) -> None:
         self._roster = roster
@@ -51,13 +51,13 @@ class Reservations:
         self._written: deque[Claim] = deque()
 
     def of(self, record: DeviceRecord) -> Claim | None:
-        """Give the claim that a device is part of."""
-        self._forget()
+        """Return the claim that a device is part of."""
+        self._drop_mirrored()
         return self._claims.get((record.app, record.device))
 
     @contextmanager
     def claim(self, one: DeviceRecord, other: DeviceRecord) -> Iterator[Claim]:
-        """Reserve two devices until it is decided whether they are paired."""
+        """Reserve two devices until it is decided whether they are matched."""
         claim = Claim((one.app, one.device), (other.app, other.device))
         for device in claim.devices:
             self._claims[device] = claim
@@ -71,13 +71,13 @@ class Reservations:
                 self._drop(claim)
             claim.decide()
 
-    def _forget(self) -> None:
-        while self._written and self._shows(self._written[0]):
+    def _drop_mirrored(self) -> None:
+        while self._written and self._is_mirrored(self._written[0]):
             self._drop(self._written.popleft())
 
-    def _shows(self, claim: Claim) -> bool:
-        """Whether the mirror shows what was written. A bucket that was lost begins its revisions anew: then
-        the mirror, once it is complete, shows all that is left of it."""
+    def _is_mirrored(self, claim: Claim) -> bool:
+        """Whether the mirror shows a written claim. A bucket that was lost restarts its revisions; then a
+        complete mirror shows all that is left of it."""
         return claim.revision <= self._roster.reached or claim.completions < self._roster.completions
 
     def _drop(self, claim: Claim) -> None:

@@ -1,9 +1,9 @@
-"""Find a partner and claim it; say where a device stands.
+"""Find a peer and claim it; report a device's state.
 
-Write, then look: a device is first written as waiting, at revision r; then those that began to wait
-before r are looked at in the mirror, once that has reached r. The younger claims the older, with one
-atomic batch over both devices and the pair, each at the revision it was seen at. A device that is
-written again while it waits looks again.
+Write, then search: a device is first written as waiting, at revision r; then devices that began to wait
+before r are searched in the mirror, once that has reached r. The younger device claims the older one with one
+atomic batch over both devices and the pair, each at the revision at which it was read. A device that is
+written again while it waits searches again.
 """
 
 from collections.abc import Callable
@@ -13,146 +13,143 @@ from cloudmatch_bus.contract.messages import (
     AnyAnswer,
     DeviceRecord,
     DeviceWaiting,
-    MatchMade,
     PairRecord,
-    PeerReturned,
     decode_pair,
     encode,
 )
 from cloudmatch_match_engine.core import matcher
+from cloudmatch_match_engine.core.answers import gone_or_replaced, peer_returned, state_of
+from cloudmatch_match_engine.core.facts import match_made
 from cloudmatch_match_engine.core.keys import pair_key
-from cloudmatch_match_engine.core.replay import REMEMBERED
-from cloudmatch_match_engine.core.transitions import age, missing, paired, standing
+from cloudmatch_match_engine.core.replay import RETENTION
+from cloudmatch_match_engine.core.transitions import is_same, paired
 from cloudmatch_match_engine.pairing.reservations import Reservations
-from cloudmatch_match_engine.pairing.store import ATTEMPTS, Registry, written
+from cloudmatch_match_engine.pairing.store import ATTEMPTS, Notifier, PairingStore, device_write
+
+Candidate = tuple[DeviceRecord, int]  # and the revision at which it was read
 
 
 class Search:
-    """Looks for partners. `clock` gives ms since 1970; `reach`: degrees, for devices without a radius."""
+    """Searches for peers. `clock`: ms since 1970; `reach`: degrees, for devices without a radius."""
 
-    def __init__(self, registry: Registry, clock: Callable[[], int], reach: float) -> None:
-        self._registry = registry
+    def __init__(
+        self, store: PairingStore, notifier: Notifier, clock: Callable[[], int], reach: float
+    ) -> None:
+        self._store = store
+        self._notifier = notifier
         self._clock = clock
         self._reach = reach
-        self._reservations = Reservations(registry.roster)
+        self._reservations = Reservations(store.roster)
 
-    async def settle(self, record: DeviceRecord, revision: int) -> AnyAnswer:
-        """A device is to know where it stands. Do, too, what a dead worker may have left undone."""
+    async def find_or_report(self, record: DeviceRecord, revision: int) -> AnyAnswer:
+        """Find a peer for a waiting device, or redo what follows its match; return its state.
+
+        The worker that made the match may have died before it notified anyone.
+        """
         if record.match is None:
             return await self._find(record, revision)
-        await self.tell_made(record)
+        await self.republish_match(record)
         if record.peer is not None:
-            await self.remind(record.app, record.peer)
-        return await self.stand(record, revision)
+            await self.resend_state(record.app, record.peer)
+        return await self.current_state(record, revision)
 
-    async def stand(self, record: DeviceRecord, revision: int) -> AnyAnswer:
-        """Say where a device stands, with its peer as the leader has it."""
+    async def current_state(self, record: DeviceRecord, revision: int) -> AnyAnswer:
+        """Describe a device, with its peer as the leader has it."""
         for _ in range(ATTEMPTS):
             if record.match is None or record.peer is None:
-                return standing(record, revision)
-            peer, _, _ = await self._registry.read(record.app, record.peer)
+                return state_of(record, revision)
+            peer, _, _ = await self._store.read(record.app, record.peer)
             if peer is not None and peer.match == record.match:
-                return standing(record, revision, peer)
+                return state_of(record, revision, peer)
             # The match has ended between the two reads.
-            now, revision, _ = await self._registry.read(record.app, record.device)
-            if now is None or age(now) != age(record):
-                return missing(record, now)
+            now, revision, _ = await self._store.read(record.app, record.device)
+            if now is None or not is_same(now, record):
+                return gone_or_replaced(record, now)
             record = now
-        raise TimeoutError(f"{record.app}/{record.device} never stood still")
+        raise TimeoutError(f"{record.app}/{record.device} changed with every read")
 
-    async def remind(self, app: str, device: str) -> None:
-        """Tell a device's edge where it stands."""
-        record, revision, _ = await self._registry.read(app, device)
+    async def resend_state(self, app: str, device: str) -> None:
+        """Notify a device's edge of its state."""
+        record, revision, _ = await self._store.read(app, device)
         if record is not None:
-            self._registry.tell(record, await self.stand(record, revision))
+            self._notifier.notify(record, await self.current_state(record, revision))
 
-    async def tell_returned(self, record: DeviceRecord) -> None:
-        """Tell the peer's edge, if the device is in a match, where its connection is now."""
+    async def rematch(self, app: str, device: str) -> None:
+        """Find another peer for a device whose match has ended, and notify its edge."""
+        record, revision, _ = await self._store.read(app, device)
+        if record is not None:
+            self._notifier.notify(record, await self.find_or_report(record, revision))
+
+    async def notify_peer_returned(self, record: DeviceRecord) -> None:
+        """Notify the peer's edge, if the device is in a match, of its new connection."""
         if record.match is None or record.peer is None:
             return
-        peer, _, _ = await self._registry.read(record.app, record.peer)
+        peer, _, _ = await self._store.read(record.app, record.peer)
         if peer is not None and peer.match == record.match:
-            returned = PeerReturned(
-                connection_id=peer.connection_id,
-                match=record.match,
-                peer_edge=record.edge,
-                peer_connection_id=record.connection_id,
-            )
-            self._registry.tell(peer, returned)
+            self._notifier.notify(peer, peer_returned(peer, record, record.match))
 
-    async def look_after(self, app: str, device: str) -> None:
-        """A device's match is over: look for another partner, and tell its edge where it then stands."""
-        record, revision, _ = await self._registry.read(app, device)
-        if record is not None:
-            self._registry.tell(record, await self.settle(record, revision))
-
-    async def tell_made(self, record: DeviceRecord) -> None:
-        """Publish again that a young match was made: who made it may have died."""
+    async def republish_match(self, record: DeviceRecord) -> None:
+        """Publish again that a device's match was made: the worker that made it may have died."""
         assert record.match is not None
-        entry = await self._registry.pair(record.app, record.match)
+        entry = await self._store.pair(record.app, record.match)
         if entry.value is not None:
-            self.tell_young(decode_pair(entry.value))
+            self.publish_match(decode_pair(entry.value))
 
-    def tell_young(self, pair: PairRecord) -> None:
-        """Publish that a match was made, unless that is long ago."""
-        if self._clock() - pair.at >= REMEMBERED:
-            return
-        fact = MatchMade(
-            app=pair.app,
-            at=pair.at,
-            match=pair.match,
-            device=pair.device,
-            peer=pair.peer,
-            distance=pair.distance,
-        )
-        self._registry.fact(fact, f"matched-{pair.app}-{pair.match}")
+    def publish_match(self, pair: PairRecord) -> None:
+        """Publish that a match was made, unless JetStream may no longer recognize the fact."""
+        if self._clock() - pair.at < RETENTION:
+            self._notifier.publish(*match_made(pair))
 
     async def _find(self, record: DeviceRecord, revision: int) -> AnyAnswer:
-        """Look for a partner of a device that waits since `revision`; say where it then stands."""
-        registry = self._registry
+        """Search until a device that waits since `revision` is matched or nobody suits it."""
         for _ in range(ATTEMPTS):
             if record.disconnected_at is not None:
                 return DeviceWaiting(connection_id=record.connection_id, since=revision)
-            await registry.mirror_reached(revision)
-            found = None
-            if (mine := self._reservations.of(record)) is not None:
-                await mine.decided()
+            await self._store.wait_for_mirror(revision)
+            candidate = None
+            if (claim := self._reservations.of(record)) is not None:
+                await claim.decided()
+            elif (candidate := self._choose(record, revision)) is None:
+                return state_of(record, revision)
+            elif (claim := self._reservations.of(candidate[0])) is not None:
+                await claim.decided()
+                await self._store.wait_for_mirror(claim.revision)
+                continue
             else:
-                others = list(registry.roster.waiting(record.app, record.tag).near(record))
-                free = [known for known in others if self._reservations.of(known.record) is None]
-                found = matcher.choose(record, free, revision, self._reach)
-                if found is None:
-                    taken = matcher.choose(record, others, revision, self._reach)
-                    if taken is None:
-                        return standing(record, revision)
-                    await self._outcome(taken[0])
-                    continue
                 try:
-                    return await self._claim(record, revision, *found)
+                    return await self._claim(record, revision, *candidate)
                 except ConflictError:
-                    await registry.pause()
-            now, now_revision, _ = await registry.read(record.app, record.device)
-            if now is None or age(now) != age(record):
-                return missing(record, now)
-            if now.match is not None:  # a younger one was faster
-                return await self.stand(now, now_revision)
-            if now_revision == revision and found is not None:
-                # The candidate is what moved: look again once the mirror knows how.
-                _, moved, _ = await registry.read(found[0].app, found[0].device)
-                await registry.mirror_reached(moved)
+                    await self._store.back_off()
+            now, now_revision, _ = await self._store.read(record.app, record.device)
+            if now is None or not is_same(now, record):
+                return gone_or_replaced(record, now)
+            if now.match is not None:  # a younger device was faster
+                return await self.current_state(now, now_revision)
+            if candidate is not None and now_revision == revision:
+                await self._wait_for_change(candidate[0])
             record, revision = now, now_revision
-        raise TimeoutError(f"{record.app}/{record.device} was never fast enough")
+        raise TimeoutError(f"{record.app}/{record.device} lost every conflict")
 
-    async def _outcome(self, taken: DeviceRecord) -> None:
-        """Wait until the mirror knows whether a device is paired that another task is about to pair."""
-        claim = self._reservations.of(taken)
-        if claim is not None:
-            await claim.decided()
-            await self._registry.mirror_reached(claim.revision)
+    def _choose(self, record: DeviceRecord, revision: int) -> Candidate | None:
+        """Choose a peer; one that another task has reserved only if no other suits."""
+        near = list(self._store.roster.waiting(record.app, record.tag).near(record))
+        free = [mirrored for mirrored in near if self._reservations.of(mirrored.record) is None]
+        found = matcher.choose(record, free, revision, self._reach)
+        return found or matcher.choose(record, near, revision, self._reach)
+
+    async def _wait_for_change(self, candidate: DeviceRecord) -> None:
+        """Wait until the mirror shows how a candidate has changed that caused a conflict."""
+        _, revision, _ = await self._store.read(candidate.app, candidate.device)
+        await self._store.wait_for_mirror(revision)
 
     async def _claim(
         self, record: DeviceRecord, revision: int, other: DeviceRecord, other_revision: int
     ) -> AnyAnswer:
+        """Match a device with another that waited before it; the revision numbers the match.
+
+        Raises:
+            ConflictError: one of them has changed.
+        """
         metres = matcher.distance(record, other)
         mine = paired(record, other, revision, metres)
         theirs = paired(other, record, revision, metres)
@@ -165,13 +162,13 @@ class Search:
             distance=metres,
         )
         writes = [
-            written(theirs, other_revision),
-            written(mine, revision),
+            device_write(theirs, other_revision),
+            device_write(mine, revision),
             Write(pair_key(record.app, revision), encode(pair), 0),
         ]
         with self._reservations.claim(record, other) as claim:
-            last = claim.revision = await self._registry.commit(writes)
-        self.tell_young(pair)
-        self._registry.tell(theirs, standing(theirs, last, mine))
-        self._registry.tell(mine, answer := standing(mine, last, theirs))
+            last = claim.revision = await self._store.commit(writes)
+        self.publish_match(pair)
+        self._notifier.notify(theirs, state_of(theirs, last, mine))
+        self._notifier.notify(mine, answer := state_of(mine, last, theirs))
         return answer

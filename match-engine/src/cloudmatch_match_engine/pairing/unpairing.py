@@ -1,7 +1,7 @@
-"""What ends a match, and what follows: the pair goes, its devices wait again or are gone, they are told.
+"""End matches and remove devices, and do what follows: unmatch the peer, notify both, search again.
 
-Whoever dies on the way leaves word of what it ended, in the place of the device and of the pair, so that
-whoever is asked next, or sees the word, does again what may not have been done.
+The device's key and the pair's key are replaced by a tombstone. If the worker dies before it has finished,
+whichever worker handles the repeated request or replays the tombstone finishes it.
 """
 
 from collections.abc import Callable
@@ -12,141 +12,144 @@ from cloudmatch_bus.client.bucket import Write
 from cloudmatch_bus.contract.messages import (
     DeviceGone,
     DeviceRecord,
-    DeviceUnpaired,
-    MatchEnded,
-    PeerAway,
     Tombstone,
     decode_pair,
     decode_tombstone,
     encode,
 )
-from cloudmatch_match_engine.core.replay import Recent
-from cloudmatch_match_engine.core.transitions import again, departure, left_alone
+from cloudmatch_match_engine.core.answers import peer_away, unpaired
+from cloudmatch_match_engine.core.facts import match_ended
+from cloudmatch_match_engine.core.replay import ReplayLog
+from cloudmatch_match_engine.core.transitions import disconnected, tombstone_of, unmatched
 from cloudmatch_match_engine.pairing.search import Search
-from cloudmatch_match_engine.pairing.store import Registry, deleted, written
+from cloudmatch_match_engine.pairing.store import Notifier, PairingStore, device_write, tombstone_write
 
 EXPIRED, REPLACED, UNMATCHED = "expired", "replaced", "unmatched"
 
-Lost = Callable[[DeviceRecord], bool]
+EdgeIsDead = Callable[[DeviceRecord], bool]
 
 
-def nobody(_: DeviceRecord) -> bool:
-    """No device's edge is dead."""
+def _never(_: DeviceRecord) -> bool:
     return False
 
 
-class Ending:
-    """Ends matches and takes devices out. All of it may be done twice; conflicts are the caller's."""
+class Unpairing:
+    """Ends matches and removes devices. Every step may be repeated; a `ConflictError` is the caller's."""
 
-    def __init__(self, registry: Registry, search: Search, recent: Recent, clock: Callable[[], int]) -> None:
-        self._registry = registry
+    def __init__(
+        self,
+        store: PairingStore,
+        notifier: Notifier,
+        search: Search,
+        replay_log: ReplayLog,
+        clock: Callable[[], int],
+    ) -> None:
+        self._store = store
+        self._notifier = notifier
         self._search = search
-        self._recent = recent
+        self._replay_log = replay_log
         self._clock = clock
 
-    async def take_out(
-        self, leaver: DeviceRecord | None, revision: int, left: Tombstone, lost: Lost = nobody
+    async def remove(
+        self,
+        leaver: DeviceRecord | None,
+        revision: int,
+        tombstone: Tombstone,
+        edge_is_dead: EdgeIsDead = _never,
     ) -> int:
-        """Delete a device's key with this word, let its peer wait, drop the pair; all or nothing.
+        """Replace a device's key by its tombstone and end its match, atomically; then finish.
 
-        Gives the new revision of the device's key. Then the peer knows and has looked for another partner.
-        A peer that is `lost`, too, finds nobody: it is taken out, or left alone, at the same time.
+        Returns the new revision of the device's key. A peer whose edge is dead, too, is removed or
+        disconnected in the same batch, so that it is not matched again.
         """
         writes = []
         if leaver is not None and leaver.match is not None and leaver.peer is not None:
-            left, pair = await self._word(leaver, left)
+            tombstone, pair = await self._end_pair(leaver, leaver.match, tombstone)
             writes.append(pair)
-            peer, peer_revision, _ = await self._registry.read(leaver.app, leaver.peer)
+            peer, peer_revision, _ = await self._store.read(leaver.app, leaver.peer)
             if peer is not None and peer.match == leaver.match:
-                writes.append(self._let_go(peer, peer_revision, lost))
-        writes.insert(0, deleted(left, revision))
-        last = await self._registry.commit(writes)
-        await self.finish(left)
+                writes.append(self._release_peer(peer, peer_revision, edge_is_dead))
+        writes.insert(0, tombstone_write(tombstone, revision))
+        last = await self._store.commit(writes)
+        await self.finish(tombstone)
         return last - len(writes) + 1
 
-    def _let_go(self, peer: DeviceRecord, revision: int, lost: Lost) -> Write:
-        if peer.disconnected_at is not None or not lost(peer):
-            return written(again(peer), revision)
+    def _release_peer(self, peer: DeviceRecord, revision: int, edge_is_dead: EdgeIsDead) -> Write:
+        free = unmatched(peer)
+        if peer.disconnected_at is not None or not edge_is_dead(peer):
+            return device_write(free, revision)
         if not peer.grace:
-            return deleted(departure(again(peer), EXPIRED), revision)
-        return written(left_alone(again(peer), self._clock()), revision)
+            return tombstone_write(tombstone_of(free, EXPIRED), revision)
+        return device_write(disconnected(free, self._clock()), revision)
 
-    async def _word(self, leaver: DeviceRecord, left: Tombstone) -> tuple[Tombstone, Write]:
-        """Complete the word of who ends its match; and give what puts it in the place of the pair."""
-        assert leaver.match is not None
-        entry = await self._registry.pair(leaver.app, leaver.match)
+    async def _end_pair(
+        self, record: DeviceRecord, match: int, tombstone: Tombstone
+    ) -> tuple[Tombstone, Write]:
+        """Add the pair's record to a tombstone; return it, and the write that puts it in the pair's place."""
+        entry = await self._store.pair(record.app, match)
         if entry.value is not None:
-            left = replace(left, pair=decode_pair(entry.value))
-        return left, Write(entry.key, None, entry.revision, encode(left))
+            tombstone = replace(tombstone, pair=decode_pair(entry.value))
+        return tombstone, Write(entry.key, None, entry.revision, encode(tombstone))
 
-    async def part(self, asker: DeviceRecord, revision: int) -> None:
+    async def unmatch(self, record: DeviceRecord, revision: int) -> None:
         """End a device's match; both wait again, but not for each other."""
-        assert asker.peer is not None
-        left, pair = await self._word(asker, departure(asker, UNMATCHED))
-        peer, peer_revision, _ = await self._registry.read(asker.app, asker.peer)
-        writes = [written(again(asker, last_peer=asker.peer), revision), pair]
-        if peer is not None and peer.match == asker.match:
-            writes.append(written(again(peer, last_peer=asker.device), peer_revision))
-        await self._registry.commit(writes)
-        await self.finish(left)
+        assert record.match is not None
+        assert record.peer is not None
+        tombstone, pair = await self._end_pair(record, record.match, tombstone_of(record, UNMATCHED))
+        peer, peer_revision, _ = await self._store.read(record.app, record.peer)
+        writes = [device_write(unmatched(record, last_peer=record.peer), revision), pair]
+        if peer is not None and peer.match == record.match:
+            writes.append(device_write(unmatched(peer, last_peer=record.device), peer_revision))
+        await self._store.commit(writes)
+        await self.finish(tombstone)
 
-    async def finish_match(self, app: str, device: str, match: int) -> None:
-        """Do again what follows when this device has parted."""
-        pair = await self._registry.pair(app, match)
-        left = decode_tombstone(pair.tombstone) if pair.tombstone else None
-        if left is not None and (left.device, left.reason) == (device, UNMATCHED):
-            await self.finish(left)
+    async def finish_unmatch(self, app: str, device: str, match: int) -> None:
+        """Redo what follows if this device has ended this match by `unmatch`."""
+        pair = await self._store.pair(app, match)
+        tombstone = decode_tombstone(pair.tombstone) if pair.tombstone else None
+        if tombstone is not None and (tombstone.device, tombstone.reason) == (device, UNMATCHED):
+            await self.finish(tombstone)
 
-    async def finish(self, left: Tombstone | None) -> None:
-        """Do, or do again, what follows when a device has left or parted."""
-        if left is None:
+    async def finish(self, tombstone: Tombstone | None) -> None:
+        """Do, or redo, what follows a removed device or an ended match."""
+        if tombstone is None:
             return
         try:
-            await self._finish(left)
+            await self._finish(tombstone)
         except TimeoutError:
-            self._recent.unfinished(left, self._clock())
+            self._replay_log.retry(tombstone, self._clock())
             raise
 
-    async def _finish(self, left: Tombstone) -> None:
-        if left.reason == EXPIRED:
-            self._registry.tell(left, DeviceGone(connection_id=left.connection_id))
-        if left.pair is not None:
-            self._search.tell_young(left.pair)
-        if left.match is None or left.peer is None:
+    async def _finish(self, tombstone: Tombstone) -> None:
+        app, match, reason = tombstone.app, tombstone.match, tombstone.reason
+        if reason == EXPIRED:
+            self._notifier.notify(tombstone, DeviceGone(connection_id=tombstone.connection_id))
+        if tombstone.pair is not None:
+            self._search.publish_match(tombstone.pair)
+        if match is None or tombstone.peer is None:
             return
-        fact = MatchEnded(
-            app=left.app,
-            at=self._clock(),
-            match=left.match,
-            device=left.device,
-            peer=left.peer,
-            reason=left.reason,
-        )
-        self._registry.fact(fact, f"unmatched-{left.app}-{left.match}")
-        peer, revision, _ = await self._registry.read(left.app, left.peer)
+        fact = match_ended(app, match, tombstone.device, tombstone.peer, reason, self._clock())
+        self._notifier.publish(*fact)
+        peer, revision, _ = await self._store.read(app, tombstone.peer)
         if peer is not None:
-            unpaired = DeviceUnpaired(connection_id=peer.connection_id, match=left.match, reason=left.reason)
-            self._registry.tell(peer, unpaired)
-            self._registry.tell(peer, await self._search.settle(peer, revision))
-        if left.reason == UNMATCHED:
-            await self._search.look_after(left.app, left.device)
+            self._notifier.notify(peer, unpaired(peer, match, reason))
+            self._notifier.notify(peer, await self._search.find_or_report(peer, revision))
+        if reason == UNMATCHED:
+            await self._search.rematch(app, tombstone.device)
 
-    async def leave_alone(self, record: DeviceRecord, revision: int) -> None:
-        """A device has no connection: its grace begins, if it has not, and its peer hears of it."""
-        await self._registry.commit([written(left_alone(record, self._clock()), revision)])
-        await self.tell_away(record)
+    async def disconnect(self, record: DeviceRecord, revision: int) -> None:
+        """Start a device's grace, unless it runs already, and notify its peer."""
+        await self._store.commit([device_write(disconnected(record, self._clock()), revision)])
+        await self.notify_peer_away(record)
 
-    async def tell_away(self, record: DeviceRecord) -> None:
-        """Let the peer of a device hear that it is away."""
+    async def notify_peer_away(self, record: DeviceRecord) -> None:
+        """Notify the peer's edge that a device is disconnected."""
         if record.match is None or record.peer is None:
             return
-        await self._search.tell_made(record)
-        peer, _, _ = await self._registry.read(record.app, record.peer)
-        # An edge that hears of a connection that it has not says so, and that is told: to no closed one, or
-        # two edges that have forgotten both would tell each other for ever.
+        await self._search.republish_match(record)
+        peer, _, _ = await self._store.read(record.app, record.peer)
+        # An edge that is notified of a connection it does not have reports it as disconnected, and that
+        # notifies the peer's edge. Closed peers are left out, or two such edges would do so for ever.
         if peer is not None and peer.match == record.match and not peer.closed:
-            away = PeerAway(
-                connection_id=peer.connection_id, match=record.match, peer_connection_id=record.connection_id
-            )
-            self._registry.tell(peer, away)
-            await self._search.remind(peer.app, peer.device)
+            self._notifier.notify(peer, peer_away(peer, record, record.match))
+            await self._search.resend_state(peer.app, peer.device)

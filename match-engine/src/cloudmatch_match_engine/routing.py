@@ -1,0 +1,55 @@
+"""Route batches of payloads, and their acks, from one device's edge to its peer's."""
+
+import logging
+
+from prometheus_client import Counter
+
+from cloudmatch_bus.client.connection import Bus, Headers
+from cloudmatch_bus.contract import subjects
+from cloudmatch_bus.process.counter import PlainCounter
+from cloudmatch_match_engine.core.keys import DeviceId, source_of
+from cloudmatch_match_engine.core.roster import Roster
+from cloudmatch_match_engine.pairing.handler import PairingHandler
+
+log = logging.getLogger("routing")
+
+_routed = PlainCounter("cloudmatch_match_engine_routed", "Batches routed to the peer's edge")
+dropped = Counter("cloudmatch_match_engine_dropped", "Messages dropped by a worker", ["reason"])
+
+
+class BatchRouter:
+    """Routes by the mirror; keeps nothing per batch, as edges retransmit what is not acknowledged."""
+
+    def __init__(self, bus: Bus, roster: Roster, handler: PairingHandler) -> None:
+        self._bus = bus
+        self._roster = roster
+        self._handler = handler
+        # devices that are being verified at the leader
+        self._verifying: set[DeviceId] = set()
+
+    def on_batch(self, subject: str, reply: str, payload: bytes, _: Headers) -> None:
+        """Forward a batch of an `up` subject, unless it belongs to another match than the mirror's."""
+        source = source_of(subject)
+        address = subjects.parse_reply(reply)
+        if source is None or address is None:
+            dropped.labels("no_address").inc()
+            return
+        route = self._roster.route(source)
+        if route is not None and route.match == address.match:
+            self._bus.publish(route.subject, payload, reply)
+            _routed.value += 1
+        elif source not in self._verifying:
+            self._verifying.add(source)
+            self._bus.spawn(self._verify(source, address.match))
+
+    async def _verify(self, source: DeviceId, match: int) -> None:
+        """Find out whether the mirror or the device's edge is behind; bring it up to date."""
+        app, device = subjects.untoken(source.app), subjects.untoken(source.device)
+        try:
+            if not await self._handler.catch_up(app, device, match):
+                dropped.labels("stale_match").inc()
+                await self._handler.resend_state(app, device)
+        except TimeoutError as error:
+            log.warning("no route for batches of %s/%s: %s", app, device, error)
+        finally:
+            self._verifying.discard(source)
