@@ -94,8 +94,7 @@ class Hop:
 
     def __init__(self) -> None:
         self.client = Client()
-        self.bus = Bus(self.client)  # type: ignore[arg-type]  # as much of one as is asked for
-        self.bus.use_fast_transport()
+        self.bus = Bus(self.client, fast=True)  # type: ignore[arg-type]  # as much of one as is asked for
         self.line = NatsProtocol(self.bus._handlers, 1 << 30)
         self.socket = Socket()
         self.line.connection_made(self.socket)

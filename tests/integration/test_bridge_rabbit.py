@@ -188,7 +188,7 @@ async def test_what_is_no_fact_is_dropped_and_disturbs_nothing(
         assert (info.num_ack_pending, info.num_pending) == (0, 0)
     assert [message.body for message in messages] == [b"1", b"2"]
     assert service.metric("cloudmatch_feed_undecodable_total") == 5
-    assert service.logs().count("dropped position") == 5
+    assert service.logs().count("message dropped at position") == 5
 
 
 async def test_a_restart_goes_on_where_it_stopped(

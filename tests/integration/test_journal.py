@@ -138,7 +138,7 @@ async def test_what_is_no_fact_is_dropped_and_disturbs_nothing(nats_server: Nats
         await eventually(lambda: service.metric("cloudmatch_journal_events_total") == 2)
     assert numbers(service) == [1, 2]
     assert service.metric("cloudmatch_feed_undecodable_total") == 6
-    assert service.logs().count("dropped position") == 6
+    assert service.logs().count("message dropped at position") == 6
     service.wait_ready()
 
 

@@ -1,4 +1,4 @@
-"""A process whose port is taken says so in one line, as it does of a wrong setting."""
+"""A process whose port is in use ends like one with an invalid setting."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from harness import BIN, Process
         ("analytics-broker", "CLOUDMATCH_KAFKA_PORT"),
     ],
 )
-def test_a_port_that_is_taken_ends_a_process_with_a_line_that_names_its_setting(
+def test_a_port_in_use_ends_a_process_with_one_line_that_names_its_setting(
     program: str, setting: str, tmp_path: Path
 ) -> None:
     with listen("127.0.0.1", 0, "") as taken:
@@ -29,5 +29,5 @@ def test_a_port_that_is_taken_ends_a_process_with_a_line_that_names_its_setting(
         assert process.wait(20) == 2, process.tail()
     assert process.log == (
         f"cannot listen on 127.0.0.1:{port} (Address already in use): "
-        f"change {setting}, or end what listens there\n"
+        f"change {setting}, or stop the process that is listening there\n"
     )

@@ -1,4 +1,4 @@
-"""A process says whether it can do its job, and why not."""
+"""Whether a process is ready, and why not."""
 
 import json
 
@@ -7,13 +7,13 @@ from prometheus_client import Counter
 from cloudmatch_bus.process.health import Health, metrics
 
 
-def test_a_process_without_reasons_against_it_is_ready() -> None:
+def test_a_process_whose_checks_give_no_reason_is_ready() -> None:
     health = Health()
     health.set_check("nats", lambda: None)
     assert health.readiness() == (200, b'{"ready":true,"reasons":{}}')
 
 
-def test_every_reason_is_given_by_its_check_and_only_while_it_holds() -> None:
+def test_each_reason_is_reported_under_its_check_while_it_holds() -> None:
     health = Health()
     reasons = {"nats": "not connected", "store": "disk full"}
     for name in ("nats", "consumer", "store"):
@@ -25,7 +25,7 @@ def test_every_reason_is_given_by_its_check_and_only_while_it_holds() -> None:
     assert health.readiness()[0] == 200
 
 
-def test_a_check_of_the_same_name_takes_the_place_of_the_former() -> None:
+def test_a_check_replaces_the_previous_one_of_its_name() -> None:
     health = Health()
     health.set_check("nats", lambda: "not connected")
     health.set_check("nats", lambda: None)
@@ -33,5 +33,5 @@ def test_a_check_of_the_same_name_takes_the_place_of_the_former() -> None:
 
 
 def test_metrics_are_prometheus_text() -> None:
-    Counter("cloudmatch_test", "Of this test")
+    Counter("cloudmatch_test", "For this test")
     assert b"\n# TYPE cloudmatch_test_total counter\n" in metrics()

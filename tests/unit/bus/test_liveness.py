@@ -1,3 +1,5 @@
+"""Timings of heartbeats: whoever is cut off notices it before others act on it."""
+
 from cloudmatch_bus.contract.liveness import (
     EDGE_DEAD_AFTER,
     EDGE_ISOLATED_AFTER,

@@ -1,10 +1,10 @@
-"""JetStream's word on a fact."""
+"""JetStream's answers to published facts."""
 
 from cloudmatch_bus.client.publisher import _decode_ack
 
 
-def test_a_refusal_is_told_from_an_acknowledgement() -> None:
+def test_an_error_is_distinguished_from_an_acknowledgement() -> None:
     assert _decode_ack(b'{"stream":"EVENTS","seq":7}').error is None
-    # Of two who say the same fact at once to a stream of three copies one is told:
-    refusal = b'{"error":{"code":409,"err_code":10158,"description":"duplicate message id is in process"}}'
-    assert _decode_ack(refusal).error
+    # of two processes that publish one fact at once to a stream with three replicas, one gets:
+    error = b'{"error":{"code":409,"err_code":10158,"description":"duplicate message id is in process"}}'
+    assert _decode_ack(error).error

@@ -1,22 +1,22 @@
-"""Work goes on until its process is told to stop."""
+"""Running a service: settings, logging, and work that ends on `stop`."""
 
 import asyncio
 
 import pytest
 
 from cloudmatch_bus.client.settings import NatsSettings
-from cloudmatch_bus.process.runner import Environment, until_stopped
+from cloudmatch_bus.process.runner import Environment, exit_on_settings_error, until_stopped
 from cloudmatch_bus.process.settings import CommonSettings, SettingsError
 
 
-async def test_work_that_ends_before_the_stop_gives_its_result() -> None:
+async def test_work_that_ends_before_the_stop_returns_its_result() -> None:
     async def work() -> str:
         return "done"
 
     assert await until_stopped(asyncio.Event(), work()) == "done"
 
 
-async def test_a_stop_cancels_the_work_and_gives_none() -> None:
+async def test_a_stop_cancels_the_work_and_returns_none() -> None:
     stop, cancelled = asyncio.Event(), asyncio.Event()
 
     async def work() -> None:
@@ -30,7 +30,7 @@ async def test_a_stop_cancels_the_work_and_gives_none() -> None:
     await asyncio.wait_for(cancelled.wait(), 1)
 
 
-async def test_what_the_work_raises_is_raised() -> None:
+async def test_an_exception_of_the_work_is_raised() -> None:
     async def work() -> None:
         raise LookupError("no such thing")
 
@@ -38,7 +38,7 @@ async def test_what_the_work_raises_is_raised() -> None:
         await until_stopped(asyncio.Event(), work())
 
 
-async def test_work_that_is_done_when_the_stop_comes_still_gives_its_result() -> None:
+async def test_work_that_is_done_when_the_stop_comes_still_returns_its_result() -> None:
     stop = asyncio.Event()
 
     async def work() -> str:
@@ -48,7 +48,7 @@ async def test_work_that_is_done_when_the_stop_comes_still_gives_its_result() ->
     assert await until_stopped(stop, work()) == "done"
 
 
-async def test_nothing_is_left_running() -> None:
+async def test_no_task_is_left_running() -> None:
     before = asyncio.all_tasks()
     stop = asyncio.Event()
     stop.set()
@@ -57,7 +57,7 @@ async def test_nothing_is_left_running() -> None:
     assert asyncio.all_tasks() == before
 
 
-def test_an_environment_holds_the_groups_asked_for_and_names_what_is_unknown() -> None:
+def test_an_environment_holds_the_required_groups_and_names_unknown_variables() -> None:
     environ = {"CLOUDMATCH_NATS_PORT": "5", "CLOUDMATCH_NATS_PROT": "6", "CLOUDMATCH_LOG_LEVEL": "DEBUG"}
     environment = Environment(NatsSettings, environ=environ)
     assert environment[NatsSettings].servers == ["nats://127.0.0.1:5"]
@@ -65,6 +65,13 @@ def test_an_environment_holds_the_groups_asked_for_and_names_what_is_unknown() -
     assert environment.unknown == ["CLOUDMATCH_NATS_PROT"]
 
 
-def test_an_environment_with_a_wrong_value_is_refused() -> None:
+def test_an_environment_with_an_invalid_value_is_refused() -> None:
     with pytest.raises(SettingsError, match="CLOUDMATCH_LOG_LEVEL='LOUD' cannot be used"):
         Environment(environ={"CLOUDMATCH_LOG_LEVEL": "LOUD"})
+
+
+def test_a_settings_error_exits_with_status_2_and_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended, exit_on_settings_error():
+        raise SettingsError("CLOUDMATCH_X='y' cannot be used")
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "CLOUDMATCH_X='y' cannot be used\n"

@@ -1,4 +1,4 @@
-"""The lane beside the library's own parser: whatever comes in whatever pieces, both hear the same."""
+"""The fast transport beside nats-py's own parser: both receive the same, however the stream is cut."""
 
 import asyncio
 from typing import Any
@@ -10,40 +10,40 @@ from nats.js.api import Header
 from nats.protocol.parser import Parser
 
 from cloudmatch_bus.client.connection import Headers
-from cloudmatch_bus.client.transport import BACKLOG, LINE, NatsProtocol
+from cloudmatch_bus.client.transport import BACKLOG, MAX_LINE, NatsProtocol
 
 OURS = ("1", "2")  # subscriptions with handlers
-Heard = list[tuple[Any, ...]]
+Received = list[tuple[Any, ...]]
 
 
 class Library:
-    """What nats-py's parser calls of its client."""
+    """The part of a client that nats-py's parser calls."""
 
     def __init__(self) -> None:
-        self.heard: Heard = []
-        self.messages: dict[str, Heard] = {}
+        self.received: Received = []
+        self.messages: dict[str, Received] = {}
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: Any) -> None:
-        heard = (subject.decode(), reply.decode(), data, headers is not None)
-        self.messages.setdefault(str(sid), []).append(heard)
+        received = (subject.decode(), reply.decode(), data, headers is not None)
+        self.messages.setdefault(str(sid), []).append(received)
         if str(sid) not in OURS:
-            self.heard.append((sid, *heard))
+            self.received.append((sid, *received))
 
     async def _process_ping(self) -> None:
-        self.heard.append(("ping",))
+        self.received.append(("ping",))
 
     async def _process_pong(self) -> None:
-        self.heard.append(("pong",))
+        self.received.append(("pong",))
 
     async def _process_err(self, text: str) -> None:
-        self.heard.append(("error", text))
+        self.received.append(("error", text))
 
     async def _process_info(self, info: dict[str, Any]) -> None:
-        self.heard.append(("info", info))
+        self.received.append(("info", info))
 
 
 class Socket(asyncio.Transport):
-    """A socket that keeps what is written and is never full."""
+    """A socket that records what is written and is never full."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -74,31 +74,31 @@ class Socket(asyncio.Transport):
 
 
 class Client:
-    """A line with two handlers, and the library behind it."""
+    """A protocol with two handlers, and the library behind it."""
 
     def __init__(self) -> None:
         self.library = Library()
-        self.quick: dict[str, int] = dict.fromkeys(OURS, 0)  # messages that took the lane
-        self.line = NatsProtocol({sid: self.handler(sid) for sid in OURS}, limit=1 << 20)
+        self.quick: dict[str, int] = dict.fromkeys(OURS, 0)  # messages handled at once
+        self.protocol = NatsProtocol({sid: self.handler(sid) for sid in OURS}, limit=1 << 20)
         self.socket = Socket()
-        self.line.connection_made(self.socket)
+        self.protocol.connection_made(self.socket)
         self.parser = Parser(self.library)
         self.reader = asyncio.create_task(self._read())
 
     def handler(self, sid: str) -> Any:
         def handle(subject: str, reply: str, payload: bytes, headers: Headers) -> None:
             self.quick[sid] += 1
-            heard = (subject, reply, payload, headers is not None)
-            self.library.messages.setdefault(sid, []).append(heard)
+            received = (subject, reply, payload, headers is not None)
+            self.library.messages.setdefault(sid, []).append(received)
 
         return handle
 
     async def _read(self) -> None:
-        while not self.line.at_eof():
-            await self.parser.parse(await self.line.read())
+        while not self.protocol.at_eof():
+            await self.parser.parse(await self.protocol.read())
 
     async def end(self) -> None:
-        self.line.connection_lost(None)
+        self.protocol.connection_lost(None)
         await self.reader
 
 
@@ -112,7 +112,7 @@ def message(sid: str, reply: str, payload: bytes, headers: bytes) -> bytes:
     return f"MSG t.{sid} {to}{len(payload)}\r\n".encode() + payload + b"\r\n"
 
 
-# Payloads that look like the protocol, too.
+# Payloads that look like the protocol are among them.
 payloads = some.binary(max_size=40) | some.sampled_from(
     [b"\r\n", b"PING\r\n", b"MSG t.1 1 4\r\nciao\r\n", b"M", b"H"]
 )
@@ -134,7 +134,7 @@ async def plain(stream: bytes) -> Library:
 
 
 @given(units=units, data=some.data())
-def test_handlers_and_library_hear_what_the_library_alone_hears(
+def test_handlers_and_library_receive_what_the_library_alone_receives(
     units: list[bytes], data: some.DataObject
 ) -> None:
     async def run() -> None:
@@ -143,64 +143,64 @@ def test_handlers_and_library_hear_what_the_library_alone_hears(
         at = 0
         while at < len(stream):
             end = at + data.draw(some.integers(1, 60), label="bytes")
-            client.line.data_received(stream[at:end])
+            client.protocol.data_received(stream[at:end])
             at = end
             for _ in range(data.draw(some.integers(0, 3), label="turns")):
                 await asyncio.sleep(0)
         await client.end()
         alone = await plain(stream)
-        assert client.library.heard == alone.heard
+        assert client.library.received == alone.received
         assert client.library.messages == alone.messages
 
     asyncio.run(run())
 
 
-async def test_messages_without_headers_take_the_lane_and_none_overtakes_one_with() -> None:
+async def test_messages_without_headers_are_handled_at_once_and_overtake_none_of_their_subscription() -> None:
     client = Client()
     await asyncio.sleep(0)
-    client.line.data_received(message("1", "", b"a", b""))
+    client.protocol.data_received(message("1", "", b"a", b""))
     assert client.quick == {"1": 1, "2": 0}, "at once"
-    client.line.data_received(
+    client.protocol.data_received(
         message("1", "", b"b", b"A: b") + message("1", "", b"c", b"") + message("2", "", b"d", b"")
     )
     assert client.quick == {"1": 1, "2": 1}, "another subscription need not wait"
     for _ in range(3):
         await asyncio.sleep(0)
-    client.line.data_received(message("1", "", b"e", b""))
-    assert client.quick["1"] == 2, "the library has nothing of it any more"
+    client.protocol.data_received(message("1", "", b"e", b""))
+    assert client.quick["1"] == 2, "the library has handled all of that subscription"
     assert [payload for _, _, payload, _ in client.library.messages["1"]] == [b"a", b"b", b"c", b"e"]
     await client.end()
 
 
-async def test_what_the_library_does_not_read_stops_the_socket_until_it_does() -> None:
-    line = NatsProtocol({}, limit=1)
+async def test_the_socket_is_not_read_while_the_library_is_behind() -> None:
+    protocol = NatsProtocol({}, limit=1)
     socket = Socket()
-    line.connection_made(socket)
+    protocol.connection_made(socket)
     unit = message("3", "", bytes(1 << 20), b"")
     while socket.reading:
-        line.data_received(unit)
-        assert line._backlog <= BACKLOG + len(unit)
-    assert len(await line.read()) > BACKLOG
+        protocol.data_received(unit)
+        assert protocol._backlog <= BACKLOG + len(unit)
+    assert len(await protocol.read()) > BACKLOG
     assert socket.reading
 
 
-async def test_a_line_without_an_end_ends_the_connection() -> None:
-    line = NatsProtocol({}, limit=1)
+async def test_an_endless_line_aborts_the_connection() -> None:
+    protocol = NatsProtocol({}, limit=1)
     socket = Socket()
-    line.connection_made(socket)
-    line.data_received(bytes(LINE))
+    protocol.connection_made(socket)
+    protocol.data_received(bytes(MAX_LINE))
     assert not socket.closing
-    line.data_received(b"x")
+    protocol.data_received(b"x")
     assert socket.closing
 
 
-async def test_all_that_a_turn_publishes_is_written_at_once_and_in_order() -> None:
-    line = NatsProtocol({}, limit=1)
+async def test_everything_published_in_one_turn_is_written_at_once_and_in_order() -> None:
+    protocol = NatsProtocol({}, limit=1)
     socket = Socket()
-    line.connection_made(socket)
-    line.write(b"SUB t  1\r\n")
-    line.publish("t", b"ciao", "", None)
-    line.publish("t", b"", "r", {Header.MSG_ID: "a\r\nb"})
+    protocol.connection_made(socket)
+    protocol.write(b"SUB t  1\r\n")
+    protocol.publish("t", b"ciao", "", None)
+    protocol.publish("t", b"", "r", {Header.MSG_ID: "a\r\nb"})
     assert socket.written == b""
     await asyncio.sleep(0)
     head = b"NATS/1.0\r\nNats-Msg-Id: a b\r\n\r\n"
@@ -209,14 +209,14 @@ async def test_all_that_a_turn_publishes_is_written_at_once_and_in_order() -> No
     )
 
 
-async def test_who_writes_to_a_connection_that_is_gone_learns_it_when_draining() -> None:
-    line = NatsProtocol({}, limit=1)
-    line.connection_made(Socket())
-    line.pause_writing()
-    assert line.full
-    line.connection_lost(None)
+async def test_draining_a_closed_connection_raises_and_reading_it_returns_nothing() -> None:
+    protocol = NatsProtocol({}, limit=1)
+    protocol.connection_made(Socket())
+    protocol.pause_writing()
+    assert protocol.full
+    protocol.connection_lost(None)
     with pytest.raises(ConnectionResetError):
-        await line.drain()
-    assert await line.read() == b""
-    assert await line.readline() == b""
-    assert line.at_eof()
+        await protocol.drain()
+    assert await protocol.read() == b""
+    assert await protocol.readline() == b""
+    assert protocol.at_eof()

@@ -1,8 +1,7 @@
-"""The bucket of devices and pairs: atomic writes, reads from the leader, and a watch that never goes blind.
+"""The bucket of devices and pairs: atomic writes, reads from the leader, and a watch of all changes.
 
-A JetStream key-value bucket, readable with ``nats kv``. We write it through atomic batches, which
-nats-py's KV class has no call for, and watch it with a consumer of our own, which notices within
-`WATCH_TIMEOUT` that its server died.
+A JetStream key-value bucket, readable with ``nats kv``. Writes are atomic batches, for which nats-py's KV
+class has no call. The watch is a consumer of our own, which notices a dead server within `WATCH_TIMEOUT`.
 """
 
 import asyncio
@@ -13,23 +12,23 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from nats.aio.subscription import Subscription
-from nats.errors import Error as NatsError
+import nats.errors
 from nats.js.api import Header
 from nats.js.errors import NotFoundError
 
-from cloudmatch_bus.client.connection import Bus, Headers
+from cloudmatch_bus.client.connection import Bus, Headers, Subscription
 from cloudmatch_bus.contract import streams
 
 log = logging.getLogger("bucket")
 
-WRONG_LAST_SEQUENCE = (10071, 10164)  # JetStream error codes of a conflict
-WATCH_HEARTBEAT = 0.5  # s between signs of life of the watch
-WATCH_TIMEOUT = 2.0  # s without one before the watch starts anew
+WRONG_LAST_SEQUENCE = (10071, 10164)  # JetStream's error codes of a conflict
+WATCH_HEARTBEAT = 0.5  # s between heartbeats of the server to an idle watch
+WATCH_TIMEOUT = 2.0  # s without a message, after which the watch restarts
+WATCH_RETRY = 0.2  # s before another attempt to start it
 
 
 class Write(NamedTuple):
-    """One key to write, if it is still at `expected` (0: absent)."""
+    """Write a key if it is still at the revision `expected` (0: absent)."""
 
     key: str
     value: bytes | None  # None deletes
@@ -47,11 +46,11 @@ class Entry(NamedTuple):
 
 
 class ConflictError(Exception):
-    """A key was not at the revision expected of it; nothing was written."""
+    """A key was not at its expected revision; nothing was written."""
 
 
 class Bucket:
-    """Reads and writes. All raise `TimeoutError` where JetStream does not answer."""
+    """Reads and writes of the bucket. All raise `TimeoutError` if JetStream does not answer."""
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
@@ -59,7 +58,7 @@ class Bucket:
         self._origin = f"{time.time_ns():x}-{id(self):x}"
 
     async def get(self, key: str) -> Entry:
-        """Read a key from the leader: the newest value there is."""
+        """Read the newest value of a key, from the leader."""
         payload = json.dumps({"last_by_subj": streams.BUCKET_PREFIX + key}).encode()
         answer = json.loads(
             await self._bus.request(f"$JS.API.STREAM.MSG.GET.{streams.BUCKET_STREAM}", payload)
@@ -76,14 +75,14 @@ class Bucket:
         return Entry(key, data, revision)
 
     async def commit(self, writes: Sequence[Write]) -> int:
-        """Write all of these or none; give the revision of the last (the others are just before it).
+        """Write all of these or none; return the revision of the last, which directly follows the others'.
 
         Raises:
-            ConflictError: a key has moved on.
+            ConflictError: a key has changed since its expected revision.
             TimeoutError: no answer; whether it was written is unknown.
         """
         if len(writes) == 1:
-            return await self._last(writes[0], self._headers(writes[0]))
+            return await self._write_last(writes[0], self._headers(writes[0]))
         self._batches += 1
         batch = f"{self._origin}-{self._batches}"
         for number, write in enumerate(writes, 1):
@@ -92,7 +91,7 @@ class Bucket:
             headers["Nats-Batch-Sequence"] = str(number)
             if number == len(writes):
                 headers["Nats-Batch-Commit"] = "1"
-                return await self._last(write, headers)
+                return await self._write_last(write, headers)
             self._bus.publish(streams.BUCKET_PREFIX + write.key, self._payload(write), headers=headers)
         raise ValueError("nothing to write")
 
@@ -107,7 +106,7 @@ class Bucket:
             headers["Nats-TTL"] = str(streams.TOMBSTONE_TTL)
         return headers
 
-    async def _last(self, write: Write, headers: dict[str, str]) -> int:
+    async def _write_last(self, write: Write, headers: dict[str, str]) -> int:
         answer = json.loads(
             await self._bus.request(streams.BUCKET_PREFIX + write.key, self._payload(write), headers=headers)
         )
@@ -119,16 +118,16 @@ class Bucket:
 
 
 def _cancelled() -> bool:
-    """Whether this task is to end: Python 3.11's `wait_for` forgets a cancellation that meets its result."""
+    """Whether this task is to end: Python 3.11's `wait_for` swallows a cancellation that meets its result."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
 class BucketWatcher:
-    """A mirror's feed: every key of the bucket, then each change, in order.
+    """Calls `on_entry` for every key of the bucket, then for each change, in order.
 
-    `on_entry(entry)` for each; `on_restart()` before the keys come (again) from the beginning;
-    `on_ready()` when all that was there has come. A gap, a silence or a reconnect starts anew.
+    A gap, a silence or a reconnection restarts it: `on_restart` is called before all keys come (again) from
+    the beginning, `on_ready` when the last key that existed has come.
     """
 
     def __init__(
@@ -144,19 +143,19 @@ class BucketWatcher:
         self._on_ready = on_ready
         self._subscription: Subscription | None = None
         self._next = 1  # consumer sequence expected next
-        self._heard = 0.0
+        self._received_at = 0.0
         self._broken = asyncio.Event()
         self.ready = False
         # set when all keys have come for the first time
         self.synced = asyncio.Event()
-        bus.on_reconnect.append(self._restart)
+        bus.on_reconnect.append(self._reconnected)
 
-    async def _restart(self) -> None:
+    async def _reconnected(self) -> None:
         self._broken.set()
 
     def health(self) -> str | None:
-        """Give the reason why the mirror may be behind, or None."""
-        return None if self.ready else "the mirror of the bucket is not complete"
+        """Return why the mirror may be outdated, or None."""
+        return None if self.ready else "the mirror of the bucket is incomplete"
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -165,9 +164,9 @@ class BucketWatcher:
                 try:
                     await self._start()
                     await self._watch()
-                except (NatsError, TimeoutError, NotFoundError) as error:
-                    log.warning("cannot watch the bucket yet: %r", error)
-                    await asyncio.sleep(0.2)
+                except (nats.errors.Error, TimeoutError, NotFoundError) as error:
+                    log.warning("cannot watch the bucket, retrying: %r", error)
+                    await asyncio.sleep(WATCH_RETRY)
         finally:
             await self._stop()
 
@@ -178,17 +177,24 @@ class BucketWatcher:
         self._next = 1
         self._on_restart()
         inbox = self._bus.client.new_inbox()
-        self._subscription = await self._bus.subscribe(inbox, self._heard_one)
+        self._subscription = await self._bus.subscribe(inbox, self._on_message)
+        pending = await self._create_consumer(inbox)
+        self._received_at = time.monotonic()
+        if pending == 0 and self._next == 1:
+            self._complete()
+
+    async def _create_consumer(self, inbox: str) -> int:
+        """Create a consumer of all keys, then all changes; return how many messages it has to deliver."""
         config = {
             "deliver_subject": inbox,
             "deliver_policy": "last_per_subject",
             "ack_policy": "none",
             "max_deliver": 1,
             "idle_heartbeat": int(WATCH_HEARTBEAT * 1e9),
-            "inactive_threshold": int(30e9),
+            "inactive_threshold": int(streams.INACTIVE_THRESHOLD * 1e9),
             "mem_storage": True,
             "num_replicas": 1,
-            "filter_subject": streams.BUCKET_PREFIX + ">",
+            "filter_subject": f"{streams.BUCKET_PREFIX}>",
         }
         payload = json.dumps({"stream_name": streams.BUCKET_STREAM, "config": config}).encode()
         answer = json.loads(
@@ -196,35 +202,34 @@ class BucketWatcher:
         )
         if error := answer.get("error"):
             raise TimeoutError(f"cannot watch {streams.BUCKET_STREAM}: {error}")
-        self._heard = time.monotonic()
-        if answer["num_pending"] == 0 and self._next == 1:
-            self._complete()
+        return int(answer["num_pending"])
 
     async def _watch(self) -> None:
-        while time.monotonic() - self._heard < WATCH_TIMEOUT and not _cancelled():
+        """Return once a message was lost, or none has come for `WATCH_TIMEOUT`."""
+        while time.monotonic() - self._received_at < WATCH_TIMEOUT and not _cancelled():
             try:
                 await asyncio.wait_for(self._broken.wait(), WATCH_HEARTBEAT)
             except TimeoutError:
                 continue
             break
-        log.info("the watch of the bucket starts anew")
+        log.info("bucket watch restarting")
 
     async def _stop(self) -> None:
         if self._subscription is not None:
             subscription, self._subscription = self._subscription, None
             try:
                 await self._bus.unsubscribe(subscription)
-            except NatsError:
-                log.debug("the subscription of the watch was gone already")
+            except nats.errors.Error:
+                log.debug("subscription of the bucket watch had ended already")
 
     def _complete(self) -> None:
         self.ready = True
         self.synced.set()
         self._on_ready()
 
-    def _heard_one(self, subject: str, reply: str, data: bytes, headers: Headers) -> None:
-        self._heard = time.monotonic()
-        if headers is not None and headers.get("Status") == "100":  # idle: says up to where it has sent
+    def _on_message(self, subject: str, reply: str, data: bytes, headers: Headers) -> None:
+        self._received_at = time.monotonic()
+        if headers is not None and headers.get("Status") == "100":  # a heartbeat with the last sequence sent
             if int(headers.get("Nats-Last-Consumer", "0")) >= self._next:
                 self._broken.set()
             return

@@ -1,13 +1,13 @@
-"""Read facts from EVENTS: read, decide, publish, acknowledge. Two kinds of reader:
+"""Read facts from EVENTS: read, decide, publish, acknowledge.
 
-`DurableConsumer` is a durable consumer, named like its service: several processes share it. What was not
-acknowledged comes again, perhaps behind what follows it: after a crash within `streams.ACK_WAIT`. While
-the handler takes its time, the feed tells the server that it still holds what it was given.
+`DurableConsumer` reads a durable consumer, named like its service and shared by its processes. Facts that
+were not acknowledged are redelivered, perhaps behind later ones; after a crash within `streams.ACK_WAIT`.
+While the handler is busy, the consumer reports to the server that the facts it holds are in progress.
 
-`OrderedConsumer` keeps its place itself, beside what it writes: one process gets every fact in order, and
-resumes where it stopped, whatever happened to it, to the connection or to the server.
+`OrderedConsumer` gives one process every fact in order. The process stores the position beside what it
+writes and resumes there, whatever happened to it, to the connection or to the server.
 
-`history` reads a part of the stream once, and disturbs neither.
+`history` reads a range of the stream once and affects neither.
 """
 
 import asyncio
@@ -19,7 +19,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import NamedTuple
 
 import msgspec
-from nats.errors import Error as NatsError
+import nats.errors
+from nats.js.api import ConsumerInfo
 from prometheus_client import Counter
 
 from cloudmatch_bus.client import stream_config
@@ -28,23 +29,26 @@ from cloudmatch_bus.client.pull_subscription import Message, PullSubscription
 from cloudmatch_bus.contract import streams
 from cloudmatch_bus.contract.messages import AnyFact, decode_fact
 
-log = logging.getLogger("feed")
+log = logging.getLogger("consumer")
 
-PAUSES = (0.5, 1.0, 2.0, 5.0)  # s before the same facts come again, by failures in a row
-HOLD = streams.ACK_WAIT / 4  # s between two words that messages are still held
-SILENCE = 3.0  # s without an answer after which a follower makes its consumer anew
+BACKOFF = (0.5, 1.0, 2.0, 5.0)  # s before the same facts are handled again, by failures in a row
+PROGRESS_INTERVAL = streams.ACK_WAIT / 4  # s between two reports that held facts are in progress
+SILENCE = 3.0  # s without an answer, after which an ordered consumer is created again
+RETRY = 1.0  # s before another attempt to create one
+DELETE_TIMEOUT = 0.5  # s; the server deletes consumers that are not used
 
+# The metrics keep the name of the first reader.
 _read = Counter("cloudmatch_feed_facts", "Facts handled and acknowledged")
-_undecodable = Counter("cloudmatch_feed_undecodable", "Messages in EVENTS that are no fact; dropped")
-_resumed = Counter("cloudmatch_feed_resumed", "Times a follower asked anew for what follows its place")
+_undecodable = Counter("cloudmatch_feed_undecodable", "Messages in EVENTS that are no facts; dropped")
+_resumed = Counter("cloudmatch_feed_resumed", "Times an ordered consumer was created again")
 
 
 class DownstreamError(Exception):
-    """Whatever the handler writes to cannot be reached: the same facts should come again, later."""
+    """The handler's destination cannot be reached: deliver the same facts again, later."""
 
 
 class Delivery(NamedTuple):
-    """One fact and where it stands in the stream."""
+    """A fact and its position in the stream."""
 
     position: int  # stream sequence, grows
     fact: AnyFact
@@ -57,13 +61,13 @@ def _decode(message: Message) -> Delivery | None:
     try:
         return Delivery(message.position, decode_fact(message.payload))
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        log.error("dropped position %d on %s: %s", message.position, message.subject, error)  # noqa: TRY400  # the message is at fault, not the code
+        log.error("message dropped at position %d on %s: %s", message.position, message.subject, error)  # noqa: TRY400  # the message is at fault, not the code
         _undecodable.inc()
         return None
 
 
-class _Reader:
-    """What both kinds of reader share: the handler's failures and the probe."""
+class _Consumer:
+    """What both consumers share: failures of the handler, and health."""
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
@@ -71,20 +75,20 @@ class _Reader:
         self._failures = 0  # of the handler, in a row
 
     def health(self) -> str | None:
-        """Give the reason why facts do not flow, or None."""
+        """Return why facts are not read, or None."""
         if self._failures:
             return f"downstream failed {self._failures} times in a row"
         if self._pull is None:
-            return "the consumer is not there yet"
-        if self._pull.silent > 2 * SILENCE:
-            return "the consumer does not progress"
+            return "the consumer does not exist yet"
+        if self._pull.silence > 2 * SILENCE:
+            return "the consumer makes no progress"
         return None
 
     def _failed(self, count: int, error: DownstreamError) -> float:
-        """Count a failure; give the pause after it."""
-        pause = PAUSES[min(self._failures, len(PAUSES) - 1)]
+        """Count a failure; return the pause after it, in s."""
+        pause = BACKOFF[min(self._failures, len(BACKOFF) - 1)]
         self._failures += 1
-        log.warning("will try %d facts again in %.1f s: %s", count, pause, error)
+        log.warning("downstream failed, retrying %d facts in %.1f s: %s", count, pause, error)
         return pause
 
 
@@ -93,35 +97,35 @@ async def _wait(stop: asyncio.Event, pause: float) -> None:
         await asyncio.wait_for(stop.wait(), pause)
 
 
-class DurableConsumer(_Reader):
-    """A service's place in the stream of facts, kept by the server."""
+class DurableConsumer(_Consumer):
+    """A consumer whose position the server keeps."""
 
     def __init__(self, bus: Bus, durable: str) -> None:
         super().__init__(bus)
         self._durable = durable
-        self._held: list[Message] = []  # what `handle` has at the moment
+        self._held: list[Message] = []  # being handled
 
     async def run(self, handle: Handle, stop: asyncio.Event) -> None:
-        """Give batches of facts to `handle` until `stop` is set; acknowledge what it returned from.
+        """Pass batches of facts to `handle` until `stop`; acknowledge each once `handle` has returned.
 
-        Whatever `handle` raises besides `DownstreamError` is a bug and ends the run.
+        Anything but `DownstreamError` raised by `handle` is a bug and ends the run.
         """
         self._pull = pull = PullSubscription(self._bus, self._durable, stop)
-        holding = asyncio.create_task(self._hold(pull))
+        reporting = asyncio.create_task(self._report_progress(pull))
         try:
             while not stop.is_set():
                 await self._batch(await pull.messages(), handle, stop)
-            for message in await pull.finish():  # for the next process, now rather than after a while
+            for message in await pull.drain():  # for the next process, now instead of after `ACK_WAIT`
                 self._bus.publish(message.reply, b"-NAK")
         finally:
-            holding.cancel()
+            reporting.cancel()
             await pull.close()
 
-    async def _hold(self, pull: PullSubscription) -> None:
-        """Tell the server of messages that are here for a while that they are being worked on."""
+    async def _report_progress(self, pull: PullSubscription) -> None:
+        """Keep the server from redelivering messages that have been held here for a while."""
         while True:
-            await asyncio.sleep(HOLD)
-            since = time.monotonic() - HOLD
+            await asyncio.sleep(PROGRESS_INTERVAL)
+            since = time.monotonic() - PROGRESS_INTERVAL
             for message in (*self._held, *pull.waiting):
                 if message.arrived < since:
                     self._bus.publish(message.reply, b"+WPI")
@@ -141,80 +145,73 @@ class DurableConsumer(_Reader):
             await handle(deliveries)
         except DownstreamError as error:
             pause = self._failed(len(good), error)
-            again = b"-NAK " + msgspec.json.encode({"delay": int(pause * 1e9)})
-            for message in good:
-                self._bus.publish(message.reply, again)
-            self._held = []
+            self._acknowledge(b"-NAK " + msgspec.json.encode({"delay": int(pause * 1e9)}))
             await _wait(stop, pause)
-            return
-        self._failures = 0
-        for message in good:
-            self._bus.publish(message.reply, b"+ACK")
+        else:
+            self._failures = 0
+            self._acknowledge(b"+ACK")
+            _read.inc(len(good))
+
+    def _acknowledge(self, ack: bytes) -> None:
+        for message in self._held:
+            self._bus.publish(message.reply, ack)
         self._held = []
-        _read.inc(len(good))
 
 
-class OrderedConsumer(_Reader):
-    """A reader's place in the stream of facts, kept by the reader."""
+class OrderedConsumer(_Consumer):
+    """A consumer whose position its reader keeps."""
 
     def __init__(self, bus: Bus, name: str) -> None:
         super().__init__(bus)
         self._name = name
-        self._broken = False  # messages on their way may have been lost
+        self._broken = False  # messages may have been lost on their way
         bus.on_reconnect.append(self._reconnected)
 
     async def _reconnected(self) -> None:
         self._broken = True
 
     async def run(self, handle: Handle, after: int, stop: asyncio.Event) -> None:
-        """Give batches of all facts behind position `after` to `handle`, each once, in order, until `stop`.
+        """Pass batches of all facts behind position `after` to `handle`, each once, in order, until `stop`.
 
-        After a `DownstreamError` the same batch comes again. Anything else that `handle` raises is a bug
+        After a `DownstreamError` the same batch is passed again. Anything else raised by `handle` is a bug
         and ends the run.
         """
-        place = after
+        position = after
         while not stop.is_set():
-            consumer = f"{self._name}-{secrets.token_hex(4)}"
             try:
-                await self._bus.jetstream().add_consumer(
-                    streams.EVENTS, stream_config.ordered_consumer(consumer, place)
-                )
-            except (NatsError, TimeoutError) as error:
-                log.warning("cannot read EVENTS: %r", error)
-                await _wait(stop, 1.0)
+                consumer = await _create(self._bus, self._name, position)
+            except (nats.errors.Error, TimeoutError) as error:
+                log.warning("cannot read EVENTS, retrying in %.0f s: %r", RETRY, error)
+                await _wait(stop, RETRY)
                 continue
             self._broken = False
-            self._pull = pull = PullSubscription(self._bus, consumer, stop)
+            self._pull = pull = PullSubscription(self._bus, consumer.name, stop)
             try:
-                place = await self._follow(pull, handle, place, stop)
+                position = await self._read(pull, handle, position, stop)
             finally:
-                await pull.close()
-                with contextlib.suppress(NatsError, TimeoutError):  # else the server forgets it by itself
-                    await asyncio.wait_for(
-                        self._bus.jetstream().delete_consumer(streams.EVENTS, consumer), 0.5
-                    )
+                await _delete(self._bus, consumer.name, pull)
             if not stop.is_set():
                 _resumed.inc()
 
-    async def _follow(self, pull: PullSubscription, handle: Handle, place: int, stop: asyncio.Event) -> int:
-        """Read until `stop`, or until the consumer is lost or has lost a message; give the place then."""
+    async def _read(self, pull: PullSubscription, handle: Handle, position: int, stop: asyncio.Event) -> int:
+        """Read until `stop`, or until the consumer or a message of it is lost; return the position then."""
         order = 0
-        while not (stop.is_set() or self._broken or pull.silent > SILENCE):
+        while not (stop.is_set() or self._broken or pull.silence > SILENCE):
             deliveries = []
             for message in await pull.messages():
                 order += 1
-                if message.order != order:  # those between were lost on the way
+                if message.order != order:  # those between were lost on their way
                     self._broken = True
                     break
-                place = message.position
+                position = message.position
                 if delivery := _decode(message):
                     deliveries.append(delivery)
             if deliveries and not await self._handled(deliveries, handle, stop):
                 break
-        return place
+        return position
 
     async def _handled(self, deliveries: list[Delivery], handle: Handle, stop: asyncio.Event) -> bool:
-        """Give a batch to `handle` until it took it; False when `stop` came first."""
+        """Pass a batch to `handle` until it succeeds; False if `stop` was set first."""
         while True:
             try:
                 await handle(deliveries)
@@ -228,15 +225,27 @@ class OrderedConsumer(_Reader):
                 return True
 
 
+async def _create(bus: Bus, name: str, after: int) -> ConsumerInfo:
+    """Create an ordered consumer of the facts behind position `after`."""
+    config = stream_config.ordered_consumer(f"{name}-{secrets.token_hex(4)}", after)
+    return await bus.jetstream().add_consumer(streams.EVENTS, config)
+
+
+async def _delete(bus: Bus, name: str, pull: PullSubscription) -> None:
+    await pull.close()
+    with contextlib.suppress(nats.errors.Error, TimeoutError):  # else the server deletes it after a while
+        await asyncio.wait_for(bus.jetstream().delete_consumer(streams.EVENTS, name), DELETE_TIMEOUT)
+
+
 async def position_range(bus: Bus) -> tuple[int, int]:
-    """Give the positions of the first and the last message in EVENTS; the first is larger when it is empty.
+    """Return the first and last position in EVENTS; the first is the larger one if EVENTS is empty.
 
     Raises:
         TimeoutError: JetStream does not answer, or has no such stream.
     """
     try:
         state = (await bus.jetstream().stream_info(streams.EVENTS)).state
-    except NatsError as error:
+    except nats.errors.Error as error:
         raise TimeoutError(f"cannot read EVENTS: {error!r}") from error
     return state.first_seq, state.last_seq
 
@@ -244,40 +253,34 @@ async def position_range(bus: Bus) -> tuple[int, int]:
 async def history(
     bus: Bus, name: str, after: int, upto: int
 ) -> AsyncIterator[list[tuple[int, AnyFact | None]]]:
-    """Give position and fact of all messages behind `after`, up to `upto`, in order, in batches.
+    """Yield position and fact of all messages behind `after`, up to `upto`, in order, in batches.
 
-    A message that is no fact has None.
+    The fact is None where a message is no fact.
 
     Raises:
-        TimeoutError: the bus does not answer, or lost a message on the way.
+        TimeoutError: the bus does not answer, or lost a message on its way.
     """
-    consumer = f"{name}-{secrets.token_hex(4)}"
     try:
-        made = await bus.jetstream().add_consumer(
-            streams.EVENTS, stream_config.ordered_consumer(consumer, after)
-        )
-    except NatsError as error:
+        consumer = await _create(bus, name, after)
+    except nats.errors.Error as error:
         raise TimeoutError(f"cannot read EVENTS: {error!r}") from error
-    never = asyncio.Event()
-    pull = PullSubscription(bus, consumer, never)
-    order, over = 0, made.num_pending == 0
+    pull = PullSubscription(bus, consumer.name, asyncio.Event())
+    order, done = 0, consumer.num_pending == 0
     try:
-        while not over:
+        while not done:
             batch: list[tuple[int, AnyFact | None]] = []
             for message in await pull.messages():
                 order += 1
                 if message.order != order:
-                    raise TimeoutError(f"the connection lost a message before position {message.position}")
-                over = message.pending == 0 or message.position >= upto
+                    raise TimeoutError(f"a message before position {message.position} was lost on its way")
+                done = message.pending == 0 or message.position >= upto
                 if message.position <= upto:
                     batch.append((message.position, _fact(message.payload)))
-            if pull.silent > SILENCE:
-                raise TimeoutError("the bus does not answer any more")
+            if pull.silence > SILENCE:
+                raise TimeoutError("the bus stopped answering")
             yield batch
     finally:
-        await pull.close()
-        with contextlib.suppress(NatsError, TimeoutError):  # else the server forgets it by itself
-            await asyncio.wait_for(bus.jetstream().delete_consumer(streams.EVENTS, consumer), 0.5)
+        await _delete(bus, consumer.name, pull)
 
 
 def _fact(payload: bytes) -> AnyFact | None:

@@ -1,11 +1,11 @@
-"""Offer answers as a NATS micro service: found, asked and counted by the usual tools (``nats micro ls``)."""
+"""NATS micro services: found, called and counted with the usual tools (``nats micro ls``)."""
 
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
-from nats.errors import Error as NatsError
+import nats.errors
 from nats.micro import add_service
 from nats.micro.request import Request, ServiceError
 from nats.micro.service import EndpointConfig
@@ -16,7 +16,7 @@ VERSION = "1.0.0"
 
 
 class EndpointError(Exception):
-    """A request cannot be answered. `code` as in HTTP."""
+    """A request cannot be served; `code` as in HTTP."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(reason)
@@ -24,30 +24,30 @@ class EndpointError(Exception):
 
 
 class Endpoint(NamedTuple):
-    """One thing that can be asked. `handler` returns the payload of the answer or raises `EndpointError`."""
+    """One kind of request. `handler` returns the payload of the reply or raises `EndpointError`."""
 
     name: str
     subject: str
     handler: Callable[[bytes], bytes]
 
+    async def handle(self, request: Request) -> None:
+        """Reply to a request."""
+        try:
+            await request.respond(self.handler(request.data))
+        except EndpointError as error:
+            raise ServiceError(str(error.code), str(error)) from None
+
 
 @asynccontextmanager
 async def micro_service(bus: Bus, name: str, description: str, *endpoints: Endpoint) -> AsyncIterator[None]:
-    """Answer while this lasts; instances of one name share the requests."""
+    """Serve requests within this context; instances of one name share them."""
     service = await add_service(bus.client, name=name, version=VERSION, description=description)
-    for endpoint in endpoints:
-
-        async def handle(request: Request, answer: Callable[[bytes], bytes] = endpoint.handler) -> None:
-            try:
-                await request.respond(answer(request.data))
-            except EndpointError as refused:
-                raise ServiceError(str(refused.code), str(refused)) from None
-
+    for each in endpoints:
         await service.add_endpoint(
-            EndpointConfig(name=endpoint.name, subject=endpoint.subject, handler=handle, queue_group=name)
+            EndpointConfig(name=each.name, subject=each.subject, handler=each.handle, queue_group=name)
         )
     try:
         yield
     finally:
-        with contextlib.suppress(NatsError):  # the bus is away: nobody can ask any more
+        with contextlib.suppress(nats.errors.Error):  # not connected: no request can arrive
             await service.stop()

@@ -6,7 +6,7 @@ import logging
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
-from nats.errors import Error as NatsError
+import nats.errors
 from nats.js import JetStreamContext
 from nats.js.api import StreamConfig, StreamInfo
 from nats.js.errors import APIError, BadRequestError, NotFoundError
@@ -81,7 +81,7 @@ async def ensure_provisioned(bus: Bus, replicas: int, *, create: bool = True) ->
     while True:
         try:
             return await (provision(bus, replicas) if create else bus.jetstream().stream_info(streams.EVENTS))
-        except (NatsError, TimeoutError) as error:
+        except (nats.errors.Error, TimeoutError) as error:
             log.warning("JetStream is not ready, retrying: %r", error)
             await asyncio.sleep(PAUSE)
 

@@ -1,4 +1,4 @@
-"""Messages of a JetStream pull consumer as they come: the first ends the waiting, none waits for company."""
+"""Messages of a JetStream pull consumer, returned as they arrive: none waits for a batch to fill."""
 
 import asyncio
 import contextlib
@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
-from nats.aio.subscription import Subscription
-from nats.errors import Error as NatsError
+import nats.errors
 
-from cloudmatch_bus.client.connection import Bus, Headers
+from cloudmatch_bus.client.connection import Bus, Headers, Subscription
 from cloudmatch_bus.contract import streams
 
-BATCH = 500  # messages asked for at a time
-EXPIRES = 1.0  # s a request stands at the server; it answers then at the latest
-PAUSE = 0.2  # s before the next request when the server refused one
+BATCH = 500  # messages requested at a time
+EXPIRES = 1.0  # s for which a request is open; the server answers then at the latest
+GRACE = 0.1  # s for that answer to arrive
+PAUSE = 0.2  # s before the next request after one that was refused
 
 
 class Message(NamedTuple):
@@ -26,9 +26,9 @@ class Message(NamedTuple):
     payload: bytes
     reply: str  # where its ack goes
     position: int  # stream sequence
-    order: int  # of this delivery, among all of the consumer: 1, 2, 3…
-    pending: int  # messages that the consumer has not delivered yet
-    arrived: float  # by the monotonic clock, s
+    order: int  # of this delivery among all of the consumer: 1, 2, 3…
+    pending: int  # messages that the consumer has yet to deliver
+    arrived: float  # s, monotonic
 
 
 def _message(subject: str, reply: str, payload: bytes) -> Message:
@@ -40,7 +40,7 @@ def _message(subject: str, reply: str, payload: bytes) -> Message:
 
 
 class PullSubscription:
-    """A standing request for the messages of one consumer of EVENTS."""
+    """Repeated requests for the messages of one consumer of EVENTS, until `stop` is set."""
 
     def __init__(self, bus: Bus, consumer: str, stop: asyncio.Event) -> None:
         self._bus = bus
@@ -50,72 +50,75 @@ class PullSubscription:
         self._inbox = bus.client.new_inbox()
         self._subscription: Subscription | None = None
         self._waiting: deque[Message] = deque()
-        self._some = asyncio.Event()
+        self._wake = asyncio.Event()
         self._stopping = asyncio.create_task(stop.wait())
-        self._stopping.add_done_callback(lambda _: self._some.set())
+        self._stopping.add_done_callback(lambda _: self._wake.set())
         self._open = 0  # messages the server may still send for the last request
-        self._asked = 0.0  # when the last request was made
-        self.heard = time.monotonic()  # when the server last answered
-        self._refused = False  # the last request, for a reason other than that nothing was there
+        self._requested_at = 0.0
+        self._answered_at = time.monotonic()
+        self._refused = False  # the last request, for another reason than that there are no messages
 
     @property
-    def silent(self) -> float:
+    def silence(self) -> float:
         """Seconds since the server last answered."""
-        return time.monotonic() - self.heard
-
-    def _arrived(self, subject: str, reply: str, payload: bytes, headers: Headers) -> None:
-        if headers and (status := headers.get("Status")):
-            self._open = 0
-            if status in ("404", "408"):  # nothing there; the request has expired
-                self.heard = time.monotonic()
-            else:  # 503: no such consumer; 409: deleted, its leader moves, …
-                self._refused = True
-        else:
-            self.heard = time.monotonic()
-            self._open -= 1
-            self._waiting.append(_message(subject, reply, payload))
-        self._some.set()
+        return time.monotonic() - self._answered_at
 
     @property
     def waiting(self) -> Sequence[Message]:
-        """What has come and was not given yet."""
+        """Messages that arrived and were not returned yet."""
         return self._waiting
 
+    def _on_message(self, subject: str, reply: str, payload: bytes, headers: Headers) -> None:
+        if headers and (status := headers.get("Status")):
+            self._open = 0
+            if status in ("404", "408"):  # no messages; the request has expired
+                self._answered_at = time.monotonic()
+            else:  # 503: no such consumer; 409: deleted, its leader moves, …
+                self._refused = True
+        else:
+            self._answered_at = time.monotonic()
+            self._open -= 1
+            self._waiting.append(_message(subject, reply, payload))
+        self._wake.set()
+
     async def messages(self) -> list[Message]:
-        """Give what has come, as soon as there is any; nothing at `stop` or when a request ended so."""
+        """Return what has arrived, as soon as there is any; nothing on `stop` or when a request expired."""
         if self._subscription is None:
-            self._subscription = await self._bus.subscribe(self._inbox, self._arrived)
+            self._subscription = await self._bus.subscribe(self._inbox, self._on_message)
         if not self._waiting and not self._stop.is_set():
             if self._refused:
                 self._refused = False
                 await asyncio.sleep(PAUSE)
-            now = time.monotonic()
-            if self._open <= 0 or now > self._asked + EXPIRES:
-                self._open, self._asked = BATCH, now
-                self._bus.publish(self._next, self._request, self._inbox)
-            self._some.clear()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._some.wait(), EXPIRES + 0.1)
-        return self.rest()
+            self._request_more()
+            await self._arrival(EXPIRES + GRACE)
+        return self._take_waiting()
 
-    def rest(self) -> list[Message]:
-        """Give what has come and was not given yet."""
-        taken = list(self._waiting)
+    def _request_more(self) -> None:
+        now = time.monotonic()
+        if self._open <= 0 or now > self._requested_at + EXPIRES:
+            self._open, self._requested_at = BATCH, now
+            self._bus.publish(self._next, self._request, self._inbox)
+
+    async def _arrival(self, timeout: float) -> None:
+        self._wake.clear()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), timeout)
+
+    def _take_waiting(self) -> list[Message]:
+        messages = list(self._waiting)
         self._waiting.clear()
-        return taken
+        return messages
 
-    async def finish(self) -> list[Message]:
-        """Give what may still come for the last request: a message sent to nobody is lost for a while."""
-        end = self._asked + EXPIRES + 0.1
+    async def drain(self) -> list[Message]:
+        """Return what still arrives for the last request: other processes would get it only after a while."""
+        end = self._requested_at + EXPIRES + GRACE
         while self._open > 0 and self._bus.connected and (left := end - time.monotonic()) > 0:
-            self._some.clear()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._some.wait(), left)
-        return self.rest()
+            await self._arrival(left)
+        return self._take_waiting()
 
     async def close(self) -> None:
         """End the subscription."""
         self._stopping.cancel()
         if self._subscription is not None:
-            with contextlib.suppress(NatsError):
+            with contextlib.suppress(nats.errors.Error):
                 await self._bus.unsubscribe(self._subscription)

@@ -1,4 +1,4 @@
-"""Counters for what happens with every payload: only the event loop adds to them, so they need no lock."""
+"""Prometheus counters without a lock, for events of every payload: only the event loop increments them."""
 
 from collections.abc import Iterator
 
@@ -8,18 +8,18 @@ from prometheus_client.registry import Collector
 
 
 class PlainCounter(Collector):
-    """A counter of Prometheus, as cheap as an integer: add to `value`.
+    """A counter that costs as much as an integer: add to `value`.
 
     Args:
         name: without ``_total``.
     """
 
-    def __init__(self, name: str, about: str) -> None:
+    def __init__(self, name: str, documentation: str) -> None:
         self.value = 0
         self._name = name
-        self._about = about
+        self._documentation = documentation
         REGISTRY.register(self)
 
     def collect(self) -> Iterator[CounterMetricFamily]:
-        """Give it to who reads the metrics."""
-        yield CounterMetricFamily(self._name, self._about, value=self.value)
+        """Yield the counter to the Prometheus registry."""
+        yield CounterMetricFamily(self._name, self._documentation, value=self.value)

@@ -1,4 +1,4 @@
-"""Whether a process can do its job, and why not."""
+"""Whether a process is ready, and why not."""
 
 from collections.abc import Callable
 
@@ -10,26 +10,26 @@ LIVENESS, READINESS, METRICS = "/system/liveness", "/system/readiness", "/metric
 
 
 class Health:
-    """Named checks; each gives None when all is well, else a reason in a few words."""
+    """Named checks; each returns None if all is well, else a short reason."""
 
     def __init__(self) -> None:
         self._checks: dict[str, Callable[[], str | None]] = {}
 
     def set_check(self, name: str, check: Callable[[], str | None]) -> None:
-        """Add a check. It must be quick: it runs at every probe."""
+        """Add or replace a check. It must be quick: it runs on every probe."""
         self._checks[name] = check
 
     def reasons(self) -> dict[str, str]:
-        """Give the reasons why the process is not ready, by check; empty when it is."""
+        """Return why the process is not ready, by check; empty if it is."""
         return {name: reason for name, check in self._checks.items() if (reason := check())}
 
     def readiness(self) -> tuple[int, bytes]:
-        """Give HTTP status and JSON body of the readiness probe."""
+        """Return HTTP status and JSON body of the readiness probe."""
         reasons = self.reasons()
         body = {"ready": not reasons, "reasons": reasons}
         return (503 if reasons else 200), msgspec.json.encode(body)
 
 
 def metrics() -> bytes:
-    """Give all metrics of this process as Prometheus text."""
+    """Return all metrics of this process as Prometheus text."""
     return generate_latest()

@@ -1,4 +1,4 @@
-"""The HTTP side that every service but the edge shares: probes, metrics, errors, a port of its own."""
+"""What the HTTP APIs of all services but edges share: probes, metrics, errors, and serving them."""
 
 import asyncio
 import contextlib
@@ -20,17 +20,20 @@ from cloudmatch_bus.process.listen import log_listening
 log = logging.getLogger("http")
 
 
+CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed"}
+
+
 def _error(_: Request[Any, Any, Any], error: Exception) -> Response[dict[str, Any]]:
     if not isinstance(error, HTTPException):
         log.error("request failed", exc_info=error)
         return Response({"error": {"code": "internal", "detail": "see the log"}}, status_code=500)
     detail = error.detail
-    if isinstance(error.extra, list) and error.extra:  # validation: say which field
+    if isinstance(error.extra, list) and error.extra:  # validation: name the fields
         detail = "; ".join(
             f"{e.get('key') or 'body'}: {e.get('message')}" if isinstance(e, dict) else str(e)
             for e in error.extra
         )
-    code = {400: "bad_request", 404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "error")
+    code = CODES.get(error.status_code, "error")
     return Response({"error": {"code": code, "detail": detail}}, status_code=error.status_code)
 
 
@@ -40,10 +43,10 @@ def application(
     handlers: Sequence[ControllerRouterHandler] = (),
     origins: Sequence[str] = (),
 ) -> Litestar:
-    """Make an HTTP application with the probes, metrics and OpenAPI that every service serves.
+    """Create an HTTP application with the probes, metrics and OpenAPI that every service serves.
 
     Args:
-        origins: of pages from elsewhere that may read what is answered to GET.
+        origins: other origins whose pages may read responses to GET.
     """
 
     @get(LIVENESS, media_type=MediaType.TEXT, sync_to_thread=False, include_in_schema=False)
@@ -69,7 +72,7 @@ def application(
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: the service decides when to stop."""
+    """uvicorn without its signal handlers: the process stops it."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -77,7 +80,7 @@ class _Server(uvicorn.Server):
 
 
 async def serve(app: Litestar, service: str, sock: socket.socket, stop: asyncio.Event) -> None:
-    """Serve `app` on a socket of `listen` until `stop`. Logs one line ``<service> listening at <url>``."""
+    """Serve `app` on a socket of `listen` until `stop`; log ``<service> listening at <url>`` at start."""
     server = _Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=2))
     task = asyncio.create_task(server.serve(sockets=[sock]))
     log_listening(service, sock)

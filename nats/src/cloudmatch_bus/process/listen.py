@@ -1,4 +1,4 @@
-"""Take a port, and say in the one form that tools read where a process listens."""
+"""Listen on a port, and log the address in the one format that tools parse."""
 
 import errno
 import logging
@@ -10,25 +10,26 @@ log = logging.getLogger("http")
 
 
 def listen(host: str, port: int, setting: str) -> socket.socket:
-    """Take a TCP port (0: a free one).
+    """Listen on a TCP port (0: a free one).
 
     Args:
-        setting: the variable that moves it.
+        setting: the variable that sets the port.
 
     Raises:
-        SettingsError: it cannot be taken; the message names the address and the setting.
+        SettingsError: impossible; the message names the address and the setting.
     """
     try:
-        return _listening(host, port)
+        return _bind(host, port)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
-        cure = "end what listens there" if getattr(error, "errno", 0) == errno.EADDRINUSE else "the host"
+        in_use = getattr(error, "errno", 0) == errno.EADDRINUSE
+        remedy = "stop the process that is listening there" if in_use else "the host"
         raise SettingsError(
-            f"cannot listen on {_place(host, port)} ({reason}): change {setting}, or {cure}"
+            f"cannot listen on {_address(host, port)} ({reason}): change {setting}, or {remedy}"
         ) from None
 
 
-def _listening(host: str, port: int) -> socket.socket:
+def _bind(host: str, port: int) -> socket.socket:
     sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -42,10 +43,10 @@ def _listening(host: str, port: int) -> socket.socket:
 
 
 def log_listening(service: str, sock: socket.socket, scheme: str = "http") -> None:
-    """Log where a service listens, in the one form that tools read."""
+    """Log the address of a service, in the one format that tools parse."""
     host, port = sock.getsockname()[:2]
-    log.info("%s listening at %s://%s", service, scheme, _place(host, port))
+    log.info("%s listening at %s://%s", service, scheme, _address(host, port))
 
 
-def _place(host: str, port: int) -> str:
+def _address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

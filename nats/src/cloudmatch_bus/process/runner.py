@@ -1,4 +1,4 @@
-"""Run one service: settings, logging, uvloop, signals. Every ``__main__`` is a call of `run`."""
+"""Run a service: settings, logging, uvloop, signals. Every ``__main__`` calls `run`."""
 
 import asyncio
 import contextlib
@@ -23,8 +23,8 @@ class Environment:
     """All settings of one process, read from the environment and checked."""
 
     def __init__(self, *groups: type[Settings], environ: Mapping[str, str]) -> None:
-        wanted: tuple[type[Settings], ...] = (CommonSettings, *groups)
-        self._groups = {group: read(group, environ) for group in wanted}
+        required: tuple[type[Settings], ...] = (CommonSettings, *groups)
+        self._groups = {group: read(group, environ) for group in required}
         for each in self._groups.values():
             each.check()
         self.unknown = unknown(self._groups, environ)
@@ -37,7 +37,7 @@ class Environment:
 
 @contextlib.contextmanager
 def exit_on_settings_error() -> Iterator[None]:
-    """End the process with a sentence where a setting is wrong."""
+    """Exit with status 2 and a sentence on stderr if a setting is invalid."""
     try:
         yield
     except SettingsError as error:
@@ -46,7 +46,7 @@ def exit_on_settings_error() -> Iterator[None]:
 
 
 def setup(*groups: type[Settings], stream: TextIO = sys.stdout) -> Environment:
-    """Read the settings and set up logging; end the process with a sentence where a setting is wrong."""
+    """Read the settings and set up logging; exit if a setting is invalid."""
     with exit_on_settings_error():
         environment = Environment(*groups, environ=os.environ)
     logging.basicConfig(
@@ -54,7 +54,7 @@ def setup(*groups: type[Settings], stream: TextIO = sys.stdout) -> Environment:
         level=environment[CommonSettings].log_level,
         format="%(levelname)s %(name)s: %(message)s",
     )
-    for name in ("uvicorn", "websockets"):  # one line for every probe is too many
+    for name in ("uvicorn", "websockets"):  # else they log every probe
         logging.getLogger(name).setLevel(logging.WARNING)
     for name in environment.unknown:
         log.warning("unknown setting: %s", name)
@@ -62,7 +62,7 @@ def setup(*groups: type[Settings], stream: TextIO = sys.stdout) -> Environment:
 
 
 async def until_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
-    """Await `work`, but give it up (and give None) when `stop` is set first."""
+    """Return the result of `work`; cancel it and return None if `stop` is set first."""
     task = asyncio.ensure_future(work)
     stopped = asyncio.ensure_future(stop.wait())
     try:
@@ -76,7 +76,7 @@ async def until_stopped(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T 
 def run(serve: Callable[[Environment, asyncio.Event], Awaitable[None]], *groups: type[Settings]) -> None:
     """Run `serve(environment, stop)` on uvloop until it returns; SIGTERM and SIGINT set `stop`.
 
-    A port that `serve` cannot take ends the process like a wrong setting.
+    A `SettingsError` raised by `serve`, as of a port in use, exits like an invalid setting.
     """
     environment = setup(*groups)
 
@@ -87,6 +87,6 @@ def run(serve: Callable[[Environment, asyncio.Event], Awaitable[None]], *groups:
             loop.add_signal_handler(number, stop.set)
         await serve(environment, stop)
 
-    gc.freeze()  # what was imported is there to stay, and need not be looked at again
+    gc.freeze()  # imported modules live for ever: exclude them from collections
     with exit_on_settings_error():
         uvloop.run(main())
