@@ -29,7 +29,7 @@ BENCHES := peers:compare relay:relay hops:hops facts:facts pairing:pairing
 BENCH = $(patsubst $(WHAT):%,%,$(filter $(WHAT):%,$(BENCHES)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up trace queues clean pristine test check lint format coverage \
+.PHONY: help setup up trace queues clean pristine test test-all check lint format coverage \
   test-faults test-pairing-faults test-kills test-fuzz test-kafka test-roll-out bench bench-quick \
   settings images image-check manifests deploy undeploy
 
@@ -64,6 +64,10 @@ pristine: clean ## Remove the virtual environment as well
 test: ## Run all tests against real servers, on two workers [ARGS='-k device -x']
 	@sh deploy/local/setup.sh tests
 	@$(BIN)/pytest -n auto $(ARGS)
+
+test-all: ## The same, including tests of the bench and the harness that have not changed
+	@sh deploy/local/setup.sh tests
+	@$(BIN)/pytest -n auto --all $(ARGS)
 
 check: lint ## Lint, then run the unit tests, which need no server
 	$(BIN)/pytest -q tests/unit

@@ -14,7 +14,7 @@ import pytest
 import harness
 from cloudmatch_bus.contract import amqp
 
-pytest_plugins = ["harness.workers"]  # tests side by side
+pytest_plugins = ["harness.workers", "harness.unchanged"]  # side by side; what has changed
 
 # What a shell starts in the background ignores SIGINT, and so would all that tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)

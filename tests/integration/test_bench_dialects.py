@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import os
 import resource
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -21,20 +20,10 @@ from bench.peers.every import PEERS
 from bench.report import Run
 from bench.session import Session
 from bench.shapes import parse
-from bench.stack import stack
+from harness.unchanged import OPTIONAL
 
 OTHERS = [peer for peer in PEERS if peer.name not in {"cloudmatch", "classic"}]
 Fault = Callable[[int, bytes], list[bytes]]  # number and payload → the payloads that are delivered
-
-
-@pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    try:
-        return generator.build(tmp_path_factory.mktemp("generator"))
-    except generator.CompilerMissingError as missing:
-        if os.environ.get("CI"):
-            pytest.fail(str(missing))
-        pytest.skip(str(missing))
 
 
 # -- servers that speak a dialect, for one pair, one way
@@ -249,13 +238,13 @@ def counted(run: Run) -> dict[str, int]:
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("dialect", SERVERS)
 async def test_what_a_server_does_wrong_is_counted_in_every_dialect(
-    program: Path, dialect: str, fault: str
+    load_generator: Path, dialect: str, fault: str
 ) -> None:
     make, found = FAULTS[fault]
     async with relay(SERVERS[dialect](), make()) as port:
         run = await asyncio.to_thread(
             generator.run,
-            program,
+            load_generator,
             (port, port),
             {},
             ["--dialect", dialect, "--quiet", "0.5", *parse("1x4:64").options],
@@ -283,13 +272,13 @@ def _files() -> Iterator[None]:
 @pytest.mark.servers
 @pytest.mark.parametrize("peer", OTHERS, ids=lambda peer: peer.name)
 def test_each_peer_that_is_installed_carries_payloads_undamaged_and_bears_lost_connections(
-    program: Path, peer: Peer
+    load_generator: Path, peer: Peer
 ) -> None:
     folder = ROOT / ".run/bench/peers"
     if lacks := peer.missing(folder):
-        pytest.skip(f"{peer.title} is not installed ({lacks}): make bench installs it")
+        pytest.skip(f"{peer.title} is not installed ({lacks}): {OPTIONAL}")
     (folder / "run").mkdir(parents=True, exist_ok=True)
-    session = Session(peer, folder, program)
+    session = Session(peer, folder, load_generator)
     try:
         carried = session.attempt(trials.relay("3x2:64", 0.1, 0.3, 1), 0)
         cut = session.attempt(trials.CUT._replace(seconds=1.5), 0)
@@ -303,13 +292,3 @@ def test_each_peer_that_is_installed_carries_payloads_undamaged_and_bears_lost_c
     assert all(use.cpu_us > 0 for use in carried.run.processes.values())
     assert cut.run is not None, cut.error
     assert cut.run.reconnects == 50
-
-
-@pytest.mark.servers
-def test_receivers_of_cloudmatch_that_are_cut_off_lose_nothing_and_hear_nothing_twice(program: Path) -> None:
-    with stack() as running:
-        options = ["--dialect", "v1", *parse("5@500:64").options, "--at", "0.5", "--cut"]
-        run = generator.run(program, running.ports, {}, options, app="cut", warmup=0.2, seconds=1.5)
-    assert run.reconnects == 5
-    assert counted(run) == {}
-    assert run.valid

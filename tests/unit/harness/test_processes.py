@@ -1,30 +1,10 @@
-"""The parts of the harness that need no server."""
+"""Processes that tests start: their settings, their log, their end."""
 
 import sys
-import time
 
 import pytest
 
-from harness import Process, environment, eventually, eventually_sync
-
-
-async def test_eventually_gives_the_first_true_value_of_plain_and_async_conditions():
-    values = iter([0, None, "there", "later"])
-
-    async def later() -> str | int | None:
-        return next(values)
-
-    assert await eventually(later, 1) == "there"
-    assert await eventually(lambda: next(values), 1) == "later"
-
-
-async def test_eventually_fails_at_its_deadline_and_says_what_it_waited_for():
-    began = time.monotonic()
-    with pytest.raises(AssertionError, match=r"the moon did not hold within 0\.05 s; last value: \[\]"):
-        await eventually(list, 0.05, "the moon")
-    with pytest.raises(AssertionError, match="last value: 0"):
-        eventually_sync(lambda: 0, 0.05)
-    assert time.monotonic() - began < 1
+from harness import Process, environment, free_port
 
 
 def test_settings_of_the_shell_do_not_reach_what_a_test_starts(monkeypatch):
@@ -42,9 +22,14 @@ def test_a_process_that_ends_while_its_line_is_awaited_fails_at_once_with_its_lo
     assert process.wait() == 3
 
 
-def test_a_process_deaf_to_sigterm_is_killed(tmp_path):
+def test_a_process_that_ignores_sigterm_is_killed(tmp_path):
     code = "import signal; signal.signal(15, signal.SIG_IGN); print('up'); signal.pause()"
     process = Process("p", [sys.executable, "-c", code], {}, tmp_path)
     process.wait_line("up")
     assert process.terminate(0.2) is False
     assert process.returncode == -9
+
+
+def test_no_port_is_given_twice():
+    ports = [free_port() for _ in range(200)]
+    assert len(set(ports)) == 200

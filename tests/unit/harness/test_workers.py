@@ -4,7 +4,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness import free_port
 from harness.workers import Turns, heavy
 
 
@@ -92,8 +91,3 @@ def test_both_workers_have_something_to_do(heavies):
 
 def test_what_is_heavy_alone_runs_on_one_worker():
     assert len(set(shared_out(named((), (2, 3, 1))))) == 1
-
-
-def test_no_port_is_given_twice():
-    ports = [free_port() for _ in range(200)]
-    assert len(set(ports)) == 200
