@@ -1,6 +1,6 @@
-"""The AsyncAPI document says what the edge says.
+"""The AsyncAPI document describes the dialect as the edge implements it.
 
-Write it anew: ``python tests/contract/test_asyncapi.py``.
+Regenerate it: ``python tests/contract/test_asyncapi.py``.
 """
 
 import copy
@@ -22,34 +22,41 @@ FILE = Path(__file__).parents[2] / "edge/docs/asyncapi.json"
 SCHEMA = json.loads((Path(__file__).parent / "vendor/asyncapi-3.0.0.json").read_text(encoding="utf-8"))
 BINARY = {
     "title": "Binary payload",
-    "summary": "A binary frame: a payload, byte for byte; it counts like a message.",
+    "summary": "A binary frame: a payload, byte for byte; it is numbered like a message.",
     "contentType": "application/octet-stream",
     "payload": {"type": "string", "format": "binary"},
 }
 TEXT = {"type": "string", "minLength": 1, "maxLength": 64}
 QUERY: dict[str, dict[str, Any]] = {
-    "id": {**TEXT, "description": "Unique in its app; a newer connection closes the older with 4001."},
+    "id": {**TEXT, "description": "Unique in its app; a newer connection closes the older one with 4001."},
     "lat": {"type": "number", "minimum": -90, "maximum": 90, "description": "Degrees."},
     "lon": {"type": "number", "minimum": -180, "maximum": 180, "description": "Degrees."},
-    "app": {**TEXT, "default": "default", "description": "Devices of other apps are never seen."},
+    "app": {**TEXT, "default": "default", "description": "Devices of different apps never see each other."},
     "radius": {
         "type": "number",
         "exclusiveMinimum": 0,
-        "description": "Metres within which a peer may be; the smaller of two counts.",
+        "description": "Metres within which a peer may be; the smaller of both devices' radii counts.",
     },
-    "tag": {"type": "string", "maxLength": 64, "description": "Only devices with the same tag are matched."},
-    "resume": {"type": "string", "description": "Token of `welcome`: go on where a lost connection stopped."},
+    "tag": {"type": "string", "maxLength": 64, "description": "Only devices with equal tags are matched."},
+    "resume": {
+        "type": "string",
+        "description": "Token from `welcome`: resume the session of a lost connection.",
+    },
     "received": {
         "type": "integer",
         "minimum": 0,
-        "description": "With `resume`: payloads of the match that have arrived.",
+        "description": "With `resume`: how many payloads of the match were received.",
     },
-    "match": {"type": "integer", "minimum": 0, "description": "With `resume`: the match they belong to."},
+    "match": {
+        "type": "integer",
+        "minimum": 0,
+        "description": "With `resume`: the match to which `received` applies.",
+    },
 }
 
 
 def document() -> dict[str, Any]:
-    """Describe the dialect from the edge's own structs."""
+    """Render the document from the edge's own structs."""
     structs: dict[str, list[type[FromDevice | ToDevice]]] = {
         "receive": list(AnyFromDevice.__args__),
         "send": list(AnyToDevice.__args__),
@@ -71,9 +78,9 @@ def document() -> dict[str, Any]:
         "info": {
             "title": f"CloudMatch: {SUBPROTOCOL}",
             "version": "1",
-            "description": "What a device says and hears on its WebSocket. Text frames are JSON objects "
+            "description": "The messages of a device's WebSocket. Text frames are JSON objects "
             "with a `type`; a binary frame is a payload. Fields are only ever added; unknown ones are "
-            "ignored. The order of things: without-an-sdk.md beside this file.",
+            "ignored. For the order of messages see without-an-sdk.md next to this file.",
             "license": {"name": "Apache-2.0"},
         },
         "defaultContentType": "application/json",
@@ -112,7 +119,7 @@ def _message(struct: type[FromDevice | ToDevice]) -> dict[str, Any]:
     return {"name": struct.__struct_config__.tag, "summary": summary, "payload": reference}
 
 
-def written(described: dict[str, Any]) -> str:
+def rendered(described: dict[str, Any]) -> str:
     return json.dumps(described, indent=2, ensure_ascii=False) + "\n"
 
 
@@ -128,17 +135,17 @@ def references(part: object) -> Iterator[str]:
             yield from references(each)
 
 
-def test_the_document_says_what_the_edge_says() -> None:
-    assert FILE.read_text(encoding="utf-8") == written(document()), __doc__
+def test_the_document_matches_the_edge() -> None:
+    assert FILE.read_text(encoding="utf-8") == rendered(document()), __doc__
 
 
 def wrong(described: dict[str, Any]) -> tuple[str, str] | None:
-    """Say where a document is no AsyncAPI, and why; None where it is."""
+    """Return where a document violates AsyncAPI, and why; None if it is valid."""
     error = best_match(jsonschema.Draft7Validator(SCHEMA).iter_errors(described))
     return None if error is None else ("/".join(map(str, error.absolute_path)), error.message)
 
 
-def test_the_document_has_the_form_of_asyncapi() -> None:
+def test_the_document_is_valid_asyncapi() -> None:
     jsonschema.Draft7Validator.check_schema(SCHEMA)
     assert wrong(json.loads(FILE.read_text(encoding="utf-8"))) is None
 
@@ -152,7 +159,7 @@ def test_the_document_has_the_form_of_asyncapi() -> None:
         ("components/messages/Ack", "title", 1),
     ],
 )
-def test_a_wrong_value_is_found_where_it_is(part: str, name: str, value: object) -> None:
+def test_an_invalid_value_is_located(part: str, name: str, value: object) -> None:
     described = changed = copy.deepcopy(document())
     for each in part.split("/"):
         changed = changed[each]
@@ -162,7 +169,7 @@ def test_a_wrong_value_is_found_where_it_is(part: str, name: str, value: object)
     assert found[0] == f"{part}/{name}"
 
 
-def test_a_field_that_asyncapi_does_not_know_is_found() -> None:
+def test_an_unknown_field_is_found() -> None:
     described = copy.deepcopy(document())
     described["channels"]["device"]["path"] = "/"
     found = wrong(described)
@@ -170,7 +177,7 @@ def test_a_field_that_asyncapi_does_not_know_is_found() -> None:
     assert found[0] == "channels/device"
 
 
-def test_every_reference_of_the_document_leads_somewhere() -> None:
+def test_every_reference_of_the_document_resolves() -> None:
     described = json.loads(FILE.read_text(encoding="utf-8"))
     found = set(references(described))
     assert found
@@ -185,4 +192,4 @@ def test_the_document_names_every_parameter_of_a_connection() -> None:
 
 
 if __name__ == "__main__":
-    FILE.write_text(written(document()), encoding="utf-8")
+    FILE.write_text(rendered(document()), encoding="utf-8")

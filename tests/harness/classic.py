@@ -1,4 +1,4 @@
-"""A device of 2019: any WebSocket client is one."""
+"""A classic device: any WebSocket client."""
 
 import asyncio
 import contextlib
@@ -20,12 +20,12 @@ async def device(
     close_timeout: float = 10,
     **more: object,
 ) -> AsyncIterator[ClientConnection]:
-    """Connect a device to an edge, until it has been greeted.
+    """Connect a device to an edge and wait for the greeting.
 
     Args:
-        trust: with which certificates, where the edge speaks TLS.
-        close_timeout: seconds for the edge to answer the end.
-        more: other parameters of the connection.
+        trust: TLS context for an edge that uses TLS.
+        close_timeout: Seconds allowed for the edge to answer the close.
+        more: Further parameters of the connection.
     """
     extra = "".join(f"&{k}={v}" for k, v in more.items())
     url = edge.url.replace("http", "ws") + f"/device/connect?id={name}&lat={lat}&lon={lon}{extra}"
@@ -35,7 +35,7 @@ async def device(
 
 
 async def hears(socket: ClientConnection) -> str:
-    """Give the next text that a device hears."""
+    """Return the next text from the edge."""
     message = await asyncio.wait_for(socket.recv(), 10)
     assert isinstance(message, str)
     return message

@@ -58,7 +58,7 @@ class Terminal:
         eventually_sync(shown, 20, f"{pattern!r} on the screen")
 
 
-def test_two_people_talk_in_their_terminals(edge: Service) -> None:
+def test_two_people_exchange_payloads_in_their_terminals(edge: Service) -> None:
     a, b = Terminal(), Terminal()
     places = [
         running(edge, "connect", "--id", name, stdin=t.theirs, stdout=t.theirs, stderr=t.theirs)
@@ -86,7 +86,7 @@ def test_two_people_talk_in_their_terminals(edge: Service) -> None:
         assert second.wait(10) == 130
 
 
-def test_lines_go_through_a_pipe_once_and_in_order(edge: Service, tmp_path: Path) -> None:
+def test_lines_pass_through_a_pipe_once_and_in_order(edge: Service, tmp_path: Path) -> None:
     wanted = "".join(f"{n} ciào\n" for n in range(2000))
     source, sink = tmp_path / "source", tmp_path / "sink"
     source.write_text(wanted)
@@ -102,7 +102,7 @@ def test_lines_go_through_a_pipe_once_and_in_order(edge: Service, tmp_path: Path
         assert b.wait(10) == 130
 
 
-def test_a_swarm_whose_connections_are_cut_loses_nothing(edge: Service) -> None:
+def test_a_swarm_whose_connections_drop_loses_nothing(edge: Service) -> None:
     words = ("swarm", "--devices", "8", "--seconds", "3", "--drop", "5", "--rate", "50")
     with running(edge, *words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as swarm:
         assert swarm.stdout is not None
@@ -119,7 +119,7 @@ def test_a_swarm_whose_connections_are_cut_loses_nothing(edge: Service) -> None:
     assert {figures[name] for name in ("lost", "duplicated", "out of order", "undelivered")} == {"0"}
 
 
-def test_the_doctor_finds_two_devices_well_and_names_what_lacks(
+def test_the_doctor_passes_two_devices_and_names_the_missing_parts(
     edge: Service, nats_server: NatsServer
 ) -> None:
     urls = [

@@ -1,4 +1,4 @@
-"""The Python client against real edges: what two devices say arrives once and in order, whatever breaks."""
+"""The Python client against real edges: payloads arrive once and in order, whatever breaks."""
 
 import asyncio
 import contextlib
@@ -39,7 +39,7 @@ def device(url: str, name: str, **more: object) -> cloudmatch.Device:
 
 @contextlib.asynccontextmanager
 async def pair(first: str, second: str) -> AsyncIterator[tuple[cloudmatch.Device, cloudmatch.Device]]:
-    """Two devices that are matched."""
+    """Connect and match two devices."""
     async with device(first, "a") as a, device(second, "b") as b:
         assert ((await a.matched()).id, (await b.matched()).id) == ("b", "a")
         yield a, b
@@ -49,22 +49,22 @@ def payload(number: int) -> str | bytes:
     return f"{number} é".encode() if number % 3 == 0 else f"{number} é"
 
 
-async def speak(speaker: cloudmatch.Device, count: int) -> None:
+async def send(sender: cloudmatch.Device, count: int) -> None:
     """Send at `RATE`; the last payload with a receipt."""
     loop = asyncio.get_running_loop()
     began = loop.time()
     for number in range(count):
-        await speaker.send(payload(number), receipt=number == count - 1)
+        await sender.send(payload(number), receipt=number == count - 1)
         await asyncio.sleep(max(0.0, began + number / RATE - loop.time()))
 
 
-async def hear(listener: cloudmatch.Device, count: int) -> None:
+async def receive(receiver: cloudmatch.Device, count: int) -> None:
     for number in range(count):
-        assert await listener.receive() == payload(number)
+        assert await receiver.receive() == payload(number)
 
 
 async def flows_through(a: cloudmatch.Device, b: cloudmatch.Device, fault: Fault) -> None:
-    """Let both talk while something breaks, and check that all arrives once and in order."""
+    """Let both send while something breaks, and check that all payloads arrive once and in order."""
     lost: list[cloudmatch.Event] = []
     for each in (a, b):
         each.on(cloudmatch.PeerLeft, lost.append)
@@ -72,15 +72,15 @@ async def flows_through(a: cloudmatch.Device, b: cloudmatch.Device, fault: Fault
     count = RATE * SECONDS
     async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
         for each in (a, b):
-            tasks.create_task(speak(each, count))
-            tasks.create_task(hear(each, count))
+            tasks.create_task(send(each, count))
+            tasks.create_task(receive(each, count))
         await asyncio.sleep(0.5)  # payloads flow by now
         await fault(a, b)
     assert lost == []
     assert a.pending == b.pending == 0
 
 
-async def heard(events: AsyncIterator[cloudmatch.Event], kind: type[E]) -> E:
+async def next_event(events: AsyncIterator[cloudmatch.Event], kind: type[E]) -> E:
     async with asyncio.timeout(20):
         async for event in events:
             if isinstance(event, kind):
@@ -88,13 +88,13 @@ async def heard(events: AsyncIterator[cloudmatch.Event], kind: type[E]) -> E:
     raise AssertionError(f"closed without {kind.__name__}")
 
 
-async def test_two_devices_are_matched_talk_and_part(edges: list[Service]) -> None:
+async def test_two_devices_match_exchange_payloads_and_part(edges: list[Service]) -> None:
     async with device(edges[0].url, "a") as a:
         assert a.state == "waiting"
         async with device(edges[1].url, "b") as b:
             peer = await a.matched()
             assert (peer.id, peer.distance) == ("b", 0)
-            told = a.events()
+            events = a.events()
             texts = [
                 "ciao",
                 "",
@@ -113,13 +113,13 @@ async def test_two_devices_are_matched_talk_and_part(edges: list[Service]) -> No
             await sending
             with pytest.raises(cloudmatch.PayloadRefusedError):
                 await a.send("x" * 65537)
-        left = await heard(told, cloudmatch.PeerLeft)
+        left = await next_event(events, cloudmatch.PeerLeft)
         assert left == cloudmatch.PeerLeft(peer, "left", ())
-        await heard(told, cloudmatch.Waiting)
+        await next_event(events, cloudmatch.Waiting)
         async with device(edges[1].url, "c") as c:
             assert (await a.matched()).id == "c"
             a.unmatch()
-            assert (await heard(c.events(), cloudmatch.PeerLeft)).reason == "unmatched"
+            assert (await next_event(c.events(), cloudmatch.PeerLeft)).reason == "unmatched"
 
 
 async def test_the_first_program_of_the_readme_runs(
@@ -132,7 +132,7 @@ async def test_the_first_program_of_the_readme_runs(
     assert capsys.readouterr().out == "a is matched with b, 679 m away\nb received ciao\n"
 
 
-async def test_a_device_that_is_wrong_or_replaced_is_told(edges: list[Service]) -> None:
+async def test_a_refused_or_replaced_device_raises(edges: list[Service]) -> None:
     with pytest.raises(cloudmatch.RefusedError) as refused:
         await device(edges[0].url, "a", lat=91).__aenter__()
     assert (refused.value.status, refused.value.code, refused.value.parameter) == (
@@ -147,7 +147,7 @@ async def test_a_device_that_is_wrong_or_replaced_is_told(edges: list[Service]) 
                 await asyncio.wait_for(waiting, 20)
 
 
-async def test_a_peer_that_takes_nothing_slows_the_sender_down_and_loses_nothing(
+async def test_a_peer_that_takes_nothing_slows_the_sender_and_loses_nothing(
     edges: list[Service],
 ) -> None:
     async with pair(edges[0].url, edges[1].url) as (a, b):
@@ -163,16 +163,16 @@ async def test_a_peer_that_takes_nothing_slows_the_sender_down_and_loses_nothing
         await eventually(lambda: len(b._conversation.inbox) == MAX_PAYLOADS)
         assert sent == MAX_PAYLOADS
         assert a.pending == MAX_PAYLOADS
-        await asyncio.wait_for(hear(b, 1000), 30)
+        await asyncio.wait_for(receive(b, 1000), 30)
         await sending
 
 
-async def test_a_receipt_comes_when_the_peer_has_taken_the_payload(edges: list[Service]) -> None:
+async def test_a_receipt_arrives_when_the_peer_has_taken_the_payload(edges: list[Service]) -> None:
     async with pair(edges[0].url, edges[1].url) as (a, b):
         sends = [asyncio.create_task(a.send(payload(n), receipt=True)) for n in range(20)]
         await eventually(lambda: len(b._conversation.inbox) == 20)
         assert not any(send.done() for send in sends)
-        await hear(b, 10)
+        await receive(b, 10)
         await asyncio.wait_for(asyncio.gather(*sends[:10]), 10)
         assert not any(send.done() for send in sends[10:])
         b.unmatch()
@@ -180,27 +180,27 @@ async def test_a_receipt_comes_when_the_peer_has_taken_the_payload(edges: list[S
         assert {type(result) for result in results} == {cloudmatch.PeerLeftError}
 
 
-async def test_connections_that_are_cut_lose_nothing(edges: list[Service]) -> None:
-    async def cut(a: cloudmatch.Device, b: cloudmatch.Device) -> None:
-        told = a.events()
+async def test_dropped_connections_lose_nothing(edges: list[Service]) -> None:
+    async def drop(a: cloudmatch.Device, b: cloudmatch.Device) -> None:
+        events = a.events()
         for _ in range(2):
             a.drop_connection()
-            await heard(told, cloudmatch.Resumed)
+            await next_event(events, cloudmatch.Resumed)
             b.drop_connection()
         a.drop_connection()
         b.drop_connection()
-        await heard(told, cloudmatch.Disconnected)
-        await heard(told, cloudmatch.Resumed)
+        await next_event(events, cloudmatch.Disconnected)
+        await next_event(events, cloudmatch.Resumed)
         a.drop_connection()  # two in a row: as soon as it is there again
-        await heard(told, cloudmatch.Resumed)
+        await next_event(events, cloudmatch.Resumed)
 
     async with pair(edges[0].url, edges[1].url) as (a, b):
         a.drop_connection()  # before the first payload
-        await heard(a.events(), cloudmatch.Resumed)
-        await flows_through(a, b, cut)
+        await next_event(a.events(), cloudmatch.Resumed)
+        await flows_through(a, b, drop)
 
 
-async def test_a_cut_before_the_first_payload_loses_nothing_on_either_side(edges: list[Service]) -> None:
+async def test_a_drop_before_the_first_payload_loses_nothing_on_either_side(edges: list[Service]) -> None:
     async with pair(edges[0].url, edges[1].url) as (a, b):
         a.drop_connection()
         b.drop_connection()
@@ -208,25 +208,25 @@ async def test_a_cut_before_the_first_payload_loses_nothing_on_either_side(edges
         assert (await a.receive(), await b.receive()) == ("one", "uno")
 
 
-async def test_a_device_that_stays_goes_on_when_it_comes_back(edges: list[Service]) -> None:
+async def test_a_device_that_does_not_leave_on_exit_resumes_when_entered_again(edges: list[Service]) -> None:
     b = device(edges[1].url, "b", leave_on_exit=False)
     async with device(edges[0].url, "a") as a:
         async with b:
             await a.matched()
-            told = a.events()
+            events = a.events()
             await a.send("one")
             assert await b.receive() == "one"
-        await heard(told, cloudmatch.PeerAway)
+        await next_event(events, cloudmatch.PeerAway)
         await a.send("two")
         async with b:
-            await heard(told, cloudmatch.PeerBack)
+            await next_event(events, cloudmatch.PeerBack)
             assert await b.receive() == "two"
             await b.send("due")
             assert await a.receive() == "due"
             b._leave_on_exit = True
 
 
-async def test_nothing_counts_as_received_while_the_device_is_away(edges: list[Service]) -> None:
+async def test_nothing_counts_as_delivered_while_the_device_is_disconnected(edges: list[Service]) -> None:
     a = device(edges[0].url, "a", leave_on_exit=False, linger=0)
     async with device(edges[1].url, "b") as b:
         async with a:
@@ -239,19 +239,19 @@ async def test_nothing_counts_as_received_while_the_device_is_away(edges: list[S
         assert b.pending == MAX_PAYLOADS
         async with a:
             await asyncio.wait_for(b.flush(), 20)
-            await hear(a, MAX_PAYLOADS)
+            await receive(a, MAX_PAYLOADS)
             a._leave_on_exit = True
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "drained"])
-async def test_an_edge_that_goes_away_loses_nothing(edges: list[Service], number: signal.Signals) -> None:
+async def test_an_edge_that_stops_loses_nothing(edges: list[Service], number: signal.Signals) -> None:
     ports = [int(edge.url.rsplit(":", 1)[1]) for edge in edges]
 
     async def go(a: cloudmatch.Device, b: cloudmatch.Device) -> None:
-        told = a.events()
+        events = a.events()
         ports.reverse()
         edges[0].process.signal(number)
-        await heard(told, cloudmatch.Resumed)
+        await next_event(events, cloudmatch.Resumed)
 
     async with Link(lambda: ports) as link, pair(f"http://127.0.0.1:{link.port}", edges[1].url) as (a, b):
         await flows_through(a, b, go)

@@ -1,4 +1,4 @@
-"""The conversation of edge/docs/without-an-sdk.md, held with a real server."""
+"""The conversation in edge/docs/without-an-sdk.md, run against a real server."""
 
 import asyncio
 import json
@@ -21,13 +21,13 @@ LINES = [
     for block in re.findall(r"^```transcript\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
     for line in block.splitlines()
 ]
-CHANGING = ("session", "resume", "match", "since")  # values that are others each time
-PRESENCE = ("peer_away", "peer_back")  # may be told more often than the page shows
-TEXT = ("detail",)  # for people: any will do
+CHANGING = ("session", "resume", "match", "since")  # values that differ in each run
+PRESENCE = ("peer_away", "peer_back")  # may be sent more often than the page shows
+TEXT = ("detail",)  # for people: any text matches
 
 
 class Devices:
-    """The page's devices, on real sockets; what the page calls by one value the server calls by another."""
+    """The page's devices on real sockets; maps the page's changing values to the server's."""
 
     def __init__(self, url: str) -> None:
         self._url = url.replace("http", "ws")
@@ -56,34 +56,36 @@ class Devices:
             case "→":
                 await socket.send(self.real(rest) if binary is None else binary)
             case "←":
-                await self.hear(socket, rest if binary is None else binary)
+                await self.expect(socket, rest if binary is None else binary)
             case _:
-                raise AssertionError(f"what is that: {line}")
+                raise AssertionError(f"unknown step: {line}")
 
-    async def hear(self, socket: ClientConnection, wanted: str | bytes) -> None:
+    async def expect(self, socket: ClientConnection, wanted: str | bytes) -> None:
         while True:
-            heard = await asyncio.wait_for(socket.recv(), 10)
-            if isinstance(wanted, bytes) or isinstance(heard, bytes):
-                assert heard == wanted
+            received = await asyncio.wait_for(socket.recv(), 10)
+            if isinstance(wanted, bytes) or isinstance(received, bytes):
+                assert received == wanted
                 return
-            frame, page = json.loads(heard), json.loads(wanted)
+            frame, page = json.loads(received), json.loads(wanted)
             if frame["type"] == page["type"] or frame["type"] not in PRESENCE:
                 self.compare(page, frame)
                 return
 
-    def compare(self, written: dict[str, Any], heard: dict[str, Any]) -> None:
-        assert list(written) == list(heard)
+    def compare(self, written: dict[str, Any], received: dict[str, Any]) -> None:
+        assert list(written) == list(received)
         for name in written:
             if name in CHANGING:
-                known = self._real.setdefault(str(written[name]), str(heard[name]))
-                assert known == str(heard[name])
+                known = self._real.setdefault(str(written[name]), str(received[name]))
+                assert known == str(received[name])
             elif name in TEXT:
-                assert heard[name]
+                assert received[name]
             else:
-                assert written[name] == heard[name]
+                assert written[name] == received[name]
 
 
-async def test_the_page_says_what_is_said(nats_server: NatsServer, start: Start) -> None:
+async def test_the_conversation_on_the_page_is_what_a_server_does(
+    nats_server: NatsServer, start: Start
+) -> None:
     bus = {"CLOUDMATCH_NATS_URL": nats_server.url}
     start("match-engine", bus)
     devices = Devices(start("edge", bus).url)

@@ -1,4 +1,4 @@
-"""The command `cloudmatch`: what it says when all is well, and when it is not."""
+"""The command `cloudmatch`: its output on success and on failure."""
 
 import asyncio
 import contextlib
@@ -23,14 +23,14 @@ NOWHERE = "http://127.0.0.1:1"
 
 
 def cloudmatch(*words: str) -> tuple[int, str]:
-    """Run the command; give its exit code and all that it says, each run of white space as one space."""
+    """Run the command; return its exit code and output, with runs of white space collapsed."""
     result = CliRunner().invoke(command, words, env={"COLUMNS": "200"})
     return result.exit_code, " ".join(result.output.split())
 
 
 @contextlib.contextmanager
 def answering(answers: dict[str, tuple[int, Any]]) -> Iterator[tuple[str, list[str]]]:
-    """Serve JSON by path; give the URL, and the requests."""
+    """Serve JSON by path; yield the URL and the requests."""
     asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -72,14 +72,14 @@ def test_help_names_every_option(words: tuple[str, ...]) -> None:
         (("swarm", "--devices", "1"), "Invalid value for '--devices'"),
     ],
 )
-def test_what_is_wrong_is_said_in_a_sentence(words: tuple[str, ...], sentence: str) -> None:
+def test_errors_are_one_sentence(words: tuple[str, ...], sentence: str) -> None:
     code, said = cloudmatch(*words)
     assert code in (1, 2)
     assert sentence in said
     assert "Traceback" not in said
 
 
-def test_state_shows_what_the_journal_knows() -> None:
+def test_state_shows_a_device_as_the_journal_has_it() -> None:
     known = {"deviceId": "a/b", "connectionsOpen": 1, "bytesSent": 4, "lastSeen": 1_000}
     missing = {"error": {"code": "not_found", "detail": "no event names device 'x'"}}
     with answering({"/device/state/a%2Fb": (200, known), "/device/state/x": (404, missing)}) as (url, asked):
@@ -92,7 +92,7 @@ def test_state_shows_what_the_journal_knows() -> None:
         assert (code, said) == (1, "no event names device 'x'.")
 
 
-def test_windows_shows_each_with_a_bar() -> None:
+def test_windows_shows_each_window_with_a_bar() -> None:
     closed = [
         {"start": 10_000, "end": 20_000, "bytes": 1234, "messages": 7},
         {"start": 20_000, "end": 30_000, "bytes": 0, "messages": 0},
@@ -104,7 +104,7 @@ def test_windows_shows_each_with_a_bar() -> None:
     assert asked == ["/windows?size=10s&device=a&last=2"]
 
 
-def test_trace_without_the_tracer_says_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trace_without_the_tracer_names_the_package_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.executable", "/nowhere/python")
     monkeypatch.setenv("PATH", "/nowhere")
     code, said = cloudmatch("trace", "a")
@@ -112,7 +112,7 @@ def test_trace_without_the_tracer_says_where_it_is(monkeypatch: pytest.MonkeyPat
     assert "It comes with cloudmatch-bus" in said
 
 
-def test_doctor_says_of_every_part_that_is_not_there_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_gives_advice_for_every_missing_part(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "TIMEOUT", 0.3)
     urls = ("--url", "--journal", "--analytics", "--match-engine", "--bridge")
     servers = ("--nats", "nats://127.0.0.1:1", "--amqp", "amqp://127.0.0.1:1")
@@ -132,7 +132,7 @@ def test_doctor_says_of_every_part_that_is_not_there_what_to_do(monkeypatch: pyt
     assert "8 of 9 checks failed" in said
 
 
-def test_a_service_that_is_not_ready_says_why() -> None:
+def test_a_service_that_is_not_ready_gives_its_reason() -> None:
     reasons = {"ready": False, "reasons": {"bus": "not connected"}}
     with answering({"/system/readiness": (503, reasons)}) as (url, _):
         [found] = doctor.service("journal", url)
@@ -143,7 +143,7 @@ def test_a_service_that_is_not_ready_says_why() -> None:
 
 
 @pytest.mark.parametrize(("ahead", "words"), [(0, None), (90, "90 s ahead of"), (-3600, "3600 s behind")])
-def test_a_clock_that_is_wrong_is_seen(ahead: float, words: str | None) -> None:
+def test_a_skewed_clock_is_reported(ahead: float, words: str | None) -> None:
     now = time.time()
     found = doctor.skew("journal", email.utils.formatdate(int(now) + ahead, usegmt=True), now)
     assert (found is None) == (words is None)
@@ -161,7 +161,7 @@ def test_a_clock_that_is_wrong_is_seen(ahead: float, words: str | None) -> None:
         (b"", doctor.State.BAD, "is not a NATS server"),
     ],
 )
-async def test_nats_is_known_by_its_first_words(said: bytes, state: doctor.State, words: str) -> None:
+async def test_nats_is_recognized_by_its_greeting(said: bytes, state: doctor.State, words: str) -> None:
     async with speaking(said) as port:
         [found] = await doctor.nats(f"nats://user:secret@127.0.0.1:{port}")
     assert (found.state, words in found.found) == (state, True)
@@ -180,7 +180,7 @@ async def test_nats_is_known_by_its_first_words(said: bytes, state: doctor.State
         (b"", doctor.State.BAD, "does not answer"),
     ],
 )
-async def test_rabbitmq_is_known_by_its_first_words(said: bytes, state: doctor.State, words: str) -> None:
+async def test_rabbitmq_is_recognized_by_its_greeting(said: bytes, state: doctor.State, words: str) -> None:
     async with speaking(said) as port:
         [found] = await doctor.rabbitmq(f"amqp://user:secret@127.0.0.1:{port}/")
     assert (found.state, words in found.found) == (state, True)
@@ -189,7 +189,7 @@ async def test_rabbitmq_is_known_by_its_first_words(said: bytes, state: doctor.S
 
 @contextlib.asynccontextmanager
 async def speaking(words: bytes) -> AsyncIterator[int]:
-    """Serve a few bytes to whoever connects; give the port."""
+    """Send a few bytes to every client; yield the port."""
 
     async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(words)
@@ -205,7 +205,7 @@ async def speaking(words: bytes) -> AsyncIterator[int]:
         await spoken.wait()
 
 
-def test_the_tally_finds_what_is_lost_twice_or_out_of_order() -> None:
+def test_the_swarm_finds_payloads_lost_duplicated_or_out_of_order() -> None:
     stats = SwarmStats()
     for _ in range(6):
         stats.send(7, "a")
@@ -220,7 +220,7 @@ def test_the_tally_finds_what_is_lost_twice_or_out_of_order() -> None:
     assert (stats.lost, stats.counts["sent"]) == (0, 6)
 
 
-async def test_lines_are_whole_however_they_arrive() -> None:
+async def test_lines_are_complete_however_they_arrive() -> None:
     inner, outer = os.pipe()
 
     async def read() -> list[str]:

@@ -1,4 +1,4 @@
-"""The Python client's device against a server of a few lines, in this process."""
+"""The Python client's device against a minimal server in this process."""
 
 import asyncio
 import contextlib
@@ -34,7 +34,7 @@ MATCHED = {"type": "matched", "match": 7, "peer": "b", "distance": 1.5}
 
 
 class Server:
-    """Hands each connection to `talk`, which a test may replace between them."""
+    """Passes each connection to `talk`, which a test may replace between connections."""
 
     def __init__(self, talk: Callable[["Server", ServerConnection], Awaitable[None]]) -> None:
         self.talk = talk
@@ -50,7 +50,7 @@ class Server:
             await self.talk(self, socket)
 
     async def listen(self, socket: ServerConnection) -> None:
-        """Keep what the device says; close when it leaves."""
+        """Keep the device's frames; close when it leaves."""
         async for frame in socket:
             said = json.loads(frame) if isinstance(frame, str) else frame
             self.heard.append(said)
@@ -58,18 +58,18 @@ class Server:
                 await socket.close(1000)
 
 
-async def say(socket: ServerConnection, *frames: dict[str, Any]) -> None:
+async def send(socket: ServerConnection, *frames: dict[str, Any]) -> None:
     for frame in frames:
         await socket.send(json.dumps(frame))
 
 
 async def matches(server: Server, socket: ServerConnection) -> None:
-    await say(socket, WELCOME, WAITING, MATCHED)
+    await send(socket, WELCOME, WAITING, MATCHED)
     await server.listen(socket)
 
 
 async def waits(server: Server, socket: ServerConnection) -> None:
-    await say(socket, WELCOME, WAITING)
+    await send(socket, WELCOME, WAITING)
     await server.listen(socket)
 
 
@@ -87,7 +87,7 @@ def device(url: str, **more: Any) -> cloudmatch.Device:
     return cloudmatch.connect(url, **{"id": "a", "lat": 52.37, "lon": 4.89, "linger": 0.2, **more})
 
 
-async def test_a_device_says_who_it_is_and_leaves_at_the_end() -> None:
+async def test_a_device_connects_with_its_parameters_and_leaves_at_the_end() -> None:
     async with server() as it:
         async with device(it.url, app="demo", radius=250, tag="red & green") as a:
             assert await a.matched() == cloudmatch.Peer("b", 1.5, 7)
@@ -108,9 +108,11 @@ async def test_a_device_says_who_it_is_and_leaves_at_the_end() -> None:
             await a.send("more")
 
 
-async def test_iterating_gives_the_payloads_and_ends_with_the_device() -> None:
+async def test_iterating_yields_the_payloads_and_ends_with_the_device() -> None:
     async def talk(it: Server, socket: ServerConnection) -> None:
-        await say(socket, WELCOME, WAITING, MATCHED, {"type": "message", "from": "b", "n": 1, "text": "ciao"})
+        await send(
+            socket, WELCOME, WAITING, MATCHED, {"type": "message", "from": "b", "n": 1, "text": "ciao"}
+        )
         await socket.send(b"\x00\xff")
         await it.listen(socket)
 
@@ -124,12 +126,12 @@ async def test_iterating_gives_the_payloads_and_ends_with_the_device() -> None:
     assert got == ["ciao", b"\x00\xff"]
 
 
-def test_a_device_runs_on_uvloop_whose_handles_know_no_time() -> None:
+def test_a_device_runs_on_uvloop_whose_handles_have_no_time() -> None:
     async def talk(it: Server, socket: ServerConnection) -> None:
-        await say(socket, WELCOME, WAITING, MATCHED)
+        await send(socket, WELCOME, WAITING, MATCHED)
         await asyncio.sleep(2 * ACK_DELAY)  # then the next ack is due at once
         for n in (1, 2):
-            await say(socket, {"type": "message", "from": "b", "n": n, "text": f"{n}"})
+            await send(socket, {"type": "message", "from": "b", "n": n, "text": f"{n}"})
         await it.listen(socket)
 
     async def receive() -> list[str | bytes]:
@@ -140,12 +142,12 @@ def test_a_device_runs_on_uvloop_whose_handles_know_no_time() -> None:
 
 
 @pytest.mark.parametrize("url", ["", "127.0.0.1:8080", "ftp://x", "http://"])
-def test_what_is_no_url_of_a_server_is_refused_at_once(url: str) -> None:
+def test_an_invalid_url_is_rejected_at_once(url: str) -> None:
     with pytest.raises(ValueError, match="a server's URL looks like"):
         device(url)
 
 
-async def test_a_refusal_says_what_is_wrong() -> None:
+async def test_a_refusal_names_what_is_wrong() -> None:
     def refuse(socket: ServerConnection, request: Request) -> Response:
         error = {"code": "bad_parameter", "parameter": "lat", "detail": "must be from -90 to 90 degrees"}
         return Response(400, "Bad Request", Headers(), json.dumps({"error": error}).encode())
@@ -160,7 +162,7 @@ async def test_a_refusal_says_what_is_wrong() -> None:
     )
 
 
-async def test_a_server_that_is_not_there_is_tried_until_the_timeout() -> None:
+async def test_a_missing_server_is_tried_until_the_timeout() -> None:
     async with server() as it:
         pass
     with pytest.raises(cloudmatch.UnreachableError, match="no connection to http") as unreachable:
@@ -168,7 +170,7 @@ async def test_a_server_that_is_not_there_is_tried_until_the_timeout() -> None:
     assert isinstance(unreachable.value.__cause__, OSError)
 
 
-async def test_a_server_that_is_not_there_yet_is_found() -> None:
+async def test_a_server_that_starts_late_is_found() -> None:
     calls = 0
 
     def busy(socket: ServerConnection, request: Request) -> Response | None:
@@ -191,9 +193,9 @@ async def test_a_server_that_does_not_speak_the_dialect_is_refused() -> None:
             await device(it.url).__aenter__()
 
 
-async def test_a_device_that_was_replaced_says_so_wherever_it_waits() -> None:
+async def test_a_replaced_device_raises_wherever_it_waits() -> None:
     async def talk(it: Server, socket: ServerConnection) -> None:
-        await say(socket, WELCOME, WAITING, MATCHED)
+        await send(socket, WELCOME, WAITING, MATCHED)
         async for frame in socket:
             if "hold on" in str(frame):
                 await socket.close(4001)
@@ -204,26 +206,26 @@ async def test_a_device_that_was_replaced_says_so_wherever_it_waits() -> None:
         for waiting in asyncio.as_completed([a.receive(), a.send("hold on", receipt=True)]):
             with pytest.raises(cloudmatch.ReplacedError):
                 await waiting
-        told = [event async for event in events]
-        assert isinstance(told[-1], cloudmatch.Closed)
-        assert told[-1].undelivered == ("hold on",)
+        ending = [event async for event in events]
+        assert isinstance(ending[-1], cloudmatch.Closed)
+        assert ending[-1].undelivered == ("hold on",)
         assert len(it.queries) == 1
 
 
-async def test_a_lost_connection_comes_back_unasked_and_payloads_go_on() -> None:
+async def test_a_lost_connection_is_restored_and_its_payloads_continue() -> None:
     async def first(it: Server, socket: ServerConnection) -> None:
-        await say(socket, WELCOME, WAITING, MATCHED, {"type": "message", "from": "b", "n": 1, "text": "one"})
+        await send(socket, WELCOME, WAITING, MATCHED, {"type": "message", "from": "b", "n": 1, "text": "one"})
         async for frame in socket:
             if "uno" in str(frame):
                 it.talk = second
                 socket.transport.abort()
 
     async def second(it: Server, socket: ServerConnection) -> None:
-        await say(socket, WELCOME, {**MATCHED, "type": "resumed", "received": 0})
-        await say(socket, {"type": "message", "from": "b", "n": 2, "text": "two"})
+        await send(socket, WELCOME, {**MATCHED, "type": "resumed", "received": 0})
+        await send(socket, {"type": "message", "from": "b", "n": 2, "text": "two"})
         async for frame in socket:
             if "uno" in str(frame):
-                await say(socket, {"type": "receipt", "ref": json.loads(frame)["ref"]})
+                await send(socket, {"type": "receipt", "ref": json.loads(frame)["ref"]})
             elif "leave" in str(frame):
                 await socket.close(1000)
 
@@ -237,33 +239,33 @@ async def test_a_lost_connection_comes_back_unasked_and_payloads_go_on() -> None
         assert await anext(events) == cloudmatch.Resumed(peer)
 
 
-async def test_send_waits_while_too_much_is_under_way() -> None:
+async def test_send_waits_while_too_many_payloads_are_in_flight() -> None:
     async def talk(it: Server, socket: ServerConnection) -> None:
-        await say(socket, WELCOME, WAITING, MATCHED)
+        await send(socket, WELCOME, WAITING, MATCHED)
         listening = asyncio.create_task(it.listen(socket))
         await eventually(lambda: len(it.heard) == 1 + MAX_PAYLOADS)
         assert not sending.done()
-        await say(socket, {"type": "ack", "delivered": 1})
+        await send(socket, {"type": "ack", "delivered": 1})
         await listening
 
-    async def send(a: cloudmatch.Device) -> None:
+    async def send_all(a: cloudmatch.Device) -> None:
         await a.matched()
         for number in range(MAX_PAYLOADS + 1):
             await a.send(str(number))
 
     async with server(talk) as it, device(it.url) as a:
-        sending = asyncio.create_task(send(a))
+        sending = asyncio.create_task(send_all(a))
         await sending
         await eventually(lambda: len(it.heard) == 2 + MAX_PAYLOADS)
         assert [said["text"] for said in it.heard[1:]] == [str(number) for number in range(MAX_PAYLOADS + 1)]
 
 
-async def test_a_peer_that_left_fails_what_was_not_delivered_and_what_waits_to_be_sent() -> None:
+async def test_a_peer_that_leaves_fails_undelivered_payloads_and_pending_sends() -> None:
     async def talk(it: Server, socket: ServerConnection) -> None:
-        await say(socket, WELCOME, WAITING, MATCHED)
+        await send(socket, WELCOME, WAITING, MATCHED)
         listening = asyncio.create_task(it.listen(socket))
         await eventually(lambda: len(it.heard) == 1 + MAX_PAYLOADS)
-        await say(socket, {"type": "peer_left", "peer": "b", "reason": "expired"}, WAITING)
+        await send(socket, {"type": "peer_left", "peer": "b", "reason": "expired"}, WAITING)
         await listening
 
     async with server(talk) as it, device(it.url) as a:
@@ -293,9 +295,9 @@ async def test_a_payload_that_is_too_large_is_refused_before_it_is_sent() -> Non
         await eventually(lambda: len(it.heard) == 2)
 
 
-async def test_the_end_waits_until_what_was_sent_is_delivered() -> None:
+async def test_leaving_waits_until_payloads_are_delivered() -> None:
     async def talk(it: Server, socket: ServerConnection) -> None:
-        await say(socket, WELCOME, WAITING, MATCHED)
+        await send(socket, WELCOME, WAITING, MATCHED)
         async for frame in socket:
             it.heard.append(json.loads(frame)["type"])
             if it.heard[-1] == "message":
@@ -306,7 +308,7 @@ async def test_the_end_waits_until_what_was_sent_is_delivered() -> None:
 
     async def deliver(socket: ServerConnection) -> None:
         delivered.append(True)
-        await say(socket, {"type": "ack", "delivered": 1})
+        await send(socket, {"type": "ack", "delivered": 1})
 
     delivered: list[bool] = []
     async with server(talk) as it:
@@ -316,7 +318,7 @@ async def test_the_end_waits_until_what_was_sent_is_delivered() -> None:
         assert it.heard == ["ack", "message", "leave"]
 
 
-async def test_a_device_that_stays_is_resumed_when_it_is_entered_again() -> None:
+async def test_a_device_that_does_not_leave_on_exit_resumes_when_entered_again() -> None:
     async with server() as it:
         a = device(it.url, leave_on_exit=False)
         async with a:
@@ -327,7 +329,7 @@ async def test_a_device_that_stays_is_resumed_when_it_is_entered_again() -> None
         assert {"type": "leave"} not in it.heard
 
 
-async def test_a_device_that_moves_and_unmatches_says_so() -> None:
+async def test_a_device_sends_its_move_and_its_unmatch() -> None:
     async with server() as it, device(it.url) as a:
         await a.matched()
         a.move(-33.9, 18.4)
@@ -337,7 +339,7 @@ async def test_a_device_that_moves_and_unmatches_says_so() -> None:
         assert it.heard[1:] == [{"type": "locate", "lat": -33.9, "lon": 18.4}, {"type": "unmatch"}]
 
 
-async def test_a_device_that_waits_can_be_cancelled_and_leaves() -> None:
+async def test_a_waiting_device_can_be_cancelled_and_leaves() -> None:
     async with server(waits) as it:
 
         async def life() -> None:
