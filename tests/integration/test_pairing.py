@@ -36,6 +36,7 @@ from cloudmatch_match_engine.core.answers import state_of
 from cloudmatch_match_engine.core.matcher import PLANAR_REACH
 from cloudmatch_match_engine.core.roster import Roster
 from cloudmatch_match_engine.pairing.handler import PairingHandler
+from cloudmatch_match_engine.pairing.mirror import Mirror
 from harness import NatsServer, eventually
 
 pytestmark = pytest.mark.servers
@@ -69,8 +70,9 @@ class Engine:
     def __init__(self, bus: Bus, sent: Notifications) -> None:
         self.bus = bus
         self.roster = Roster()
-        self.handler = PairingHandler(Bucket(bus), self.roster, sent, clock=lambda: 1, reach=PLANAR_REACH)
-        self.watch = BucketWatcher(bus, self.handler.on_entry, self.roster.restart, self.roster.complete)
+        mirror = Mirror(self.roster, clock=lambda: 1)
+        self.handler = PairingHandler(Bucket(bus), mirror, sent, clock=lambda: 1, reach=PLANAR_REACH)
+        self.watch = BucketWatcher(bus, mirror.on_entry, self.roster.restart, self.roster.complete)
 
 
 class Engines:

@@ -14,6 +14,7 @@ from cloudmatch_match_engine.core import matcher
 from cloudmatch_match_engine.core.keys import device_id
 from cloudmatch_match_engine.core.roster import Roster
 from cloudmatch_match_engine.pairing.handler import PairingHandler
+from cloudmatch_match_engine.pairing.mirror import Mirror
 from pairing_model.bucket import MemoryBucket
 from pairing_model.steps import Call
 
@@ -80,13 +81,14 @@ class Worker:
         # unasked work
         self.in_progress: dict[Hashable, Task] = {}
         self._notify_device, self._publish_fact, self._clock = notify_device, publish_fact, clock
-        self.handler = PairingHandler(bucket, self.roster, self, clock=clock, reach=matcher.PLANAR_REACH)  # type: ignore[arg-type]  # it behaves like a bucket
+        self.mirror = Mirror(self.roster, clock)
+        self.handler = PairingHandler(bucket, self.mirror, self, clock=clock, reach=matcher.PLANAR_REACH)  # type: ignore[arg-type]  # it behaves like a bucket
         self._bucket = bucket
         self._reached = 0
         self.restart_watch()
         while self.behind:
             self.apply_next()
-        self.handler.replay_log.schedule(clock())
+        self.mirror.replay_log.schedule(clock())
 
     def send(self, message: Callable[[], None]) -> None:
         self.sent += 1
@@ -116,7 +118,7 @@ class Worker:
             entry = next(e for e in entries if e.revision > self._reached)
         else:
             entry = next(e for e in self._bucket.log if e.revision > self._reached)
-        self.handler.on_entry(entry)
+        self.mirror.on_entry(entry)
         replayed = self._reached < self._complete_at <= entry.revision
         self._reached = entry.revision
         if replayed:
@@ -135,7 +137,7 @@ class Worker:
             if self._clock() - mirrored.record.disconnected_at > mirrored.record.grace * 1000:
                 device = device_id(mirrored.record.app, mirrored.record.device)
                 found[device] = lambda m=mirrored: self.handler.expire(m)
-        for event in self.handler.replay_log.due(self._clock()):
+        for event in self.mirror.replay_log.due(self._clock()):
             found[event] = lambda event=event: self.handler.replay(event)
         self.in_progress = {key: task for key, task in self.in_progress.items() if not task.over}
         return {key: work for key, work in found.items() if key not in self.in_progress}

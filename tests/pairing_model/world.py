@@ -75,7 +75,7 @@ class World:
         for message in worker.outbox[: self.chance.randint(safe, len(worker.outbox))]:
             message()
         for other in self.workers:
-            other.handler.replay_log.schedule(self.now)
+            other.mirror.replay_log.schedule(self.now)
 
     def connect(self) -> None:
         """A device connects, again or for the first time; classic ones (lower case) have no session."""

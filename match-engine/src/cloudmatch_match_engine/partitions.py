@@ -64,7 +64,7 @@ class Partitions:
 
     @property
     def isolated(self) -> bool:
-        """Whether this worker is cut off from the bus, and so cannot judge who is alive."""
+        """Whether this worker is cut off from the bus, and so cannot judge which others are alive."""
         return not self._bus.connected or self._clock() - self._last_echo >= WORKER_ISOLATED_AFTER
 
     async def run(self, stop: asyncio.Event) -> None:

@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Hashable
 from functools import partial
+from typing import Protocol
 
 import msgspec
 from prometheus_client import Counter, Gauge
@@ -19,8 +20,8 @@ from cloudmatch_match_engine.core.keys import DeviceId, device_id
 from cloudmatch_match_engine.core.pool import MirroredDevice
 from cloudmatch_match_engine.core.presence import Presence
 from cloudmatch_match_engine.core.replay import MatchEvent
-from cloudmatch_match_engine.core.roster import Roster
 from cloudmatch_match_engine.pairing.handler import PairingHandler
+from cloudmatch_match_engine.pairing.mirror import Mirror
 
 log = logging.getLogger("sweeps")
 
@@ -35,28 +36,34 @@ _expired = Counter("cloudmatch_match_engine_expired", "Devices removed at the en
 _replayed = Counter("cloudmatch_match_engine_told_again", "Match events replayed because a worker was lost")
 
 
-class Sweeps:
-    """The unasked work of one worker.
+class Share(Protocol):
+    """The worker's share of the work, as `Partitions` decides."""
 
-    `clock`: ms since 1970; `owns`: whether a device falls to this worker; `isolated`: whether the worker is
-    cut off from the bus.
-    """
+    def owns(self, device: DeviceId) -> bool:
+        """Whether unasked work for a device falls to this worker."""
+
+    @property
+    def isolated(self) -> bool:
+        """Whether this worker is cut off from the bus."""
+
+
+class Sweeps:
+    """The unasked work of one worker. `clock`: ms since 1970."""
 
     def __init__(
         self,
         bus: Bus,
-        roster: Roster,
+        mirror: Mirror,
         handler: PairingHandler,
         clock: Callable[[], int],
-        owns: Callable[[DeviceId], bool],
-        isolated: Callable[[], bool],
+        share: Share,
     ) -> None:
         self._bus = bus
-        self._roster = roster
+        self._roster = mirror.roster
+        self._replay_log = mirror.replay_log
         self._handler = handler
         self._clock = clock
-        self._owns = owns
-        self._isolated = isolated
+        self._share = share
         self._now = asyncio.get_running_loop().time
         self._presence = Presence(self._now())
         self._slots = asyncio.Semaphore(CONCURRENT_TASKS)
@@ -84,7 +91,7 @@ class Sweeps:
             self._presence.on_heartbeat(heartbeat.name, heartbeat.incarnation, self._now())
 
     def _sweep(self) -> None:
-        isolated = self._isolated()
+        isolated = self._share.isolated
         # A process without an incarnation neither sends heartbeats nor answers probes.
         edges = {process.edge for process in self._roster.edge_processes() if process.incarnation}
         for edge in self._presence.check(edges, self._now(), connected=not isolated):
@@ -107,8 +114,8 @@ class Sweeps:
                 self._start(mirrored.record, self._grace_is_over, self._expire)
 
     def _sweep_events(self) -> None:
-        for event in self._handler.replay_log.due(self._clock()):
-            if self._owns(device_id(event.app, event.device)):
+        for event in self._replay_log.due(self._clock()):
+            if self._share.owns(device_id(event.app, event.device)):
                 self._spawn(event, partial(self._replay, event))
 
     def _start(
@@ -124,7 +131,7 @@ class Sweeps:
             if mirrored is not None and due(mirrored.record):
                 await act(mirrored)
 
-        if self._owns(device):
+        if self._share.owns(device):
             self._spawn(device, act_if_still_due)
 
     def _spawn(self, key: Hashable, work: Callable[[], Awaitable[None]]) -> None:

@@ -27,12 +27,14 @@ from cloudmatch_bus.process.runner import until_stopped
 from cloudmatch_match_engine.core.explain import Explanation, explain
 from cloudmatch_match_engine.core.roster import Roster
 from cloudmatch_match_engine.pairing.handler import PairingHandler
+from cloudmatch_match_engine.pairing.mirror import Mirror
 from cloudmatch_match_engine.partitions import Partitions, unique_name
 from cloudmatch_match_engine.routing import BatchRouter, dropped
 from cloudmatch_match_engine.sweeps import Sweeps
 
 log = logging.getLogger("worker")
 
+DESCRIPTION = "matches devices; explains why one is not matched"
 CONCURRENT_LEAVES = 32  # further devices that leave must wait, so that a crowd of them delays no newcomer
 
 _requests = Counter("cloudmatch_match_engine_requests", "Pairing requests answered", ["answer"])
@@ -73,13 +75,14 @@ class Worker:
         self._bus = bus
         self._reach = reach
         self._roster = Roster(reach)
+        self._mirror = Mirror(self._roster, now_ms)
         _devices.set_function(lambda: len(self._roster))
         _waiting.set_function(self._roster.count_waiting)
         self._facts = FactPublisher(bus)
         notifier = BusNotifier(bus, self._facts)
-        self._handler = PairingHandler(Bucket(bus), self._roster, notifier, clock=now_ms, reach=reach)
+        self._handler = PairingHandler(Bucket(bus), self._mirror, notifier, clock=now_ms, reach=reach)
         self._router = BatchRouter(bus, self._roster, self._handler)
-        self._watcher = BucketWatcher(bus, self._handler.on_entry, self._roster.restart, self._on_ready)
+        self._watcher = BucketWatcher(bus, self._mirror.on_entry, self._roster.restart, self._on_ready)
         self._leaves = asyncio.Semaphore(CONCURRENT_LEAVES)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -92,19 +95,10 @@ class Worker:
                 self._bus, unique_name(), self._router.on_batch, self._on_request, self._schedule_replay
             )
             self._schedule_replay()
-            sweeps = Sweeps(
-                self._bus,
-                self._roster,
-                self._handler,
-                now_ms,
-                partitions.owns,
-                lambda: partitions.isolated,
-            )
+            sweeps = Sweeps(self._bus, self._mirror, self._handler, now_ms, partitions)
             tasks.append(asyncio.create_task(sweeps.run()))
             endpoint = Endpoint("explain", subjects.explain(), self._on_explain)
-            async with micro_service(
-                self._bus, "match-engine", "matches devices; explains why one is not matched", endpoint
-            ):
+            async with micro_service(self._bus, "match-engine", DESCRIPTION, endpoint):
                 await partitions.run(stop)
             await self._bus.wait_for_tasks()
             await self._facts.drain()
@@ -164,7 +158,7 @@ class Worker:
         _requests.labels(str(answer.__struct_config__.tag)).inc()
 
     def _schedule_replay(self) -> None:
-        self._handler.replay_log.schedule(now_ms())
+        self._mirror.replay_log.schedule(now_ms())
 
     def _on_ready(self) -> None:
         self._roster.complete()

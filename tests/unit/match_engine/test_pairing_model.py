@@ -11,14 +11,14 @@ bucket, edges and facts must agree.
 
 import pytest
 
-from cloudmatch_match_engine.pairing import reservations, store
+from cloudmatch_match_engine.pairing import mirror, reservations, store
 from pairing_model.steps import Asyncio
 from pairing_model.world import World
 
 
 @pytest.fixture(autouse=True)
 def _no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (store, reservations):
+    for module in (mirror, reservations, store):
         monkeypatch.setattr(module, "asyncio", Asyncio)
 
 

@@ -5,7 +5,14 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from cloudmatch_bus.contract.messages import DeviceRecord, LeavePool, SeekPartner, StepAway, Tombstone
+from cloudmatch_bus.contract.messages import (
+    DeviceRecord,
+    LeavePool,
+    PairRecord,
+    SeekPartner,
+    StepAway,
+    Tombstone,
+)
 from cloudmatch_match_engine.core.transitions import (
     announced,
     closed,
@@ -13,6 +20,7 @@ from cloudmatch_match_engine.core.transitions import (
     is_newer,
     is_same,
     new_record,
+    pair_of,
     paired,
     resumed,
     resumes,
@@ -113,6 +121,11 @@ def test_a_paired_device_names_its_peer_and_the_connection_that_was_matched() ->
     assert (new.match, new.peer, new.distance, new.matched_connection_id) == (7, "b", 12.5, 1)
     assert (new.last_peer, new.previous_connection_id, new.previous_edge) == (None, 0, "")
     assert new.may_have_sent
+
+
+def test_a_match_is_recorded_with_both_devices() -> None:
+    pair = pair_of(record(1), replace(record(9), device="b"), 7, 12.5, 1000)
+    assert pair == PairRecord(app="demo", match=7, device="a", peer="b", at=1000, distance=12.5)
 
 
 def test_an_unmatched_device_waits_again_and_remembers_a_peer_it_left() -> None:

@@ -1,4 +1,4 @@
-"""Answers that tell an edge the state of a device."""
+"""Answers that describe the state of a device to its edge."""
 
 from cloudmatch_bus.contract.messages import (
     AnyAnswer,

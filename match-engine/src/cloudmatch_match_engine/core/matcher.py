@@ -1,4 +1,4 @@
-"""Who may be matched with whom, and who comes first.
+"""Which devices may be matched, and which comes first.
 
 Two devices match when app and tag are equal, each is within the other's reach, and they did not just leave
 a match with each other. A device with a radius reaches that many great-circle metres; one without follows

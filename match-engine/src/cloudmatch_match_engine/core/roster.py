@@ -1,4 +1,4 @@
-"""The mirror of the bucket in a worker: who waits, who is disconnected, who is matched, where batches go.
+"""The devices in a worker's mirror of the bucket: by state, edge and location, and where batches go.
 
 Fed by the bucket's watch, in the order of revisions. `reached` is the revision up to which it is right.
 """

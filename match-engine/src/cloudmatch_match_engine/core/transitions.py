@@ -4,6 +4,7 @@ from msgspec.structs import replace
 
 from cloudmatch_bus.contract.messages import (
     DeviceRecord,
+    PairRecord,
     Request,
     SeekPartner,
     StepAway,
@@ -89,6 +90,13 @@ def paired(record: DeviceRecord, peer: DeviceRecord, match: int, metres: float) 
         previous_connection_id=0,
         previous_edge="",
         last_peer=None,
+    )
+
+
+def pair_of(record: DeviceRecord, peer: DeviceRecord, match: int, metres: float, now: int) -> PairRecord:
+    """Make the record of a match of two devices, made at `now` (ms since 1970)."""
+    return PairRecord(
+        app=record.app, match=match, device=record.device, peer=peer.device, at=now, distance=metres
     )
 
 

@@ -9,7 +9,7 @@ long ago. So the tombstone names the connection, and a disconnected device's rec
 
 from collections.abc import Callable
 
-from cloudmatch_bus.client.bucket import Bucket, ConflictError, Entry
+from cloudmatch_bus.client.bucket import Bucket, ConflictError
 from cloudmatch_bus.contract.messages import (
     AnyAnswer,
     AnyRequest,
@@ -20,15 +20,10 @@ from cloudmatch_bus.contract.messages import (
     PairRecord,
     SeekPartner,
     StepAway,
-    decode_device,
-    decode_pair,
-    decode_tombstone,
 )
 from cloudmatch_match_engine.core.answers import gone_or_replaced, replaced
-from cloudmatch_match_engine.core.keys import parse_device
 from cloudmatch_match_engine.core.pool import MirroredDevice
-from cloudmatch_match_engine.core.replay import MatchEvent, ReplayLog
-from cloudmatch_match_engine.core.roster import Roster
+from cloudmatch_match_engine.core.replay import MatchEvent
 from cloudmatch_match_engine.core.transitions import (
     announced,
     closed,
@@ -39,6 +34,7 @@ from cloudmatch_match_engine.core.transitions import (
     resumes,
     tombstone_of,
 )
+from cloudmatch_match_engine.pairing.mirror import Mirror
 from cloudmatch_match_engine.pairing.search import Search
 from cloudmatch_match_engine.pairing.store import (
     ATTEMPTS,
@@ -54,15 +50,14 @@ class PairingHandler:
     """The engine. `clock`: ms since 1970; `reach`: degrees, for devices without a radius."""
 
     def __init__(
-        self, bucket: Bucket, roster: Roster, notifier: Notifier, clock: Callable[[], int], reach: float
+        self, bucket: Bucket, mirror: Mirror, notifier: Notifier, clock: Callable[[], int], reach: float
     ) -> None:
-        self.replay_log = ReplayLog()
         self._clock = clock
-        self._roster = roster
+        self._mirror = mirror
         self._notifier = notifier
-        self._store = PairingStore(bucket, roster)
-        self._search = Search(self._store, notifier, clock, reach)
-        self._unpairing = Unpairing(self._store, notifier, self._search, self.replay_log, clock)
+        self._store = PairingStore(bucket)
+        self._search = Search(self._store, mirror, notifier, clock, reach)
+        self._unpairing = Unpairing(self._store, notifier, self._search, mirror.replay_log, clock)
 
     async def answer(self, request: AnyRequest) -> AnyAnswer:
         """Carry out an edge's request; return the resulting state of its device.
@@ -218,26 +213,10 @@ class PairingHandler:
         """Notify a device's edge of its state."""
         await self._search.resend_state(app, device)
 
-    # -- the mirror
-
-    def on_entry(self, entry: Entry) -> None:
-        """Apply a change of the bucket to the mirror."""
-        device = parse_device(entry.key)
-        if device is not None:
-            record = None if entry.value is None else decode_device(entry.value)
-            self._roster.put(device, record, entry.revision)
-        else:
-            if entry.value is not None:
-                self.replay_log.record(decode_pair(entry.value), self._clock())
-            elif entry.tombstone:
-                self.replay_log.record(decode_tombstone(entry.tombstone), self._clock())
-            self._roster.advance(entry.revision)
-        self._store.on_mirror_advanced()
-
     async def catch_up(self, app: str, device: str, match: int) -> bool:
         """Whether the leader has the device in this match; if so, wait until the mirror has it, too."""
         record, revision, _ = await self._store.read(app, device)
         if record is None or record.match != match:
             return False
-        await self._store.wait_for_mirror(revision)
+        await self._mirror.wait_for(revision)
         return True

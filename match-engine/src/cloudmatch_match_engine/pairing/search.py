@@ -22,7 +22,8 @@ from cloudmatch_match_engine.core.answers import gone_or_replaced, peer_returned
 from cloudmatch_match_engine.core.facts import match_made
 from cloudmatch_match_engine.core.keys import pair_key
 from cloudmatch_match_engine.core.replay import RETENTION
-from cloudmatch_match_engine.core.transitions import is_same, paired
+from cloudmatch_match_engine.core.transitions import is_same, pair_of, paired
+from cloudmatch_match_engine.pairing.mirror import Mirror
 from cloudmatch_match_engine.pairing.reservations import Reservations
 from cloudmatch_match_engine.pairing.store import ATTEMPTS, Notifier, PairingStore, device_write
 
@@ -33,13 +34,19 @@ class Search:
     """Searches for peers. `clock`: ms since 1970; `reach`: degrees, for devices without a radius."""
 
     def __init__(
-        self, store: PairingStore, notifier: Notifier, clock: Callable[[], int], reach: float
+        self,
+        store: PairingStore,
+        mirror: Mirror,
+        notifier: Notifier,
+        clock: Callable[[], int],
+        reach: float,
     ) -> None:
         self._store = store
+        self._mirror = mirror
         self._notifier = notifier
         self._clock = clock
         self._reach = reach
-        self._reservations = Reservations(store.roster)
+        self._reservations = Reservations(mirror.roster)
 
     async def find_or_report(self, record: DeviceRecord, revision: int) -> AnyAnswer:
         """Find a peer for a waiting device, or redo what follows its match; return its state.
@@ -105,7 +112,7 @@ class Search:
         for _ in range(ATTEMPTS):
             if record.disconnected_at is not None:
                 return DeviceWaiting(connection_id=record.connection_id, since=revision)
-            await self._store.wait_for_mirror(revision)
+            await self._mirror.wait_for(revision)
             candidate = None
             if (claim := self._reservations.of(record)) is not None:
                 await claim.decided()
@@ -113,7 +120,7 @@ class Search:
                 return state_of(record, revision)
             elif (claim := self._reservations.of(candidate[0])) is not None:
                 await claim.decided()
-                await self._store.wait_for_mirror(claim.revision)
+                await self._mirror.wait_for(claim.revision)
                 continue
             else:
                 try:
@@ -132,7 +139,7 @@ class Search:
 
     def _choose(self, record: DeviceRecord, revision: int) -> Candidate | None:
         """Choose a peer; one that another task has reserved only if no other suits."""
-        near = list(self._store.roster.waiting(record.app, record.tag).near(record))
+        near = list(self._mirror.roster.waiting(record.app, record.tag).near(record))
         free = [mirrored for mirrored in near if self._reservations.of(mirrored.record) is None]
         found = matcher.choose(record, free, revision, self._reach)
         return found or matcher.choose(record, near, revision, self._reach)
@@ -140,7 +147,7 @@ class Search:
     async def _wait_for_change(self, candidate: DeviceRecord) -> None:
         """Wait until the mirror shows how a candidate has changed that caused a conflict."""
         _, revision, _ = await self._store.read(candidate.app, candidate.device)
-        await self._store.wait_for_mirror(revision)
+        await self._mirror.wait_for(revision)
 
     async def _claim(
         self, record: DeviceRecord, revision: int, other: DeviceRecord, other_revision: int
@@ -153,14 +160,7 @@ class Search:
         metres = matcher.distance(record, other)
         mine = paired(record, other, revision, metres)
         theirs = paired(other, record, revision, metres)
-        pair = PairRecord(
-            app=record.app,
-            match=revision,
-            device=record.device,
-            peer=other.device,
-            at=self._clock(),
-            distance=metres,
-        )
+        pair = pair_of(record, other, revision, metres, self._clock())
         writes = [
             device_write(theirs, other_revision),
             device_write(mine, revision),

@@ -1,4 +1,4 @@
-"""The bucket as pairing uses it: reads from its leader, atomic writes, waits for the mirror."""
+"""The bucket as pairing uses it: reads from its leader, atomic writes."""
 
 import asyncio
 import random
@@ -16,10 +16,8 @@ from cloudmatch_bus.contract.messages import (
     encode,
 )
 from cloudmatch_match_engine.core.keys import device_id, pair_key
-from cloudmatch_match_engine.core.roster import Roster
 
 BACKOFF = 0.004  # s; after a conflict, a random part of it
-MIRROR_TIMEOUT = 2.0  # s
 ATTEMPTS = 200
 
 
@@ -54,11 +52,8 @@ def tombstone_write(tombstone: Tombstone, expected: int) -> Write:
 class PairingStore:
     """Reads and writes. All that awaits raises `TimeoutError` when JetStream does not answer."""
 
-    def __init__(self, bucket: Bucket, roster: Roster) -> None:
-        self.roster = roster
+    def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
-        # (revision, future) of tasks that wait for the mirror
-        self._waiters: list[tuple[int, asyncio.Future[None]]] = []
 
     async def read(self, app: str, device: str) -> StoredDevice:
         """Read a device from the leader."""
@@ -83,21 +78,3 @@ class PairingStore:
     async def back_off(self) -> None:
         """Let others go first after a conflict."""
         await asyncio.sleep(random.uniform(0, BACKOFF))  # noqa: S311  # jitter, no secret
-
-    async def wait_for_mirror(self, revision: int) -> None:
-        """Wait until the mirror has reached a revision."""
-        if self.roster.reached >= revision:
-            return
-        future = asyncio.get_running_loop().create_future()
-        self._waiters.append((revision, future))
-        await asyncio.wait_for(future, MIRROR_TIMEOUT)
-
-    def on_mirror_advanced(self) -> None:
-        """Wake the tasks that wait for the revision that the mirror has reached."""
-        if not self._waiters:
-            return
-        reached = self.roster.reached
-        for revision, future in self._waiters:
-            if revision <= reached and not future.done():
-                future.set_result(None)
-        self._waiters = [waiter for waiter in self._waiters if not waiter[1].done()]
