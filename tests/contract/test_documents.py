@@ -39,8 +39,8 @@ def test_the_subjects_in_the_bus_readme_are_those_of_the_code() -> None:
 
 
 def test_no_subject_is_spelled_outside_the_module_of_subjects() -> None:
-    for source in ROOT.glob("*/src/*/*.py"):
-        if source.name in {"subjects.py", "trace_lines.py"}:
+    for source in ROOT.glob("*/src/**/*.py"):
+        if source.name == "subjects.py":
             continue
         code = re.sub(r'""".*?"""|#.*', "", source.read_text(encoding="utf-8"), flags=re.DOTALL)
         assert "cm.v1" not in code, source

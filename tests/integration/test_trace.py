@@ -1,4 +1,4 @@
-"""``cloudmatch-trace`` beside devices that talk through real services."""
+"""``cloudmatch-trace`` beside devices that exchange payloads through real services."""
 
 import asyncio
 import contextlib
@@ -41,8 +41,8 @@ def edge(nats_server: NatsServer, start: Start) -> Service:
     return start("edge", bus)
 
 
-async def talk(edge: Service) -> None:
-    """Let a and c of the app demo match, and each say something."""
+async def exchange(edge: Service) -> None:
+    """Let a and c of the app demo match, and each send a payload."""
     url = edge.url.replace("http", "ws") + "/device/connect?app=demo&lat=1"
     async with connect(f"{url}&id=a&lon=1") as a, connect(f"{url}&id=c&lon=2") as c:
         for socket in (a, c):
@@ -53,17 +53,17 @@ async def talk(edge: Service) -> None:
             assert str(await asyncio.wait_for(receiver.recv(), 10)).endswith(text)
 
 
-async def test_a_tracer_follows_a_device_from_its_request_to_its_leaving(edge: Service, trace: Trace) -> None:
+async def test_a_tracer_shows_a_device_from_its_request_to_its_end(edge: Service, trace: Trace) -> None:
     tracer = trace("--app", "demo", "--device", "a")
     other = trace("--app", "other")
     facts = trace("--facts", "a")
-    await talk(edge)
+    await exchange(edge)
     for line in (
         r'match +demo/a +{"type":"seek"',
         r'ctl +demo/a +{"type":"paired"',
         r"up +demo/a +match \d+ +#0 +t4 +'ciao'",
         r"dn +demo/a ← c +match \d+ +#0 +t10 +'buongiorno'",
-        r"ack +demo/a +match \d+ +#1 +the peer has all before #1",
+        r"ack +demo/a +match \d+ +#1 +the peer's edge has received all before #1",
         r'ev +demo/a +{"type":"left"',
     ):
         await asyncio.to_thread(tracer.wait_line, rf"(?m)^\d\d:\d\d:\d\d\.\d{{3}}  {line}")
@@ -77,24 +77,26 @@ async def test_a_tracer_follows_a_device_from_its_request_to_its_leaving(edge: S
     assert len(other.log.splitlines()) == 1
 
 
-async def test_raw_shows_messages_as_they_are_on_the_bus(edge: Service, trace: Trace) -> None:
+async def test_raw_output_shows_messages_as_they_are_on_the_bus(edge: Service, trace: Trace) -> None:
     tracer = trace("--raw")
-    await talk(edge)
+    await exchange(edge)
     await asyncio.to_thread(
         tracer.wait_line, r"cm\.v1\.demo\.up\.\d+\.a  cm\.v1\.demo\.ack\.edge-0\.a\.\d+\.0\.t4  ciao\n"
     )
 
 
-async def test_a_tracer_comes_back_after_a_loss_of_its_server_and_says_so(
+async def test_a_tracer_reconnects_after_a_loss_of_its_server_and_warns_of_the_gap(
     trace: Trace, nats_server: NatsServer
 ) -> None:
     tracer = trace()
     await asyncio.to_thread(nats_server.kill)
     await asyncio.to_thread(nats_server.restart)
-    await asyncio.to_thread(tracer.wait_line, "connected again: what was said meanwhile is missing here")
+    await asyncio.to_thread(tracer.wait_line, "reconnected: messages sent in the meantime are missing here")
 
 
-async def test_a_tracer_ends_when_nobody_reads_what_it_prints(edge: Service, nats_server: NatsServer) -> None:
+async def test_a_tracer_ends_when_its_output_is_no_longer_read(
+    edge: Service, nats_server: NatsServer
+) -> None:
     tracer = await asyncio.create_subprocess_exec(
         BIN / "cloudmatch-trace",
         env=environment({"CLOUDMATCH_NATS_URL": nats_server.url}),
@@ -106,7 +108,7 @@ async def test_a_tracer_ends_when_nobody_reads_what_it_prints(edge: Service, nat
     try:
         assert b"listening at" in await asyncio.wait_for(tracer.stderr.readline(), 20)
         tracer.stdout._transport.close()  # type: ignore[attr-defined]  # a StreamReader has no close
-        await talk(edge)
+        await exchange(edge)
         assert await asyncio.wait_for(tracer.wait(), 10) == 0
         assert await tracer.stderr.read() == b""
     finally:
@@ -115,11 +117,11 @@ async def test_a_tracer_ends_when_nobody_reads_what_it_prints(edge: Service, nat
             await tracer.wait()
 
 
-def test_without_a_server_a_tracer_says_in_one_sentence_where_it_looked(tmp_path: Path) -> None:
+def test_without_a_server_a_tracer_names_the_address_it_tried_in_one_sentence(tmp_path: Path) -> None:
     port = free_port()
     tracer = Process("trace", [BIN / "cloudmatch-trace"], {"CLOUDMATCH_NATS_PORT": str(port)}, tmp_path)
     assert tracer.wait(20) == 1
     assert tracer.log == (
         f"NATS does not answer at nats://127.0.0.1:{port}: "
-        "start it, or say in CLOUDMATCH_NATS_URL or CLOUDMATCH_NATS_PORT where it is.\n"
+        "start it, or set CLOUDMATCH_NATS_URL or CLOUDMATCH_NATS_PORT.\n"
     )

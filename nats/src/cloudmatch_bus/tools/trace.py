@@ -1,4 +1,4 @@
-"""Show what is said on the bus, as it is said: ``cloudmatch-trace``. It only listens."""
+"""Show messages on the bus as they are sent: ``cloudmatch-trace``. It only subscribes."""
 
 import asyncio
 import logging
@@ -16,9 +16,9 @@ from cloudmatch_bus.client.connection import Bus, Headers, connect
 from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.process.runner import until_stopped
 from cloudmatch_bus.process.settings import SettingsError, read, variable
-from cloudmatch_bus.tools.trace_format import Interest, TraceLine, clock, lines, raw
+from cloudmatch_bus.tools.trace_format import TraceFilter, TraceLine, clock, format_lines, format_raw
 
-PATIENCE = 3.0  # s for the server to answer
+CONNECT_TIMEOUT = 3.0  # s
 STYLES = {
     "up": "cyan",
     "dn": "green",
@@ -30,69 +30,71 @@ STYLES = {
 
 
 class Tracer:
-    """Prints what comes. Ends when whoever reads the output has gone."""
+    """Prints messages; sets `stop` once its output is no longer read."""
 
-    def __init__(self, interest: Interest, as_it_is: bool, stop: asyncio.Event) -> None:
-        self._interest = interest
-        self._raw = as_it_is
+    def __init__(self, wanted: TraceFilter, raw: bool, stop: asyncio.Event) -> None:
+        self._wanted = wanted
+        self._raw = raw
         self._stop = stop
         self._out = Console(highlight=False, soft_wrap=True)
 
-    def hear(self, subject: str, reply: str, payload: bytes, _: Headers) -> None:
+    def on_message(self, subject: str, reply: str, payload: bytes, _: Headers) -> None:
         """Print one message."""
-        if self._stop.is_set() or not self._interest.wants(subject, payload):
+        if self._stop.is_set() or not self._wanted.matches(subject, payload):
             return
         time = clock(datetime.now(UTC).astimezone())
         try:
             if self._raw:
-                self._out.print(Text(f"{time}  {raw(subject, reply, payload)}"))
+                self._out.print(Text(f"{time}  {format_raw(subject, reply, payload)}"))
             else:
-                for line in lines(subject, reply, payload):
+                for line in format_lines(subject, reply, payload):
                     self._out.print(_coloured(time, line))
-        except SystemExit:  # what rich makes of a pipe that nobody reads any more
+        except SystemExit:  # raised by rich on a broken pipe
             self._stop.set()
 
 
 def _coloured(time: str, line: TraceLine) -> Text:
-    style = STYLES.get(line.word, "red")
-    faint = "dim" if line.word == "ack" else ""
-    return Text.assemble((time, "dim"), "  ", (f"{line.word:<5}", style), "  ", (line.columns(), faint))
+    style = STYLES.get(line.kind, "red")
+    faint = "dim" if line.kind == "ack" else ""
+    return Text.assemble((time, "dim"), "  ", (f"{line.kind:<5}", style), "  ", (line.columns(), faint))
 
 
-async def _missing() -> None:
-    _say("connected again: what was said meanwhile is missing here")
+async def _warn_of_gap() -> None:
+    _print_error("reconnected: messages sent in the meantime are missing here")
 
 
-def _say(sentence: str) -> None:
+def _print_error(sentence: str) -> None:
     sys.stderr.write(f"{sentence}\n")
     sys.stderr.flush()
 
 
-async def trace(settings: NatsSettings, interest: Interest, as_it_is: bool) -> int:
-    """Trace until SIGINT or SIGTERM; give the exit code, 1 when the server does not answer."""
+async def trace(settings: NatsSettings, wanted: TraceFilter, raw: bool) -> int:
+    """Trace until SIGINT or SIGTERM; return the exit code, 1 if the server does not answer."""
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     servers = ", ".join(settings.servers)
     try:
-        bus = await until_stopped(stop, asyncio.wait_for(connect(settings, "trace"), PATIENCE))
+        bus = await until_stopped(stop, asyncio.wait_for(connect(settings, "trace"), CONNECT_TIMEOUT))
     except TimeoutError:
         url, port = variable(NatsSettings, "url"), variable(NatsSettings, "port")
-        _say(f"NATS does not answer at {servers}: start it, or say in {url} or {port} where it is.")
+        _print_error(f"NATS does not answer at {servers}: start it, or set {url} or {port}.")
         return 1
     if bus is not None:
-        await _listen(bus, interest, Tracer(interest, as_it_is, stop), stop, servers)
+        await _print_messages(bus, wanted, Tracer(wanted, raw, stop), stop, servers)
     return 0
 
 
-async def _listen(bus: Bus, interest: Interest, tracer: Tracer, stop: asyncio.Event, servers: str) -> None:
+async def _print_messages(
+    bus: Bus, wanted: TraceFilter, tracer: Tracer, stop: asyncio.Event, servers: str
+) -> None:
     bus.on_closed.append(stop.set)
-    bus.on_reconnect.append(_missing)
+    bus.on_reconnect.append(_warn_of_gap)
     try:
-        for subject in interest.subjects():
-            await bus.subscribe(subject, tracer.hear)
+        for subject in wanted.subjects():
+            await bus.subscribe(subject, tracer.on_message)
         await until_stopped(stop, bus.client.flush())
-        _say(f"listening at {servers}; Ctrl-C ends")
+        _print_error(f"listening at {servers}; Ctrl-C to stop")
         await stop.wait()
     finally:
         await bus.close()
@@ -105,55 +107,55 @@ command = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich
 def show(
     devices: Annotated[
         list[str] | None,
-        typer.Argument(metavar="DEVICE", help="Only what these devices say and hear.", show_default=False),
+        typer.Argument(metavar="DEVICE", help="Only messages of and for these devices.", show_default=False),
     ] = None,
     device: Annotated[
-        list[str] | None, typer.Option("--device", "-d", help="The same as DEVICE.", show_default=False)
+        list[str] | None, typer.Option("--device", "-d", help="Same as DEVICE.", show_default=False)
     ] = None,
-    app: Annotated[str, typer.Option("--app", "-a", help="Only this app. [dim]All, if absent.[/]")] = "",
+    app: Annotated[str, typer.Option("--app", "-a", help="Only this app. [dim]Default: all.[/]")] = "",
     facts: Annotated[
-        bool, typer.Option("--facts", help="Only facts: what journal and analytics are told.")
+        bool, typer.Option("--facts", help="Only facts: the input of journal and analytics.")
     ] = False,
-    as_it_is: Annotated[
-        bool, typer.Option("--raw", help="Subject, reply address and whole payload, as they are.")
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Subject, reply address and whole payload, unparsed.")
     ] = False,
 ) -> None:
-    """Show what is said on CloudMatch's bus, as it is said.
+    """Show messages on CloudMatch's bus as they are sent.
 
     \b
     [bold]up[/]     a payload on its way from a device to match-engine
-    [bold]dn[/]     the same, on its way from match-engine to the peer's edge
-    [bold]ack[/]    the peer's edge has all payloads before this number
-    [bold]match[/]  an edge asks for a partner, or takes a device out
-    [bold]ctl[/]    an edge is told: paired, unpaired, replaced
+    [bold]dn[/]     a payload on its way from match-engine to the peer's edge
+    [bold]ack[/]    the peer's edge has received all payloads before this number
+    [bold]match[/]  an edge requests a match, or removes a device
+    [bold]ctl[/]    an update for an edge: paired, unpaired, replaced
     [bold]ev[/]     a fact: connected, matched, delivered, unmatched, left
 
     \b
-    Then come app and device, the match, the payload's number in it, its
-    shape (t4: a text of 4 bytes, b300: 300 bytes, binary) and what it is.
+    Then follow app and device, the match, the payload's number in it, its
+    shape (t4: a text of 4 bytes, b300: 300 bytes, binary) and the payload.
 
     \b
     [bold]Examples[/]
     cloudmatch-trace                    everything
-    cloudmatch-trace a                  what device a says and hears
-    cloudmatch-trace a c --app demo     both ends of a match in the app demo
-    cloudmatch-trace --facts a          what is recorded of device a
-    cloudmatch-trace --raw              as nats sub 'cm.v1.>' shows it
+    cloudmatch-trace a                  all messages of and for device a
+    cloudmatch-trace a c --app demo     both devices of a match in app demo
+    cloudmatch-trace --facts a          facts about device a
+    cloudmatch-trace --raw              the output of nats sub 'cm.v1.>'
     cloudmatch-trace --app sys          heartbeats of edges and workers
 
     \b
-    The bus is where CLOUDMATCH_NATS_URL or CLOUDMATCH_NATS_PORT say. A
-    tracer only listens; yet to the server it is one who does, so that
-    frames which no worker takes are noticed later, by the edges' timers.
+    CLOUDMATCH_NATS_URL or CLOUDMATCH_NATS_PORT sets the server. A tracer only
+    subscribes, but to the server it is a responder: while one runs, only
+    timers tell an edge that no worker receives its payloads.
     """
     logging.basicConfig(stream=sys.stderr, level=logging.ERROR, format="%(message)s")
     try:
         settings = read(NatsSettings, os.environ)
     except SettingsError as error:
-        _say(str(error))
+        _print_error(str(error))
         raise SystemExit(2) from None
-    interest = Interest(app, [*(devices or ()), *(device or ())], facts)
-    raise SystemExit(asyncio.run(trace(settings, interest, as_it_is)))
+    wanted = TraceFilter(app, [*(devices or ()), *(device or ())], facts)
+    raise SystemExit(asyncio.run(trace(settings, wanted, raw)))
 
 
 def main() -> None:
