@@ -1,4 +1,4 @@
-"""A real server keeps what `streams` asks for, or says what differs."""
+"""A real server holds what `stream_config` asks for, or the difference is named."""
 
 import asyncio
 from collections.abc import Iterator
@@ -19,7 +19,9 @@ async def bus_of(server: NatsServer) -> Bus:
     return await connect(NatsSettings(url=server.url), "test")
 
 
-async def test_provisioning_twice_and_by_two_at_once_changes_nothing(nats_server: NatsServer) -> None:
+async def test_provisioning_again_or_by_two_processes_at_once_changes_nothing(
+    nats_server: NatsServer,
+) -> None:
     one, other = await bus_of(nats_server), await bus_of(nats_server)
     await asyncio.gather(provision(one, 1), provision(other, 1))
     before = await one.jetstream().stream_info(streams.EVENTS)
@@ -30,7 +32,7 @@ async def test_provisioning_twice_and_by_two_at_once_changes_nothing(nats_server
     await other.close()
 
 
-async def test_what_may_change_is_changed_and_what_may_not_is_named(nats_server: NatsServer) -> None:
+async def test_a_stream_is_updated_or_the_field_that_cannot_change_is_named(nats_server: NatsServer) -> None:
     bus = await bus_of(nats_server)
     js = bus.jetstream()
     asked = stream_config.events(1)
@@ -47,7 +49,7 @@ async def test_what_may_change_is_changed_and_what_may_not_is_named(nats_server:
     await bus.close()
 
 
-async def test_sequences_grow_even_over_the_loss_of_a_stream(nats_server: NatsServer) -> None:
+async def test_sequences_grow_even_after_the_loss_of_a_stream(nats_server: NatsServer) -> None:
     bus = await bus_of(nats_server)
     await provision(bus, 1)
     first = await Bucket(bus).commit([Write("dev.x.a", b"1", 0)])
@@ -57,7 +59,7 @@ async def test_sequences_grow_even_over_the_loss_of_a_stream(nats_server: NatsSe
     await bus.close()
 
 
-async def test_a_batch_is_written_whole_or_not_at_all(nats_server: NatsServer) -> None:
+async def test_a_batch_is_written_completely_or_not_at_all(nats_server: NatsServer) -> None:
     bus = await bus_of(nats_server)
     await provision(bus, 1)
     bucket = Bucket(bus)
@@ -72,42 +74,61 @@ async def test_a_batch_is_written_whole_or_not_at_all(nats_server: NatsServer) -
     await bus.close()
 
 
+async def test_a_stream_changed_by_hand_is_restored_and_keeps_its_first_sequence(
+    nats_server: NatsServer,
+) -> None:
+    bus = await bus_of(nats_server)
+    await provision(bus, 1)
+    js = bus.jetstream()
+    changed = (await js.stream_info(streams.BUCKET_STREAM)).config
+    first = changed.first_seq
+    assert first, "it begins at the clock"
+    changed.description = "something else"
+    await js.update_stream(changed)
+    await provision(bus, 1)
+    found = (await js.stream_info(streams.BUCKET_STREAM)).config
+    assert (found.description, found.first_seq) == (stream_config.bucket(1).description, first)
+    await bus.close()
+
+
 @pytest.fixture
 def cluster() -> Iterator[NatsCluster]:
     with nats_cluster() as made:
         yield made
 
 
-async def warned(caplog: pytest.LogCaptureFixture, settings: NatsSettings) -> list[str]:
-    """Give what a service that starts with these settings says of copies, once JetStream has answered."""
+async def replica_warnings(caplog: pytest.LogCaptureFixture, settings: NatsSettings) -> list[str]:
+    """Return what a service that starts with these settings logs about replicas."""
     caplog.clear()
     async with connected_bus(settings, "test", Health(), asyncio.Event()) as bus:
         assert bus is not None
     return [text for each in caplog.records if "CLOUDMATCH_NATS_REPLICAS" in (text := each.getMessage())]
 
 
-async def test_one_copy_in_a_cluster_is_warned_of_by_who_makes_the_streams_and_by_who_finds_them(
+async def test_a_single_replica_in_a_cluster_is_warned_of_whether_streams_are_created_or_found(
     cluster: NatsCluster, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (warning,) = await warned(caplog, NatsSettings(url=cluster.url, replicas=1))
+    (warning,) = await replica_warnings(caplog, NatsSettings(url=cluster.url, replicas=1))
     assert warning == (
         "single-replica streams in NATS cluster 'test': "
         "while the server that holds one is down, devices are not matched or facts not stored; "
         "CLOUDMATCH_NATS_REPLICAS=3 creates new streams with three replicas"
     )
-    # Streams that there are keep their copies, whatever who comes later is set to.
-    assert await warned(caplog, NatsSettings(url=cluster.url, replicas=3)) == [warning]
-    assert await warned(caplog, NatsSettings(url=cluster.url, replicas=3, provision=False)) == [warning]
+    # Existing streams keep their replicas, whatever later processes are configured with.
+    assert await replica_warnings(caplog, NatsSettings(url=cluster.url, replicas=3)) == [warning]
+    assert await replica_warnings(caplog, NatsSettings(url=cluster.url, replicas=3, provision=False)) == [
+        warning
+    ]
 
 
-async def test_three_copies_in_a_cluster_are_not_warned_of(
+async def test_three_replicas_in_a_cluster_are_not_warned_of(
     cluster: NatsCluster, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert await warned(caplog, NatsSettings(url=cluster.url, replicas=3)) == []
-    assert await warned(caplog, NatsSettings(url=cluster.url, replicas=1, provision=False)) == []
+    assert await replica_warnings(caplog, NatsSettings(url=cluster.url, replicas=3)) == []
+    assert await replica_warnings(caplog, NatsSettings(url=cluster.url, replicas=1, provision=False)) == []
 
 
-async def test_one_copy_on_a_server_that_stands_alone_is_not_warned_of(
+async def test_a_single_replica_outside_a_cluster_is_not_warned_of(
     nats_server: NatsServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert await warned(caplog, NatsSettings(url=nats_server.url, replicas=1)) == []
+    assert await replica_warnings(caplog, NatsSettings(url=nats_server.url, replicas=1)) == []

@@ -1,4 +1,4 @@
-"""Several readers share the facts of one durable consumer."""
+"""Consumers of facts: shared and durable, or a range of the stream read once."""
 
 import asyncio
 import contextlib
@@ -17,24 +17,24 @@ from harness.facts import facts
 pytestmark = pytest.mark.servers
 
 (DURABLE,) = streams.DURABLE_CONSUMERS
-LONGER = 1.6 * streams.ACK_WAIT  # than the server waits for an ack
+SLOW = 1.6 * streams.ACK_WAIT  # s; longer than the server waits for an ack
 
 
 class Reader:
-    """A reader that takes `pause` seconds for its first batch."""
+    """A process that handles its first batch for `pause` seconds."""
 
     def __init__(self, bus: Bus, pause: float = 0.0) -> None:
-        self.begun: list[int] = []
+        self.started: list[int] = []
         self.done: list[int] = []
         self._pause = pause
         self.running = asyncio.create_task(DurableConsumer(bus, DURABLE).run(self._handle, asyncio.Event()))
 
     async def _handle(self, deliveries: list[Delivery]) -> None:
-        places = [delivery.position for delivery in deliveries]
-        self.begun += places
+        positions = [delivery.position for delivery in deliveries]
+        self.started += positions
         pause, self._pause = self._pause, 0.0
         await asyncio.sleep(pause)
-        self.done += places
+        self.done += positions
 
 
 @contextlib.asynccontextmanager
@@ -53,11 +53,11 @@ async def end(*readers: Reader) -> None:
             await reader.running
 
 
-async def test_what_a_slow_reader_holds_comes_to_no_other(nats_server: NatsServer) -> None:
+async def test_facts_held_by_a_slow_process_are_not_redelivered_to_another(nats_server: NatsServer) -> None:
     async with facts(nats_server.url) as published, bus(nats_server) as one, bus(nats_server) as two:
-        slow = Reader(one, LONGER)
+        slow = Reader(one, SLOW)
         published.payloads(1)
-        await eventually(lambda: slow.begun)
+        await eventually(lambda: slow.started)
         for _ in range(20):
             published.payloads(1)
         await published.kept()
@@ -68,7 +68,7 @@ async def test_what_a_slow_reader_holds_comes_to_no_other(nats_server: NatsServe
     assert info.num_redelivered == 0
     assert sorted(slow.done + other.done) == sorted(set(slow.done + other.done))
     assert slow.done
-    assert slow.begun[0] not in other.begun
+    assert slow.started[0] not in other.started
 
 
 async def settled(bus: Bus) -> Any:
@@ -76,18 +76,18 @@ async def settled(bus: Bus) -> Any:
     return info if (info.num_pending, info.num_ack_pending) == (0, 0) else None
 
 
-async def test_what_a_dead_reader_held_comes_to_another(nats_server: NatsServer) -> None:
+async def test_facts_held_by_a_dead_process_are_redelivered_to_another(nats_server: NatsServer) -> None:
     async with facts(nats_server.url) as published, bus(nats_server) as one, bus(nats_server) as two:
         doomed = Reader(one, 60)
         published.payloads(1)
-        await eventually(lambda: doomed.begun)
+        await eventually(lambda: doomed.started)
         await end(doomed)
         other = Reader(two)
-        await eventually(lambda: other.done == doomed.begun, 5 * streams.ACK_WAIT)
+        await eventually(lambda: other.done == doomed.started, 5 * streams.ACK_WAIT)
         await end(other)
 
 
-async def test_history_gives_a_part_of_the_stream_in_order(nats_server: NatsServer) -> None:
+async def test_history_yields_a_range_of_the_stream_in_order(nats_server: NatsServer) -> None:
     async with facts(nats_server.url) as published:
         for number in range(1200):
             published.payloads(number)

@@ -1,4 +1,4 @@
-"""All NATS servers of a cluster end at once: the bucket comes back empty, and its numbers begin anew."""
+"""All NATS servers of a cluster are killed at once: the bucket comes back empty and its numbers repeat."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,11 +11,11 @@ from harness.classic import device, hears
 
 pytestmark = pytest.mark.servers
 
-EARLIER = 8  # pairs before, so that the numbers that come again are lower than what is known
+EARLIER = 8  # matches before, so that numbers of later matches are lower than known ones
 
 
-async def matched_anew(socket: ClientConnection, peer: str) -> None:
-    """Wait until a device hears of a match."""
+async def matched(socket: ClientConnection, peer: str) -> None:
+    """Wait until a device is matched with `peer`."""
     assert await asyncio.wait_for(socket.recv(), 60) == f"I matched with device '{peer}'!"
 
 
@@ -30,14 +30,14 @@ async def test_devices_that_stay_connected_are_matched_again(start: Callable[...
                 device(edges[0], names[0], 1, 1, tag=number) as x,
                 device(edges[1], names[1], 1, 1, tag=number),
             ):
-                await matched_anew(x, names[1])
+                await matched(x, names[1])
         async with device(edges[0], "a", 1, 1) as a, device(edges[1], "c", 1, 1) as c:
-            await matched_anew(a, "c")
-            await matched_anew(c, "a")
+            await matched(a, "c")
+            await matched(c, "a")
             for server in cluster.servers:
                 await asyncio.to_thread(server.kill)
             await asyncio.gather(*(asyncio.to_thread(server.start) for server in cluster.servers))
-            await asyncio.gather(matched_anew(a, "c"), matched_anew(c, "a"))
+            await asyncio.gather(matched(a, "c"), matched(c, "a"))
             await a.send("ciao")
             await c.send("bye")
             assert await hears(c) == "device a says: ciao"

@@ -1,0 +1,105 @@
+"""Facts on a real server: each stored once and in order, whatever happens to the connection."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from cloudmatch_bus.client.connection import Bus
+from cloudmatch_bus.client.publisher import FactPublisher
+from cloudmatch_bus.contract import streams
+from cloudmatch_bus.contract.messages import PayloadsDelivered, decode_fact
+from harness import NatsServer, eventually
+from harness.bus import connected, counted, running
+
+pytestmark = pytest.mark.servers
+
+
+@pytest.fixture
+async def bus(nats_server: NatsServer) -> AsyncIterator[Bus]:
+    async with connected(nats_server.url) as made:
+        yield made
+
+
+def fact(number: int) -> PayloadsDelivered:
+    return PayloadsDelivered(app="demo", at=number, match=1, sender="a", receiver="b", sizes=[number])
+
+
+async def stored(bus: Bus) -> list[int]:
+    """Return the numbers of all facts in the stream, in its order."""
+    js = bus.jetstream()
+    state = (await js.stream_info(streams.EVENTS)).state
+    numbers = []
+    for seq in range(state.first_seq, state.last_seq + 1):
+        message = await js.get_msg(streams.EVENTS, seq)
+        numbers.append(decode_fact(message.data or b"").at)
+    return numbers
+
+
+async def test_facts_are_stored_in_order(bus: Bus) -> None:
+    publisher = FactPublisher(bus)
+    async with running(publisher.run()):
+        for number in range(1500):
+            assert publisher.publish(fact(number))
+        assert await publisher.drain(10) == 0
+    assert await stored(bus) == list(range(1500))
+
+
+async def test_every_fact_is_stored_once_although_the_server_dies_twice(
+    bus: Bus, nats_server: NatsServer
+) -> None:
+    publisher = FactPublisher(bus)
+    count = 0
+
+    async def publish_until(end: asyncio.Event) -> None:
+        nonlocal count
+        while not end.is_set():
+            for _ in range(20):
+                count += publisher.publish(fact(count))
+            await asyncio.sleep(0.005)
+
+    async with running(publisher.run()):
+        end = asyncio.Event()
+        publishing = asyncio.create_task(publish_until(end))
+        for _ in range(2):
+            before = count
+            await eventually(lambda before=before: count > before + 300, what="facts flow")
+            nats_server.kill()
+            await asyncio.to_thread(nats_server.restart)
+        await eventually(lambda: bus.connected)
+        end.set()
+        await publishing
+        assert await publisher.drain(30) == 0
+    numbers = await stored(bus)
+    assert sorted(numbers) == list(range(count))
+
+
+async def test_a_fact_that_several_processes_publish_under_one_key_is_stored_once(
+    bus: Bus, nats_server: NatsServer
+) -> None:
+    async with connected(nats_server.url) as other:
+        for publisher in (FactPublisher(bus), FactPublisher(other)):
+            async with running(publisher.run()):
+                for number in range(100):
+                    publisher.publish(fact(number), f"matched-demo-{number}")
+                    await asyncio.sleep(0)
+                publisher.publish(fact(200))
+                assert await publisher.drain(5) == 0
+    assert await stored(bus) == [*range(100), 200, 200]
+
+
+async def test_a_full_queue_refuses_and_counts_facts_and_stores_those_it_accepted(
+    bus: Bus, nats_server: NatsServer
+) -> None:
+    publisher = FactPublisher(bus, limit=5)
+    refused = counted("cloudmatch_facts_refused_total")
+    nats_server.kill()
+    async with running(publisher.run()):
+        assert [publisher.publish(fact(n)) for n in range(7)] == [True] * 5 + [False] * 2
+        assert counted("cloudmatch_facts_refused_total") == refused + 2
+        assert await publisher.drain(0.1) == 5
+        await asyncio.to_thread(nats_server.restart)
+        assert await publisher.drain(20) == 0
+        assert publisher.publish(fact(7))
+        assert await publisher.drain(5) == 0
+    assert sorted(await stored(bus)) == [0, 1, 2, 3, 4, 7]
