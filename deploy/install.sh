@@ -1,46 +1,44 @@
 #!/bin/sh
-# Install a service as its image has it. What deploy/Dockerfile does, and `make image-check` tries.
+# Install a service as its image has it: for deploy/Dockerfile, tested by `make image-check`.
 #
 #   install.sh libraries SERVICE FOLDER   into FOLDER/libraries: a virtual environment with what the service and
-#                                         the bus need, at the versions of requirements.txt; changes seldom
-#   install.sh service SERVICE FOLDER     into FOLDER/service: the two themselves; FOLDER/service/bin/run runs it
-#   install.sh wheels FOLDER              fetch the libraries of all services; quick when nothing changed
+#                                         the bus require, at the versions of requirements.txt; changes rarely
+#   install.sh service SERVICE FOLDER     into FOLDER/service: the two themselves; FOLDER/service/bin/run starts it
+#   install.sh wheels FOLDER              fetch the libraries of all services; quick if nothing has changed
 #
-# WHEELS=FOLDER: take libraries from there and not from the network. `service` needs hatchling beside $PYTHON.
+# With WHEELS=FOLDER, libraries come from there and not from the network. `service` needs hatchling beside $PYTHON.
 set -eu
 cd "$(dirname "$0")/.."
 
 PYTHON=${PYTHON:-python3}
 PIP="$PYTHON -m pip --disable-pip-version-check --quiet"
 
-# Print what the distributions in these folders need from others, one a line.
-needed() {
+# Print the third-party requirements of the distributions in these folders, one a line. The bus brings those of its
+# extras that the others ask for.
+requirements() {
     "$PYTHON" - "$@" <<'END'
 import re, sys, tomllib
-found, extras, optional = set(), set(), {}
+projects = {}
 for folder in sys.argv[1:]:
     with open(f"{folder}/pyproject.toml", "rb") as file:
-        project = tomllib.load(file)["project"]
-    found.update(project["dependencies"])
-    if folder.removeprefix("./") == "nats":
-        optional = project["optional-dependencies"]
-for each in found:
-    if bus := re.match(r"cloudmatch-bus\[(.*)]", each):
-        extras.update(bus[1].split(","))
-for extra in extras:
-    found.update(optional[extra])
-print(*sorted(each for each in found if not each.startswith("cloudmatch-")), sep="\n")
+        projects[folder.removeprefix("./")] = tomllib.load(file)["project"]
+required = {each for project in projects.values() for each in project["dependencies"]}
+for each in list(required):
+    if bus := re.fullmatch(r"cloudmatch-bus\[(.+)]", each):
+        for extra in re.split(r"\s*,\s*", bus[1]):
+            required.update(projects["nats"]["optional-dependencies"][extra])
+print(*sorted(each for each in required if not each.startswith("cloudmatch-")), sep="\n")
 END
 }
 
 libraries() {
     mkdir -p "$2"
     "$PYTHON" -m venv --without-pip "$2/libraries"
-    needed nats "$1" >"$2/needed.txt"
+    requirements nats "$1" >"$2/requirements.txt"
     # shellcheck disable=SC2086 # lists
     $PIP --python "$2/libraries/bin/python" install --no-cache-dir ${WHEELS:+--no-index --find-links "$WHEELS"} \
-        -c requirements.txt -r "$2/needed.txt"
-    rm "$2/needed.txt"
+        -c requirements.txt -r "$2/requirements.txt"
+    rm "$2/requirements.txt"
 }
 
 service() {
@@ -56,9 +54,9 @@ wheels() {
     if [ "$sums" != "$(cat "$1/of" 2>/dev/null)" ]; then
         mkdir -p "$1"
         # shellcheck disable=SC2046 # a list
-        needed $(dirname ./*/pyproject.toml) >"$1/needed.txt"
+        requirements $(dirname ./*/pyproject.toml) >"$1/requirements.txt"
         # shellcheck disable=SC2086 # a list
-        $PIP wheel -c requirements.txt -r "$1/needed.txt" -w "$1"
+        $PIP wheel -c requirements.txt -r "$1/requirements.txt" -w "$1"
         printf '%s\n' "$sums" >"$1/of"
     fi
 }

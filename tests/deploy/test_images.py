@@ -1,4 +1,4 @@
-"""Images, without a container engine: what deploy/Dockerfile says, and what its installing half gives."""
+"""Images, without a container engine: the Dockerfile's text, and what deploy/install.sh installs."""
 
 import os
 import re
@@ -29,7 +29,7 @@ for each in pkgutil.walk_packages(getattr(package, "__path__", []), package.__na
 """
 
 
-def test_the_dockerfile_copies_what_is_there_and_is_not_ignored() -> None:
+def test_the_dockerfile_copies_only_files_that_exist_and_are_not_ignored() -> None:
     ignored = (ROOT / "deploy/Dockerfile.dockerignore").read_text().splitlines()
     kept = {line[1:] for line in ignored if line.startswith("!")}
     sources = [
@@ -45,13 +45,13 @@ def test_the_dockerfile_copies_what_is_there_and_is_not_ignored() -> None:
             assert any(f"{path}/".startswith(f"{each}/") for each in kept), path
 
 
-def test_the_image_runs_as_the_pods_user_and_without_a_shell(rendered: Rendered) -> None:
+def test_the_image_runs_as_the_user_of_its_pod_and_without_a_shell(rendered: Rendered) -> None:
     user = re.search(r"^USER (\d+):(\d+)$", DOCKERFILE, re.MULTILINE)
     assert user
     for pod in rendered.pods:
         if pod.is_service:
-            who = pod.spec["securityContext"]
-            assert (who["runAsUser"], who["runAsGroup"]) == (int(user[1]), int(user[2]))
+            context = pod.spec["securityContext"]
+            assert (context["runAsUser"], context["runAsGroup"]) == (int(user[1]), int(user[2]))
     last = DOCKERFILE.rpartition("\nFROM ")[2]
     assert not re.search("^(RUN|CMD|SHELL)", last, re.MULTILINE)
     assert f'ENTRYPOINT ["{IN_IMAGE}/service/bin/run"]' in last
@@ -59,7 +59,7 @@ def test_the_image_runs_as_the_pods_user_and_without_a_shell(rendered: Rendered)
 
 @pytest.fixture(params=SERVICES, scope="module")
 def installed(request: pytest.FixtureRequest) -> Iterator[tuple[str, Path]]:
-    """Each service, installed as its image has it, and the folder that stands for /opt/cloudmatch."""
+    """Each service, installed as in its image, and the folder that takes the place of /opt/cloudmatch."""
     if not request.config.getoption("--images", default=False):
         pytest.skip("takes long: make image-check")
     wheels = ROOT / ".run/wheels"
@@ -103,7 +103,7 @@ def test_each_service_starts_from_its_image_and_answers_its_probes(
     service.check()
 
 
-def test_every_module_finds_what_it_imports(installed: tuple[str, Path]) -> None:
+def test_every_module_finds_its_imports(installed: tuple[str, Path]) -> None:
     name, image = installed
     bus = ["contract.amqp", "process"] if name == "analytics" else ["contract", "client", "process"]
     for package in (*(f"cloudmatch_bus.{each}" for each in bus), f"cloudmatch_{name.replace('-', '_')}"):
@@ -118,14 +118,22 @@ def test_every_module_finds_what_it_imports(installed: tuple[str, Path]) -> None
 def test_libraries_are_at_the_versions_that_were_tested(installed: tuple[str, Path]) -> None:
     _, image = installed
     pins = {line.lower().replace("_", "-") for line in (ROOT / "requirements.txt").read_text().splitlines()}
-    found = subprocess.run(
-        [BIN / "python", "-m", "pip", "--python", image / "libraries/bin/python", "freeze"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.split()
-    assert found
-    assert {line.lower().replace("_", "-") for line in found} <= pins
+    assert libraries(image)
+    assert libraries(image) <= pins
+
+
+def test_every_image_but_that_of_analytics_has_a_client_of_nats(installed: tuple[str, Path]) -> None:
+    name, image = installed
+    found = {line.partition("==")[0] for line in libraries(image)}
+    assert {"nats-py", "nkeys"} & found == (set() if name == "analytics" else {"nats-py", "nkeys"})
+    assert not {"typer", "rich"} & found  # the command lines run outside of images
+
+
+def libraries(image: Path) -> set[str]:
+    """Return the libraries of an image as ``name==version``."""
+    freeze = [BIN / "python", "-m", "pip", "--python", image / "libraries/bin/python", "freeze"]
+    found = subprocess.run(freeze, capture_output=True, text=True, check=True).stdout.split()
+    return {line.lower().replace("_", "-") for line in found}
 
 
 def test_the_programs_that_pods_name_are_in_the_image(
