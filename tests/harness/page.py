@@ -1,4 +1,4 @@
-"""The dev client in a real browser: one system that it can read whole, Chromium, and pages."""
+"""The dev client in a real browser: a whole system, Chromium, and pages."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -13,11 +13,11 @@ from harness.programs import need
 from harness.services import Service
 
 PICTURES = ROOT / ".run/screenshots"
-WAIT = 15_000  # ms until something must be so, at most
+WAIT = 15_000  # ms allowed for anything expected
 
 
 class System(NamedTuple):
-    """All services, running, and the address of the page."""
+    """The running services, and the address of the page."""
 
     edge: Service
     journal: Service
@@ -26,7 +26,7 @@ class System(NamedTuple):
 
 @contextlib.contextmanager
 def system(bus: str, amqp: str, kafka: dict[str, str]) -> Iterator[System]:
-    """Run all services; the edge's page is told where they are, and may read them."""
+    """Run all services, with their addresses given to the edge's page, which may read them."""
     names = ("edge", "match-engine", "journal", "bridge-rabbit", "analytics")
     ports = {name: free_port() for name in names}
     urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
@@ -49,7 +49,7 @@ def system(bus: str, amqp: str, kafka: dict[str, str]) -> Iterator[System]:
 
 @contextlib.contextmanager
 def chromium() -> Iterator[Browser]:
-    """Debian's Chromium, without a window. Skip without it on a laptop, fail where CI is set."""
+    """Run Debian's Chromium, headless. If it is missing: skip, or fail if CI is set."""
     path = need("chromium", "chromium")
     with sync_playwright() as play:
         browser = play.chromium.launch(
@@ -60,7 +60,7 @@ def chromium() -> Iterator[Browser]:
 
 
 class Visitor:
-    """A person with a browser of their own, at the page. What the page complains of is kept."""
+    """The page in a browser context of its own. Collects errors of the page."""
 
     def __init__(self, browser: Browser, url: str, **options: Any) -> None:
         self._context = browser.new_context(
@@ -70,34 +70,34 @@ class Visitor:
         )
         self.page: Page = self._context.new_page()
         self.page.set_default_timeout(WAIT)
-        self.complaints: list[str] = []
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("console", self._said)
+        self.errors: list[str] = []
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("console", self._on_console)
         self.page.goto(url)
         self.page.locator(".card").first.wait_for()
 
-    def _said(self, message: Any) -> None:
-        # what a person sees on the page anyway: that a service is away, or a device was refused
+    def _on_console(self, message: Any) -> None:
+        # shown on the page anyway: a service is down, or a device was refused
         expected = ("Failed to load resource", "WebSocket connection to", "blocked by CORS policy")
         if message.type == "error" and not any(each in message.text for each in expected):
-            self.complaints.append(message.text)
+            self.errors.append(message.text)
 
     def card(self, name: str) -> "Card":
-        """Give the card of a device."""
+        """Return the card of a device."""
         heading = self.page.locator("h3", has_text=name).and_(
             self.page.get_by_role("heading", name=name, exact=True)
         )
         return Card(self.page.locator(".card", has=heading))
 
     def picture(self, name: str) -> None:
-        """Keep a picture of the whole page."""
+        """Save a screenshot of the whole page."""
         PICTURES.mkdir(parents=True, exist_ok=True)
         self.page.screenshot(path=PICTURES / f"{name}.png", full_page=True)
 
     def close(self) -> None:
-        """Leave. Fails when the page complained."""
+        """Close the page; fail if it reported errors."""
         self._context.close()
-        assert self.complaints == [], self.complaints
+        assert self.errors == [], self.errors
 
 
 class Card:
@@ -110,16 +110,16 @@ class Card:
         """Press a button."""
         self.node.get_by_role("button", name=name, exact=name != "Connect" and name != "Leave").first.click()
 
-    def stands(self, words: str) -> None:
-        """Return once its state begins with these words."""
+    def shows_state(self, words: str) -> None:
+        """Wait until its state has these words."""
         self.node.locator(".state", has_text=words).wait_for(timeout=WAIT)
 
     def logs(self, text: str) -> None:
-        """Return once a line of its log has this text."""
+        """Wait until a line of its log has this text."""
         self.node.locator(".log li", has_text=text).first.wait_for(timeout=WAIT)
 
     def log(self) -> list[str]:
-        """Give the lines of its log."""
+        """Return the lines of its log."""
         return self.node.locator(".log li .content").all_text_contents()
 
     def send(self, text: str) -> None:

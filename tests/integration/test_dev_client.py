@@ -1,4 +1,4 @@
-"""The page at / of the edge, in Chromium, with the whole system behind it."""
+"""The edge's page in Chromium, with the whole system behind it."""
 
 import json
 import re
@@ -38,14 +38,14 @@ def whole(browser: Browser, shared_amqp_url: str, shared_kafka_broker: KafkaBrok
 
 @pytest.fixture
 def visit(browser: Browser, whole: System) -> Iterator[Callable[..., Visitor]]:
-    """Open the page, with a fragment that says which devices there are; nobody stays behind."""
+    """Open the page with the devices of a fragment; disconnect them all at the end."""
     visitors: list[Visitor] = []
 
-    def come(fragment: str = "", url: str = "", **options: object) -> Visitor:
+    def open_page(fragment: str = "", url: str = "", **options: object) -> Visitor:
         visitors.append(Visitor(browser, (url or whole.url) + "/" + fragment, **options))
         return visitors[-1]
 
-    yield come
+    yield open_page
     for visitor in visitors:
         visitor.page.locator("#leave-all").click()
         connected = visitor.page.locator(".card:not([data-state=off])")
@@ -57,11 +57,11 @@ def matched(visitor: Visitor, one: str, other: str) -> None:
     """Connect two devices of a page, and wait until they are matched."""
     visitor.card(one).click("Connect")
     visitor.card(other).click("Connect")
-    visitor.card(one).stands(f"matched with {other[:24]}")
-    visitor.card(other).stands(f"matched with {one[:24]}")
+    visitor.card(one).shows_state(f"matched with {other[:24]}")
+    visitor.card(other).shows_state(f"matched with {one[:24]}")
 
 
-def test_the_story_of_2019_is_told_by_clicks_and_shows_in_journal_chart_and_counts(
+def test_the_story_of_2019_works_by_clicks_and_shows_in_journal_chart_and_counters(
     visit: Callable[..., Visitor],
 ) -> None:
     visitor = visit(CLASSIC)
@@ -71,7 +71,7 @@ def test_the_story_of_2019_is_told_by_clicks_and_shows_in_journal_chart_and_coun
     a.logs("I matched with device 'c'!")
     c.logs("I matched with device 'a'!")
     b.click("Connect")
-    b.stands("waiting")
+    b.shows_state("waiting")
     why = b.node.locator(".why")
     why.get_by_text("c, 111 km away, is in another match.").wait_for()
     why.get_by_text("a, 222 km away, is in another match, is too far away.").wait_for()
@@ -87,13 +87,13 @@ def test_the_story_of_2019_is_told_by_clicks_and_shows_in_journal_chart_and_coun
     visitor.page.locator("#counts").get_by_text("sizes in RabbitMQ 1 · dead letters 0").wait_for()
 
     c.click("Leave")
-    c.stands("not connected")
-    a.stands("waiting")  # which the page found out: its dialect does not say so
+    c.shows_state("not connected")
+    a.shows_state("waiting")  # found out by the page: the dialect does not report it
     assert visitor.page.locator("#guide").is_hidden()  # its last step is not for classic devices
     visitor.picture("story")
 
 
-def test_the_first_steps_lead_through_match_payload_and_resume_in_which_nothing_is_lost(
+def test_the_first_steps_lead_through_match_payload_and_resume_without_loss(
     visit: Callable[..., Visitor],
 ) -> None:
     visitor = visit()
@@ -106,13 +106,13 @@ def test_the_first_steps_lead_through_match_payload_and_resume_in_which_nothing_
     c.logs("message ciao")
     guide.get_by_text("Drop a connection").wait_for()
     a.click("Drop")
-    a.stands("dropped for 3 s, still matched with c")
-    c.stands("matched with a, whose connection dropped: payloads wait")
+    a.shows_state("dropped for 3 s, still matched with c")
+    c.shows_state("matched with a, which is disconnected: payloads wait")
     c.send("are you there?")
     a.send("just a moment")
     visitor.picture("dropped")
-    a.stands("matched with c, 111 km away")
-    a.logs("resumed: the match with c goes on, nothing is missing")
+    a.shows_state("matched with c, 111 km away")
+    a.logs("resumed: the match with c continues, nothing is missing")
     a.logs("are you there?")
     c.logs("just a moment")
     counts = c.node.locator(
@@ -142,12 +142,12 @@ def test_files_travel_both_ways_byte_for_byte(visit: Callable[..., Visitor], tmp
         assert download.value.path().read_bytes() == content
 
 
-def test_two_pages_meet_and_an_id_is_one_device(visit: Callable[..., Visitor]) -> None:
+def test_devices_of_two_pages_match_and_an_id_is_one_device(visit: Callable[..., Visitor]) -> None:
     here, there = visit("#here@50,7"), visit("#there@50,7.5;dialect=classic")
     here.card("here").click("Connect")
     there.card("there").click("Connect")
-    here.card("here").stands("matched with there")
-    there.card("there").stands("matched with here")
+    here.card("here").shows_state("matched with there")
+    there.card("there").shows_state("matched with here")
     here.card("here").send("<b>ciao</b>")
     there.card("there").logs("device here says: <b>ciao</b>")
     there.card("there").send("ciao, tu")
@@ -156,19 +156,19 @@ def test_two_pages_meet_and_an_id_is_one_device(visit: Callable[..., Visitor]) -
 
     another = visit("#here@50,7")
     another.card("here").click("Connect")
-    here.card("here").stands("not connected")
+    here.card("here").shows_state("not connected")
     here.card("here").node.locator(".problem", has_text="a newer connection has this device's id").wait_for()
-    another.card("here").stands("matched with there")
+    another.card("here").shows_state("matched with there")
 
 
-def test_a_device_is_moved_by_mouse_and_by_keys_and_so_comes_into_reach(
+def test_a_device_moved_by_mouse_or_keys_comes_into_reach(
     visit: Callable[..., Visitor],
 ) -> None:
     visitor = visit("#a@1,1&d@1,5&k@1,2.5;dialect=classic")
     page = visitor.page
     visitor.card("a").click("Connect")
     visitor.card("d").click("Connect")
-    visitor.card("d").stands("waiting")
+    visitor.card("d").shows_state("waiting")
     pins = {name: page.locator(".pin", has_text=re.compile(f"^{name}$")) for name in "adk"}
     start, goal = pins["d"].bounding_box(), pins["a"].bounding_box()
     assert start
@@ -177,7 +177,7 @@ def test_a_device_is_moved_by_mouse_and_by_keys_and_so_comes_into_reach(
     page.mouse.down()
     page.mouse.move(goal["x"] + 60, goal["y"] + 30, steps=5)
     page.mouse.up()
-    visitor.card("d").stands("matched with a")
+    visitor.card("d").shows_state("matched with a")
     visitor.card("d").logs("locate")
     before = page.url
     moved = re.compile(r"#a@1\.\d+,1&d@")
@@ -191,13 +191,13 @@ def test_a_device_is_moved_by_mouse_and_by_keys_and_so_comes_into_reach(
     assert page.evaluate("document.activeElement.textContent") == "a"
 
     visitor.card("k").click("Connect")
-    visitor.card("k").stands("waiting")
-    pins["k"].press("ArrowUp")  # a classic device cannot say that it has moved
+    visitor.card("k").shows_state("waiting")
+    pins["k"].press("ArrowUp")  # a classic device cannot send its new position
     page.locator("#announcer", has_text="k is a classic device").wait_for()
     assert "k@1,2.5" in page.url
 
 
-def test_the_address_is_the_set_up_and_the_code_that_is_copied_runs(visit: Callable[..., Visitor]) -> None:
+def test_the_address_holds_the_set_up_and_copied_code_runs(visit: Callable[..., Visitor]) -> None:
     visitor = visit()
     page = visitor.page
     visitor.card("a").setup(tag="red & blue", radius="250000", id="my 'device'")
@@ -211,7 +211,7 @@ def test_the_address_is_the_set_up_and_the_code_that_is_copied_runs(visit: Calla
     card.setup(lat="1.1", id="original")
     card = again.card("original")
     card.click("Connect")
-    card.stands("waiting")
+    card.shows_state("waiting")
     card.node.locator("details.code summary").click()
 
     visitor.card("my 'device'").node.locator("details.code summary").click()
@@ -226,31 +226,31 @@ def test_the_address_is_the_set_up_and_the_code_that_is_copied_runs(visit: Calla
     try:
         assert process.stdout
         assert process.stdout.readline() == "matched with original\n"
-        card.stands("matched with my 'device'")
+        card.shows_state("matched with my 'device'")
         card.logs("ciao")
         card.send("ciao, codice")
-        assert process.stdout.readline() == "original says: ciao, codice\n"
+        assert process.stdout.readline() == "original: ciao, codice\n"
     finally:
         process.kill()
         process.communicate()
 
 
-def test_a_wrong_set_up_is_named_and_a_refusal_says_why(visit: Callable[..., Visitor]) -> None:
+def test_a_wrong_set_up_is_named_and_a_refusal_gives_its_reason(visit: Callable[..., Visitor]) -> None:
     visitor = visit()
     a = visitor.card("a")
     a.setup(lat="north")
     a.click("Connect")
     a.node.locator(".problem", has_text="Latitude: −90 to 90 degrees.").wait_for()
-    a.stands("not connected")
+    a.shows_state("not connected")
     a.setup(lat="1", edge="http://127.0.0.1:9", dialect="classic")
     a.click("Connect")
     a.node.locator(".problem", has_text="nothing answers at 127.0.0.1:9").wait_for()
-    # its own policy, of an edge that this one was not told of
-    assert all("Content Security Policy" in each for each in visitor.complaints), visitor.complaints
-    visitor.complaints.clear()
+    # the page's own policy, for an edge that it was given no address of
+    assert all("Content Security Policy" in each for each in visitor.errors), visitor.errors
+    visitor.errors.clear()
 
 
-def test_the_strip_says_which_service_is_down_and_what_to_do_until_it_is_back(
+def test_the_strip_names_a_service_that_is_down_with_advice_until_it_is_back(
     visit: Callable[..., Visitor], whole: System
 ) -> None:
     visitor = visit(url=whole.url.replace("127.0.0.1", "localhost"))  # the same edge, not another
@@ -265,29 +265,29 @@ def test_the_strip_says_which_service_is_down_and_what_to_do_until_it_is_back(
     whole.journal.kill()
     journal.get_by_text("down").wait_for()
     troubles.get_by_text("Start journal; make up starts everything.").wait_for()
-    matched(visitor, "a", "c")  # devices are not held up
+    matched(visitor, "a", "c")  # devices are not affected
     visitor.picture("down")
     whole.journal.restart()
     journal.get_by_text("ready", exact=True).wait_for()
     troubles.get_by_text("journal").wait_for(state="detached")
-    visitor.page.locator("#events").get_by_text("a connected by edge-0").first.wait_for()
+    visitor.page.locator("#events").get_by_text("a connected to edge-0").first.wait_for()
 
 
-def test_an_edge_that_was_told_nothing_says_so_and_the_rest_works(
+def test_an_edge_without_addresses_of_services_shows_that_and_the_rest_works(
     visit: Callable[..., Visitor], whole: System, start: Callable[..., Service]
 ) -> None:
     bus = whole.edge.env["CLOUDMATCH_NATS_URL"]
     edge = start("edge", {"CLOUDMATCH_NATS_URL": bus, "CLOUDMATCH_EDGE_NAME": "lonely"})
     visitor = visit(url=edge.url)
     visitor.page.get_by_text(
-        "This edge was not told where match-engine, journal, bridge-rabbit and analytics can be found"
+        "This edge has no address for match-engine, journal, bridge-rabbit and analytics"
     ).wait_for()
     matched(visitor, "a", "c")
     visitor.card("a").send("ciao")
     visitor.card("c").logs("ciao")
 
 
-# -- what it looks like, and to whom
+# -- appearance and accessibility
 
 LONG = "x" * 64
 STRANGER = "<img src=x onerror=alert(1)>"
@@ -295,7 +295,7 @@ HOSTILE = f"#{STRANGER.replace(' ', '%20').replace('=', '%3D')}@1,1&{LONG}@1,1.5
 
 
 @pytest.mark.parametrize(("name", "width", "scheme"), [("wide", 1600, "light"), ("phone", 320, "dark")])
-def test_the_page_is_accessible_and_nothing_sticks_out(
+def test_the_page_is_accessible_and_nothing_overflows(
     visit: Callable[..., Visitor], name: str, width: int, scheme: str
 ) -> None:
     visitor = visit(reduced_motion="reduce")
@@ -304,10 +304,10 @@ def test_the_page_is_accessible_and_nothing_sticks_out(
     visitor.picture(f"{name}-first")
     for each in "abcd":
         visitor.card(each).click("Connect")
-    visitor.card("a").stands("matched with")
+    visitor.card("a").shows_state("matched with")
     visitor.card("d").node.locator(".why").wait_for()
     visitor.card("a").send("ciao")
-    visitor.card("a").logs("has it, after")
+    visitor.card("a").logs("delivered to")
     visitor.card("d").setup()
     visitor.card("d").node.locator("details.code summary").click()
     page.locator("#all-frames").check()
@@ -319,14 +319,14 @@ def test_the_page_is_accessible_and_nothing_sticks_out(
 
 
 def accessible(visitor: Visitor) -> None:
-    """Ask axe-core; make sure that the page does not scroll sideways."""
+    """Check the page with axe-core, and that it does not scroll sideways."""
     page = visitor.page
     found = Axe().run(page, options={"resultTypes": ["violations"]})
     assert found.violations_count == 0, found.generate_report()
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_what_strangers_say_is_text_however_long(visit: Callable[..., Visitor]) -> None:
+def test_content_from_strangers_is_text_however_long(visit: Callable[..., Visitor]) -> None:
     visitor = visit(HOSTILE)
     page = visitor.page
     page.set_viewport_size({"width": 320, "height": 700})
@@ -344,7 +344,7 @@ def test_what_strangers_say_is_text_however_long(visit: Callable[..., Visitor]) 
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_every_control_is_reached_by_keys_alone(visit: Callable[..., Visitor]) -> None:
+def test_every_control_is_reachable_by_keyboard(visit: Callable[..., Visitor]) -> None:
     visitor = visit()
     page = visitor.page
     seen: list[str] = []
@@ -354,7 +354,7 @@ def test_every_control_is_reached_by_keys_alone(visit: Callable[..., Visitor]) -
         seen.append(page.evaluate(held))
         if seen[-1] == "Connect: a":
             page.keyboard.press("Enter")
-    visitor.card("a").stands("waiting")
+    visitor.card("a").shows_state("waiting")
     for wanted in ("Skip to the devices", "Do it for me", "Copy link", "Connect: d", "All windows"):
         assert wanted in seen
     assert any(name.startswith("Device a at latitude 1") for name in seen)
@@ -364,7 +364,7 @@ def test_every_control_is_reached_by_keys_alone(visit: Callable[..., Visitor]) -
     assert page.url.endswith("#a@1,1&b@1,3&c@1,2&d@1,5")
 
 
-def test_the_parts_that_only_decide_do_it_right() -> None:
+def test_the_pure_modules_pass_their_own_tests() -> None:
     folder = Path(__file__).parents[2] / "edge/dev-client/test"
     done = subprocess.run(
         [need("node", "nodejs"), "--test", *sorted(folder.glob("*.test.js"))],

@@ -1,4 +1,4 @@
-// What the page decides without a page: set-ups, frames, places, advice, code, facts, the chart.
+// The pure modules of the page: set-ups, frames, positions, advice, code, facts.
 
 import assert from "node:assert/strict";
 import test from "node:test";
@@ -14,7 +14,7 @@ import { bytes, clipped, distance, since, size } from "../web/words.js";
 
 const EDGE = "http://127.0.0.1:8080";
 
-test("the devices of 2019 are there at first", () => {
+test("the page starts with the devices of 2019", () => {
   const found = read(DEFAULT).map(({ id, lat, lon, dialect }) => [id, lat, lon, dialect]);
   assert.deepEqual(found, [["a", "1", "1", "v1"], ["b", "1", "3", "v1"], ["c", "1", "2", "v1"], [
     "d",
@@ -25,7 +25,7 @@ test("the devices of 2019 are there at first", () => {
   assert.equal(write(read(DEFAULT)), DEFAULT);
 });
 
-test("whatever is typed survives the address", () => {
+test("anything typed survives the address", () => {
   const strange = "a@b,c;d=e&f#g%h ü'\"<>\\💶";
   const setups = [
     complete({
@@ -43,7 +43,7 @@ test("whatever is typed survives the address", () => {
   assert.deepEqual(read(`#${write(setups)}`), setups);
 });
 
-test("an address that makes no sense gives no device, or one that can be mended", () => {
+test("an invalid address yields no device, or one that can be corrected", () => {
   assert.deepEqual(read("#"), []);
   assert.deepEqual(read("#nothing&a@1"), []);
   assert.deepEqual(read("#a@1,%;mystery=1;dialect=future").map(({ lon, dialect }) => [lon, dialect]), [[
@@ -52,7 +52,7 @@ test("an address that makes no sense gives no device, or one that can be mended"
   ]]);
 });
 
-test("a fault of a set-up is named by its field, as the edge would", () => {
+test("a wrong set-up is reported by field, as the edge would", () => {
   const good = complete({ id: "a", lat: "-90", lon: "1.8e2", radius: ".5" });
   assert.equal(fault(good), null);
   const wrong = { id: "", lat: "90.1", lon: "east", radius: "0", app: "x".repeat(65), tag: "€".repeat(65) };
@@ -61,36 +61,40 @@ test("a fault of a set-up is named by its field, as the edge would", () => {
   assert.equal(fault({ ...good, lat: "" })[0], "lat");
 });
 
-test("a new device has an id that is free", () => {
+test("a new device has a free id", () => {
   assert.equal(freeId(["a", "c"]), "b");
   const letters = [..."abcdefghijklmnopqrstuvwxyz"];
   assert.equal(freeId(letters), "device-27");
   assert.equal(freeId([...letters, "device-28"]), "device-29");
 });
 
-test("an address to connect to has what was given, and only that", () => {
+test("the address to connect to has the parameters given and no others", () => {
   const setup = complete({ id: "a&b", lat: "1", lon: "2", tag: "red" });
   for (const edge of [EDGE, `${EDGE}/`, "ws://127.0.0.1:8080", "127.0.0.1:8080"]) {
     assert.equal(address(setup, edge), `${EDGE}/device/connect?id=a%26b&lat=1&lon=2&tag=red`);
   }
 });
 
-test("a frame is told in a line, and acks and pings keep quiet", () => {
-  const told = (message) => Object.values(describe(JSON.stringify(message), "v1"));
-  assert.deepEqual(told({ type: "message", from: "c", n: 1, text: "ciao" }), [
+test("a frame is described in one line, and acks and pings are quiet", () => {
+  const described = (message) => Object.values(describe(JSON.stringify(message), "v1"));
+  assert.deepEqual(described({ type: "message", from: "c", n: 1, text: "ciao" }), [
     "message",
     "ciao  (from c, n 1)",
     false,
   ]);
-  assert.deepEqual(told({ type: "ack", received: 3, match: 7 }), ["ack", "received 3, match 7", true]);
-  assert.deepEqual(told({ type: "matched", match: 7, peer: "c" }), ["matched", "match 7, peer c", false]);
+  assert.deepEqual(described({ type: "ack", received: 3, match: 7 }), ["ack", "received 3, match 7", true]);
+  assert.deepEqual(described({ type: "matched", match: 7, peer: "c" }), [
+    "matched",
+    "match 7, peer c",
+    false,
+  ]);
   assert.deepEqual(Object.values(describe("null", "v1")), ["text", "null", false]);
   assert.deepEqual(Object.values(describe("{", "v1")), ["text", "{", false]);
   assert.deepEqual(Object.values(describe('{"type":"ack"}', "classic")), ["text", '{"type":"ack"}', false]);
   assert.deepEqual(Object.values(describe(new Uint8Array(1234), "v1")), ["binary", "1,234 bytes", false]);
 });
 
-test("a copied log has each frame as it was", () => {
+test("a copied log has each raw frame", () => {
   const at = Date.UTC(2026, 0, 2, 3, 4, 5, 6);
   assert.equal(line({ at, way: "in", data: "ciào" }), "2026-01-02T03:04:05.006Z\t←\t5 bytes\tciào");
   assert.equal(
@@ -100,7 +104,7 @@ test("a copied log has each frame as it was", () => {
   assert.equal(line({ at, way: "note", data: "so" }), "2026-01-02T03:04:05.006Z\t·\tso");
 });
 
-test("amounts, times and lengths are written as people read them", () => {
+test("amounts, times and lengths are formatted for people", () => {
   assert.deepEqual([0, 1, 65536].map(bytes), ["0 bytes", "1 byte", "65,536 bytes"]);
   assert.deepEqual([0.347, 9.999, 850, 111_178].map(distance), ["0.35 m", "10.00 m", "850 m", "111 km"]);
   assert.deepEqual([0.4, 999, 3214].map(since), ["+0 ms", "+999 ms", "+3.214 s"]);
@@ -109,13 +113,13 @@ test("amounts, times and lengths are written as people read them", () => {
   assert.deepEqual(clipped("ab💶d", 3), { head: "ab", rest: 3 }); // never half a character
 });
 
-test("a device without a radius reaches as far as the rule of 2019 lets it, on the plane", () => {
+test("a device without a radius reaches as far as the rule of 2019 allows, on a plane", () => {
   assert.deepEqual(reach({ lat: 60, radius: NaN }), { high: REACH, wide: REACH });
   const { high, wide } = reach({ lat: 60, radius: 111_195 });
   assert.ok(Math.abs(high - 1) < 1e-9 && Math.abs(wide - 2) < 1e-9);
 });
 
-test("pixels point where degrees do, and back", () => {
+test("pixels and degrees convert both ways", () => {
   for (
     const spots of [[{ lat: 1, lon: 1 }, { lat: 1, lon: 5 }], [{ lat: 52.37, lon: 4.89, radius: 250 }], [{
       lat: 89,
@@ -133,14 +137,14 @@ test("pixels point where degrees do, and back", () => {
   }
 });
 
-test("the whole of a reach is seen where it is not out of all proportion", () => {
+test("all of a reach is shown unless it is out of proportion", () => {
   const spots = [{ lat: 1, lon: 1 }, { lat: 1, lon: 5 }];
   assert.ok(bounds(spots).west < 1 - REACH);
   const { west, east } = bounds([{ lat: 0, lon: 0, radius: 100 }, { lat: 0, lon: 0.01, radius: 20_000_000 }]);
   assert.ok(east - west < 1);
 });
 
-test("reach is drawn round: in metres as on earth, by the rule of 2019 as on a plane", () => {
+test("reach is drawn as a circle: in metres as on earth, by the rule of 2019 as on a plane", () => {
   for (
     const spots of [[{ lat: 60, lon: 1, radius: 500 }], [{ lat: 60, lon: 1 }, {
       lat: 60,
@@ -163,12 +167,12 @@ test("the grid has round numbers", () => {
   assert.ok(pixels <= 110);
 });
 
-test("what is down is named with what to do", () => {
+test("a service that is down is shown with advice", () => {
   const journal = { service: "journal", name: "journal", url: "http://j" };
   assert.deepEqual(judge(journal, { status: 200 }, EDGE), { kind: "good", text: "ready" });
   assert.match(
     judge(journal, { status: 0 }, EDGE).remedy,
-    /^Start journal; make up starts everything\. Devices are not held up/,
+    /^Start journal; make up starts everything\. Devices are not affected/,
   );
   assert.match(
     judge(journal, { status: 0, hidden: true }, EDGE).remedy,
@@ -181,11 +185,11 @@ test("what is down is named with what to do", () => {
   const behind = judge(journal, { status: 503, reasons: { nats: "not connected to NATS" } }, EDGE);
   assert.deepEqual([behind.why, behind.remedy], [
     "journal: not connected to NATS.",
-    "Is NATS running? Services connect again by themselves.",
+    "Is NATS running? Services reconnect automatically.",
   ]);
 });
 
-test("an edge is one, whether it is called localhost or 127.0.0.1", () => {
+test("localhost and 127.0.0.1 are the same edge", () => {
   assert.ok(same("http://localhost:8080", EDGE));
   assert.ok(same("http://[::1]:8080", EDGE));
   assert.ok(!same("http://localhost:8090", EDGE));
@@ -193,16 +197,16 @@ test("an edge is one, whether it is called localhost or 127.0.0.1", () => {
   assert.ok(same("https://edge.example/a", "https://edge.example"));
 });
 
-test("what keeps devices apart is said with what would help", () => {
+test("the reason why devices do not match comes with advice", () => {
   const far = { rules: ["own_reach", "their_reach"], distance: 222_356.4 };
   assert.equal(obstacle(far), "is too far away");
-  assert.equal(remedy(far), "bring them nearer, or give both a radius above 222,357 m");
+  assert.equal(remedy(far), "move them closer, or give both a radius above 222,357 m");
   assert.equal(obstacle({ rules: ["matched", "tag"] }), "is in another match, has another tag");
   assert.equal(remedy({ rules: ["matched", "tag"] }), "give both the same tag");
-  assert.deepEqual([obstacle({ rules: [] }), remedy({ rules: [] })], ["should be matched in a moment", ""]);
+  assert.deepEqual([obstacle({ rules: [] }), remedy({ rules: [] })], ["should match in a moment", ""]);
 });
 
-test("code says what was set up, whatever characters it has", () => {
+test("code contains the set-up, whatever characters it has", () => {
   const setup = complete({ id: `it's "a"`, lat: "01.50", lon: "-2", radius: "250", app: "chess" });
   const [[, websocat], [, python], [, javascript]] = snippets(setup, EDGE);
   assert.ok(
@@ -229,7 +233,7 @@ test("code says what was set up, whatever characters it has", () => {
   );
 });
 
-test("facts are told in sentences", () => {
+test("facts are sentences", () => {
   assert.equal(
     sentence({ type: "delivered", sender: "a", receiver: "c", sizes: [4, 5] }),
     "a → c: 2 payloads, 9 bytes",
@@ -238,7 +242,7 @@ test("facts are told in sentences", () => {
   assert.deepEqual(named({ type: "matched", device: "a", peer: "c" }), ["a", "c"]);
 });
 
-test("who is connected elsewhere is known until its newest connection ends", () => {
+test("a device elsewhere is shown until its newest connection ends", () => {
   const others = new Map();
   const connected = { type: "connected", app: "x", device: "a", lat: 1, lon: 2, session: 1 };
   follow(others, connected);

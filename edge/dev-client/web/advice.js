@@ -1,8 +1,8 @@
-/** What is wrong and what to do about it, in words. Pure. */
+/** What is wrong, and what to do about it. Pure. */
 
 /**
- * What of a service is worth saying: {kind, text, why, remedy}. `answer` is what its readiness probe said:
- * {status, reasons}, or {status: 0, hidden}: nothing, and whether it is only that this page may not read it.
+ * Assess a service: {kind, text, why, remedy}. `answer` is that of its readiness probe: {status, reasons}, or
+ * {status: 0, hidden} if there is none, or (`hidden`) one that this page may not read.
  */
 export function judge({ service, name, url }, answer, origin) {
   if (!answer) return { kind: "wait", text: "asking…" };
@@ -12,7 +12,7 @@ export function judge({ service, name, url }, answer, origin) {
     return {
       kind: "bad",
       text: "not readable",
-      why: `${name} answers at ${url}, but does not let this page read it.`,
+      why: `${name} answers at ${url}, but this page may not read the answer.`,
       remedy: `Start it with CLOUDMATCH_HTTP_ORIGINS=${origin}, as make up does.`,
     };
   }
@@ -20,8 +20,8 @@ export function judge({ service, name, url }, answer, origin) {
     return {
       kind: "bad",
       text: "not reachable",
-      why: `${url} is an address within the edge’s own machine.`,
-      remedy: "Set CLOUDMATCH_EDGE_SERVICES to addresses that browsers reach from here.",
+      why: `${url} is an address on the edge’s own machine.`,
+      remedy: "Set CLOUDMATCH_EDGE_SERVICES to addresses that browsers can reach.",
     };
   }
   if (!status) {
@@ -32,50 +32,50 @@ export function judge({ service, name, url }, answer, origin) {
       remedy: `Start ${name}; make up starts everything. ${LOSS[service] ?? ""}`.trim(),
     };
   }
-  const said = Object.entries(reasons);
+  const failed = Object.entries(reasons);
   return {
     kind: "warn",
     text: "not ready",
-    why: said.length
-      ? `${name}: ${said.map(([, reason]) => reason).join("; ")}.`
-      : `${name} answers ${status}.`,
-    remedy: said.map(([check]) => REMEDY[check]).find(Boolean) ?? "Its log says more.",
+    why: failed.length
+      ? `${name}: ${failed.map(([, reason]) => reason).join("; ")}.`
+      : `${name} answered ${status}.`,
+    remedy: failed.map(([check]) => REMEDY[check]).find(Boolean) ?? "See its log.",
   };
 }
 
 const loopback = (url) => /^(localhost|127(\.\d+){3}|\[::1\])$/.test(new URL(url).hostname);
 
-/** Whether two addresses are of one server, as far as one can tell by looking at them. */
+/** Whether two addresses are of the same server, judging by the addresses alone. */
 export function same(one, other) {
   const [a, b] = [new URL(one), new URL(other)];
   return a.origin === b.origin || (a.port === b.port && loopback(one) && loopback(other));
 }
 
-// what is lost while a service is away
+// the effect while a service is down
 const LOSS = {
-  "match-engine": "Until then nobody is matched, unless another worker runs.",
-  journal: "Devices are not held up by it; it reads what it missed.",
-  "bridge-rabbit": "Devices are not held up by it; sizes wait in the stream.",
-  analytics: "Devices are not held up by it; sizes wait in RabbitMQ.",
+  "match-engine": "Until then no devices are matched, unless another worker is running.",
+  journal: "Devices are not affected; it catches up later.",
+  "bridge-rabbit": "Devices are not affected; sizes wait in the stream.",
+  analytics: "Devices are not affected; sizes wait in RabbitMQ.",
 };
 
-// by the name of the check that failed
+// by the name of the failed check
 const REMEDY = {
-  nats: "Is NATS running? Services connect again by themselves.",
-  bucket: "It catches up with the devices that NATS keeps.",
+  nats: "Is NATS running? Services reconnect automatically.",
+  bucket: "It is loading the devices from NATS.",
   rabbitmq: "Is RabbitMQ running? Sizes wait in the stream meanwhile.",
-  source: "Is RabbitMQ running? Its sizes wait in the queue.",
+  source: "Is RabbitMQ running? Sizes wait in the queue.",
   pipeline: "Is the Kafka-protocol broker running?",
-  feed: "It is behind the stream of events: wait, or look at its log.",
-  stopping: "It is being stopped.",
+  feed: "It is behind the stream of events: wait, or check its log.",
+  stopping: "It is stopping.",
 };
 
-// what keeps two devices apart, by match-engine's rules
+// why two devices do not match, by match-engine's rules
 const RULES = {
   matched: "is in another match",
-  away: "has no connection now",
+  away: "is disconnected",
   tag: "has another tag",
-  former: "has just parted from it",
+  former: "was its previous peer",
   own_reach: "is out of its reach",
   their_reach: "does not reach it",
 };
@@ -89,7 +89,7 @@ export function obstacle({ rules }) {
   const words = rules.filter((rule) => !(both && rule === "their_reach")).map((
     rule,
   ) => (both && rule === "own_reach" ? "is too far away" : RULES[rule] ?? rule));
-  return words.length ? words.join(", ") : "should be matched in a moment";
+  return words.length ? words.join(", ") : "should match in a moment";
 }
 
 /**
@@ -101,10 +101,10 @@ export function remedy({ rules, distance }) {
   if (rules.includes("tag")) found.push("give both the same tag");
   if (rules.includes("own_reach") || rules.includes("their_reach")) {
     found.push(
-      `bring them nearer, or give both a radius above ${Math.ceil(distance).toLocaleString("en")} m`,
+      `move them closer, or give both a radius above ${Math.ceil(distance).toLocaleString("en")} m`,
     );
   }
-  if (rules.includes("former")) found.push("let one of them meet another first, or connect it anew");
+  if (rules.includes("former")) found.push("let one of them match another device first, or reconnect");
   if (rules.includes("away")) found.push("wait for its return");
   if (rules.includes("matched") && found.length === 0) found.push("wait until its match ends");
   return found.join("; ");

@@ -1,7 +1,7 @@
-/** A device's card: its set-up, state, what can be done, why it has no match, its log. */
+/** A device's card: set-up, state, actions, why it has no match, log. */
 
 import { obstacle, remedy } from "./advice.js";
-import { announce, coalesced, copy, make, say } from "./dom.js";
+import { announce, coalesced, copy, make, setText } from "./dom.js";
 import { Log } from "./log.js";
 import { snippets } from "./snippets.js";
 import { bytes, clipped, count, distance } from "./words.js";
@@ -16,8 +16,8 @@ const FIELDS = [
   ["radius", "Radius (m)", { placeholder: "1.42°", inputMode: "decimal" }],
 ];
 
-const NEAREST = 3; // neighbours shown of a device that has no match
-let number = 0; // of cards made: names their parts
+const NEAREST = 3; // neighbours shown for a device without a match
+let number = 0; // of cards made, for ids
 
 function shortened(id) {
   const { head, rest } = clipped(id, 24);
@@ -29,7 +29,7 @@ export class Card {
   #clock;
   #sentence = "";
 
-  /** `changed` is called when the set-up is another; `removed` when the device is to go. */
+  /** Calls `changed` when the set-up changes and `removed` when the device is to be removed. */
   constructor(device, hue, { changed, removed, edges }) {
     this.device = device;
     this.edges = edges;
@@ -54,7 +54,7 @@ export class Card {
     this.node.remove();
   }
 
-  // -- its parts
+  // -- parts
 
   #make(changed, removed) {
     const { device } = this;
@@ -85,7 +85,7 @@ export class Card {
             make("button", {
               type: "button",
               onclick: () => device.drop(),
-              title: "Break the connection for 3 seconds: the match outlives that",
+              title: "Drop the connection for 3 seconds: the match outlives it",
             }, "Drop"),
           ),
           part("counts", make("span.counts")),
@@ -113,7 +113,7 @@ export class Card {
       event.preventDefault();
       send();
     };
-    text.onkeydown = (event) => { // as in every chat; Shift+Enter is a new line
+    text.onkeydown = (event) => { // as in any chat; Shift+Enter is a new line
       if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
         event.preventDefault();
         if (device.canSend) send();
@@ -195,12 +195,12 @@ export class Card {
       const found = snippets(device.setup, device.edge);
       const buttons = found.map(([name, code]) => {
         const button = make("button", { type: "button" }, `Copy ${name}`);
-        button.onfocus = button.onpointerenter = () => say(lines.firstChild, code);
+        button.onfocus = button.onpointerenter = () => setText(lines.firstChild, code);
         button.onclick = () => copy(code, button);
         return button;
       });
       names.replaceChildren(...buttons);
-      say(lines.firstChild, found[1][1]);
+      setText(lines.firstChild, found[1][1]);
       lines.setAttribute("aria-label", "Code");
     };
     const details = make(
@@ -216,7 +216,7 @@ export class Card {
     return details;
   }
 
-  // -- what it does
+  // -- actions
 
   #connect() {
     const { device } = this;
@@ -225,21 +225,21 @@ export class Card {
     if (device.problem) announce(device.problem);
   }
 
-  // -- what it shows
+  // -- display
 
   #show() {
     const { device } = this;
     const { badge, state, connect, problem, send, file, unmatch, drop, counts, summary } = this.#parts;
     const { setup } = device;
-    say(badge, setup.id || "?");
+    setText(badge, setup.id || "?");
     badge.title = setup.id;
     this.node.dataset.state = device.state;
-    say(state, this.#words());
-    say(connect, device.on ? "Leave" : "Connect");
+    setText(state, this.#stateText());
+    setText(connect, device.on ? "Leave" : "Connect");
     connect.classList.toggle("main", !device.on);
     connect.setAttribute("aria-label", `${device.on ? "Leave" : "Connect"}: ${setup.id}`);
     problem.hidden = !device.problem;
-    say(problem, device.problem);
+    setText(problem, device.problem);
     send.disabled = !device.canSend;
     send.classList.toggle("main", device.canSend);
     file.disabled = !device.canSend || device.classic;
@@ -253,7 +253,7 @@ export class Card {
     const receipts = device.classic || !sent
       ? ""
       : `, ${delivered} delivered${failed ? `, ${failed} failed` : ""}`;
-    say(
+    setText(
       counts,
       `${match}Sent ${sent}${receipts} (${bytes(bytesSent)}). Received ${received} (${
         bytes(bytesReceived)
@@ -265,7 +265,7 @@ export class Card {
       setup.radius && `radius ${setup.radius} m`,
       device.classic && "classic",
     ];
-    say(summary, [`Set-up: ${setup.lat}, ${setup.lon}`, ...further.filter(Boolean)].join(" · "));
+    setText(summary, [`Set-up: ${setup.lat}, ${setup.lon}`, ...further.filter(Boolean)].join(" · "));
     for (const name of [...FIELDS.map(([name]) => name), "dialect", "edge"]) {
       const input = this.#parts[name];
       input.disabled = device.on && !(device.canMove && ["lat", "lon"].includes(name));
@@ -275,7 +275,7 @@ export class Card {
     this.#time();
   }
 
-  /** What is said of a device that has no match: match-engine's own words, and what would help. */
+  /** Show why the device has no match: match-engine's explanation, and what would help. */
   #explain() {
     const { device } = this;
     const { why } = this.#parts;
@@ -306,13 +306,13 @@ export class Card {
       make(
         "details",
         { open },
-        make("summary", {}, "In match-engine’s words"),
+        make("summary", {}, "match-engine’s explanation"),
         make("ul", {}, ...nearest.map(({ sentence }) => make("li", {}, sentence))),
       ),
     );
   }
 
-  #words() {
+  #stateText() {
     const { device } = this;
     const { peer } = device;
     const id = peer && shortened(peer.id);
@@ -329,7 +329,7 @@ export class Card {
         if (!peer) return "matched";
         const far = peer.distance === undefined ? "" : `, ${distance(peer.distance)} away`;
         return device.peerAway
-          ? `matched with ${id}, whose connection dropped: payloads wait`
+          ? `matched with ${id}, which is disconnected: payloads wait`
           : `matched with ${id}${far}`;
       }
     }
@@ -343,10 +343,10 @@ export class Card {
 
   #announce() {
     const { device } = this;
-    // the frames between two states are not worth a word
+    // skip states that last only a moment
     clearTimeout(this.later);
     this.later = setTimeout(
-      () => announce([`${device.setup.id}: ${this.#words()}`, device.problem].filter(Boolean).join(". ")),
+      () => announce([`${device.setup.id}: ${this.#stateText()}`, device.problem].filter(Boolean).join(". ")),
       300,
     );
   }

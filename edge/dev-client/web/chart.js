@@ -1,4 +1,4 @@
-/** Analytics' windows as bars. */
+/** The windows of analytics as a bar chart. */
 
 import { make } from "./dom.js";
 import { bytes, clock, count } from "./words.js";
@@ -7,7 +7,7 @@ const SVG = "http://www.w3.org/2000/svg";
 const [HEIGHT, TOP, FOOT] = [150, 18, 20]; // px
 export const SHOWN = 30;
 
-/** Heights of bars, 0 to 1, and the round number of bytes at the top of the chart. Pure. */
+/** Return the heights of the bars, 0 to 1, and the round number of bytes at the top of the chart. Pure. */
 export function heights(windows) {
   const most = Math.max(1, ...windows.map((window) => window.bytes));
   const power = 10 ** Math.floor(Math.log10(most));
@@ -15,13 +15,13 @@ export function heights(windows) {
   return { top, bars: windows.map((window) => window.bytes / top) };
 }
 
-/** One window in a sentence. */
+/** Describe a window. */
 export const sentence = (window) =>
   `${clock(window.start, { millis: false })} to ${clock(window.end, { millis: false })}: ${
     bytes(window.bytes)
   } in ${count(window.messages, "payload")}`;
 
-/** Draw closed windows, oldest first, and the one that runs, into `svg`; their rows into `table`. */
+/** Draw closed windows, oldest first, and the open one into `svg`; their rows into `table`. */
 export function draw(svg, table, closed, running) {
   const follows = running && (!closed.length || running.start >= closed.at(-1).end);
   const windows = [...closed, ...(follows ? [running] : [])].slice(-SHOWN);
@@ -61,7 +61,7 @@ export function draw(svg, table, closed, running) {
         "tr",
         {},
         make("td", {}, clock(window.start, { millis: false })),
-        make("td", {}, window === running ? "runs" : clock(window.end, { millis: false })),
+        make("td", {}, window === running ? "open" : clock(window.end, { millis: false })),
         make("td", {}, window.bytes.toLocaleString("en")),
         make("td", {}, window.messages.toLocaleString("en")),
       )
@@ -70,7 +70,7 @@ export function draw(svg, table, closed, running) {
 }
 
 const line = (y) => shape("line", { x1: 0, x2: "100%", y1: y, y2: y });
-const text = (x, y, said, anchor = "start") => shape("text", { x, y, "text-anchor": anchor }, said);
+const text = (x, y, content, anchor = "start") => shape("text", { x, y, "text-anchor": anchor }, content);
 
 function shape(tag, attributes, ...children) {
   const node = document.createElementNS(SVG, tag);

@@ -1,27 +1,27 @@
-/** A device of the page: how it is set up, how it stands, what it said and heard. No DOM here. */
+/** A device of the page: its set-up, state and log, without a DOM. */
 
-import { ClassicLine, Line } from "./lines.js";
 import { address, fault } from "./setup.js";
+import { ClassicTransport, V1Transport } from "./transports.js";
 import { size } from "./words.js";
 
 export const KEPT = 500; // entries of a log
 
 /**
- * Events: `change` (anything but the log), `entry` (`entry` is new in the log), `state` (`state` is new),
- * `payload` (one has arrived here), `delivered` (one of ours has arrived there), `resumed`.
+ * Events: `change` (anything but the log), `entry` (a new `entry` in the log), `state` (a new `state`),
+ * `payload` (one was received), `delivered` (one was delivered to the peer), `resumed`.
  */
 export class Device extends EventTarget {
   state = "off"; // connecting, waiting, matched, dropped
   since = Date.now(); // of the state
   peer = null;
   peerAway = false;
-  problem = ""; // why it is off, or what is wrong with the set-up
-  explanation = null; // of match-engine: why there is no match
+  problem = ""; // why the device is off, or what is wrong with its set-up
+  explanation = null; // match-engine's answer: why there is no match
   log = [];
-  #line = null;
-  #began = performance.now();
+  #transport = null;
+  #startedAt = performance.now();
 
-  /** `setup` as `setup.js` has it; `edge` is the address of the edge that devices without one of their own use. */
+  /** `setup` as in `setup.js`; `edge` is the address of the default edge. */
   constructor(setup, edge) {
     super();
     this.setup = setup;
@@ -43,7 +43,7 @@ export class Device extends EventTarget {
     return this.setup.dialect === "classic";
   }
   get canSend() {
-    return this.#line !== null && this.peer !== null;
+    return this.#transport !== null && this.peer !== null;
   }
   get canMove() {
     return !this.on || !this.classic;
@@ -54,51 +54,55 @@ export class Device extends EventTarget {
   }
 
   connect() {
-    if (this.#line) return;
+    if (this.#transport) return;
     const wrong = fault(this.setup);
     if (wrong) return this.#fail(wrong[1]);
     let url;
     try {
       url = address(this.setup, this.edge);
     } catch {
-      return this.#fail(`${this.edge} is no address of an edge.`);
+      return this.#fail(`${this.edge} is not the address of an edge.`);
     }
     this.problem = "";
     this.#clear();
-    this.#is("connecting");
-    const ears = this.#ears(() => this.#line === line);
-    const line = this.classic ? new ClassicLine(url, ears) : new Line(url, this.setup, ears);
-    this.#line = line;
+    this.#setState("connecting");
+    const handlers = this.#handlers(() => this.#transport === transport);
+    const transport = this.classic
+      ? new ClassicTransport(url, handlers)
+      : new V1Transport(url, this.setup, handlers);
+    this.#transport = transport;
   }
 
   #fail(problem) {
     this.problem = problem;
-    this.#tell("change");
+    this.#emit("change");
   }
 
-  /** What a line tells. A line that was left behind is heard no more, except in the log. */
-  #ears(present) {
+  /** The handlers of a transport. Events of a previous transport are ignored, except in the log. */
+  #handlers(present) {
     const now = (act) => (...args) => {
-      if (this.#line === null || present()) act(...args);
+      if (this.#transport === null || present()) act(...args);
     };
     return {
-      began: () => {
-        this.#began = performance.now();
+      started: () => {
+        this.#startedAt = performance.now();
       },
       frame: (way, data) => this.#write(way, data),
       note: (text) => this.#write("note", text),
       trouble: (text) => this.#write("bad", text),
-      is: now((state) => this.state === "dropped" && state === "connecting" ? undefined : this.#is(state)),
+      state: now((state) =>
+        this.state === "dropped" && state === "connecting" ? undefined : this.#setState(state)
+      ),
       matched: now((peer) => this.#matched(peer)),
       away: now((away) => {
         this.peerAway = away;
-        this.#tell("change");
+        this.#emit("change");
       }),
-      heard: now((payload) => {
+      payload: now((payload) => {
         this.counts.received++;
         this.counts.bytesReceived += size(payload);
-        this.#tell("payload", { payload, from: this.peer?.id });
-        this.#tell("change");
+        this.#emit("payload", { payload, from: this.peer?.id });
+        this.#emit("change");
       }),
       ended: (text) => {
         if (present()) this.#ended(text);
@@ -110,25 +114,25 @@ export class Device extends EventTarget {
     const same = peer !== null && peer.match !== undefined && peer.match === this.peer?.match;
     this.peer = peer;
     this.peerAway = false;
-    if (same) this.#tell("resumed");
-    this.#tell("change");
+    if (same) this.#emit("resumed");
+    this.#emit("change");
   }
 
   #ended(text) {
-    this.#line = this.peer = null;
+    this.#transport = this.peer = null;
     this.peerAway = false;
     this.problem = text;
     if (text) this.#write("bad", text);
-    this.#is("off");
+    this.#setState("off");
   }
 
-  #is(state) {
+  #setState(state) {
     if (this.state === state) return;
     this.state = state;
     this.since = Date.now();
     if (state !== "waiting") this.explanation = null;
-    this.#tell("state", { state });
-    this.#tell("change");
+    this.#emit("state", { state });
+    this.#emit("change");
   }
 
   /** Send a string or a Uint8Array. */
@@ -138,46 +142,46 @@ export class Device extends EventTarget {
     const [peer, begun] = [this.peer.id, performance.now()];
     counts.sent++;
     counts.bytesSent += size(payload);
-    this.#tell("change");
+    this.#emit("change");
     try {
-      await this.#line.send(payload);
+      await this.#transport.send(payload);
       if (classic) return; // its dialect has no receipts
       counts.delivered++;
-      this.#write("done", `${peer} has it, after ${Math.round(performance.now() - begun)} ms`);
-      this.#tell("delivered", { payload, to: peer });
+      this.#write("done", `delivered to ${peer} after ${Math.round(performance.now() - begun)} ms`);
+      this.#emit("delivered", { payload, to: peer });
     } catch (error) {
       counts.failed++;
       this.#write("bad", `not delivered: ${error.message}`);
     }
-    this.#tell("change");
+    this.#emit("change");
   }
 
   unmatch() {
-    this.#line?.unmatch?.();
+    this.#transport?.unmatch?.();
   }
   drop() {
-    this.#line?.drop();
+    this.#transport?.drop();
   }
   leave() {
-    this.#line?.leave();
+    this.#transport?.leave();
   }
 
-  /** Be elsewhere; a connected device says so. */
+  /** Change the position; a connected device sends it. */
   move(lat, lon) {
     if (!this.canMove) return;
     this.setup.lat = String(lat);
     this.setup.lon = String(lon);
     const wrong = fault(this.setup);
     this.problem = wrong?.[1] ?? "";
-    if (this.#line && !wrong) this.#line.move(lat, lon);
-    this.#tell("change");
+    if (this.#transport && !wrong) this.#transport.move(lat, lon);
+    this.#emit("change");
   }
 
-  /** A classic device is not told that its peer has left; whoever knows says so here. */
-  alone() {
+  /** The peer of a classic device has left: its dialect does not report that. */
+  peerGone() {
     if (!this.classic || this.state !== "matched") return;
     this.peer = null;
-    this.#is("waiting");
+    this.#setState("waiting");
   }
 
   #write(way, data) {
@@ -185,15 +189,15 @@ export class Device extends EventTarget {
       way,
       data,
       at: Date.now(),
-      since: performance.now() - this.#began,
+      since: performance.now() - this.#startedAt,
       dialect: this.setup.dialect,
     };
     this.log.push(entry);
     if (this.log.length > KEPT) this.log.shift();
-    this.#tell("entry", { entry });
+    this.#emit("entry", { entry });
   }
 
-  #tell(type, fields) {
+  #emit(type, fields) {
     this.dispatchEvent(Object.assign(new Event(type), fields));
   }
 }

@@ -1,4 +1,4 @@
-/** Make elements. Whatever is shown is text, never markup: it comes from strangers' devices. */
+/** Helpers to make elements. All content is text, never markup: it comes from other people's devices. */
 
 /**
  * Make an element: `make("button.main", {type: "button", onclick: …}, "Send")`. Names with a dash, `role`, `for`
@@ -24,18 +24,18 @@ export function make(what, properties = {}, ...children) {
 /** @returns {any} The element with this id. */
 export const at = (id) => document.getElementById(id);
 
-/** Set a text only when it is another: nothing is read out again, and no selection is lost. */
-export function say(node, text) {
+/** Set a text only if it differs, so that nothing is read out again and no selection is lost. */
+export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-/** Call `draw` once before the next frame, however often the result is called. */
+/** Return a function that calls `draw` once before the next frame, however often it is called. */
 export function coalesced(draw) {
   let due = false;
   return () => {
     if (due) return;
     due = true;
-    // a hidden page has no frames, but is read all the same when it is shown again
+    // a hidden page has no frames, but must be up to date when it is shown again
     (document.hidden ? (later) => setTimeout(later, 250) : requestAnimationFrame)(() => {
       due = false;
       draw();
@@ -43,13 +43,13 @@ export function coalesced(draw) {
   };
 }
 
-/** Copy a text, and say so on the button for a moment. */
+/** Copy a text, and confirm it on the button for a moment. */
 export async function copy(text, button) {
   const before = button.dataset.text ??= button.textContent;
   let done = "Copied";
   try {
     await navigator.clipboard.writeText(text);
-  } catch { // not a secure context: the older way
+  } catch { // not a secure context: use the legacy API
     const area = make("textarea", { value: text, readOnly: true });
     area.classList.add("visually-hidden");
     document.body.append(area);
@@ -66,11 +66,11 @@ export async function copy(text, button) {
   }, 1500);
 }
 
-/** Say something to those who hear the page. Sparingly. What is said is not cut short by what follows. */
+/** Announce something to screen readers, sparingly. Later announcements do not interrupt it. */
 export function announce(text) {
-  const said = make("p", {}, text);
-  at("announcer").append(said);
-  setTimeout(() => said.remove(), SAID);
+  const node = make("p", {}, text);
+  at("announcer").append(node);
+  setTimeout(() => node.remove(), ANNOUNCED);
 }
 
-const SAID = 5000; // ms
+const ANNOUNCED = 5000; // ms

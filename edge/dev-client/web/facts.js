@@ -1,14 +1,14 @@
-/** The journal's facts, in sentences. Pure. */
+/** The journal's facts as sentences. Pure. */
 
 import { bytes, count, distance } from "./words.js";
 
 const sum = (sizes) => sizes.reduce((total, size) => total + size, 0);
 
-/** A fact in words. */
+/** Describe a fact. */
 export function sentence(fact) {
   switch (fact.type) {
     case "connected":
-      return `${fact.device} connected by ${fact.edge}, at ${fact.lat}, ${fact.lon}`;
+      return `${fact.device} connected to ${fact.edge}, at ${fact.lat}, ${fact.lon}`;
     case "left":
       return `${fact.device}’s connection ended, code ${fact.code}`;
     case "matched":
@@ -30,7 +30,7 @@ export function sentence(fact) {
 export const named = (fact) =>
   [fact.device, fact.peer, fact.sender, fact.receiver].filter((id) => id !== undefined);
 
-/** Keep account of who is connected where, `MOST` at most: {id, app, lat, lon} by app and id. */
+/** Track which devices are connected, `MOST` at most: {id, app, lat, lon} by app and id. */
 export function follow(others, fact) {
   if (fact.type !== "connected" && fact.type !== "left") return;
   const key = JSON.stringify([fact.app, fact.device]);

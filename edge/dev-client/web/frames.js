@@ -1,12 +1,12 @@
-/** What a frame says: for logs, in a line. Pure. */
+/** Frames as lines of a log. Pure. */
 
 import { bytes, size } from "./words.js";
 
 const QUIET = new Set(["ack", "ping", "pong"]);
 
 /**
- * Describe a frame of a dialect: `{type, text, quiet}`. `type` is that of `cloudmatch.v1`, or `text`, or
- * `binary`; `text` is the rest; `quiet` frames are those that keep a conversation going and say nothing.
+ * Describe a frame of a dialect: `{type, text, quiet}`. `type` is the message type of `cloudmatch.v1`, `text` or
+ * `binary`; `text` is the rest; `quiet` frames are acks and pings.
  */
 export function describe(data, dialect) {
   if (typeof data !== "string") return { type: "binary", text: bytes(data.length), quiet: false };
@@ -19,10 +19,10 @@ export function describe(data, dialect) {
   }
   if (typeof message?.type !== "string") return { type: "text", text: data, quiet: false };
   const { type, ...fields } = message;
-  return { type, text: said(type, fields), quiet: QUIET.has(type) };
+  return { type, text: summary(type, fields), quiet: QUIET.has(type) };
 }
 
-function said(type, { text, ...fields }) {
+function summary(type, { text, ...fields }) {
   const rest = Object.entries(fields).map(([name, value]) =>
     `${name} ${typeof value === "string" ? value : JSON.stringify(value)}`
   );
@@ -31,7 +31,7 @@ function said(type, { text, ...fields }) {
   return rest.join(", ");
 }
 
-/** A line of a log that is copied: time, direction, size, and the frame as it is; binary as hexadecimal. */
+/** A line of a copied log: time, direction, size, and the raw frame; binary as hexadecimal. */
 export function line({ at, way, data }) {
   const arrow = { out: "→", in: "←" }[way] ?? "·";
   const amount = way === "out" || way === "in" ? `${bytes(size(data))}\t` : "";

@@ -1,10 +1,10 @@
-/** The first steps, for who sees the page for the first time. They go away when they are done. */
+/** The first steps, shown on the first visit until they are completed. */
 
-import { at, make, say } from "./dom.js";
+import { at, make, setText } from "./dom.js";
 
 const DONE = "cloudmatch-guide-done";
 
-/** Steps over `devices`, which are the page's; `watch` is called with each device that is added. */
+/** Steps for the page's `devices`; call `watch` for each device that is added. */
 export class Guide {
   #step = 0;
 
@@ -21,9 +21,9 @@ export class Guide {
       ],
       [`Send something from ${a}: it arrives at ${b}.`, "payload", () => this.#matched()?.send("ciao")],
     ];
-    if (![first, second].some((device) => device?.classic)) { // which cannot resume
+    if (![first, second].some((device) => device?.classic)) { // classic devices cannot resume
       this.steps.push([
-        "Drop a connection, and send something meanwhile: the match goes on, and nothing is lost.",
+        "Drop a connection, and send something meanwhile: the match continues, and nothing is lost.",
         "resumed",
         () => this.#dropped(),
       ]);
@@ -41,7 +41,7 @@ export class Guide {
     device.addEventListener("resumed", () => this.#done("resumed"));
   }
 
-  /** The first device, and the nearest to it. */
+  /** The first device and the one nearest to it. */
   #pair() {
     const [first, ...others] = this.devices;
     const far = ({ setup }) => Math.hypot(setup.lat - first.setup.lat, setup.lon - first.setup.lon);
@@ -52,7 +52,7 @@ export class Guide {
     return this.devices.find((device) => device.state === "matched" && device.canSend);
   }
 
-  /** Drop a device whose peer is here, too; let the peer speak meanwhile. */
+  /** Drop a device whose peer is on this page, too, and send from the peer. */
   #dropped() {
     const device = this.#matched();
     const peer = this.devices.find((each) => each.peer?.id === device?.setup.id);
@@ -69,12 +69,12 @@ export class Guide {
 
   #show() {
     at("guide").hidden = false;
-    say(at("guide-text"), this.steps[this.#step][0]);
+    setText(at("guide-text"), this.steps[this.#step][0]);
     at("guide-steps").replaceChildren(
       ...this.steps.map((_, i) => make("i", {}, i < this.#step ? "✓" : String(i + 1))),
     );
     [...at("guide-steps").children].forEach((node, i) => node.classList.toggle("now", i === this.#step));
-    say(at("guide-count"), `Step ${this.#step + 1} of ${this.steps.length}`);
+    setText(at("guide-count"), `Step ${this.#step + 1} of ${this.steps.length}`);
   }
 
   #end() {
@@ -83,7 +83,7 @@ export class Guide {
     if (held) at("add").focus();
     try {
       localStorage.setItem(DONE, "1");
-    } catch { /* then it comes again */ }
+    } catch { /* the guide then appears again */ }
   }
 }
 

@@ -1,23 +1,23 @@
-/** The strip that says which services are well, and what to do about those that are not. */
+/** The strip of services: which are ready, and what to do about the others. */
 
 import { judge } from "./advice.js";
-import { at, make, say } from "./dom.js";
+import { at, make, setText } from "./dom.js";
 import { repeatedly } from "./services.js";
 
-const PAUSE = 2500; // ms between two looks
+const PAUSE = 2500; // ms between two probes
 
 export function watch(services) {
   const answers = new Map();
   const items = new Map(services.all.map((each) => [each, item(each)]));
   at("health").replaceChildren(...[...items.values()].map(({ node }) => node));
-  const untold = services.untold.filter((name) => name !== "edge");
-  at("untold").hidden = !untold.length;
-  say(
-    at("untold"),
-    untold.length
-      ? `This edge was not told where ${
-        list(untold)
-      } can be found (CLOUDMATCH_EDGE_SERVICES; make up tells it). Devices, map and logs work all the same.`
+  const missing = services.missing.filter((name) => name !== "edge");
+  at("missing").hidden = !missing.length;
+  setText(
+    at("missing"),
+    missing.length
+      ? `This edge has no address for ${
+        list(missing)
+      } (CLOUDMATCH_EDGE_SERVICES; make up sets it). Devices, map and logs work without.`
       : "",
   );
   const show = () => {
@@ -25,13 +25,13 @@ export function watch(services) {
     for (const [each, { node, text }] of items) {
       const found = judge(each, answers.get(each), location.origin);
       node.dataset.kind = found.kind;
-      say(text, found.text);
+      setText(text, found.text);
       if (found.why) troubles.push([`${each.name}: ${found.text}`, found.why, found.remedy]);
     }
-    const told = JSON.stringify(troubles);
+    const shown = JSON.stringify(troubles);
     const box = at("troubles");
-    if (box.told === told) return;
-    box.told = told;
+    if (box.shown === shown) return;
+    box.shown = shown;
     box.replaceChildren(
       ...troubles.map(([name, why, remedy]) => make("p", {}, make("b", {}, name), ` ${why} ${remedy}`)),
     );

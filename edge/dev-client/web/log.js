@@ -1,4 +1,4 @@
-/** A device's log: its frames both ways, with sizes and times. */
+/** A device's log: its frames in both directions, with sizes and times. */
 
 import { at, coalesced, copy, make } from "./dom.js";
 import { describe, line } from "./frames.js";
@@ -87,7 +87,7 @@ function row(entry) {
   return node;
 }
 
-/** A text, the rest of which is shown when asked for. */
+/** A text, shortened with a button that shows the rest. */
 function shown(text) {
   const { head, rest } = clipped(text, LONG);
   if (!rest) return [text];
@@ -109,8 +109,8 @@ function download({ data, at: when }) {
   return make("button.small", { type: "button", onclick: save }, "Download");
 }
 
-/** Let the page's choices of what logs show hold. */
-export function choose() {
+/** Apply the page's log options. */
+export function applyOptions() {
   const set = () => {
     document.body.classList.toggle("local-times", at("times").value === "local");
     document.body.classList.toggle("all-frames", at("all-frames").checked);

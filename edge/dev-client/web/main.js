@@ -1,33 +1,33 @@
-/** The page: devices, the map, what the services say, the address that says how all is set up. */
+/** The page: wires devices, cards, map and services together, and keeps the set-up in the address. */
 
 import { Card } from "./card.js";
 import { Device } from "./device.js";
 import { announce, at, copy } from "./dom.js";
 import { Guide } from "./guide.js";
 import { watch } from "./health.js";
-import { choose } from "./log.js";
+import { applyOptions } from "./log.js";
 import { PlaneMap } from "./map.js";
 import { repeatedly, Services } from "./services.js";
 import { complete, DEFAULT, freeId, read, write } from "./setup.js";
 import { counts, events, windows } from "./traffic.js";
 
-const EXPLAIN = 1500; // ms between two questions why a device has no match
+const EXPLAIN = 1500; // ms between two requests for explanations
 
 const devices = [];
 const cards = new Map();
-const others = new Map(); // devices elsewhere, as the journal tells
+const others = new Map(); // devices elsewhere, from the journal
 const services = new Services();
 const map = new PlaneMap(devices, others, remember, (device) => cards.get(device).focus());
 let hues = 0;
 
-/** Write into the address how the devices are set up. */
+/** Store the devices' set-ups in the address. */
 function remember() {
   history.replaceState(null, "", `#${write(devices.map(({ setup }) => setup))}`);
 }
 
 function add(setup) {
   const device = new Device(setup, location.origin);
-  const hue = (225 + 137.5 * hues++) % 360; // far from those before
+  const hue = (225 + 137.5 * hues++) % 360; // far from the previous ones
   const card = new Card(device, hue, {
     changed: () => {
       remember();
@@ -42,12 +42,12 @@ function add(setup) {
   map.add(device, hue);
   guide?.watch(device);
   device.addEventListener("state", () => {
-    if (device.state === "off") leaveAlone(device);
+    if (device.state === "off") notifyPeers(device);
   });
   return card;
 }
 
-/** Take a device off the page, as a person asked for. */
+/** Remove a device on request. */
 function dismiss(device) {
   remove(device);
   remember();
@@ -63,22 +63,22 @@ function remove(device) {
   map.remove(device);
 }
 
-/** A classic device does not hear that its peer has left, but here both may be seen. */
-function leaveAlone(gone) {
+/** Update classic peers of a device that left: their dialect does not report it. */
+function notifyPeers(gone) {
   for (const device of devices) {
-    if (device !== gone && device.app === gone.app && device.peer?.id === gone.setup.id) device.alone();
+    if (device !== gone && device.app === gone.app && device.peer?.id === gone.setup.id) device.peerGone();
   }
 }
 
-/** Ask match-engine about devices that wait, and about those that would not hear that their match is over. */
+/** Ask match-engine about waiting devices, and about classic ones, which do not learn that their match ended. */
 async function explain() {
   await Promise.all(devices.map(async (device) => {
     const { state, since } = device;
     if (state !== "waiting" && !(device.classic && state === "matched")) return;
     const found = await services.explain(device.app, device.setup.id);
-    if (device.since !== since) return; // it is another story by now
+    if (device.since !== since) return; // outdated by now
     if (state === "matched") {
-      if (found?.state === "waiting") device.alone();
+      if (found?.state === "waiting") device.peerGone();
       return;
     }
     device.explanation = found;
@@ -95,7 +95,7 @@ async function begin() {
   guide = new Guide(devices);
   devices.forEach((device) => guide.watch(device));
   remember();
-  choose();
+  applyOptions();
   watch(services);
   counts(services);
   windows(services);
@@ -103,7 +103,7 @@ async function begin() {
   if (services.find("match-engine")) repeatedly(EXPLAIN, explain);
 }
 
-at("skip").onclick = (event) => { // the fragment is the set-up's
+at("skip").onclick = (event) => { // the fragment holds the set-ups
   event.preventDefault();
   at("cards").focus();
 };
@@ -118,7 +118,7 @@ at("add").onclick = () => {
 at("share").onclick = () => copy(location.href, at("share"));
 at("connect-all").onclick = () => devices.forEach((device) => device.connect());
 at("leave-all").onclick = () => devices.forEach((device) => device.leave());
-addEventListener("hashchange", () => { // somebody opened another set-up in this page
+addEventListener("hashchange", () => { // another set-up was opened in this page
   const setups = read(location.hash);
   if (setups.length && write(setups) !== write(devices.map(({ setup }) => setup))) {
     for (const device of [...devices]) remove(device);
@@ -128,5 +128,5 @@ addEventListener("hashchange", () => { // somebody opened another set-up in this
 });
 
 begin().catch((error) => {
-  at("troubles").textContent = `The edge does not say where it is: ${error.message}. Load the page again.`;
+  at("troubles").textContent = `The edge does not answer: ${error.message}. Reload the page.`;
 });

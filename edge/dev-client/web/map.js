@@ -1,25 +1,25 @@
-/** The map: a plain plane with devices, how far they reach, matches, and payloads on their way. */
+/** The map: a plane with devices, their reach, matches, and payloads in flight. */
 
 import { announce, at, coalesced, make } from "./dom.js";
 import { bounds, degrees, place, reach, round, ruler, squeeze, ticks, view } from "./plane.js";
 import { distance } from "./words.js";
 
-const FLIGHT = 650; // ms that a payload is seen on its way: it takes a few
-const NOTICE = 6000; // ms that a refusal is shown
-const MOST = 60; // payloads in flight that are drawn
+const FLIGHT = 650; // ms for which a payload is shown in flight; it really takes a few
+const NOTICE = 6000; // ms for which a refusal is shown
+const MOST = 60; // payloads drawn in flight
 
 export class PlaneMap {
   #pins = new Map(); // device → its button
   #flights = [];
   #view = null;
-  #later; // when the hint below the map is the usual one again
-  #held = null; // the device that is dragged
+  #later; // timer that restores the hint below the map
+  #held = null; // the device being dragged
   #canvas = at("canvas");
   #still = matchMedia("(prefers-reduced-motion: reduce)");
 
   /**
-   * `devices` are those of the page; `others` those seen in the journal, by app and id: {id, app, lat, lon}.
-   * `moved` is called when a device was moved here, `chosen` with one that was clicked.
+   * `devices` are those of the page; `others` those in the journal, by app and id: {id, app, lat, lon}.
+   * Calls `moved` when a device was moved here, and `chosen` with a device that was clicked.
    */
   constructor(devices, others, moved, chosen) {
     this.devices = devices;
@@ -43,7 +43,7 @@ export class PlaneMap {
       const sender = this.#own(from, device);
       this.#fly(this.#find(from, device), this.#at(device), this.#pins.get(sender)?.hue ?? hue);
     });
-    device.addEventListener("delivered", ({ to }) => { // of devices of this page the one that gets it tells
+    device.addEventListener("delivered", ({ to }) => { // a peer on this page shows it itself
       if (!this.#own(to, device)) this.#fly(this.#at(device), this.#find(to, device), hue);
     });
     this.draw();
@@ -81,7 +81,7 @@ export class PlaneMap {
       dragged ||= Math.hypot(event.movementX, event.movementY) > 0;
       if (!dragged) return;
       const { lat, lon } = to(event);
-      Object.assign(device.setup, { lat: String(lat), lon: String(lon) }); // it says so once it is let go
+      Object.assign(device.setup, { lat: String(lat), lon: String(lon) }); // sent when the pointer is released
       this.draw();
     };
     pin.onpointerup = pin.onpointercancel = () => {
@@ -113,7 +113,7 @@ export class PlaneMap {
     const hint = at("map-hint");
     hint.text ??= hint.textContent;
     hint.textContent =
-      `${device.setup.id} is a classic device: it says where it is when it connects, and cannot move later.`;
+      `${device.setup.id} is a classic device: it sends its position when it connects, and cannot move later.`;
     announce(hint.textContent);
     clearTimeout(this.#later);
     this.#later = setTimeout(() => {
@@ -127,7 +127,7 @@ export class PlaneMap {
     this.draw();
   }
 
-  // -- places
+  // -- positions
 
   #at({ setup }) {
     const [lat, lon, radius] = [setup.lat, setup.lon, setup.radius].map((
@@ -136,12 +136,12 @@ export class PlaneMap {
     return Math.abs(lat) <= 90 && Math.abs(lon) <= 180 ? { lat, lon, radius } : null;
   }
 
-  /** A device's peer, if it is of this page, too. */
+  /** The device with this id, if it is on this page and in the same app. */
   #own(id, device) {
     return this.devices.find((each) => each.on && each.setup.id === id && each.app === device.app);
   }
 
-  /** Where a device's peer is, if that is known. */
+  /** The position of a device's peer, if it is known. */
   #find(id, device) {
     const own = this.#own(id, device);
     return own ? this.#at(own) : this.others.get(JSON.stringify([device.app, id])) ?? null;
@@ -179,7 +179,7 @@ export class PlaneMap {
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
     pen.clearRect(0, 0, width, height);
     this.#grid(pen, width, height, colour);
-    this.#strangers(pen, colour);
+    this.#others(pen, colour);
     for (const { device, spot, hue } of shown) {
       this.#reach(pen, spot, own(hue, device.on ? 0.12 : 0.04), own(hue, device.on ? 0.75 : 0.25), device.on);
     }
@@ -224,7 +224,7 @@ export class PlaneMap {
     pen.textAlign = "left";
   }
 
-  #strangers(pen, colour) {
+  #others(pen, colour) {
     const apps = new Set(this.devices.map(({ app }) => app));
     const here = new Set(
       this.devices.filter(({ on }) => on).map(({ app, setup }) => JSON.stringify([app, setup.id])),
@@ -290,7 +290,7 @@ export class PlaneMap {
         [bx, by],
       ) => [ax + (bx - ax) * there, ay + (by - ay) * there]);
       pen.beginPath();
-      if (this.#still.matches || from === to) { // a ring, which does not move
+      if (this.#still.matches || from === to) { // a ring that does not move
         pen.arc(x, y, 20, 0, 7);
         pen.lineWidth = 4;
         pen.strokeStyle = own(hue, 1 - part);

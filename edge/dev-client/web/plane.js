@@ -13,7 +13,7 @@ export function reach({ lat, radius }) {
   return { high, wide: Math.min(high / Math.max(Math.cos((lat * Math.PI) / 180), 0.01), 360) };
 }
 
-/** What of the plane to show so that all places are seen, and their reach as far as that is not far. */
+/** The part of the plane that shows all positions, and their reach unless it is out of proportion. */
 export function bounds(places) {
   if (!places.length) return { west: -180, east: 180, south: -90, north: 90 };
   const range = (name) => [Math.min(...places.map((p) => p[name])), Math.max(...places.map((p) => p[name]))];
@@ -26,8 +26,8 @@ export function bounds(places) {
 }
 
 /**
- * How much narrower a degree of longitude is drawn than one of latitude: as on earth where all reach is in metres,
- * so that it is round; not at all where some reach by the rule of 2019, which knows a plane.
+ * How much narrower a degree of longitude is drawn than one of latitude: as on earth if every device has a radius in
+ * metres, so that reach is a circle; not at all if some use the rule of 2019, which is on a plane.
  */
 export function squeeze(places) {
   if (!places.length || !places.every(({ radius }) => radius > 0)) return 1;
@@ -36,8 +36,8 @@ export function squeeze(places) {
 }
 
 /**
- * A view of `bounds` in a picture of so many pixels: the bounds are in its middle, whole. `high` and `wide` are
- * the pixels of a degree of latitude and of longitude.
+ * A view with all of `bounds` centred in a picture of `width` × `height` pixels. `high` and `wide` are the pixels per
+ * degree of latitude and of longitude.
  */
 export function view({ west, east, south, north }, width, height, narrow = 1, margin = 12) {
   const high = Math.min(
@@ -62,19 +62,19 @@ export function round(least) {
   return [1, 2, 5, 10].map((of) => of * power).find((number) => number >= least * (1 - 1e-9));
 }
 
-/** Numbers at which to draw lines of the grid, `step` apart. */
+/** The numbers at which to draw grid lines, `step` apart. */
 export function ticks(from, to, step) {
   const first = Math.ceil(from / step);
   return Array.from({ length: Math.max(0, Math.floor(to / step) - first + 1) }, (_, i) => (first + i) * step);
 }
 
-/** A number of degrees as precise as a step of the grid needs. */
+/** Format degrees with the precision of a grid step. */
 export function degrees(number, step) {
   const digits = Math.min(Math.max(0, -Math.floor(Math.log10(step) + 1e-9)), 7);
   return `${(Number(number.toFixed(digits)) || 0).toFixed(digits)}°`;
 }
 
-/** A round length for the scale, at most `most` pixels: {metres, pixels}, along the parallel of `lat`. */
+/** A round length for the scale bar, at most `most` pixels: {metres, pixels}, along the parallel at `lat`. */
 export function ruler({ wide }, lat, most) {
   const perPixel = (DEGREE * Math.max(Math.cos((lat * Math.PI) / 180), 0.01)) / wide;
   const metres = [5, 2, 1].map((of) => of * 10 ** Math.floor(Math.log10(most * perPixel))).find((m) =>
@@ -83,7 +83,7 @@ export function ruler({ wide }, lat, most) {
   return { metres, pixels: metres / perPixel };
 }
 
-/** A place where pixels point, rounded to what a pixel can say. */
+/** The position of a pixel, rounded to the resolution of a pixel. */
 export function place(seen, x, y) {
   const digits = Math.min(Math.max(0, Math.ceil(Math.log10(seen.high))), 7);
   const clamp = (number, most) => Number(Math.max(-most, Math.min(most, number)).toFixed(digits)) || 0;

@@ -1,18 +1,18 @@
-/** The other services, as far as the edge knows where they are: ask whether they are ready, what they count and know. */
+/** The services at the addresses that the edge gives: readiness, metrics and explanations. */
 
 import { same } from "./advice.js";
 
 const PATIENCE = 3000; // ms for an answer
 
-/** In the order in which facts travel. */
+/** In the order in which facts flow. */
 export const NAMES = ["edge", "match-engine", "journal", "bridge-rabbit", "analytics"];
 
 export class Services {
-  /** Each {service, name, url}; the first is the edge that the page is from. */
+  /** Each {service, name, url}; the first is the edge that serves the page. */
   all = [];
   edges = [];
 
-  /** Ask the edge where all are. */
+  /** Load the addresses from the edge. */
   async load() {
     const { edge, services } = await json(new URL("/services.json", location.href));
     this.edge = edge;
@@ -22,24 +22,24 @@ export class Services {
       const others = own ? urls.filter((url) => !same(url, own)) : urls;
       if (own) this.all.push({ service, name: edge, url: own });
       others.forEach((url, i) => {
-        const which = own ? new URL(url).host : i + 1; // of other edges it is not known what they are called
+        const which = own ? new URL(url).host : i + 1; // the names of other edges are unknown
         this.all.push({ service, url, name: own || others.length > 1 ? `${service} ${which}` : service });
       });
     }
     this.edges = this.all.filter(({ service }) => service === "edge").map(({ url }) => url);
   }
 
-  /** The first of a service, or undefined when it was not told where that is. */
+  /** The first URL of a service, or undefined. */
   find(service) {
     return this.all.find((each) => each.service === service)?.url;
   }
 
-  /** Names of those of which it was not told where they are. */
-  get untold() {
+  /** The names of services without an address. */
+  get missing() {
     return NAMES.filter((name) => !this.find(name));
   }
 
-  /** {status, reasons}; status 0: no answer, and `hidden` where there is one that this page may not read. */
+  /** Return {status, reasons}; status 0: no answer, or (`hidden`) one that this page may not read. */
   async readiness({ url }) {
     const probe = `${url}/system/readiness`;
     try {
@@ -55,7 +55,7 @@ export class Services {
     }
   }
 
-  /** A function that gives a metric's sum over its labels. */
+  /** Return a function from a metric's name to its sum over all labels. */
   async metrics({ url }) {
     const answer = await fetch(`${url}/metrics`, {
       signal: AbortSignal.timeout(PATIENCE),
@@ -64,19 +64,19 @@ export class Services {
     return read(await answer.text());
   }
 
-  /** Why a device is not matched, or where it stands; null when that cannot be told now. */
+  /** Return why a device is not matched, or its state; null if match-engine does not answer. */
   async explain(app, id) {
-    for (const { service, url } of this.all) { // any worker knows
+    for (const { service, url } of this.all) { // any worker can answer
       if (service !== "match-engine") continue;
       try {
         return await json(`${url}/match/explain?${new URLSearchParams({ app, id })}`);
-      } catch { /* the next one, perhaps */ }
+      } catch { /* try the next one */ }
     }
     return null;
   }
 }
 
-/** Read Prometheus' text; give a function from a metric's name to its sum over all labels. */
+/** Parse Prometheus text; return a function from a metric's name to its sum over all labels. */
 export function read(text) {
   const sums = new Map();
   for (const [, name, value] of text.matchAll(/^([a-z_:][\w:]*)(?:\{.*\})? (\S+)/gim)) {
@@ -87,11 +87,11 @@ export function read(text) {
 
 export async function json(url) {
   const answer = await fetch(url, { signal: AbortSignal.timeout(PATIENCE), cache: "no-store" });
-  if (!answer.ok) throw new Error(`${url} answers ${answer.status}`);
+  if (!answer.ok) throw new Error(`${url} answered ${answer.status}`);
   return answer.json();
 }
 
-/** Do something now and then, while the page is seen; never twice at once. */
+/** Call `act` every `pause` ms while the page is visible; never concurrently. */
 export function repeatedly(pause, act) {
   const turn = async () => {
     if (!document.hidden) await act().catch(() => {});

@@ -1,10 +1,10 @@
-/** How devices are set up, and how that is written in the page's address. Pure. */
+/** Devices' set-ups, and their form in the page's address. Pure. */
 
-/** The four devices of 2019. Fields are texts, as typed; "" is: the default. */
+/** The four devices of 2019. Fields are text as typed; "" means the default. */
 export const DEFAULT = "a@1,1&b@1,3&c@1,2&d@1,5";
 const FURTHER = ["app", "tag", "radius", "dialect", "edge"];
 
-/** Read set-ups from an address' fragment: `a@1,1&c@1,2;radius=250000;dialect=classic`. */
+/** Parse set-ups from a fragment: `a@1,1&c@1,2;radius=250000;dialect=classic`. */
 export function read(fragment) {
   return fragment.replace(/^#/, "").split("&").filter(Boolean).flatMap((text) => {
     const [whole, ...further] = text.split(";");
@@ -16,7 +16,7 @@ export function read(fragment) {
   });
 }
 
-/** Write set-ups as a fragment, without its `#`. */
+/** Format set-ups as a fragment, without `#`. */
 export function write(setups) {
   return setups.map((setup) => {
     const { id, lat, lon } = setup;
@@ -26,7 +26,7 @@ export function write(setups) {
   }).join("&");
 }
 
-/** A set-up of these fields and the defaults; what nobody knows is left out. */
+/** A set-up of these fields and the defaults; unknown fields are dropped. */
 export function complete(
   { id = "", lat = "", lon = "", app = "", tag = "", radius = "", dialect = "v1", edge = "" },
 ) {
@@ -36,12 +36,12 @@ export function complete(
 function decode(text) {
   try {
     return decodeURIComponent(text ?? "");
-  } catch { // somebody typed a lone %
+  } catch { // a lone %
     return text;
   }
 }
 
-/** An id that no device has yet: a to z, then device-27 and on. */
+/** The first free id: a to z, then device-27 and so on. */
 export function freeId(taken) {
   const letters = [..."abcdefghijklmnopqrstuvwxyz"];
   for (let number = taken.length + 1;; number++) {
@@ -50,7 +50,7 @@ export function freeId(taken) {
   }
 }
 
-/** What is wrong with a set-up: [field, sentence], or null. The edge judges by the same rules. */
+/** What is wrong with a set-up: [field, sentence], or null. The edge applies the same rules. */
 export function fault({ id, lat, lon, app, tag, radius }) {
   const number = (text) => (/^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text) ? Number(text) : NaN);
   const long = (text) => [...text].length > 64;
@@ -65,7 +65,7 @@ export function fault({ id, lat, lon, app, tag, radius }) {
   return null;
 }
 
-/** The address to connect to, of http or https. */
+/** The http or https address to connect to. */
 export function address(setup, edge) {
   const base = /^\w+:\/\//.test(edge) ? edge.replace(/^ws/i, "http") : `http://${edge}`;
   const url = new URL(base.replace(/\/*$/, "/device/connect"));

@@ -2,7 +2,7 @@
 
 import { address } from "./setup.js";
 
-/** Give [name, code] of each. `edge` is the address of an edge, of http or https. */
+/** Return [name, code] of each. `edge` is the http or https address of an edge. */
 export function snippets(setup, edge) {
   const of = setup.dialect === "classic" ? classic : v1;
   return of(setup, edge);
@@ -10,7 +10,7 @@ export function snippets(setup, edge) {
 
 const socketAddress = (setup, edge) => address(setup, edge).replace(/^http/, "ws");
 const shell = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
-const literal = (text) => JSON.stringify(text); // the same in Python
+const literal = (text) => JSON.stringify(text); // also valid in Python
 
 function v1(setup, edge) {
   const fields = ["id", "lat", "lon", "app", "radius", "tag"].filter((name) => setup[name]);
@@ -40,7 +40,7 @@ async def main() -> None:
         print(f"matched with {peer.id}", flush=True)
         await device.send("ciao", receipt=True)
         async for payload in device:
-            print(f"{peer.id} says: {payload}", flush=True)
+            print(f"{peer.id}: {payload}", flush=True)
 
 
 asyncio.run(main())
@@ -55,7 +55,7 @@ asyncio.run(main())
 const device = connect(${literal(edge)}, { ${javascript} });
 const peer = await device.matched();
 await device.send("ciao", { receipt: true });
-for await (const payload of device) console.log(\`\${peer.id} says: \${payload}\`);
+for await (const payload of device) console.log(\`\${peer.id}: \${payload}\`);
 `,
     ],
   ];

@@ -1,16 +1,16 @@
-/** Live traffic: analytics' windows, the journal's events as they come, and what each service counts. */
+/** Live traffic: the windows of analytics, the journal's events, and each service's counters. */
 
 import { draw, SHOWN } from "./chart.js";
-import { at, coalesced, make, say } from "./dom.js";
+import { at, coalesced, make, setText } from "./dom.js";
 import { follow, named, sentence } from "./facts.js";
 import { json, repeatedly } from "./services.js";
 import { clock } from "./words.js";
 
 const KEPT = 200; // events shown
-const BEFORE = 30; // positions before the end at which the list begins
-const [EVENTS, COUNTS, RETRY] = [1000, 3000, 3000]; // ms between two looks
+const BEFORE = 30; // positions before the end at which the list starts
+const [EVENTS, COUNTS, RETRY] = [1000, 3000, 3000]; // ms between two requests
 
-// what is worth a line of each service: [metric, words]
+// the figures shown for each service: [metric, label]
 const FIGURES = {
   edge: [["cloudmatch_edge_devices", "devices"], ["cloudmatch_edge_payloads_delivered_total", "payloads"], [
     "cloudmatch_edge_delivered_bytes_total",
@@ -20,7 +20,7 @@ const FIGURES = {
     "cloudmatch_match_engine_waiting",
     "waiting",
   ], ["cloudmatch_match_engine_routed_total", "messages routed"]],
-  journal: [["cloudmatch_journal_events_total", "events kept"]],
+  journal: [["cloudmatch_journal_events_total", "events stored"]],
   "bridge-rabbit": [["cloudmatch_bridge_rabbit_confirmed_total", "sizes in RabbitMQ"], [
     "cloudmatch_bridge_rabbit_dead_letters",
     "dead letters",
@@ -31,7 +31,7 @@ const FIGURES = {
   ]],
 };
 
-/** Show windows: those that closed, then each as it closes. */
+/** Show the closed windows, then each new one as it closes. */
 export function windows(services) {
   const url = services.find("analytics");
   at("chart-box").hidden = !url;
@@ -58,11 +58,11 @@ export function windows(services) {
       show();
     });
     live.onopen = () => {
-      say(at("chart-state"), "");
+      setText(at("chart-state"), "");
       json(`${url}/windows?size=10s&last=${SHOWN}`).then((found) => found.forEach(put), () => {});
     };
     live.onerror = () => {
-      say(at("chart-state"), "Analytics does not answer; the chart goes on when it does.");
+      setText(at("chart-state"), "Analytics does not answer; the chart resumes when it does.");
       if (live.readyState === EventSource.CLOSED) setTimeout(begin, RETRY);
     };
   };
@@ -70,13 +70,13 @@ export function windows(services) {
   begin();
 }
 
-/** Show the journal's events as they come; `others` learns of devices, `changed` is called then. */
+/** Show the journal's events; keep `others` up to date with devices elsewhere, and then call `changed`. */
 export function events(services, devices, others, changed) {
   const journal = services.all.find(({ service }) => service === "journal");
   at("events-box").hidden = !journal;
   if (!journal) return;
   let after = null;
-  const matches = new Set(); // a match is told again when a worker or a device was away
+  const matches = new Set(); // a match is published again after a worker or a device was away
   const again = ({ type, match }) => type === "matched" && matches.size === matches.add(match).size;
   const list = at("events");
   const mine = at("events-mine");
@@ -85,7 +85,7 @@ export function events(services, devices, others, changed) {
     try {
       after ??= Math.max(0, (await services.metrics(journal))("cloudmatch_journal_position") - BEFORE);
       const page = await json(`${journal.url}/events?after=${after}&limit=500`);
-      after = page.more ? null : page.next; // when more comes than anybody reads: go on near the end
+      after = page.more ? null : page.next; // too many events to show: skip to near the end
       const own = new Set(devices.map(({ app, setup }) => JSON.stringify([app, setup.id])));
       const rows = page.events.filter(({ fact }) => !again(fact)).map(({ position, fact }) => {
         follow(others, fact);
@@ -103,15 +103,18 @@ export function events(services, devices, others, changed) {
         while (list.childElementCount > KEPT) list.lastElementChild.remove();
         changed();
       }
-      const hurry = "More comes than can be shown here: some is left out.";
-      say(at("events-state"), page.more ? hurry : list.childElementCount ? "" : "Nothing has happened yet.");
+      const skipped = "Too many events to show them all: some are skipped.";
+      setText(
+        at("events-state"),
+        page.more ? skipped : list.childElementCount ? "" : "Nothing has happened yet.",
+      );
     } catch {
-      say(at("events-state"), "The journal does not answer; its events come when it does.");
+      setText(at("events-state"), "The journal does not answer; its events resume when it does.");
     }
   });
 }
 
-/** Show what each service counts. */
+/** Show each service's counters. */
 export function counts(services) {
   const rows = services.all.map((each) => {
     const node = make("dd", {}, "…");
@@ -122,12 +125,12 @@ export function counts(services) {
     Promise.all(rows.map(async ({ each, node }) => {
       try {
         const metric = await services.metrics(each);
-        const said = FIGURES[each.service].map((
+        const figures = FIGURES[each.service].map((
           [name, words],
         ) => [`${words} `, make("b", {}, metric(name).toLocaleString("en", { maximumFractionDigits: 0 }))]);
-        node.replaceChildren(...said.flatMap((pair, i) => (i ? [" · ", ...pair] : pair)));
+        node.replaceChildren(...figures.flatMap((pair, i) => (i ? [" · ", ...pair] : pair)));
       } catch {
-        say(node, "not known");
+        setText(node, "unknown");
       }
     })));
 }

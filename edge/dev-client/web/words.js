@@ -1,4 +1,4 @@
-/** Figures and times, as people read them. Pure. */
+/** Figures and times for people. Pure. */
 
 const whole = new Intl.NumberFormat("en");
 
@@ -17,7 +17,7 @@ export function distance(metres) {
     : `${whole.format(Math.round(metres / 1000))} km`;
 }
 
-/** Milliseconds since something began → "+12 ms", "+3.214 s". */
+/** ms since a start → "+12 ms", "+3.214 s". */
 export function since(ms) {
   return ms < 1000 ? `+${Math.round(ms)} ms` : `+${(ms / 1000).toFixed(3)} s`;
 }
@@ -30,7 +30,7 @@ export function clock(at, { millis = true } = {}) {
   return millis ? `${text}.${String(time.getMilliseconds()).padStart(3, "0")}` : text;
 }
 
-/** The first `most` characters of a text, and how many are left out. */
+/** The first `most` characters of a text, and how many follow. */
 export function clipped(text, most) {
   const end = /[\ud800-\udbff]/.test(text[most - 1] ?? "") ? most - 1 : most; // never half a character
   return text.length <= most
