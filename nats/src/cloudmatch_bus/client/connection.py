@@ -116,11 +116,15 @@ class Bus:
                 return False
             protocol.publish(subject, payload, reply, headers)
             return True
-        if pending > PENDING_LIMIT:
+        if pending > PENDING_LIMIT or not self._buffer(subject, payload, reply, headers):
             _refused.inc()
             return False
+        return True
+
+    def _buffer(self, subject: str, payload: bytes, reply: str, headers: Headers) -> bool:
+        """Let the client send or buffer a message; False if it refuses it."""
         # Below the limit the client's publish never suspends, so one step completes it.
-        step = client.publish(subject, payload, reply, headers)
+        step = self.client.publish(subject, payload, reply, headers)
         try:
             step.send(None)
         except StopIteration:
@@ -128,10 +132,8 @@ class Bus:
         except RuntimeError:  # of uvloop: the socket is closed and the client has yet to notice
             return True  # the client has buffered it
         except nats.errors.Error:
-            _refused.inc()
             return False
         step.close()
-        _refused.inc()
         return False
 
     async def subscribe(self, subject: str, handler: Handler, queue: str = "") -> Subscription:
