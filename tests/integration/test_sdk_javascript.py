@@ -1,4 +1,4 @@
-"""The JavaScript SDK: the shared conversations, real edges that die and drain, and a real browser."""
+"""The JavaScript SDK: shared conversations, real edges that are killed and drained, and a real browser."""
 
 import asyncio
 import contextlib
@@ -21,12 +21,12 @@ from harness.programs import need
 
 SDK = Path(__file__).resolve().parents[2] / "edge/clients/javascript"
 Start = Callable[..., Service]
-COUNT, RATE = 1500, 500  # payloads each way, and how many a second
+COUNT, RATE = 1500, 500  # payloads each way, and per second
 
 
 @pytest.fixture(scope="session")
 def node() -> list[str]:
-    """The command that runs Node, with a WebSocket."""
+    """Return the command that runs Node with a WebSocket."""
     path = need("node", "nodejs node-ws")
     version = subprocess.run([path, "--version"], check=True, capture_output=True, text=True).stdout
     major = int(version.lstrip("v").split(".")[0])
@@ -34,7 +34,7 @@ def node() -> list[str]:
 
 
 def run_tests(node: list[str], *files: str, **environment: str) -> None:
-    """Run files of tests in Node's own runner; show what it says when one fails, or when none ran."""
+    """Run test files with Node's runner; show its output if one fails or none ran."""
     done = subprocess.run(
         [*node, "--test", *(SDK / "test" / file for file in files)],
         env={**os.environ, **environment},
@@ -47,15 +47,15 @@ def run_tests(node: list[str], *files: str, **environment: str) -> None:
     assert count["pass"] > 1, done.stdout
 
 
-def test_it_holds_the_conversations_that_all_share(node: list[str]) -> None:
+def test_the_sdk_passes_the_shared_conversations(node: list[str]) -> None:
     run_tests(node, "conversations.test.js")
 
 
-def test_its_conversation_bears_time_and_a_lossy_server(node: list[str]) -> None:
+def test_its_conversation_survives_timeouts_and_a_lossy_server(node: list[str]) -> None:
     run_tests(node, "conversation.test.js", "resume.test.js")
 
 
-def test_its_types_declare_all_that_it_has(node: list[str]) -> None:
+def test_its_types_declare_everything_it_has(node: list[str]) -> None:
     run_tests(node, "types.test.js")
 
 
@@ -80,68 +80,68 @@ def test_devices_in_node_do_what_the_readme_says(node: list[str], edges: list[Se
 
 
 class Exchange:
-    """An exchange of payloads between two devices, in Node or in a page, as it goes on.
+    """A running exchange of payloads between two devices, in Node or in a page.
 
-    Each device reaches its edge by a link, which can be led to another edge, as a load balancer would.
+    Each device reaches its edge through a link, which can switch to another edge like a load balancer.
     """
 
     def __init__(self, edges: list[Service], links: list[Link]) -> None:
         self.edges, self.links = edges, links
-        # what each device has heard and what befell it, as told last; at the end in `done`
+        # the latest counts of each device; the final ones are in `done`
         self.progress: list[dict[str, int]] = [{}, {}]
-        # why a device with a bad parameter was refused; told by the page only
+        # why a device with a bad parameter was refused; reported only by the page
         self.refused: dict[str, object] = {}
         self.done: asyncio.Future[list[dict[str, int]]] = asyncio.get_running_loop().create_future()
-        self._told = asyncio.Condition()
+        self._reported = asyncio.Condition()
 
     @property
     def options(self) -> dict[str, Any]:
-        """What the devices are told."""
+        """The options for the devices."""
         return {
             "urls": [f"http://127.0.0.1:{link.port}" for link in self.links],
             "count": COUNT,
             "rate": RATE,
         }
 
-    async def tell(self, line: dict[str, Any]) -> None:
-        """Take a line of news."""
-        async with self._told:
+    async def report(self, line: dict[str, Any]) -> None:
+        """Process a line of progress."""
+        async with self._reported:
             self.progress = line.get("done") or line.get("progress") or self.progress
             self.refused = line.get("refused", self.refused)
             if "done" in line:
                 self.done.set_result(line["done"])
             elif "failed" in line:
                 self.done.set_exception(AssertionError(line["failed"]))
-            self._told.notify_all()
+            self._reported.notify_all()
 
     async def reach(self, device: int, what: str, number: int) -> None:
-        """Return once a device has told that something came to this number."""
-        async with asyncio.timeout(60), self._told:
-            await self._told.wait_for(lambda: self.progress[device].get(what, 0) >= number)
+        """Wait until a count of a device has reached this number."""
+        async with asyncio.timeout(60), self._reported:
+            await self._reported.wait_for(lambda: self.progress[device].get(what, 0) >= number)
 
     def drop(self, *devices: int) -> None:
-        """Break the connections of these devices."""
+        """Drop the connections of these devices."""
         for device in devices:
             for end in list(self.links[device].ends):
                 end.transport.abort()
 
-    def lead(self, device: int, edge: int) -> None:
-        """Let the next connections of a device go to another edge."""
+    def redirect(self, device: int, edge: int) -> None:
+        """Direct the next connections of a device to another edge."""
         self.links[device].target = int(self.edges[edge].url.rpartition(":")[2])
 
     async def succeeds(self, *resumed: int) -> None:
-        """Wait for the end: all was heard, once and in order, and each device resumed so often at least."""
+        """Wait for the end: all payloads arrived once and in order, with at least these many resumes."""
         done = await asyncio.wait_for(self.done, 90)
         for device, least in zip(done, resumed, strict=True):
             assert device["resumed"] >= least
             wrong = {key: device[key] for key in ("wrong", "peerLeft", "gap", "error")}
             assert wrong == dict.fromkeys(wrong, 0)
-            assert (device["heard"], device["receipts"]) == (COUNT, COUNT // 25)
+            assert (device["received"], device["receipts"]) == (COUNT, COUNT // 25)
 
 
 @contextlib.asynccontextmanager
 async def linked(edges: list[Service]) -> AsyncIterator[Exchange]:
-    """Links to the edges, one for each device."""
+    """Open a link to the edges for each device."""
     async with contextlib.AsyncExitStack() as stack:
         ports = [int(edge.url.rpartition(":")[2]) for edge in edges]
         links = [await stack.enter_async_context(Link(port)) for port in ports]
@@ -150,7 +150,7 @@ async def linked(edges: list[Service]) -> AsyncIterator[Exchange]:
 
 @contextlib.asynccontextmanager
 async def in_node(node: list[str], edges: list[Service]) -> AsyncIterator[Exchange]:
-    """Two devices of one Node process."""
+    """Run two devices in one Node process."""
     async with linked(edges) as exchange:
         process = await asyncio.create_subprocess_exec(
             *node,
@@ -163,7 +163,7 @@ async def in_node(node: list[str], edges: list[Service]) -> AsyncIterator[Exchan
 
         async def listen() -> None:
             async for line in process.stdout:
-                await exchange.tell(json.loads(line))
+                await exchange.report(json.loads(line))
 
         listening = asyncio.create_task(listen())
         try:
@@ -177,8 +177,8 @@ async def in_node(node: list[str], edges: list[Service]) -> AsyncIterator[Exchan
 
 
 async def drop_and_drop_again(exchange: Exchange) -> None:
-    """Break connections: one, it again as soon as it is back, both at once."""
-    await exchange.reach(0, "heard", 1)
+    """Drop one connection, the same one again as soon as it resumes, then both at once."""
+    await exchange.reach(0, "received", 1)
     exchange.drop(0)
     await exchange.reach(0, "resumed", 1)
     exchange.drop(0)
@@ -194,38 +194,38 @@ async def test_payloads_survive_dropped_connections(node: list[str], edges: list
 
 async def test_payloads_survive_an_edge_that_is_killed(node: list[str], edges: list[Service]) -> None:
     async with in_node(node, edges) as exchange:
-        await exchange.reach(1, "heard", COUNT // 5)
-        exchange.lead(0, 1)
+        await exchange.reach(1, "received", COUNT // 5)
+        exchange.redirect(0, 1)
         edges[0].kill()
         await exchange.succeeds(1, 0)
 
 
 async def test_payloads_survive_an_edge_that_is_drained(node: list[str], edges: list[Service]) -> None:
     async with in_node(node, edges) as exchange:
-        await exchange.reach(1, "heard", COUNT // 5)
-        exchange.lead(0, 1)
+        await exchange.reach(1, "received", COUNT // 5)
+        exchange.redirect(0, 1)
         await asyncio.to_thread(edges[0].terminate)
         await exchange.succeeds(1, 0)
 
 
 @contextlib.asynccontextmanager
 async def in_chromium(edges: list[Service], folder: Path) -> AsyncIterator[Exchange]:
-    """Two devices of one page in Chromium. The page comes from here, and tells what happens by POST."""
+    """Run two devices in one page in Chromium, which reports its progress by POST."""
     chromium = need("chromium", "chromium")
     loop = asyncio.get_running_loop()
     async with linked(edges) as exchange:
 
         class Handler(BaseHTTPRequestHandler):
-            """Serves the SDK's folder and the options, and hears news."""
+            """Serves the SDK's folder and the options, and receives the progress."""
 
-            def do_GET(self) -> None:  # http.server calls it so
+            def do_GET(self) -> None:  # the name http.server requires
                 file = SDK / self.path.lstrip("/")
                 body = json.dumps(exchange.options).encode() if self.path == "/options" else file.read_bytes()
                 self.answer(body, "text/javascript" if file.suffix == ".js" else "text/html")
 
             def do_POST(self) -> None:  # the same
                 line = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                asyncio.run_coroutine_threadsafe(exchange.tell(line), loop).result(10)
+                asyncio.run_coroutine_threadsafe(exchange.report(line), loop).result(10)
                 self.answer(b"", "text/plain")
 
             def answer(self, body: bytes, media_type: str) -> None:
@@ -236,7 +236,7 @@ async def in_chromium(edges: list[Service], folder: Path) -> AsyncIterator[Excha
                 self.wfile.write(body)
 
             def log_message(self, *_: object) -> None:
-                """Say nothing."""
+                """Log nothing."""
 
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         Thread(target=server.serve_forever, daemon=True).start()

@@ -1,4 +1,4 @@
-// What the shared conversations leave open: what time does, and how payloads count at the ends of a match.
+// Beyond the shared conversations: timeouts, and how payloads count at the ends of a match.
 
 import assert from "node:assert/strict";
 import test from "node:test";
@@ -9,7 +9,7 @@ const WELCOME = { type: "welcome", device: "a", session: "s", resume: "r", grace
 const MATCHED = { type: "matched", match: 7, peer: "b", distance: 1 };
 const ABNORMAL = 1006;
 
-/** A conversation and its clock; `says` gives what it wanted since the last call. */
+/** A conversation and its clock; `actions` returns its actions since the last call. */
 class Clock {
   now = 0;
 
@@ -17,12 +17,12 @@ class Clock {
     this.conversation = new Conversation(0, random);
   }
 
-  says() {
+  actions() {
     return this.conversation.actions.splice(0).filter(({ event }) => event?.type !== "state");
   }
 
   /**
-   * Advance to the next deadline; return how long that took and what was said then.
+   * Advance to the next deadline; return how long that took and the actions then.
    * @returns {[number, any[]]}
    */
   next() {
@@ -30,7 +30,7 @@ class Clock {
     const waited = deadline - this.now;
     this.now = deadline;
     this.conversation.tick(this.now);
-    return [waited, this.says()];
+    return [waited, this.actions()];
   }
 
   pass(ms) {
@@ -38,14 +38,14 @@ class Clock {
     this.conversation.tick(this.now);
   }
 
-  hear(...frames) {
+  receive(...frames) {
     for (const frame of frames) this.conversation.onFrame(JSON.stringify(frame), this.now);
-    return this.says();
+    return this.actions();
   }
 
   drop(code = ABNORMAL) {
     this.conversation.lost(code, this.now);
-    return this.says();
+    return this.actions();
   }
 }
 
@@ -53,33 +53,33 @@ class Clock {
 function matched(random) {
   const clock = new Clock(random);
   clock.next();
-  clock.hear(WELCOME, MATCHED);
+  clock.receive(WELCOME, MATCHED);
   return clock;
 }
 
 const resume = { resume: "r", received: 0, match: 7 };
 
-test("An attempt that brings no welcome is given up after 10 seconds", () => {
+test("An attempt without a welcome is abandoned after 10 seconds", () => {
   const clock = new Clock();
   assert.deepEqual(clock.next(), [0, [{ connect: {} }]]);
   assert.deepEqual(clock.next(), [10_000, [{ disconnect: 1000 }]]);
   assert.deepEqual(clock.next(), [100, [{ connect: {} }]]);
 });
 
-test("A connection that is silent for 15 seconds is asked, and given up after 15 more", () => {
+test("A connection that is silent for 15 seconds gets a ping, and is abandoned after 15 more", () => {
   const clock = matched();
   assert.deepEqual(clock.next(), [15_000, [{ write: { type: "ping" } }]]);
   clock.pass(14_000);
-  clock.hear({ type: "pong" });
+  clock.receive({ type: "pong" });
   assert.deepEqual(clock.next(), [15_000, [{ write: { type: "ping" } }]]);
   assert.deepEqual(clock.next(), [15_000, [{ disconnect: 1000 }]]);
   assert.deepEqual(clock.next(), [100, [{ connect: resume }]]);
 });
 
-test("A computer that slept asks before it gives its connection up", () => {
+test("After a suspend, the device sends a ping before it abandons its connection", () => {
   const clock = matched();
   clock.pass(3_600_000);
-  assert.deepEqual(clock.says(), [{ write: { type: "ping" } }]);
+  assert.deepEqual(clock.actions(), [{ write: { type: "ping" } }]);
   assert.equal(clock.conversation.deadline, clock.now + 15_000);
 });
 
@@ -89,30 +89,30 @@ const waits = (clock, code, number) =>
     return clock.next()[0];
   });
 
-test("Attempts that fail are made more and more rarely, at most every 5 seconds", () => {
+test("Failed attempts are repeated with backoff, up to 5 seconds", () => {
   const clock = new Clock();
   clock.next();
   assert.deepEqual(waits(clock, ABNORMAL, 8), [100, 200, 400, 800, 1600, 3200, 5000, 5000]);
 });
 
-test("An overloaded server is left in peace for longer", () => {
+test("An overloaded server is given more time", () => {
   const clock = new Clock();
   clock.next();
   assert.deepEqual(waits(clock, 1013, 7), [1000, 2000, 4000, 8000, 16000, 30000, 30000]);
 });
 
-test("A connection that lasted longer than the wait for it makes attempts frequent again", () => {
+test("A connection that outlasts its backoff resets it", () => {
   const clock = matched();
   assert.deepEqual(waits(clock, ABNORMAL, 3), [100, 200, 400]);
-  clock.hear(WELCOME);
+  clock.receive(WELCOME);
   clock.pass(300);
   assert.deepEqual(waits(clock, ABNORMAL, 1), [800], "not long enough");
-  clock.hear(WELCOME);
+  clock.receive(WELCOME);
   clock.pass(900);
   assert.deepEqual(waits(clock, ABNORMAL, 1), [100]);
 });
 
-test("Chance spreads attempts over half of their wait, and over a second when an edge goes away", () => {
+test("Chance spreads attempts over half of their backoff, and over a second when an edge shuts down", () => {
   for (
     const [code, random, wait] of [[ABNORMAL, 0, 50], [ABNORMAL, 1, 100], [1012, 0, 0], [1001, 0.5, 500]]
   ) {
@@ -121,52 +121,52 @@ test("Chance spreads attempts over half of their wait, and over a second when an
   }
 });
 
-test("When its grace has passed without a connection the match is over, and the next start is a fresh one", async () => {
+test("A match expires with the grace, and the next connection starts a new session", async () => {
   const clock = matched();
-  const fate = assert.rejects(clock.conversation.send("one", true), PeerLeftError);
+  const rejected = assert.rejects(clock.conversation.send("one", true), PeerLeftError);
   clock.drop();
-  const told = [];
+  const events = [];
   while (clock.conversation.peer) {
-    const [, said] = clock.next();
-    told.push(...said.filter(({ event }) => event).map(({ event }) => event));
-    if (clock.conversation.peer && said.some(({ connect }) => connect)) clock.drop();
+    const [, actions] = clock.next();
+    events.push(...actions.filter(({ event }) => event).map(({ event }) => event));
+    if (clock.conversation.peer && actions.some(({ connect }) => connect)) clock.drop();
   }
   assert.equal(clock.now, 30_000);
-  assert.deepEqual(told, [
+  assert.deepEqual(events, [
     { type: "peerLeft", peer: { id: "b", distance: 1, match: 7 }, reason: "expired", undelivered: ["one"] },
   ]);
-  await fate;
+  await rejected;
   const [, [{ connect }]] = clock.next();
   assert.deepEqual(connect, {});
 });
 
-test("A device that leaves is closed after 2 seconds at the latest", () => {
+test("A device that leaves is closed after at most 2 seconds", () => {
   const clock = matched();
   clock.conversation.leave(clock.now);
-  assert.deepEqual(clock.says(), [{ write: { type: "leave" } }]);
-  const [waited, said] = clock.next();
+  assert.deepEqual(clock.actions(), [{ write: { type: "leave" } }]);
+  const [waited, actions] = clock.next();
   assert.equal(waited, 2000);
-  assert.deepEqual(said.map(({ event }) => event?.type).filter(Boolean), ["closed"]);
+  assert.deepEqual(actions.map(({ event }) => event?.type).filter(Boolean), ["closed"]);
   assert.deepEqual([clock.conversation.state, clock.conversation.deadline], ["closed", Infinity]);
 });
 
-test("A move made while the connection opens is told after the welcome", () => {
+test("A move while connecting is sent after the welcome", () => {
   const clock = new Clock();
   clock.next();
   clock.conversation.move(3, 4);
-  assert.deepEqual(clock.says(), []);
-  assert.deepEqual(clock.hear(WELCOME), [{ write: { type: "locate", lat: 3, lon: 4 } }]);
+  assert.deepEqual(clock.actions(), []);
+  assert.deepEqual(clock.receive(WELCOME), [{ write: { type: "locate", lat: 3, lon: 4 } }]);
 });
 
-test("A number that is missing is told as a gap", () => {
+test("A missing number is reported as a gap", () => {
   const clock = matched();
-  const said = clock.hear({ type: "message", from: "b", n: 3, text: "three" });
-  assert.deepEqual(said, [{ event: { type: "gap", first: 1, last: 2, reason: "missing" } }]);
+  const actions = clock.receive({ type: "message", from: "b", n: 3, text: "three" });
+  assert.deepEqual(actions, [{ event: { type: "gap", first: 1, last: 2, reason: "missing" } }]);
 });
 
-test("What an application takes within 20 ms is acknowledged once", () => {
+test("Payloads taken within 20 ms are acknowledged together", () => {
   const clock = matched();
-  clock.hear(...[1, 2].map((n) => ({ type: "message", from: "b", n, text: "" })));
+  clock.receive(...[1, 2].map((n) => ({ type: "message", from: "b", n, text: "" })));
   clock.conversation.receive(clock.now);
   clock.pass(15);
   clock.conversation.receive(clock.now);
@@ -180,17 +180,17 @@ const take = ({ conversation, now }, count) => {
 
 test("The sixteenth payload that an application takes is acknowledged at once", () => {
   const clock = matched();
-  clock.hear(...Array.from({ length: 17 }, (_, i) => message(i + 1)));
+  clock.receive(...Array.from({ length: 17 }, (_, i) => message(i + 1)));
   take(clock, 15);
-  assert.deepEqual(clock.says(), []);
+  assert.deepEqual(clock.actions(), []);
   take(clock, 1);
-  assert.deepEqual(clock.says(), [{ write: { type: "ack", received: 16, match: 7 } }]);
+  assert.deepEqual(clock.actions(), [{ write: { type: "ack", received: 16, match: 7 } }]);
 });
 
-test("What is taken late, of a match that is over, does not count in the next", async () => {
+test("Payloads of an ended match that are taken late do not count in the next", async () => {
   const clock = matched();
-  clock.hear(message(1), message(2), { type: "peer_left", peer: "b", reason: "left" });
-  clock.hear({ type: "waiting", since: 1 }, { ...MATCHED, match: 8 }, message(1));
+  clock.receive(message(1), message(2), { type: "peer_left", peer: "b", reason: "left" });
+  clock.receive({ type: "waiting", since: 1 }, { ...MATCHED, match: 8 }, message(1));
   take(clock, 2);
   assert.equal(clock.conversation.deadline, clock.now + 15_000, "no ack is due");
   assert.equal(await clock.conversation.receive(clock.now), "1");
@@ -199,37 +199,37 @@ test("What is taken late, of a match that is over, does not count in the next", 
 
 test("A device without a match resumes with nothing received", () => {
   const clock = matched();
-  clock.hear(message(1), { type: "peer_left", peer: "b", reason: "left" }, { type: "waiting", since: 1 });
+  clock.receive(message(1), { type: "peer_left", peer: "b", reason: "left" }, { type: "waiting", since: 1 });
   clock.drop();
   const [, [{ connect }]] = clock.next();
   assert.deepEqual(connect, { resume: "r", received: 0, match: undefined });
 });
 
-test("Binary payloads that a match told anew repeats are not heard twice", async () => {
+test("Binary payloads repeated by a second matched do not arrive twice", async () => {
   const clock = matched();
   clock.conversation.onFrame(Uint8Array.of(1), clock.now);
   clock.drop();
   clock.next();
-  clock.hear(WELCOME, MATCHED);
+  clock.receive(WELCOME, MATCHED);
   clock.conversation.onFrame(Uint8Array.of(1), clock.now);
   clock.conversation.onFrame(Uint8Array.of(2), clock.now);
   assert.deepEqual(await clock.conversation.receive(clock.now), Uint8Array.of(1));
   assert.deepEqual(await clock.conversation.receive(clock.now), Uint8Array.of(2));
 });
 
-test("A match that the device has asked to leave is asked again, however it is told anew", () => {
-  for (const told of [MATCHED, { ...MATCHED, type: "resumed", received: 0 }]) {
+test("A device leaves a match again, however the server repeats it", () => {
+  for (const frame of [MATCHED, { ...MATCHED, type: "resumed", received: 0 }]) {
     const clock = matched();
     clock.conversation.unmatch();
     clock.drop();
     assert.deepEqual(clock.next()[1], [{ connect: resume }]);
-    assert.deepEqual(clock.hear(WELCOME, told), [{ write: { type: "unmatch" } }]);
+    assert.deepEqual(clock.receive(WELCOME, frame), [{ write: { type: "unmatch" } }]);
     assert.equal(clock.conversation.peer, null);
   }
 });
 
-test("a socket that is closing already is not written to", async () => {
-  const said = [];
+test("A socket that is closing is not written to", async () => {
+  const written = [];
   /** @type {any} */
   let socket;
   class Closing {
@@ -238,7 +238,7 @@ test("a socket that is closing already is not written to", async () => {
       socket = this;
     }
     send(frame) {
-      said.push([this.readyState, JSON.parse(frame).type]);
+      written.push([this.readyState, JSON.parse(frame).type]);
     }
     close() {}
   }
@@ -251,5 +251,5 @@ test("a socket that is closing already is not written to", async () => {
   const left = device.leave();
   socket.onclose({ code: 1000 });
   await left;
-  assert.deepEqual(said, [[1, "locate"]]);
+  assert.deepEqual(written, [[1, "locate"]]);
 });

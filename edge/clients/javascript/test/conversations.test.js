@@ -1,4 +1,4 @@
-// The conversations that the server and all SDKs share, run against `Conversation`: no socket, no clock.
+// The conversations shared by the server and all SDKs, run against `Conversation`, without socket and clock.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
@@ -9,14 +9,14 @@ import { Conversation, PayloadRefusedError, PeerLeftError } from "../cloudmatch.
 const CONVERSATIONS = JSON.parse(
   readFileSync(new URL("../../../conformance/conversations.json", import.meta.url), "utf8"),
 );
-const BREAK = 1006; // what is heard of a connection that ended without a close frame
-const FATES = ["delivered", "undelivered", "refused"]; // events that are promises here
+const BREAK = 1006; // the close code of a connection that broke
+const OUTCOMES = ["delivered", "undelivered", "refused"]; // events that are promises in this SDK
 
 // Payloads, frames and queries in the form of the file.
 const base64 = (data) => Buffer.from(data).toString("base64");
 const bytes = (binary) => new Uint8Array(Buffer.from(binary, "base64"));
 const whole = (text) => (typeof text === "object" ? text.repeat.repeat(text.times) : text);
-const told = (payload) => (typeof payload === "string" ? { text: payload } : { binary: base64(payload) });
+const shared = (payload) => (typeof payload === "string" ? { text: payload } : { binary: base64(payload) });
 const json = (value) => JSON.parse(JSON.stringify(value));
 const frameOf = (write) => (write instanceof Uint8Array ? { binary: base64(write) } : json(write));
 const query = (fields) =>
@@ -30,25 +30,25 @@ const fields = {
   peerLeft: ({ peer, reason, undelivered }) => ({
     peer: peer.id,
     reason,
-    undelivered: undelivered.map(told),
+    undelivered: undelivered.map(shared),
   }),
   gap: ({ first, last, reason }) => ({ from: first, to: last, reason }),
   error: ({ code }) => ({ code }),
-  closed: ({ code, undelivered }) => ({ code, undelivered: undelivered.map(told) }),
+  closed: ({ code, undelivered }) => ({ code, undelivered: undelivered.map(shared) }),
 };
 const eventOf = (event) => ({ type: snake(event.type), ...fields[event.type](event) });
 const snake = (name) => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 
-/** Return once promises that are settled have been heard. */
+/** Wait until callbacks of settled promises have run. */
 const settled = () => new Promise((resolve) => setImmediate(resolve));
 
-/** One conversation: what the SDK did and told, as far as no step has expected it yet. */
+/** One conversation: the SDK's output that no step has expected yet. */
 class Play {
   now = 1_000_000;
   connects = [];
   frames = [];
   events = [];
-  fates = [];
+  outcomes = [];
   payloads = [];
   sends = 0;
 
@@ -66,15 +66,15 @@ class Play {
     }
   }
 
-  /** Let time pass until the SDK wants to do something. */
+  /** Advance to the deadline of the SDK. */
   wait() {
-    assert.ok(this.conversation.deadline < Infinity, "there is nothing to wait for");
+    assert.ok(this.conversation.deadline < Infinity, "nothing is due");
     this.now = Math.max(this.now, this.conversation.deadline);
     this.conversation.tick(this.now);
     this.perform();
   }
 
-  /** Do what the application or the time does. */
+  /** Perform a cause: a call of the application, or a silence. */
   act(cause) {
     const [[name, value]] = Object.entries(cause);
     this[name](value);
@@ -86,12 +86,12 @@ class Play {
     const done = this.conversation.send(text === undefined ? bytes(binary) : whole(text), receipt);
     if (!receipt) return;
     done.then(
-      () => this.fates.push({ type: "delivered", send }),
-      (error) => this.fates.push({ send, ...this.fate(error) }),
+      () => this.outcomes.push({ type: "delivered", send }),
+      (error) => this.outcomes.push({ send, ...this.outcome(error) }),
     );
   }
 
-  fate(error) {
+  outcome(error) {
     if (error instanceof PayloadRefusedError) return { type: "refused", code: error.code };
     return { type: "undelivered", reason: error instanceof PeerLeftError ? error.reason : "closed" };
   }
@@ -99,8 +99,8 @@ class Play {
   take(count) {
     for (let n = 0; n < count; n++) {
       this.conversation.receive(this.now).then(
-        (payload) => this.payloads.push({ type: "payload", ...told(payload) }),
-        () => {}, // there was none until the end
+        (payload) => this.payloads.push({ type: "payload", ...shared(payload) }),
+        () => {}, // none arrived
       );
     }
   }
@@ -161,7 +161,7 @@ class Play {
 
   async eventStep(event) {
     await settled();
-    assert.deepEqual((FATES.includes(event.type) ? this.fates : this.events).shift(), event);
+    assert.deepEqual((OUTCOMES.includes(event.type) ? this.outcomes : this.events).shift(), event);
   }
 }
 
@@ -175,15 +175,15 @@ for (const { name, only, steps } of CONVERSATIONS) {
       if (step.event?.type === "payload") payloads.push(step.event);
       else await play[`${kind}Step`](step[kind], step);
     }
-    const { connects, frames, events, fates } = play;
+    const { connects, frames, events, outcomes } = play;
     play.take(payloads.length + 1);
     await settled();
     assert.deepEqual(play.payloads, payloads);
-    assert.deepEqual({ connects, frames, events, fates }, {
+    assert.deepEqual({ connects, frames, events, outcomes }, {
       connects: [],
       frames: [],
       events: [],
-      fates: [],
+      outcomes: [],
     });
   });
 }

@@ -1,5 +1,5 @@
-// Two devices that tell each other numbered payloads at a steady pace, and count what is wrong with what
-// they hear. Runs in Node and in a browser; whoever started it breaks connections meanwhile.
+// Two devices that send each other numbered payloads at a steady rate, and count wrong ones. Runs in Node and in a
+// browser, while the test breaks connections.
 
 const PAYLOADS_BETWEEN_RECEIPTS = 25;
 
@@ -14,8 +14,8 @@ function same(one, other) {
   return one.length === other.length && one.every((byte, at) => byte === other[at]);
 }
 
-/** Send all payloads, `rate` a second; resolve when the last is in the peer's hands. */
-async function speak(device, { count, rate }) {
+/** Send all payloads, `rate` a second; resolve when the last is delivered. */
+async function send(device, { count, rate }) {
   const begin = performance.now();
   const receipts = [];
   for (let n = 1; n <= count; n++) {
@@ -30,13 +30,13 @@ async function speak(device, { count, rate }) {
   return receipts.length;
 }
 
-/** Hear all payloads; resolve with how many were not what had to come next. */
-async function listen(device, { count }, progress) {
+/** Receive all payloads; resolve with how many were not the expected next one. */
+async function receive(device, { count }, progress) {
   let wrong = 0;
-  for await (const heard of device) {
-    progress.heard++;
-    if (!same(heard, payload(progress.heard))) wrong++;
-    if (progress.heard === count) break;
+  for await (const received of device) {
+    progress.received++;
+    if (!same(received, payload(progress.received))) wrong++;
+    if (progress.received === count) break;
   }
   return wrong;
 }
@@ -47,12 +47,12 @@ async function listen(device, { count }, progress) {
  * @param {Function} connect
  * @param {{ urls: string[], count: number, rate: number, connection?: object }} options `connection` has more
  *   options of `connect`.
- * @param {Function} report Called with what has happened so far, often
- * @returns for each device: heard, wrong, receipts, resumed, and other events that were heard, by number
+ * @param {Function} report Called often with the counts so far
+ * @returns For each device: counts of payloads received, wrong ones, receipts, resumes and other events.
  */
 export async function exchange(connect, { urls, count, rate, connection = {} }, report) {
   const progress = urls.map(() => ({
-    heard: 0,
+    received: 0,
     wrong: 0,
     receipts: 0,
     resumed: 0,
@@ -72,14 +72,14 @@ export async function exchange(connect, { urls, count, rate, connection = {} }, 
       devices.map(async (device, i) => {
         const mine = progress[i];
         [mine.receipts, mine.wrong] = await Promise.all([
-          speak(device, { count, rate }),
-          listen(device, { count }, mine),
+          send(device, { count, rate }),
+          receive(device, { count }, mine),
         ]);
       }),
     );
-    const heard = progress.map((each) => ({ ...each }));
+    const result = progress.map((each) => ({ ...each }));
     await Promise.all(devices.map((device) => device.leave()));
-    return heard;
+    return result;
   } finally {
     clearInterval(timer);
     for (const device of devices) device.close();

@@ -1,9 +1,9 @@
-// Run an exchange: its options are the argument, as JSON; what happens are lines of JSON on standard output.
+// Run an exchange. The argument is its options as JSON; progress is written to standard output as lines of JSON.
 
 import { connect } from "../cloudmatch.js";
 import { exchange } from "./exchange.js";
 import { WebSocket } from "./websocket.js";
 
-const say = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);
+const report = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);
 const options = { ...JSON.parse(process.argv[2]), connection: { WebSocket } };
-say({ done: await exchange(connect, options, (progress) => say({ progress })) });
+report({ done: await exchange(connect, options, (progress) => report({ progress })) });

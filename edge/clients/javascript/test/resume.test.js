@@ -1,5 +1,5 @@
-// Two conversations joined by a server of a few lines, over connections that break anywhere: whatever is sent
-// arrives once and in order, both ways.
+// Two conversations joined by a minimal server, over connections that break anywhere: every payload arrives once
+// and in order, both ways.
 
 import assert from "node:assert/strict";
 import test from "node:test";
@@ -23,7 +23,7 @@ function chance(seed) {
 const payloadOf = (who, n) => (n % 3 ? `${who}${n}` : new TextEncoder().encode(`${who}${n}`));
 const read = (payload) => (typeof payload === "string" ? payload : new TextDecoder().decode(payload));
 
-/** A device, its connection (frames on their way up and down), and what the server knows of it. */
+/** A device, its connection (frames in flight up and down), and the server's state of it. */
 class Side {
   /** @type {Side} */
   peer;
@@ -34,12 +34,12 @@ class Side {
   drops = 0;
   sent = 0;
   taken = 0;
-  heard = [];
+  received = [];
   receipts = [];
-  payloads = []; // the server's: all that it took of this device in the match
-  counted = 0; // how many of them have come on this connection, or before it
-  inHands = 0; // how many of the peer's payloads this device has acknowledged
-  shown = 0; // how many of them were written to its connection, or before it
+  payloads = []; // the server's: all payloads it received from this device
+  counted = 0; // how many of them arrived on this connection, or before it
+  delivered = 0; // how many of the peer's payloads this device has acknowledged
+  written = 0; // how many of them were written to its connection, or before it
 
   constructor(who, random) {
     this.who = who;
@@ -51,11 +51,11 @@ class Side {
     return this.conversation.peer && this.sent < PAYLOADS;
   }
 
-  get mayShow() {
-    return this.connected && this.shown < this.peer.payloads.length;
+  get mayWrite() {
+    return this.connected && this.written < this.peer.payloads.length;
   }
 
-  /** Do what is due, and what the conversation wants. */
+  /** Tick if due, and perform the actions of the conversation. */
   turn(now) {
     if (this.conversation.deadline <= now) this.conversation.tick(now);
     for (const { connect, write, disconnect } of this.conversation.actions.splice(0)) {
@@ -76,9 +76,9 @@ class Side {
       max_payload: 1000,
     });
     if (this.started) {
-      this.inHands = Math.max(this.inHands, received);
-      this.shown = received;
-      this.counted = this.peer.inHands;
+      this.delivered = Math.max(this.delivered, received);
+      this.written = received;
+      this.counted = this.peer.delivered;
       this.down.push({ type: "resumed", match: 1, peer: this.peer.who, distance: 0, received: this.counted });
     } else {
       this.down.push({ type: "waiting", since: 0 }, {
@@ -91,7 +91,7 @@ class Side {
     this.started = true;
   }
 
-  /** The connection breaks; what was on its way up may still arrive, in part. */
+  /** Break the connection; some of the frames on their way up still arrive. */
   drop(now) {
     if (!this.connected) return;
     const arrive = Math.floor(this.random() * (this.up.length + 1));
@@ -103,27 +103,27 @@ class Side {
     this.conversation.lost(ABNORMAL, now);
   }
 
-  /** The server takes one frame. */
+  /** Let the server process one frame. */
   serve() {
     const frame = this.up.shift();
     if (frame.type === "ack") {
-      this.inHands = Math.max(this.inHands, frame.received);
-      if (this.peer.connected) this.peer.down.push({ type: "ack", delivered: this.inHands });
+      this.delivered = Math.max(this.delivered, frame.received);
+      if (this.peer.connected) this.peer.down.push({ type: "ack", delivered: this.delivered });
     } else if (frame.type === "ping") {
       this.down.push({ type: "pong" });
     } else if (++this.counted > this.payloads.length) {
-      this.payloads.push(frame.text ?? frame); // else it is sent again, and known
+      this.payloads.push(frame.text ?? frame); // otherwise it is a repeat
     }
   }
 
-  /** The server shows the device one more of its peer's payloads. */
-  show() {
-    const payload = this.peer.payloads[this.shown++];
-    const text = { type: "message", from: this.peer.who, n: this.shown, text: payload };
+  /** Let the server write the next of the peer's payloads. */
+  writeNext() {
+    const payload = this.peer.payloads[this.written++];
+    const text = { type: "message", from: this.peer.who, n: this.written, text: payload };
     this.down.push(typeof payload === "string" ? text : payload);
   }
 
-  hear(now) {
+  receiveFrame(now) {
     const frame = this.down.shift();
     this.conversation.onFrame(frame instanceof Uint8Array ? frame : JSON.stringify(frame), now);
   }
@@ -137,11 +137,11 @@ class Side {
 
   take(now) {
     this.taken++;
-    this.conversation.receive(now).then((payload) => this.heard.push(read(payload)));
+    this.conversation.receive(now).then((payload) => this.received.push(read(payload)));
   }
 }
 
-/** Let chance choose what happens next, until all was sent and taken. */
+/** Choose random steps until every payload was sent and taken. */
 function storm(sides, random) {
   const fragility = random() * 0.1;
   let now = 0;
@@ -150,8 +150,8 @@ function storm(sides, random) {
     const dice = random();
     if (dice < fragility) side.drop(now);
     else if (dice < 0.3 && side.up.length) side.serve();
-    else if (dice < 0.5 && side.mayShow) side.show();
-    else if (dice < 0.7 && side.down.length) side.hear(now);
+    else if (dice < 0.5 && side.mayWrite) side.writeNext();
+    else if (dice < 0.7 && side.down.length) side.receiveFrame(now);
     else if (dice < 0.8 && side.maySend) side.send();
     else if (dice < 0.9 && side.taken < PAYLOADS) side.take(now);
     else now += 100 * random();
@@ -160,33 +160,37 @@ function storm(sides, random) {
   return now;
 }
 
-/** Nothing breaks any more: let all arrive. */
+/** Let everything arrive without further breaks. */
 function calm(sides, now) {
-  const busy = ({ up, down, mayShow }) => up.length || down.length || mayShow;
+  const busy = ({ up, down, mayWrite }) => up.length || down.length || mayWrite;
   for (const end = now + 60_000; now < end; now += 100) {
     for (const side of sides) {
       while (side.up.length) side.serve();
-      while (side.mayShow) side.show();
-      while (side.down.length) side.hear(now);
+      while (side.mayWrite) side.writeNext();
+      while (side.down.length) side.receiveFrame(now);
       side.turn(now);
     }
   }
   assert.ok(!sides.some(busy));
 }
 
-test(`Whatever breaks, all arrives once and in order (${SEEDS} courses)`, { timeout: 60_000 }, async () => {
-  let drops = 0;
-  for (let seed = 1; seed <= SEEDS; seed++) {
-    const random = chance(seed);
-    const sides = ["a", "b"].map((who) => new Side(who, random));
-    [sides[0].peer, sides[1].peer] = [sides[1], sides[0]];
-    calm(sides, storm(sides, random));
-    await Promise.all(sides.flatMap(({ receipts }) => receipts));
-    for (const { who, heard, peer } of sides) {
-      const all = Array.from({ length: PAYLOADS }, (_, i) => `${peer.who}${i + 1}`);
-      assert.deepEqual(heard, all, `seed ${seed}, device ${who}`);
+test(
+  `Every payload arrives once and in order, whatever breaks (${SEEDS} seeds)`,
+  { timeout: 60_000 },
+  async () => {
+    let drops = 0;
+    for (let seed = 1; seed <= SEEDS; seed++) {
+      const random = chance(seed);
+      const sides = ["a", "b"].map((who) => new Side(who, random));
+      [sides[0].peer, sides[1].peer] = [sides[1], sides[0]];
+      calm(sides, storm(sides, random));
+      await Promise.all(sides.flatMap(({ receipts }) => receipts));
+      for (const { who, received, peer } of sides) {
+        const all = Array.from({ length: PAYLOADS }, (_, i) => `${peer.who}${i + 1}`);
+        assert.deepEqual(received, all, `seed ${seed}, device ${who}`);
+      }
+      drops += sides[0].drops + sides[1].drops;
     }
-    drops += sides[0].drops + sides[1].drops;
-  }
-  assert.ok(drops > SEEDS * 10, `only ${drops} connections broke`);
-});
+    assert.ok(drops > SEEDS * 10, `only ${drops} connections broke`);
+  },
+);

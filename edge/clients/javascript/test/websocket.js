@@ -1,5 +1,5 @@
-// The WebSocket that tests in Node use: Node's own (22; 20 has it behind --experimental-websocket), or that of
-// the package ws (Debian's node-ws beside its Node 18).
+// The WebSocket for tests in Node: Node's own (22; in 20 behind --experimental-websocket), or that of the package
+// ws (Debian's node-ws for its Node 18).
 
 import { createRequire } from "node:module";
 
