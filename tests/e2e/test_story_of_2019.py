@@ -22,7 +22,7 @@ import harness
 from cloudmatch_bus.contract import amqp
 from deploy.loopback import Environment
 from harness import Service, eventually
-from harness.classic import device, hears
+from harness.classic import device, receive_text
 
 LOCAL_KAFKA = {"CLOUDMATCH_KAFKA_BROKERS": "", "CLOUDMATCH_ANALYTICS_REPLICATION": ""}
 PLACES = {"a": (1, 1), "b": (1, 3), "c": (1, 2)}
@@ -82,13 +82,13 @@ async def test_the_story(system: System) -> None:
         device(system.edges[0], "a", *PLACES["a"], radius=reach) as a,
         device(system.edges[1], "c", *PLACES["c"], radius=reach) as c,
     ):
-        assert await hears(a) == "I matched with device 'c'!"
-        assert await hears(c) == "I matched with device 'a'!"
+        assert await receive_text(a) == "I matched with device 'c'!"
+        assert await receive_text(c) == "I matched with device 'a'!"
         async with device(system.edges[1], "b", *PLACES["b"], radius=reach) as b:
             # b waits and steals nobody: the next that anyone hears is the payload.
             sent = time.time()
             await a.send("ciao")
-            assert await hears(c) == "device a says: ciao"
+            assert await receive_text(c) == "device a says: ciao"
 
             size = await asyncio.wait_for(sizes.get(), 10)
             assert size.body == b"4"
@@ -118,13 +118,13 @@ async def test_the_story(system: System) -> None:
 
             # ciào is 5 bytes everywhere.
             await a.send("ciào")
-            assert await hears(c) == "device a says: ciào"
+            assert await receive_text(c) == "device a says: ciào"
             assert (await asyncio.wait_for(sizes.get(), 10)).body == b"5"
             await eventually(lambda: state()["bytesSent"] == 9, what="the journal's 9 bytes")
 
             await c.close()
-            assert await hears(b) == "I matched with device 'a'!"
-            assert await hears(a) == "I matched with device 'b'!"
+            assert await receive_text(b) == "I matched with device 'a'!"
+            assert await receive_text(a) == "I matched with device 'b'!"
             match = system.journal.get_json("/device/state/b")["matches"]
             await eventually(
                 lambda: system.journal.get_json("/device/state/b")["matches"] == 1, what=f"{match}"

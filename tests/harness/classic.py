@@ -30,11 +30,11 @@ async def device(
     extra = "".join(f"&{k}={v}" for k, v in more.items())
     url = edge.url.replace("http", "ws") + f"/device/connect?id={name}&lat={lat}&lon={lon}{extra}"
     async with connect(url, ssl=trust, max_size=None, close_timeout=close_timeout) as socket:
-        assert (await hears(socket)).startswith("Connected and handled by edge-")
+        assert (await receive_text(socket)).startswith("Connected and handled by edge-")
         yield socket
 
 
-async def hears(socket: ClientConnection) -> str:
+async def receive_text(socket: ClientConnection) -> str:
     """Return the next text from the edge."""
     message = await asyncio.wait_for(socket.recv(), 10)
     assert isinstance(message, str)

@@ -10,7 +10,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
 
 from harness import NatsServer, Service, eventually
-from harness.classic import device, hears
+from harness.classic import device, receive_text
 
 Start = Callable[..., Service]
 
@@ -34,8 +34,8 @@ async def closed(socket: ClientConnection) -> int:
 @contextlib.asynccontextmanager
 async def pair(edges: list[Service]) -> AsyncIterator[tuple[ClientConnection, ClientConnection]]:
     async with device(edges[0], "a", 1, 1) as a, device(edges[1], "c", 1, 2) as c:
-        assert await hears(a) == "I matched with device 'c'!"
-        assert await hears(c) == "I matched with device 'a'!"
+        assert await receive_text(a) == "I matched with device 'c'!"
+        assert await receive_text(c) == "I matched with device 'a'!"
         yield a, c
 
 
@@ -49,7 +49,7 @@ async def test_payloads_arrive_in_order_both_ways_whatever_their_size(edges: lis
 
         async def receive(socket: ClientConnection, peer: str) -> None:
             for text in texts:
-                assert await hears(socket) == f"device {peer} says: {text}"
+                assert await receive_text(socket) == f"device {peer} says: {text}"
 
         await asyncio.gather(send(a), send(c), receive(a, "c"), receive(c, "a"))
 
@@ -57,10 +57,10 @@ async def test_payloads_arrive_in_order_both_ways_whatever_their_size(edges: lis
 async def test_a_third_device_waits_and_is_matched_when_its_neighbour_is_free(edges: list[Service]) -> None:
     async with pair(edges) as (a, c), device(edges[1], "b", 1, 3) as b:
         await a.close()
-        assert await hears(c) == "I matched with device 'b'!"
-        assert await hears(b) == "I matched with device 'c'!"
+        assert await receive_text(c) == "I matched with device 'b'!"
+        assert await receive_text(b) == "I matched with device 'c'!"
         await b.send("hello")
-        assert await hears(c) == "device b says: hello"
+        assert await receive_text(c) == "device b says: hello"
 
 
 async def test_by_the_rule_of_2019_devices_two_degrees_apart_wait(edges: list[Service]) -> None:
@@ -69,8 +69,8 @@ async def test_by_the_rule_of_2019_devices_two_degrees_apart_wait(edges: list[Se
         await eventually(lambda: edges[0].metric("cloudmatch_edge_matched") == 0, what="a without a match")
         # a and b wait, out of each other's reach. A neighbour of both finds b, who is nearer.
         async with device(edges[0], "d", 1, 2.2) as d:
-            assert await hears(d) == "I matched with device 'b'!"
-            assert await hears(b) == "I matched with device 'd'!"
+            assert await receive_text(d) == "I matched with device 'b'!"
+            assert await receive_text(b) == "I matched with device 'd'!"
 
 
 async def test_apps_tags_and_radii_keep_devices_apart(edges: list[Service]) -> None:
@@ -83,10 +83,10 @@ async def test_apps_tags_and_radii_keep_devices_apart(edges: list[Service]) -> N
             await stack.enter_async_context(device(edges[0], name, 1, 1, **more))
         plain = await stack.enter_async_context(device(edges[1], "plain", 1, 1.5))
         red = await stack.enter_async_context(device(edges[1], "red2", 1, 1.5, tag="red"))
-        assert await hears(red) == "I matched with device 'red'!"
+        assert await receive_text(red) == "I matched with device 'red'!"
         partner = await stack.enter_async_context(device(edges[0], "partner", 1, 1.6))
-        assert await hears(plain) == "I matched with device 'partner'!"
-        assert await hears(partner) == "I matched with device 'plain'!"
+        assert await receive_text(plain) == "I matched with device 'partner'!"
+        assert await receive_text(partner) == "I matched with device 'plain'!"
 
 
 async def test_a_newer_connection_of_the_same_id_replaces_the_older_across_edges(
@@ -94,10 +94,10 @@ async def test_a_newer_connection_of_the_same_id_replaces_the_older_across_edges
 ) -> None:
     async with pair(edges) as (a, c), device(edges[1], "a", 1, 1) as newer:
         assert await closed(a) == 4001
-        assert await hears(c) == "I matched with device 'a'!"
-        assert await hears(newer) == "I matched with device 'c'!"
+        assert await receive_text(c) == "I matched with device 'a'!"
+        assert await receive_text(newer) == "I matched with device 'c'!"
         await c.send("still you?")
-        assert await hears(newer) == "device c says: still you?"
+        assert await receive_text(newer) == "device c says: still you?"
 
 
 async def test_a_newer_connection_on_the_same_edge_replaces_the_older(edges: list[Service]) -> None:
@@ -110,8 +110,8 @@ async def test_binary_closes_with_1003_and_the_peer_finds_another(edges: list[Se
         await a.send(b"\x00")
         assert await closed(a) == 1003
         async with device(edges[0], "d", 1, 2) as d:
-            assert await hears(d) == "I matched with device 'c'!"
-            assert await hears(c) == "I matched with device 'd'!"
+            assert await receive_text(d) == "I matched with device 'c'!"
+            assert await receive_text(c) == "I matched with device 'd'!"
 
 
 async def test_a_payload_over_the_limit_closes_with_1009(nats_server: NatsServer, start: Start) -> None:
@@ -127,7 +127,7 @@ async def test_text_that_is_not_utf8_closes_with_1007(edges: list[Service]) -> N
         await a.send("before")
         await a.send(b"\xc3(", text=True)
         assert await closed(a) == 1007
-        assert await hears(c) == "device a says: before"
+        assert await receive_text(c) == "device a says: before"
 
 
 @pytest.mark.parametrize(
@@ -183,10 +183,10 @@ async def test_a_payload_without_a_match_goes_nowhere_and_is_counted(edges: list
         await a.send("anybody?")
         await eventually(lambda: edges[0].metric("cloudmatch_edge_payloads_undelivered_total") == 1)
         async with device(edges[1], "c", 1, 2) as c:
-            assert await hears(c) == "I matched with device 'a'!"
-            assert await hears(a) == "I matched with device 'c'!"
+            assert await receive_text(c) == "I matched with device 'a'!"
+            assert await receive_text(a) == "I matched with device 'c'!"
             await a.send("somebody!")
-            assert await hears(c) == "device a says: somebody!", "the first is not kept"
+            assert await receive_text(c) == "device a says: somebody!", "the first is not kept"
 
 
 async def test_what_a_device_sent_before_it_left_arrives(edges: list[Service]) -> None:
@@ -195,7 +195,7 @@ async def test_what_a_device_sent_before_it_left_arrives(edges: list[Service]) -
             await a.send(f"n{i}")
         await a.close()
         for i in range(200):
-            assert await hears(c) == f"device a says: n{i}"
+            assert await receive_text(c) == f"device a says: n{i}"
 
 
 async def test_an_edge_going_away_closes_with_1001_and_frees_the_peers(edges: list[Service]) -> None:
@@ -203,8 +203,8 @@ async def test_an_edge_going_away_closes_with_1001_and_frees_the_peers(edges: li
         await asyncio.gather(asyncio.to_thread(edges[0].terminate), closed(a))
         assert a.close_code == 1001
         async with device(edges[1], "d", 1, 2) as d:
-            assert await hears(d) == "I matched with device 'c'!"
-            assert await hears(c) == "I matched with device 'd'!"
+            assert await receive_text(d) == "I matched with device 'c'!"
+            assert await receive_text(c) == "I matched with device 'd'!"
 
 
 async def test_an_edge_going_away_lets_many_devices_go_by_and_by(edges: list[Service]) -> None:
@@ -230,8 +230,8 @@ async def test_devices_that_come_before_any_worker_are_matched_when_one_starts(
     edge = start("edge", bus)
     async with device(edge, "a", 1, 1) as a, device(edge, "c", 1, 2) as c:
         await asyncio.to_thread(start, "match-engine", bus)
-        assert await hears(a) == "I matched with device 'c'!"
-        assert await hears(c) == "I matched with device 'a'!"
+        assert await receive_text(a) == "I matched with device 'c'!"
+        assert await receive_text(c) == "I matched with device 'a'!"
 
 
 async def test_a_restart_of_nats_loses_the_pool_but_no_connection(
@@ -239,13 +239,13 @@ async def test_a_restart_of_nats_loses_the_pool_but_no_connection(
 ) -> None:
     async with pair(edges) as (a, c):
         await a.send("before")
-        assert await hears(c) == "device a says: before"
+        assert await receive_text(c) == "device a says: before"
         await asyncio.to_thread(nats_server.kill)
         await asyncio.to_thread(nats_server.restart)
         # Both are announced anew and matched anew, with each other: nobody else is there.
-        assert (await hears(a), await hears(c)) == (
+        assert (await receive_text(a), await receive_text(c)) == (
             "I matched with device 'c'!",
             "I matched with device 'a'!",
         )
         await a.send("after")
-        assert await hears(c) == "device a says: after"
+        assert await receive_text(c) == "device a says: after"

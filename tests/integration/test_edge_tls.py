@@ -12,7 +12,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidHandshake
 
 from harness import NatsServer, Service, environment, eventually
-from harness.classic import device, hears
+from harness.classic import device, receive_text
 from harness.processes import BIN
 
 Start = Callable[..., Service]
@@ -73,8 +73,8 @@ async def pair(
         device(edges[0], "a", 1, 1, trust, close_timeout=1) as a,
         device(edges[1], "c", 1, 1, close_timeout=1) as c,
     ):
-        assert await hears(a) == "I matched with device 'c'!"
-        assert await hears(c) == "I matched with device 'a'!"
+        assert await receive_text(a) == "I matched with device 'c'!"
+        assert await receive_text(c) == "I matched with device 'a'!"
         yield a, c
 
 
@@ -90,7 +90,7 @@ async def test_payloads_arrive_in_order_both_ways_whatever_their_size(
 
         async def receive(socket: ClientConnection, peer: str) -> None:
             for text in texts:
-                assert await hears(socket) == f"device {peer} says: {text}"
+                assert await receive_text(socket) == f"device {peer} says: {text}"
 
         await asyncio.gather(send(a), send(c), receive(a, "c"), receive(c, "a"))
 
@@ -121,7 +121,7 @@ async def test_a_device_that_does_not_read_stops_its_peer_and_nothing_is_lost(
         await eventually(stuck, 20, "the sender standing still")
         assert 0 < sent * len(CHUNK) < WINDOW
         for number in range(sent + 200):  # the sender goes on
-            assert await hears(reader) == f"device {name} says: {number} {CHUNK}"
+            assert await receive_text(reader) == f"device {name} says: {number} {CHUNK}"
         sending.cancel()
 
 
@@ -136,7 +136,7 @@ async def test_a_certificate_changes_while_devices_stay(edges: list[Service], au
 
         await eventually(renewed, 15, "the new certificate")
         await a.send("still here")
-        assert await hears(c) == "device a says: still here"
+        assert await receive_text(c) == "device a says: still here"
         # A chain without its key is not taken.
         authority.spoil()
         await eventually(lambda: "keeps its certificate" in edges[0].process.log, 15, "the refusal")

@@ -7,7 +7,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection
 
 from harness import Service, eventually, nats_cluster
-from harness.classic import device, hears
+from harness.classic import device, receive_text
 
 pytestmark = pytest.mark.servers
 
@@ -40,8 +40,8 @@ async def test_devices_that_stay_connected_are_matched_again(start: Callable[...
             await asyncio.gather(matched(a, "c"), matched(c, "a"))
             await a.send("ciao")
             await c.send("bye")
-            assert await hears(c) == "device a says: ciao"
-            assert await hears(a) == "device c says: bye"
+            assert await receive_text(c) == "device a says: ciao"
+            assert await receive_text(a) == "device c says: bye"
             await eventually(
                 lambda: edges[0].metric("cloudmatch_edge_matched") == 1, what="one match at the edge"
             )
