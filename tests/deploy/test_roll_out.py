@@ -17,11 +17,11 @@ from cloudmatch_bus.client.consumer import history, position_range
 from cloudmatch_bus.contract.messages import PayloadsDelivered
 from deploy.loopback import Environment, Node
 from faults import report
+from faults.checker import sum_by_name
+from faults.devices import V1Device
 from faults.link import Link
 from faults.run import BEFORE, Result
-from faults.talkers import V1
-from faults.tally import by_name
-from faults.traffic import Traffic
+from faults.workload import Workload
 from harness import Service, eventually
 from harness.amqp import arriving
 
@@ -85,18 +85,18 @@ def here(tmp_path: Path, amqp_url: str) -> Iterator[Environment]:
 
 
 @contextlib.asynccontextmanager
-async def talking(system: System) -> AsyncIterator[Traffic]:
+async def talking(system: System) -> AsyncIterator[Workload]:
     """Let devices talk; at the end all has arrived."""
-    traffic = Traffic(PAIRS, RATE, 2019, V1)
+    workload = Workload(PAIRS, RATE, 2019, V1Device)
     async with Link(system.ports) as balancer:
-        await traffic.connect([f"http://127.0.0.1:{balancer.port}"])
-        traffic.start()
-        yield traffic
-        await traffic.finish()
+        await workload.connect([f"http://127.0.0.1:{balancer.port}"])
+        workload.start()
+        yield workload
+        await workload.finish()
         try:
-            assert traffic.changes() == []
+            assert workload.problems() == []
         finally:
-            await traffic.close()
+            await workload.close()
 
 
 async def in_events(here: Environment) -> int:
@@ -119,28 +119,28 @@ async def test_a_roll_out_of_everything_loses_nothing_and_repeats_nothing(
     with here.services() as start:
         system = await asyncio.to_thread(System, here.nodes, start)
         async with arriving(amqp_url) as sizes:
-            async with talking(system) as traffic:
+            async with talking(system) as workload:
                 for _ in range(request.config.getoption("--rounds")):
                     for name, replace in system.steps():
                         await asyncio.sleep(PAUSE)
-                        traffic.tally.begin()
+                        workload.checker.start_span()
                         names.append(name)
                         await asyncio.to_thread(replace)
                 await asyncio.sleep(PAUSE)
-            result.rows = by_name(list(zip(names, traffic.tally.spans, strict=True)))
-            for span in traffic.tally.spans:
+            result.rows = sum_by_name(list(zip(names, workload.checker.spans, strict=True)))
+            for span in workload.checker.spans:
                 result.total.add(span)
             result.faults = len(names) - 1
-            print(f"\n{report.markdown(result)}\ndevices came back {traffic.resumed} times")  # noqa: T201 # -s shows it
-            assert result.total.broken == 0
-            assert traffic.heard == traffic.sent > 1000
-            assert traffic.resumed >= PAIRS
+            print(f"\n{report.markdown(result)}\ndevices resumed {workload.resumed} times")  # noqa: T201 # -s shows it
+            assert result.total.violations == 0
+            assert workload.received == workload.sent > 1000
+            assert workload.resumed >= PAIRS
 
             told = await in_events(here)
             counts: dict[str, int] = {}
 
             def agree() -> bool:
-                states = [system.journal.get_json(f"/device/state/{t.name}") for t in traffic.talkers]
+                states = [system.journal.get_json(f"/device/state/{t.name}") for t in workload.devices]
                 counts["journal"] = sum(state["bytesReceived"] for state in states)
                 counts["rabbitmq"] = sum({str(m.message_id): int(m.body) for m in sizes}.values())
                 return counts["journal"] == counts["rabbitmq"] == told
@@ -152,6 +152,6 @@ async def test_a_roll_out_of_everything_loses_nothing_and_repeats_nothing(
                 raise
             verified = await asyncio.to_thread(system.journal.ask, "verify")
             assert verified.returncode == 0, verified
-            print(f"devices heard {traffic.bytes_heard:,} bytes, the facts tell of {told:,}")  # noqa: T201 # the same
-            assert abs(told - traffic.bytes_heard) <= UNSURE * traffic.bytes_heard
+            print(f"devices heard {workload.bytes_received:,} bytes, the facts tell of {told:,}")  # noqa: T201 # the same
+            assert abs(told - workload.bytes_received) <= UNSURE * workload.bytes_received
     here.check()

@@ -11,7 +11,7 @@ import pytest
 
 import harness
 from cloudmatch_bus.contract import amqp
-from faults.traffic import Traffic
+from faults.workload import Workload
 from harness import Service, eventually, source_of
 
 PAIRS, RATE = 4, 200  # payloads a second, all together
@@ -41,24 +41,24 @@ class System:
         self.journal = start("journal", env)
         self.bridge = start("bridge-rabbit", env, deadline=40)
         self.analytics = start("analytics", env, deadline=40)
-        self.traffic = Traffic(PAIRS, RATE, seed=2019)
+        self.workload = Workload(PAIRS, RATE, seed=2019)
 
     @contextlib.asynccontextmanager
     async def talking(self) -> AsyncIterator[None]:
         """Let devices talk; in the end, wait until each has heard all."""
         await self._witness()
-        await self.traffic.connect([edge.url for edge in self.edges])
-        self.traffic.start()
+        await self.workload.connect([edge.url for edge in self.edges])
+        self.workload.start()
         yield
-        await self.traffic.finish()
-        assert self.traffic.heard == self.traffic.sent
-        assert self.traffic.changes() == []
-        await self.traffic.close()
+        await self.workload.finish()
+        assert self.workload.received == self.workload.sent
+        assert self.workload.problems() == []
+        await self.workload.close()
 
     async def go_on(self) -> None:
         """Return once devices have heard `SPAN` more payloads."""
-        heard = self.traffic.heard
-        await eventually(lambda: self.traffic.heard >= heard + SPAN, 30, "the relay going on")
+        heard = self.workload.received
+        await eventually(lambda: self.workload.received >= heard + SPAN, 30, "the relay going on")
 
     def windows(self) -> int:
         """Bytes in all closed windows."""
@@ -66,7 +66,7 @@ class System:
 
     def journalled(self) -> tuple[int, int]:
         """Bytes that the journal says devices have sent, and received."""
-        states = [self.journal.get_json(f"/device/state/{t.name}") for t in self.traffic.talkers]
+        states = [self.journal.get_json(f"/device/state/{t.name}") for t in self.workload.devices]
         return sum(s["bytesSent"] for s in states), sum(s["bytesReceived"] for s in states)
 
     async def _witness(self) -> None:
@@ -89,7 +89,7 @@ class System:
         counts: dict[str, object] = {}
 
         async def same() -> bool:
-            heard = self.traffic.bytes_heard
+            heard = self.workload.bytes_received
             counts.update(devices=heard, windows=self.windows(), journal=self.journalled())
             counts["rabbitmq"] = await self.through_rabbitmq(seen)
             return counts == {

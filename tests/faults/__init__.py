@@ -1,6 +1,6 @@
-"""Break CloudMatch on purpose, over a real stack, and count what its devices see.
+"""Inject faults into a real stack and check the delivery guarantee.
 
-Pure: :mod:`plan` (what breaks when, from a seed), :mod:`tally` (what was sent and what was heard).
-Shells: :mod:`client` (one device), :mod:`traffic` (pairs that talk), :mod:`stack` (what dies), :mod:`run`.
-Shown by :mod:`report`. Start it with ``make test-faults``.
+Pure: :mod:`nemesis` (the schedule of faults, from a seed), :mod:`checker` (what was sent and received).
+Shells: :mod:`client` and :mod:`devices` (one device), :mod:`workload` (pairs), :mod:`stack` (the processes),
+:mod:`run`. Shown by :mod:`report`. Start it with ``make test-faults``.
 """

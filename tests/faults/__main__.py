@@ -13,11 +13,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 
 from faults import report
-from faults.plan import Dialect, Kind, possible
+from faults.nemesis import Dialect, Kind, survivable
 from faults.run import Options, Progress, Result, run
-from faults.traffic import Traffic
+from faults.workload import Workload
 
-WIDTH = 130  # characters that the table takes
+WIDTH = 130  # characters, of the table
 console = Console(stderr=True, highlight=False)
 
 
@@ -35,11 +35,11 @@ class Terminal(Progress):
         )
         self._task = self.bar.add_task("faults", total=faults, sent=0)
 
-    def say(self, sentence: str) -> None:
-        self.bar.console.print(f"[dim]{sentence}[/]")
+    def log(self, line: str) -> None:
+        self.bar.console.print(f"[dim]{line}[/]")
 
-    def at(self, faults: int, traffic: Traffic) -> None:
-        self.bar.update(self._task, completed=faults, sent=traffic.sent)
+    def on_step(self, faults: int, workload: Workload) -> None:
+        self.bar.update(self._task, completed=faults, sent=workload.sent)
 
 
 async def _run(options: Options) -> Result:
@@ -56,46 +56,47 @@ command = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich
 
 
 @command.command()
-def break_things(
+def main(
     seed: Annotated[
-        int | None, typer.Option(help="Of the plan and of the payloads. [dim]Default: a new one.[/]")
+        int | None, typer.Option(help="Seed of faults and payloads. [dim]Default: a random one.[/]")
     ] = None,
-    faults: Annotated[int, typer.Option(min=1, help="How many.")] = 100,
+    faults: Annotated[int, typer.Option(min=1, help="Faults to inject.")] = 100,
     pairs: Annotated[int, typer.Option(min=1, help="Pairs of devices, each on two edges.")] = 20,
-    rate: Annotated[float, typer.Option(min=1, help="Payloads per second, all together.")] = 3000,
+    rate: Annotated[float, typer.Option(min=1, help="Payloads per second, in total.")] = 3000,
     dialect: Annotated[
-        Dialect, typer.Option(help="Of the devices; classic ones do not survive the end of their edge.")
+        Dialect,
+        typer.Option(help="Dialect of the devices; classic ones do not survive the end of their edge."),
     ] = Dialect.V1,
     only: Annotated[
-        list[Kind] | None, typer.Option(help="Faults of this kind only; may be given again.")
+        list[Kind] | None, typer.Option(help="Only faults of this kind; may be repeated.")
     ] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the table in Markdown.")] = False,
-    show: Annotated[bool, typer.Option("--show", help="Only show the plan.")] = False,
+    show: Annotated[bool, typer.Option("--show", help="Only show the schedule.")] = False,
 ) -> None:
-    """Break CloudMatch while devices talk, and count what they lose.
+    """Inject faults while devices exchange payloads, and count violations of the delivery guarantee.
 
-    Starts three NATS nodes, three edges and three match-engine workers of its own, on free ports, connects
-    pairs of devices and lets them tell each other numbered payloads. Meanwhile workers, NATS nodes and, if
-    the devices speak cloudmatch.v1, edges are killed, ended, frozen, cut off and started, and sockets are
-    dropped, as a plan says that is drawn from the seed. At the end every payload must have been heard
-    exactly once, in order and unchanged, every device must be in the same match, and the facts must account
-    for every byte, except for those that a killed edge had not told.
+    Starts three NATS nodes, three edges and three match-engine workers of its own, on free ports, and pairs
+    of devices that send each other numbered payloads. Meanwhile workers, NATS nodes and, with cloudmatch.v1
+    devices, edges are killed, stopped, frozen, cut off and started, and sockets are dropped, by a schedule
+    drawn from the seed. At the end every payload must have been received exactly once, in order and
+    unchanged, every device must be in the same match, and the facts must account for every byte, except for
+    facts that a killed edge had not published.
 
-    Ctrl-C ends early, with the table so far. Exit status: 0 when the promise was kept, else 1.
+    Ctrl-C ends early, with the table so far. Exit status: 0 if the guarantee held, else 1.
 
     [bold]Examples[/]
 
     python -m faults                                     a hundred faults, a few minutes\n
     python -m faults --faults 10 --pairs 5 --rate 500    a quick look\n
-    python -m faults --seed 7 --show                     what would happen with this seed\n
+    python -m faults --seed 7 --show                     the schedule of this seed\n
     python -m faults --only "worker killed" --only "a subscriber to everything"
     """
     seed = secrets.randbelow(1_000_000) if seed is None else seed
     options = Options(seed, faults, pairs, rate, tuple(only or ()), dialect)
-    if unbearable := [kind.value for kind in options.kinds if kind not in possible(dialect)]:
-        raise typer.BadParameter(f"devices of this dialect do not survive: {', '.join(unbearable)}")
+    if fatal := [kind.value for kind in options.kinds if kind not in survivable(dialect)]:
+        raise typer.BadParameter(f"devices of this dialect do not survive: {', '.join(fatal)}")
     if show:
-        for step in options.plan:
+        for step in options.steps:
             console.print(f"after {step.gap:.2f} s: {' + '.join(map(str, step.faults))}")
         return
     console.print(f"seed {seed}")
@@ -103,13 +104,13 @@ def break_things(
     out = Console(highlight=False, soft_wrap=True, width=max(WIDTH, console.width))
     out.print(report.markdown(result) if markdown else report.table(result))
     out.print(report.summary(result))
-    if not result.kept:
-        for complaint in result.complaints:
-            console.print(complaint, style="red", markup=False)
-        again = "".join(f' --only "{kind.value}"' for kind in only or ())
+    if not result.valid:
+        for problem in result.problems:
+            console.print(problem, style="red", markup=False)
+        only_kinds = "".join(f' --only "{kind.value}"' for kind in only or ())
         console.print(
-            f"The promise was broken. The same again: make test-faults SEED={seed} FAULTS={faults} "
-            f"PAIRS={pairs} RATE={rate:g} DIALECT={dialect}{again}"
+            f"The delivery guarantee was violated. To repeat: make test-faults SEED={seed} FAULTS={faults} "
+            f"PAIRS={pairs} RATE={rate:g} DIALECT={dialect}{only_kinds}"
         )
         sys.exit(1)
 

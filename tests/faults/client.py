@@ -1,7 +1,7 @@
 """One classic device, on a WebSocket of the websockets library's sans-I/O client.
 
-What arrives is given to `hear` at once and in order: the two kinds are texts and pongs, so that a device
-that pings knows what its edge took before it said what.
+Texts and pongs are handed on at once and in order, so that a device that pings can tell which of its payloads
+the edge had accepted before it sent which text.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ MATCHED = "I matched with device '"
 
 
 def peer_of(text: str) -> str | None:
-    """Whom a sentence of the server says the device is matched with; None for any other sentence."""
+    """Return the peer that a text of the server announces; None for any other text."""
     return text[len(MATCHED) : -2] if text.startswith(MATCHED) else None
 
 
@@ -29,13 +29,13 @@ class Client(asyncio.Protocol):
 
     transport: asyncio.Transport
 
-    def __init__(self, url: str, hear: Callable[[str], None], pong: Callable[[bytes], None]) -> None:
+    def __init__(self, url: str, on_text: Callable[[str], None], on_pong: Callable[[bytes], None]) -> None:
         self._protocol = ClientProtocol(parse_uri(url), max_size=None)
-        self._hear = hear
-        self._pong = pong
+        self._on_text = on_text
+        self._on_pong = on_pong
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.closed: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
-        # set while the transport takes more
+        # set while the transport accepts more
         self.writable = asyncio.Event()
 
     # -- asyncio's side
@@ -45,7 +45,7 @@ class Client(asyncio.Protocol):
         self.transport.set_write_buffer_limits(16 * 1024)
         self.writable.set()
         self._protocol.send_request(self._protocol.connect())
-        self._ship()
+        self._flush()
 
     def data_received(self, data: bytes) -> None:
         self._protocol.receive_data(data)
@@ -79,18 +79,18 @@ class Client(asyncio.Protocol):
         """Send texts, in one write."""
         for text in texts:
             self._protocol.send_text(text.encode())
-        self._ship()
+        self._flush()
 
     def ping(self, payload: bytes) -> None:
-        """Ping; `pong` is called with the same payload."""
+        """Ping; `on_pong` gets the same payload."""
         self._protocol.send_ping(payload)
-        self._ship()
+        self._flush()
 
     async def close(self, code: int = 1000) -> None:
         """Close and wait for the end."""
         if self.open:
             self._protocol.send_close(code)
-            self._ship()
+            self._flush()
         try:
             await asyncio.wait_for(asyncio.shield(self.closed), 5)
         except TimeoutError:
@@ -106,14 +106,14 @@ class Client(asyncio.Protocol):
                     self.opened.set_exception(ConnectionError(f"refused: {event.status_code}"))
             elif isinstance(event, Frame):
                 if event.opcode is Opcode.TEXT:
-                    self._hear(bytes(event.data).decode())
+                    self._on_text(bytes(event.data).decode())
                 elif event.opcode is Opcode.PONG:
-                    self._pong(bytes(event.data))
-        self._ship()
+                    self._on_pong(bytes(event.data))
+        self._flush()
         if self._protocol.close_expected():
             self.transport.close()
 
-    def _ship(self) -> None:
+    def _flush(self) -> None:
         writes = self._protocol.data_to_send()
         if self.transport.is_closing():
             return
@@ -122,14 +122,14 @@ class Client(asyncio.Protocol):
             self.transport.write_eof()
 
 
-def _nothing(_: bytes) -> None:
+def _ignore(_: bytes) -> None:
     pass
 
 
 async def connect(
     edge: str,
-    hear: Callable[[str], None],
-    pong: Callable[[bytes], None] = _nothing,
+    on_text: Callable[[str], None],
+    on_pong: Callable[[bytes], None] = _ignore,
     *,
     buffer: int | None = None,
     **parameters: object,
@@ -137,7 +137,7 @@ async def connect(
     """Connect a device to the edge at this URL (http://host:port).
 
     Args:
-        buffer: bytes of its socket's buffers; the kernel's choice, if absent.
+        buffer: size of each of its socket's buffers in bytes; None: the kernel's default.
 
     Raises:
         ConnectionError: it was refused.
@@ -152,8 +152,8 @@ async def connect(
     loop = asyncio.get_running_loop()
     try:
         await loop.sock_connect(sock, (target.host, target.port))
-        _, client = await loop.create_connection(lambda: Client(url, hear, pong), sock=sock)
-    except BaseException:  # the caller may lose patience
+        _, client = await loop.create_connection(lambda: Client(url, on_text, on_pong), sock=sock)
+    except BaseException:  # the caller may time out
         sock.close()
         raise
     await asyncio.wait_for(client.opened, 10)

@@ -1,4 +1,4 @@
-"""A link between a process and NATS that can be cut: then nothing passes, as when a cable is pulled."""
+"""A link between a process and NATS that can be cut: then nothing passes, as if a cable was pulled."""
 
 import asyncio
 import contextlib
@@ -7,14 +7,14 @@ from types import TracebackType
 
 
 class _End(asyncio.Protocol):
-    """One end of one connection through the link; what it hears goes to the other end."""
+    """One end of one connection through the link; forwards what it receives to the other end."""
 
     transport: asyncio.Transport
 
     def __init__(self, link: "Link", other: "_End | None" = None) -> None:
         self._link = link
         self.other = other
-        # what came before the other end was there
+        # received before the other end was connected
         self._early: list[bytes] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -23,12 +23,12 @@ class _End(asyncio.Protocol):
         if self._link.is_cut:
             self.transport.pause_reading()
         if self.other is None:
-            self._link.spawn(self._reach())
+            self._link.spawn(self._connect_other())
 
-    async def _reach(self) -> None:
-        await self._link.whole.wait()
+    async def _connect_other(self) -> None:
+        await self._link.intact.wait()
         try:
-            other = await self._link.reach(lambda: _End(self._link, self))
+            other = await self._link.connect_target(lambda: _End(self._link, self))
         except OSError:
             self.transport.abort()
             return
@@ -59,21 +59,21 @@ class _End(asyncio.Protocol):
 
 
 class Link:
-    """A link to a port of loopback, or, for each connection, to the first of some that answers."""
+    """A link to a local port, or for each connection to the first of several that answers."""
 
     def __init__(self, target: int | Callable[[], Sequence[int]]) -> None:
         self.target = target
         self.port = 0
         self.ends: set[_End] = set()
         # set while it is not cut
-        self.whole = asyncio.Event()
-        self.whole.set()
+        self.intact = asyncio.Event()
+        self.intact.set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def is_cut(self) -> bool:
         """Whether nothing passes."""
-        return not self.whole.is_set()
+        return not self.intact.is_set()
 
     async def __aenter__(self) -> "Link":
         loop = asyncio.get_running_loop()
@@ -92,17 +92,17 @@ class Link:
 
     def cut(self) -> None:
         """Let nothing pass. What is sent meanwhile waits in the senders' sockets."""
-        self.whole.clear()
+        self.intact.clear()
         for end in self.ends:
             end.transport.pause_reading()
 
     def heal(self) -> None:
         """Let everything pass again."""
-        self.whole.set()
+        self.intact.set()
         for end in self.ends:
             end.transport.resume_reading()
 
-    async def reach(self, make: Callable[[], _End]) -> _End:
+    async def connect_target(self, make: Callable[[], _End]) -> _End:
         """Connect to the first port that answers.
 
         Raises:
@@ -112,7 +112,7 @@ class Link:
             with contextlib.suppress(OSError):
                 _, end = await asyncio.get_running_loop().create_connection(make, "127.0.0.1", port)
                 return end
-        raise ConnectionError("nobody answers")
+        raise ConnectionError("no port answers")
 
     def spawn(self, work: Coroutine[object, object, None]) -> None:
         """Keep a task until it ends."""

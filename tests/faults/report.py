@@ -1,13 +1,13 @@
-"""How a run is shown: a table on a terminal, or in Markdown."""
+"""Render the result of a run: a table on a terminal, or in Markdown."""
 
 from collections.abc import Iterator
 
 from rich.table import Table
 
+from faults.checker import Count
 from faults.run import Result
-from faults.tally import Count
 
-COLUMNS = ("fault", "times", "sent", "lost", "twice", "disordered", "corrupted", "stall, ms")
+COLUMNS = ("fault", "times", "sent", "lost", "duplicated", "out of order", "corrupted", "stall, ms")
 
 
 def _rows(result: Result) -> Iterator[tuple[str, ...]]:
@@ -17,7 +17,7 @@ def _rows(result: Result) -> Iterator[tuple[str, ...]]:
 
 
 def _row(name: str, times: int, c: Count) -> tuple[str, ...]:
-    numbers = (times, c.sent, c.lost, c.twice, c.out_of_order, c.corrupted, round(c.stall * 1000))
+    numbers = (times, c.sent, c.lost, c.duplicated, c.out_of_order, c.corrupted, round(c.stall * 1000))
     return (name, *(f"{n:,}" for n in numbers))
 
 
@@ -35,7 +35,7 @@ def table(result: Result) -> Table:
 
 
 def markdown(result: Result) -> str:
-    """Make the table for a page."""
+    """Make the table for a Markdown page."""
     lines = [f"| {' | '.join(COLUMNS)} |", "|---" + "|---:" * (len(COLUMNS) - 1) + "|"]
     rows = list(_rows(result))
     lines += [f"| {' | '.join(row)} |" for row in rows[:-1]]
@@ -44,16 +44,19 @@ def markdown(result: Result) -> str:
 
 
 def summary(result: Result) -> str:
-    """Say what else there is to know, in a paragraph."""
-    untold = result.bytes_heard - result.bytes_told
+    """Summarize the run in a paragraph."""
+    unpublished = result.bytes_received - result.bytes_in_facts
     killed = (
-        f" {result.edges_killed} killed edges left {untold:,} bytes untold." if result.edges_killed else ""
+        f" Edges killed: {result.edges_killed}; bytes missing from the facts: {unpublished:,}."
+        if result.edges_killed
+        else ""
     )
-    resumed = f" Devices came back {result.resumed:,} times." if result.resumed else ""
+    resumed = f" Devices resumed {result.resumed:,} times." if result.resumed else ""
     rate = result.total.sent / result.seconds if result.seconds else 0
     return (
         f"{result.faults} faults in {result.seconds:.0f} s, {result.total.sent:,} payloads sent "
-        f"({rate:,.0f} per second), {result.heard:,} heard. "
-        f"Bytes heard by devices: {result.bytes_heard:,}; told by the facts in EVENTS: {result.bytes_told:,}."
+        f"({rate:,.0f} per second), {result.received:,} received. "
+        f"Bytes received by devices: {result.bytes_received:,}; "
+        f"in the facts in EVENTS: {result.bytes_in_facts:,}."
         f"{killed}{resumed}"
     )

@@ -1,4 +1,4 @@
-"""One run: traffic over the stack while the plan's faults happen, then the reckoning."""
+"""One run: a workload on the stack while the nemesis injects faults, then the check."""
 
 import asyncio
 import contextlib
@@ -11,15 +11,15 @@ from cloudmatch_bus.client.connection import connect
 from cloudmatch_bus.client.consumer import Delivery, OrderedConsumer
 from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.contract.messages import PayloadsDelivered
+from faults.checker import Count, sum_by_name
+from faults.devices import ClassicDevice, V1Device
 from faults.link import Link
-from faults.plan import Dialect, Fault, Kind, Step, plan
+from faults.nemesis import Dialect, Fault, Kind, Step, schedule
 from faults.stack import Stack, stack
-from faults.talkers import V1, Classic
-from faults.tally import Count, by_name
-from faults.traffic import Traffic
+from faults.workload import Workload
 
 BEFORE = "(before the first fault)"
-FACTS_PATIENCE = 15.0  # s without a further fact after which all are there
+FACTS_TIMEOUT = 15.0  # s without a further fact after which all have arrived
 
 
 @dataclass(frozen=True)
@@ -29,56 +29,56 @@ class Options:
     seed: int
     faults: int = 100
     pairs: int = 20
-    rate: float = 3000  # payloads per second, all together
-    kinds: tuple[Kind, ...] = ()  # all that devices of the dialect can bear
+    rate: float = 3000  # payloads per second, in total
+    kinds: tuple[Kind, ...] = ()  # (): all that devices of the dialect survive
     dialect: Dialect = Dialect.V1
 
     @property
-    def plan(self) -> list[Step]:
-        """What will break."""
-        return plan(self.seed, self.faults, self.dialect, self.kinds)
+    def steps(self) -> list[Step]:
+        """The faults to inject."""
+        return schedule(self.seed, self.faults, self.dialect, self.kinds)
 
 
 @dataclass
 class Result:
-    """What came of it."""
+    """The result of a run."""
 
     rows: dict[str, tuple[int, Count]] = field(default_factory=dict)  # name → steps, counts
     total: Count = field(default_factory=Count)
     faults: int = 0
-    seconds: float = 0.0  # of traffic
-    heard: int = 0
-    bytes_heard: int = 0  # by devices
-    bytes_told: int = 0  # in facts
-    edges_killed: int = 0  # what these had not told yet nobody tells
-    resumed: int = 0  # how often devices came back to their match
-    complaints: list[str] = field(default_factory=list)  # whatever else is not as promised
+    seconds: float = 0.0  # of sending
+    received: int = 0
+    bytes_received: int = 0  # by devices
+    bytes_in_facts: int = 0
+    edges_killed: int = 0  # facts that they had not published are lost
+    resumed: int = 0  # how often devices resumed their session
+    problems: list[str] = field(default_factory=list)  # any other violation
 
     @property
-    def kept(self) -> bool:
-        """Whether the promise was kept."""
-        return not self.total.broken and not self.complaints
+    def valid(self) -> bool:
+        """Whether the delivery guarantee held."""
+        return not self.total.violations and not self.problems
 
 
 class Progress:
-    """What a run tells while it goes on. Does nothing; a terminal does more."""
+    """Shows the progress of a run. Does nothing; a terminal does more."""
 
-    def say(self, sentence: str) -> None:
-        """Something happens."""
+    def log(self, line: str) -> None:
+        """Show an event."""
 
-    def at(self, faults: int, traffic: Traffic) -> None:
-        """So many faults have begun."""
+    def on_step(self, faults: int, workload: Workload) -> None:
+        """Show how many faults have been injected."""
 
 
 async def run(options: Options, stop: asyncio.Event, progress: Progress) -> Result:
-    """Run the plan until its end or `stop`; what has happened by then is reckoned in any case."""
+    """Inject all faults, or those until `stop`, and check what has happened by then."""
     result = Result()
-    progress.say("starting three NATS nodes, three edges and three workers")
+    progress.log("starting three NATS nodes, three edges and three workers")
     try:
-        async with stack() as broken, Link(broken.ports) as balancer:
-            await _run(options, stop, progress, broken, balancer, result)
+        async with stack() as under_test, Link(under_test.ports) as balancer:
+            await _run(options, stop, progress, under_test, balancer, result)
     except AssertionError as error:  # by the harness: a log holds a traceback, a process did not end
-        result.complaints.append("\n".join([str(error), *getattr(error, "__notes__", ())]))
+        result.problems.append("\n".join([str(error), *getattr(error, "__notes__", ())]))
     return result
 
 
@@ -86,46 +86,46 @@ async def _run(
     options: Options,
     stop: asyncio.Event,
     progress: Progress,
-    broken: Stack,
+    under_test: Stack,
     balancer: Link,
     result: Result,
 ) -> None:
-    talker = Classic if options.dialect is Dialect.CLASSIC else V1
-    traffic = Traffic(options.pairs, options.rate, options.seed, talker)
+    kind = ClassicDevice if options.dialect is Dialect.CLASSIC else V1Device
+    workload = Workload(options.pairs, options.rate, options.seed, kind)
     names = [BEFORE]
     try:
-        urls = [edge.url for edge in broken.edges]
+        urls = [edge.url for edge in under_test.edges]
         if options.dialect is Dialect.V1:
             urls = [f"http://127.0.0.1:{balancer.port}"]
-        await traffic.connect(urls)
-        traffic.start()
+        await workload.connect(urls)
+        workload.start()
         began = time.monotonic()
-        for step in options.plan:
+        for step in options.steps:
             await _pause(stop, step.gap)
             if stop.is_set():
                 break
             names.append(step.name)
             result.faults += len(step.faults)
-            progress.say(f"{time.monotonic():.2f} {' + '.join(map(str, step.faults))}")
-            traffic.tally.begin()
-            progress.at(result.faults, traffic)
+            progress.log(f"{time.monotonic():.2f} {' + '.join(map(str, step.faults))}")
+            workload.checker.start_span()
+            progress.on_step(result.faults, workload)
             result.edges_killed += sum(fault.kind is Kind.KILL_EDGE for fault in step.faults)
-            await _inflict(broken, traffic, step)
+            await _inject(under_test, workload, step)
         await _pause(stop, 2.0)
-        progress.say("waiting for what is on its way")
+        progress.log("waiting for payloads in flight")
         result.seconds = time.monotonic() - began
-        await traffic.finish()
-        result.complaints += traffic.changes()
+        await workload.finish()
+        result.problems += workload.problems()
     finally:
-        spans = traffic.tally.spans
-        result.rows = by_name(list(zip(names, spans, strict=True)))
+        spans = workload.checker.spans
+        result.rows = sum_by_name(list(zip(names, spans, strict=True)))
         for span in spans:
             result.total.add(span)
-        result.heard, result.bytes_heard = traffic.heard, traffic.bytes_heard
-        result.resumed = traffic.resumed
-    progress.say("reading the facts")
-    await _facts(broken, result)
-    await traffic.close()
+        result.received, result.bytes_received = workload.received, workload.bytes_received
+        result.resumed = workload.resumed
+    progress.log("reading the facts")
+    await _check_facts(under_test, result)
+    await workload.close()
 
 
 async def _pause(stop: asyncio.Event, seconds: float) -> None:
@@ -133,39 +133,41 @@ async def _pause(stop: asyncio.Event, seconds: float) -> None:
         await asyncio.wait_for(stop.wait(), seconds)
 
 
-async def _inflict(broken: Stack, traffic: Traffic, step: Step) -> None:
+async def _inject(under_test: Stack, workload: Workload, step: Step) -> None:
     def work(fault: Fault) -> Coroutine[Any, Any, None]:
-        return traffic.drop(*fault[1:]) if fault.kind is Kind.DROP else broken.inflict(fault)
+        if fault.kind is Kind.DROP:
+            return workload.drop_connections(*fault[1:])
+        return under_test.inject(fault)
 
     async with asyncio.TaskGroup() as group:
         for fault in step.faults:
             group.create_task(work(fault))
 
 
-async def _facts(broken: Stack, result: Result) -> None:
-    """Sum up what the facts say was delivered, and compare."""
+async def _check_facts(under_test: Stack, result: Result) -> None:
+    """Sum up the delivered bytes of all facts and compare them with those that devices received."""
     done = asyncio.Event()
     last = time.monotonic()
 
     async def add(deliveries: list[Delivery]) -> None:
         nonlocal last
         last = time.monotonic()
-        result.bytes_told += sum(
+        result.bytes_in_facts += sum(
             sum(d.fact.sizes) for d in deliveries if isinstance(d.fact, PayloadsDelivered)
         )
 
-    bus = await connect(NatsSettings(url=broken.cluster.url, replicas=3), "reckoning")
-    reading = asyncio.create_task(OrderedConsumer(bus, "reckoning").run(add, 0, done))
-    while result.bytes_told != result.bytes_heard and time.monotonic() - last < FACTS_PATIENCE:  # noqa: ASYNC110  # also when nothing comes
+    bus = await connect(NatsSettings(url=under_test.cluster.url, replicas=3), "checker")
+    reading = asyncio.create_task(OrderedConsumer(bus, "checker").run(add, 0, done))
+    while result.bytes_in_facts != result.bytes_received and time.monotonic() - last < FACTS_TIMEOUT:  # noqa: ASYNC110  # also when nothing arrives
         await asyncio.sleep(0.1)
-    await asyncio.sleep(1)  # for what should not come
+    await asyncio.sleep(1)  # for facts that should not arrive
     done.set()
     await reading
     await bus.close()
     if not (
-        result.bytes_told == result.bytes_heard
-        or (result.edges_killed and 0 < result.bytes_told < result.bytes_heard)
+        result.bytes_in_facts == result.bytes_received
+        or (result.edges_killed and 0 < result.bytes_in_facts < result.bytes_received)
     ):
-        result.complaints.append(
-            f"devices heard {result.bytes_heard} bytes, facts speak of {result.bytes_told}"
+        result.problems.append(
+            f"devices received {result.bytes_received} bytes, facts account for {result.bytes_in_facts}"
         )

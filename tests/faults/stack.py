@@ -1,4 +1,4 @@
-"""The stack that is broken: a NATS cluster, edges, workers, and links that can be cut."""
+"""The stack under test: a NATS cluster, edges, workers, and links that can be cut."""
 
 import asyncio
 import contextlib
@@ -9,15 +9,15 @@ from typing import Any
 
 from cloudmatch_bus.contract.subjects import EVERYTHING
 from faults.link import Link
-from faults.plan import EDGES, FIRST, WIRED, Fault, Kind
+from faults.nemesis import CUTTABLE, EDGES, INITIAL_WORKERS, Fault, Kind
 from harness import NatsCluster, NatsServer, Service, free_port, nats_cluster, service
 
-WANDERER = EDGES - 1  # the edge that has another port whenever it starts
+ROAMING = EDGES - 1  # the edge that gets a new port whenever it starts
 PAIRING, EVENTS = "KV_match", "EVENTS"
 
 
 class Stack:
-    """A running stack. `inflict` breaks it, and returns when it is whole again."""
+    """A running stack. `inject` carries out a fault and returns when its repair is complete."""
 
     def __init__(self, cluster: NatsCluster, links: list[Link]) -> None:
         self.cluster = cluster
@@ -25,41 +25,41 @@ class Stack:
         self._worker_links = links[: len(links) // 2]
         self._edge_links = links[len(links) // 2 :]
         self._workers: dict[int, Service] = {}
-        # Services end before NATS does; their logs are looked through then.
+        # Services end before NATS does; their logs are checked then.
         self._services = contextlib.ExitStack()
 
-    # -- its life
+    # -- start and stop
 
     async def start(self) -> None:
         """Start edges and workers."""
         names = range(EDGES)
         edges = [asyncio.to_thread(self._service, "edge", self._bus(self._edge_links, i), i) for i in names]
-        workers = [self._start_worker(slot) for slot in range(FIRST)]
+        workers = [self._start_worker(slot) for slot in range(INITIAL_WORKERS)]
         self.edges = (await asyncio.gather(asyncio.gather(*edges), *workers))[0]
 
     def stop(self) -> None:
         """End all services.
 
         Raises:
-            AssertionError: one logged a traceback, or ended by itself.
+            AssertionError: one logged a traceback, or ended unexpectedly.
         """
         self._services.close()
 
     def _bus(self, links: list[Link], number: int) -> dict[str, str]:
-        wired = ",".join(f"nats://127.0.0.1:{link.port}" for link in links)
+        through_links = ",".join(f"nats://127.0.0.1:{link.port}" for link in links)
         return {
-            "CLOUDMATCH_NATS_URL": wired if number == WIRED else self.cluster.url,
+            "CLOUDMATCH_NATS_URL": through_links if number == CUTTABLE else self.cluster.url,
             "CLOUDMATCH_NATS_REPLICAS": "3",
         }
 
     def _service(self, name: str, settings: dict[str, str], number: int) -> Service:
         if name == "edge":
-            port = 0 if number == WANDERER else free_port()
+            port = 0 if number == ROAMING else free_port()
             settings |= {"CLOUDMATCH_EDGE_NAME": f"edge-{number}", "CLOUDMATCH_EDGE_PORT": str(port)}
         return self._services.enter_context(service(name, settings, deadline=40))
 
     def ports(self) -> list[int]:
-        """Give the ports of the edges, any of them first: what a balancer before them tries."""
+        """Return the ports of the edges in random order, for a balancer in front of them."""
         ports = [int(edge.url.rpartition(":")[2]) for edge in self.edges]
         random.shuffle(ports)
         return ports
@@ -71,13 +71,13 @@ class Stack:
             settings = self._bus(self._worker_links, slot)
             self._workers[slot] = await asyncio.to_thread(self._service, "match-engine", settings, slot)
 
-    # -- its faults
+    # -- faults
 
-    async def inflict(self, fault: Fault) -> None:
-        """Break it as `fault` says; return when that is over."""
-        await self._how(fault.kind)(fault)
+    async def inject(self, fault: Fault) -> None:
+        """Carry out a fault; return when it is over."""
+        await self._injection(fault.kind)(fault)
 
-    def _how(self, kind: Kind) -> Callable[[Fault], Coroutine[Any, Any, None]]:
+    def _injection(self, kind: Kind) -> Callable[[Fault], Coroutine[Any, Any, None]]:
         return {
             Kind.KILL_WORKER: self._kill_worker,
             Kind.STOP_WORKER: self._stop_worker,
@@ -89,7 +89,7 @@ class Stack:
             Kind.CUT_EDGE: lambda fault: self._cut(self._edge_links, fault.seconds),
             Kind.KILL_EDGE: self._end_edge,
             Kind.STOP_EDGE: self._end_edge,
-        }.get(kind, self._break_nats)
+        }.get(kind, self._restart_nats)
 
     async def _kill_worker(self, fault: Fault) -> None:
         self._workers[fault.target].kill()
@@ -109,7 +109,7 @@ class Stack:
         for worker in self._workers.values():
             worker.kill()
         await asyncio.sleep(fault.seconds)
-        await asyncio.gather(*(self._start_worker(slot) for slot in range(FIRST)))
+        await asyncio.gather(*(self._start_worker(slot) for slot in range(INITIAL_WORKERS)))
 
     async def _cut(self, links: list[Link], seconds: float) -> None:
         for link in links:
@@ -127,7 +127,7 @@ class Stack:
         await asyncio.to_thread(edge.restart, deadline=40)
 
     async def _trace(self, fault: Fault) -> None:
-        """Listen to all that is said, and be quick about it: in the protocol itself, without a client."""
+        """Subscribe to everything, by the bare protocol: a client would be a slow consumer."""
         server = next(s for s in self.cluster.servers if s.process.returncode is None)
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.write(b'CONNECT {"verbose":false,"name":"tracer"}\r\nSUB %b 1\r\n' % EVERYTHING.encode())
@@ -139,7 +139,7 @@ class Stack:
         with contextlib.suppress(ConnectionError):
             await writer.wait_closed()
 
-    async def _break_nats(self, fault: Fault) -> None:
+    async def _restart_nats(self, fault: Fault) -> None:
         node = await asyncio.to_thread(self._node, fault)
         if fault.kind is Kind.STOP_NATS:
             await asyncio.to_thread(node.terminate)
@@ -161,10 +161,12 @@ async def stack() -> AsyncIterator[Stack]:
     with contextlib.ExitStack() as servers:
         cluster = await asyncio.to_thread(servers.enter_context, nats_cluster())
         async with contextlib.AsyncExitStack() as links:
-            wired = [
-                await links.enter_async_context(Link(server.port)) for server in cluster.servers for _ in "we"
+            made_links = [
+                await links.enter_async_context(Link(server.port))
+                for server in cluster.servers
+                for _ in ("worker", "edge")
             ]
-            made = Stack(cluster, [*wired[::2], *wired[1::2]])
+            made = Stack(cluster, [*made_links[::2], *made_links[1::2]])
             try:
                 await made.start()
                 yield made

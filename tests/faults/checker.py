@@ -1,7 +1,7 @@
-"""What devices sent and what they heard: compared, and counted by the fault during which it was sent.
+"""Compare what devices sent with what they received, and count violations by the fault that was active.
 
-A payload says who sent it, its number in that direction, when, during which fault, and the hash of all
-that and of its content, so that a receiver can tell a payload that is wrong from one that is missing.
+A payload names its sender, its number in that direction, the time, the active fault, and a hash of all that
+and of its content, so that a receiver can tell a corrupted payload from a missing one.
 """
 
 from bisect import bisect_right
@@ -12,19 +12,19 @@ from hashlib import blake2b
 
 @dataclass
 class Count:
-    """What became of payloads sent during one span of time."""
+    """What became of the payloads sent during one span of time."""
 
     sent: int = 0
     lost: int = 0
-    twice: int = 0
+    duplicated: int = 0
     out_of_order: int = 0
     corrupted: int = 0
     stall: float = 0.0  # s, the longest between send and delivery
 
     @property
-    def broken(self) -> int:
-        """Payloads for which the promise was not kept."""
-        return self.lost + self.twice + self.out_of_order + self.corrupted
+    def violations(self) -> int:
+        """Payloads that were not delivered exactly once, in order and unchanged."""
+        return self.lost + self.duplicated + self.out_of_order + self.corrupted
 
     def add(self, other: "Count") -> None:
         """Add another span."""
@@ -33,24 +33,24 @@ class Count:
             setattr(self, field.name, max(mine, theirs) if field.name == "stall" else mine + theirs)
 
 
-class Tally:
+class Checker:
     """Counts by span: span 0 is before the first fault."""
 
     def __init__(self) -> None:
         self.spans = [Count()]
 
     @property
-    def now(self) -> int:
-        """Number of the present span."""
+    def current(self) -> int:
+        """Number of the current span."""
         return len(self.spans) - 1
 
-    def begin(self) -> int:
-        """Begin a span; give its number."""
+    def start_span(self) -> int:
+        """Start a span; return its number."""
         self.spans.append(Count())
-        return self.now
+        return self.current
 
 
-def write(sender: str, number: int, at: int, span: int, content: str) -> str:
+def make_payload(sender: str, number: int, at: int, span: int, content: str) -> str:
     """Make a payload; `at` in ns."""
     head = f"{sender} {number} {at} {span}"
     return f"{head} {_hash(head, content)} {content}"
@@ -63,47 +63,47 @@ def _hash(head: str, content: str) -> str:
 class Direction:
     """The payloads from one device to another."""
 
-    def __init__(self, sender: str, tally: Tally) -> None:
+    def __init__(self, sender: str, checker: Checker) -> None:
         self.sender = sender
         self.sent = 0
-        self.heard = 0  # distinct payloads
-        self.bytes = 0  # of all payloads heard
-        self.last = 0  # ns, when one was last heard
-        self._tally = tally
-        self._highest = -1  # number heard
+        self.received = 0  # distinct payloads
+        self.bytes = 0  # of all payloads received
+        self.last = 0  # ns, when one was last received
+        self._checker = checker
+        self._highest = -1  # number received
         self._missing: set[int] = set()  # below it
         # first number sent in each span, and the span
         self._starts: list[int] = []
         self._spans: list[int] = []
 
-    def send(self, content: str, now: int) -> str:
-        """Give the next payload."""
-        span = self._tally.now
+    def next_payload(self, content: str, now: int) -> str:
+        """Return the next payload to send; `now` in ns."""
+        span = self._checker.current
         if not self._spans or self._spans[-1] != span:
             self._starts.append(self.sent)
             self._spans.append(span)
-        payload = write(self.sender, self.sent, now, span, content)
+        payload = make_payload(self.sender, self.sent, now, span, content)
         self.sent += 1
-        self._tally.spans[span].sent += 1
+        self._checker.spans[span].sent += 1
         return payload
 
-    def hear(self, payload: str, now: int) -> None:
-        """Judge a payload that arrived."""
+    def on_payload(self, payload: str, now: int) -> None:
+        """Check a received payload; `now` in ns."""
         self.bytes += len(payload) if payload.isascii() else len(payload.encode())
         self.last = now
         parts = payload.split(" ", 5)
         try:
             sender, number, at, span, digest, content = parts
-            n, count = int(number), self._tally.spans[int(span)]
-            good = (
+            n, count = int(number), self._checker.spans[int(span)]
+            valid = (
                 sender == self.sender
                 and n < self.sent
                 and digest == _hash(payload[: -len(content) - 18], content)
             )
         except (ValueError, IndexError):
-            good = False
-        if not good:
-            self._tally.spans[-1].corrupted += 1
+            valid = False
+        if not valid:
+            self._checker.spans[-1].corrupted += 1
             return
         count.stall = max(count.stall, (now - int(at)) / 1e9)
         if n == self._highest + 1:
@@ -115,18 +115,18 @@ class Direction:
             self._missing.discard(n)
             count.out_of_order += 1
         else:
-            count.twice += 1
+            count.duplicated += 1
             return
-        self.heard += 1
+        self.received += 1
 
     def close(self) -> None:
-        """Count as lost what was sent and not heard."""
+        """Count as lost what was sent but not received."""
         for number in (*self._missing, *range(self._highest + 1, self.sent)):
-            self._tally.spans[self._spans[bisect_right(self._starts, number) - 1]].lost += 1
+            self._checker.spans[self._spans[bisect_right(self._starts, number) - 1]].lost += 1
 
 
-def by_name(spans: Sequence[tuple[str, Count]]) -> dict[str, tuple[int, Count]]:
-    """Give (how many spans, their sum) for each name, in order of names."""
+def sum_by_name(spans: Sequence[tuple[str, Count]]) -> dict[str, tuple[int, Count]]:
+    """Return (number of spans, their sum) for each name, in order of names."""
     out: dict[str, tuple[int, Count]] = {}
     for name, count in sorted(spans, key=lambda s: s[0]):
         number, total = out.setdefault(name, (0, Count()))

@@ -1,8 +1,8 @@
-"""What breaks, and when: a plan of faults from a seed. The same seed gives the same plan.
+"""The schedule of faults, drawn from a seed. Equal seeds give equal schedules.
 
-The plan knows which workers run at each step, so that every fault has something to break and no step
-leaves the stack without a worker or NATS without a majority unless that is the fault. Faults of one step
-happen at once; the next step begins when all of them are over and a gap has passed.
+The nemesis keeps track of the running workers, so that every fault has a running target, and no step leaves
+the stack without a worker or NATS without a majority unless that is the fault. Faults of one step happen at
+once; the next step begins when all of them are over and a gap has passed.
 """
 
 import random
@@ -10,15 +10,15 @@ from collections.abc import Iterable
 from enum import Enum, StrEnum
 from typing import NamedTuple
 
-SLOTS = 4  # workers that may run; number i lives in slot i
-FIRST = 3  # of which run at the start
+SLOTS = 4  # workers that may run; number i runs in slot i
+INITIAL_WORKERS = 3  # slots
 GAP = (0.5, 3.0)  # s between two steps
 EDGES = 3
-WIRED = 0  # slot of the worker, and number of the edge, whose link can be cut
+CUTTABLE = 0  # slot of the worker, and number of the edge, whose link can be cut
 
 
 class Dialect(StrEnum):
-    """What the devices speak."""
+    """The dialect of the devices."""
 
     V1 = "v1"
     CLASSIC = "classic"
@@ -55,8 +55,8 @@ class Kind(Enum):
 
 
 # A classic device's match ends with its connection.
-RESUMED = {Kind.KILL_EDGE, Kind.STOP_EDGE, Kind.DROP}
-# s; an edge that is silent for 3.5 s counts as dead, and with it the matches of its classic devices
+NEEDS_RESUME = {Kind.KILL_EDGE, Kind.STOP_EDGE, Kind.DROP}
+# s; an edge that is silent for 3.5 s counts as dead, and the matches of its classic devices end
 CUT = {Dialect.CLASSIC: (0.5, 1.5), Dialect.V1: (0.5, 7)}
 NATS = {Kind.KILL_PAIRING_LEADER, Kind.KILL_EVENTS_LEADER, Kind.KILL_NATS, Kind.STOP_NATS}
 WEIGHTS = {
@@ -80,11 +80,11 @@ TWO_AT_ONCE = 0.2  # of the steps
 
 
 class Fault(NamedTuple):
-    """One thing that breaks."""
+    """One fault."""
 
     kind: Kind
-    target: int = 0  # slot of the worker, number of the edge or NATS node, seed of whose sockets drop
-    seconds: float = 0.0  # for which it lasts
+    target: int = 0  # slot of the worker, number of the edge or NATS node, seed of the sockets to drop
+    seconds: float = 0.0  # duration
 
     def __str__(self) -> str:
         lasts = f" for {self.seconds:.1f} s" if self.seconds else ""
@@ -99,26 +99,29 @@ class Step(NamedTuple):
 
     @property
     def name(self) -> str:
-        """How tables call it."""
+        """The name of the step in tables."""
         return " + ".join(sorted(f.kind.value for f in self.faults))
 
 
-class _Planner:
+class Nemesis:
+    """Draws the steps of one schedule."""
+
     def __init__(self, seed: int, kinds: Iterable[Kind], dialect: Dialect) -> None:
-        self._random = random.Random(seed)  # noqa: S311  # a plan, no secret
-        self._kinds = [kind for kind in Kind if kind in set(kinds)]  # in an order of their own
+        self._random = random.Random(seed)  # noqa: S311  # a schedule, no secret
+        self._kinds = [kind for kind in Kind if kind in set(kinds)]  # in a fixed order
         self._cut = CUT[dialect]
-        self._running = set(range(FIRST))
-        self._edges: set[int] = set()  # not yet touched in this step
+        self._running = set(range(INITIAL_WORKERS))
+        self._edges: set[int] = set()  # not yet hit in this step
 
     def step(self) -> Step:
+        """Draw the next step."""
         gap = round(self._random.uniform(*GAP), 2)
-        # Of whom none may die twice in one step, and one must go on.
+        # None may be hit twice in one step, and one must keep running.
         untouched = set(self._running)
         self._edges = set(range(EDGES))
         first = self._fault(self._possible(untouched, alone=True), untouched)
         faults = [first]
-        # A tracer hides from edges that a worker is gone: alone it would prove nothing.
+        # A tracer hides the loss of a worker from edges: alone it would prove nothing.
         if first.kind is Kind.TRACER or (
             first.kind is not Kind.NO_WORKER and self._random.random() < TWO_AT_ONCE
         ):
@@ -137,8 +140,8 @@ class _Planner:
             Kind.KILL_WORKER: spare,
             Kind.STOP_WORKER: spare,
             Kind.FREEZE_WORKER: spare,
-            Kind.CUT_WORKER: WIRED in untouched and spare,
-            Kind.CUT_EDGE: WIRED in self._edges,
+            Kind.CUT_WORKER: CUTTABLE in untouched and spare,
+            Kind.CUT_EDGE: CUTTABLE in self._edges,
             Kind.START_WORKER: len(self._running) < SLOTS and alone,
             Kind.NO_WORKER: alone,
         }
@@ -162,11 +165,11 @@ class _Planner:
                 untouched.discard(slot)
                 return Fault(kind, slot, self._seconds(0.5, 5))
             case Kind.CUT_WORKER:
-                untouched.discard(WIRED)
-                return Fault(kind, WIRED, self._seconds(1, 5))
+                untouched.discard(CUTTABLE)
+                return Fault(kind, CUTTABLE, self._seconds(1, 5))
             case Kind.CUT_EDGE:
-                self._edges.discard(WIRED)
-                return Fault(kind, WIRED, self._seconds(*self._cut))
+                self._edges.discard(CUTTABLE)
+                return Fault(kind, CUTTABLE, self._seconds(*self._cut))
             case Kind.KILL_EDGE | Kind.STOP_EDGE:
                 edge = pick(sorted(self._edges))
                 self._edges.discard(edge)
@@ -178,7 +181,7 @@ class _Planner:
                 self._running.add(slot)
                 return Fault(kind, slot)
             case Kind.NO_WORKER:
-                self._running = set(range(FIRST))
+                self._running = set(range(INITIAL_WORKERS))
                 return Fault(kind, 0, self._seconds(1, 3))
             case Kind.TRACER:
                 return Fault(kind, 0, self._seconds(2, 4))
@@ -189,15 +192,15 @@ class _Planner:
         return round(self._random.uniform(least, most), 1)
 
 
-def possible(dialect: Dialect) -> tuple[Kind, ...]:
-    """Give the faults that devices of this dialect can bear."""
-    return tuple(kind for kind in Kind if dialect is Dialect.V1 or kind not in RESUMED)
+def survivable(dialect: Dialect) -> tuple[Kind, ...]:
+    """Return the faults that devices of this dialect survive."""
+    return tuple(kind for kind in Kind if dialect is Dialect.V1 or kind not in NEEDS_RESUME)
 
 
-def plan(seed: int, faults: int, dialect: Dialect, kinds: Iterable[Kind] = ()) -> list[Step]:
-    """Plan steps with at least `faults` faults in all, of these kinds, or of all that are possible."""
-    planner = _Planner(seed, tuple(kinds) or possible(dialect), dialect)
+def schedule(seed: int, faults: int, dialect: Dialect, kinds: Iterable[Kind] = ()) -> list[Step]:
+    """Draw steps with at least `faults` faults in total, of these kinds, or of all survivable ones."""
+    nemesis = Nemesis(seed, tuple(kinds) or survivable(dialect), dialect)
     steps: list[Step] = []
     while sum(len(step.faults) for step in steps) < faults:
-        steps.append(planner.step())
+        steps.append(nemesis.step())
     return steps
