@@ -1,4 +1,4 @@
-"""Four who count bytes agree, whatever died: the devices, RabbitMQ, the journal, and the windows."""
+"""Devices, RabbitMQ, journal and windows agree on the number of bytes, whatever process died."""
 
 import asyncio
 import contextlib
@@ -15,13 +15,13 @@ from faults.workload import Workload
 from harness import Service, eventually, source_of
 
 PAIRS, RATE = 4, 200  # payloads a second, all together
-SPAN = 200  # payloads heard between one fault and the next
-PATIENCE = 60.0  # s for counts to come in: what a dead bridge had taken, NATS gives out again after a while
-WITNESS = "agreement"  # a queue of our own
+SPAN = 200  # payloads received between two faults
+PATIENCE = 60.0  # s for counts to arrive: NATS redelivers the facts of a dead bridge after a while
+WITNESS = "agreement"  # a queue of this test
 
 
 class System:
-    """Everything, and devices that talk."""
+    """All services, and devices that exchange payloads."""
 
     def __init__(
         self,
@@ -44,9 +44,9 @@ class System:
         self.workload = Workload(PAIRS, RATE, seed=2019)
 
     @contextlib.asynccontextmanager
-    async def talking(self) -> AsyncIterator[None]:
-        """Let devices talk; in the end, wait until each has heard all."""
-        await self._witness()
+    async def exchanging(self) -> AsyncIterator[None]:
+        """Let devices exchange payloads; in the end, wait until each has received all."""
+        await self._declare_witness()
         await self.workload.connect([edge.url for edge in self.edges])
         self.workload.start()
         yield
@@ -55,27 +55,27 @@ class System:
         assert self.workload.problems() == []
         await self.workload.close()
 
-    async def go_on(self) -> None:
-        """Return once devices have heard `SPAN` more payloads."""
-        heard = self.workload.received
-        await eventually(lambda: self.workload.received >= heard + SPAN, 30, "the relay going on")
+    async def continues(self) -> None:
+        """Return once devices have received `SPAN` more payloads."""
+        received = self.workload.received
+        await eventually(lambda: self.workload.received >= received + SPAN, 30, "the relay to continue")
 
     def windows(self) -> int:
         """Bytes in all closed windows."""
         return sum(w["bytes"] for w in self.analytics.get_json("/windows?size=10s&last=8640"))
 
     def journalled(self) -> tuple[int, int]:
-        """Bytes that the journal says devices have sent, and received."""
+        """Bytes that devices have sent and received, by the journal."""
         states = [self.journal.get_json(f"/device/state/{t.name}") for t in self.workload.devices]
         return sum(s["bytesSent"] for s in states), sum(s["bytesReceived"] for s in states)
 
-    async def _witness(self) -> None:
+    async def _declare_witness(self) -> None:
         async with await aio_pika.connect(self.rabbitmq.url) as connection:
             queue = await (await connection.channel()).declare_queue(WITNESS, durable=True)
             await queue.bind(amqp.EXCHANGE, "#")
 
     async def through_rabbitmq(self, seen: dict[str, int]) -> int:
-        """Take what has come into our own queue; give the bytes of all that ever came, each size once."""
+        """Empty the witness queue into `seen`; return the bytes of all sizes ever seen, each once."""
         async with await aio_pika.connect(self.rabbitmq.url) as connection:
             queue = await (await connection.channel()).get_queue(WITNESS)
             while message := await queue.get(no_ack=True, fail=False):
@@ -84,19 +84,19 @@ class System:
         return sum(seen.values())
 
     async def agree(self) -> None:
-        """Return once all four numbers are the same."""
+        """Return once all four numbers are equal."""
         seen: dict[str, int] = {}
         counts: dict[str, object] = {}
 
         async def same() -> bool:
-            heard = self.workload.bytes_received
-            counts.update(devices=heard, windows=self.windows(), journal=self.journalled())
+            received = self.workload.bytes_received
+            counts.update(devices=received, windows=self.windows(), journal=self.journalled())
             counts["rabbitmq"] = await self.through_rabbitmq(seen)
             return counts == {
-                "devices": heard,
-                "rabbitmq": heard,
-                "windows": heard,
-                "journal": (heard, heard),
+                "devices": received,
+                "rabbitmq": received,
+                "windows": received,
+                "journal": (received, received),
             }
 
         try:
@@ -117,30 +117,30 @@ def system(
 
 
 @pytest.mark.timeout(300)
-async def test_devices_rabbitmq_journal_and_windows_agree_whatever_died_and_the_relay_went_on(
+async def test_devices_rabbitmq_journal_and_windows_agree_whatever_process_died(
     system: System,
 ) -> None:
     counting = (system.journal, system.bridge, system.analytics)
-    async with system.talking():
-        await system.go_on()
+    async with system.exchanging():
+        await system.continues()
         for service in (system.bridge, system.journal, system.workers[0]):
             service.kill()
-            await system.go_on()
+            await system.continues()
             await asyncio.to_thread(service.restart, deadline=60)
         source = source_of(system.analytics)
         assert source
         os.kill(source, signal.SIGKILL)
-        await system.go_on()
+        await system.continues()
         await asyncio.to_thread(system.rabbitmq.restart)
-        await system.go_on()
+        await system.continues()
         for service in counting:
-            service.process.signal(signal.SIGSTOP)  # too slow to be of any use
-        await system.go_on()
+            service.process.signal(signal.SIGSTOP)  # frozen
+        await system.continues()
         for service in counting:
             service.kill()
         await asyncio.to_thread(system.rabbitmq.kill)
-        await system.go_on()
-        await system.go_on()
+        await system.continues()
+        await system.continues()
     await asyncio.to_thread(system.rabbitmq.restart)
     for service in counting:
         await asyncio.to_thread(service.restart, deadline=60)

@@ -1,11 +1,11 @@
-"""The story of 2019, told by the whole system on real servers.
+"""The scenario of 2019, on the whole system and real servers.
 
 The system is the environment `production` of deploy/kustomize: three servers of NATS with TLS, a key for each
 service, and the settings of its pods. RabbitMQ and Kafka are those of development.
 
-Devices a (1,1), b (1,3) and c (1,2) on two edges. The default reach is the rule of 2019, a planar
-distance below 1.42 degrees: c is in reach of both, a and b are 2 degrees apart and out of each other's.
-Where the three name a radius of 250 km, all are in reach of each other.
+Devices a (1,1), b (1,3) and c (1,2) are on two edges. With the default reach, the planar rule of 2019
+(below 1.42 degrees), c is in reach of both, while a and b are 2 degrees apart. With a radius of 250 km, all
+three are in reach of each other.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from harness import Service, eventually
 from harness.classic import device, receive_text
 
 LOCAL_KAFKA = {"CLOUDMATCH_KAFKA_BROKERS": "", "CLOUDMATCH_ANALYTICS_REPLICATION": ""}
-PLACES = {"a": (1, 1), "b": (1, 3), "c": (1, 2)}
+LOCATIONS = {"a": (1, 1), "b": (1, 3), "c": (1, 2)}
 
 
 class System(NamedTuple):
@@ -56,8 +56,8 @@ def system(amqp_url: str, kafka_broker: harness.KafkaBroker, tmp_path: Path) -> 
 
 
 @contextlib.asynccontextmanager
-async def listener(url: str) -> AsyncIterator[asyncio.Queue[aio_pika.abc.AbstractIncomingMessage]]:
-    """A queue of our own on the exchange, beside that of analytics."""
+async def sizes_published(url: str) -> AsyncIterator[asyncio.Queue[aio_pika.abc.AbstractIncomingMessage]]:
+    """Consume a queue of our own on the exchange, beside that of analytics."""
     async with await aio_pika.connect(url) as connection:
         channel = await connection.channel()
         queue = await channel.declare_queue(exclusive=True)
@@ -68,24 +68,24 @@ async def listener(url: str) -> AsyncIterator[asyncio.Queue[aio_pika.abc.Abstrac
 
 
 def windows(system: System, query: str) -> list[dict[str, Any]]:
-    """Closed windows with traffic in them."""
+    """Closed windows that contain payloads."""
     found = system.analytics.get_json(f"/windows?{query}")
     rows = found["windows"] if isinstance(found, dict) else found
     return [row for row in rows if row["messages"]]
 
 
-async def test_the_story(system: System) -> None:
+async def test_payloads_are_relayed_and_counted_as_in_2019(system: System) -> None:
     # All three in reach of each other.
     reach = 250_000  # m
     async with (
-        listener(system.amqp_url) as sizes,
-        device(system.edges[0], "a", *PLACES["a"], radius=reach) as a,
-        device(system.edges[1], "c", *PLACES["c"], radius=reach) as c,
+        sizes_published(system.amqp_url) as sizes,
+        device(system.edges[0], "a", *LOCATIONS["a"], radius=reach) as a,
+        device(system.edges[1], "c", *LOCATIONS["c"], radius=reach) as c,
     ):
         assert await receive_text(a) == "I matched with device 'c'!"
         assert await receive_text(c) == "I matched with device 'a'!"
-        async with device(system.edges[1], "b", *PLACES["b"], radius=reach) as b:
-            # b waits and steals nobody: the next that anyone hears is the payload.
+        async with device(system.edges[1], "b", *LOCATIONS["b"], radius=reach) as b:
+            # b waits and changes no match: the next message anyone receives is the payload.
             sent = time.time()
             await a.send("ciao")
             assert await receive_text(c) == "device a says: ciao"
@@ -102,7 +102,7 @@ async def test_the_story(system: System) -> None:
             assert state()["connectionsOpen"] == 1
             assert system.journal.get_json("/device/state/c")["bytesReceived"] == 4
 
-            # The window closes on time though nothing follows.
+            # The window closes on time although no payload follows.
             (window,) = await eventually(
                 lambda: windows(system, "size=10s"), deadline=30, what="the 10 s window"
             )

@@ -23,7 +23,7 @@ def bridge(start: Start, nats: NatsServer, amqp_url: str, **how: Any) -> Service
     return start("bridge-rabbit", {"CLOUDMATCH_NATS_URL": nats.url, "CLOUDMATCH_AMQP_URL": amqp_url}, **how)
 
 
-async def test_every_size_comes_out_as_it_went_in(
+async def test_every_size_is_published_as_the_contract_says(
     nats_server: NatsServer, amqp_url: str, start: Start
 ) -> None:
     bridge(start, nats_server, amqp_url)
@@ -65,7 +65,7 @@ async def test_two_bridges_share_the_work(nats_server: NatsServer, amqp_url: str
     assert min(shares) > 0
 
 
-async def test_a_queue_taken_away_is_declared_anew_and_loses_nothing(
+async def test_a_deleted_queue_is_declared_again_and_no_size_is_lost(
     nats_server: NatsServer, amqp_url: str, start: Start
 ) -> None:
     bridge(start, nats_server, amqp_url)
@@ -87,7 +87,7 @@ async def test_a_queue_taken_away_is_declared_anew_and_loses_nothing(
         await eventually(declared, 15)
 
 
-async def test_a_blocked_connection_loses_and_doubles_nothing(
+async def test_a_blocked_connection_loses_and_duplicates_nothing(
     nats_server: NatsServer, amqp_url: str, rabbitmq: harness.RabbitMQ, start: Start
 ) -> None:
     service = bridge(start, nats_server, amqp_url)
@@ -100,7 +100,7 @@ async def test_a_blocked_connection_loses_and_doubles_nothing(
             for number in range(1, 501):
                 bus.payloads(number)
             await eventually(lambda: "alarm" in service.get("/system/readiness")[1], 20)
-            # longer than the bus waits for an ack: the bridge must say that it holds the facts
+            # longer than the bus waits for an ack: the bridge must extend that time
             await asyncio.sleep(1.5 * streams.ACK_WAIT)
             assert len(messages) == 1
         finally:
@@ -116,7 +116,7 @@ async def test_a_blocked_connection_loses_and_doubles_nothing(
     assert sorted(int(message.body) for message in messages) == list(range(501))
 
 
-async def test_dead_letters_are_shown_and_replayed(
+async def test_dead_letters_are_listed_and_replayed(
     nats_server: NatsServer, amqp_url: str, start: Start
 ) -> None:
     service = bridge(start, nats_server, amqp_url)
@@ -149,7 +149,7 @@ async def test_dead_letters_are_shown_and_replayed(
             assert dry.stderr == "would move 7 dead letters\n"
             moved = await asyncio.to_thread(service.ask, "replay", "--limit", "10")
             assert (moved.returncode, moved.stderr) == (0, "moved 10 dead letters\n")
-            # what is rejected again comes back, and one command does not go round for ever
+            # a size rejected again returns to the dead letters, and one command does not move it twice
             assert await reject() == 10
             moved = await asyncio.to_thread(service.ask, "replay")
             assert (moved.returncode, moved.stderr) == (0, "moved 30 dead letters\n")
@@ -163,16 +163,18 @@ async def test_dead_letters_are_shown_and_replayed(
     await eventually(lambda: service.metric("cloudmatch_bridge_rabbit_dead_letters") == 0, 20)
 
 
-async def test_the_commands_say_that_rabbitmq_is_away(nats_server: NatsServer, start: Start) -> None:
-    away = f"amqp://guest:guest@127.0.0.1:{harness.free_port()}/"
-    service = bridge(start, nats_server, away, ready=False)
+async def test_the_commands_fail_with_a_message_while_rabbitmq_is_unreachable(
+    nats_server: NatsServer, start: Start
+) -> None:
+    unreachable = f"amqp://guest:guest@127.0.0.1:{harness.free_port()}/"
+    service = bridge(start, nats_server, unreachable, ready=False)
     for command in ("dead-letters", "replay"):
         answer = await asyncio.to_thread(service.ask, command)
         assert answer.returncode == 1
         assert answer.stderr.startswith("cannot use RabbitMQ")
 
 
-async def test_what_is_no_fact_is_dropped_and_disturbs_nothing(
+async def test_messages_that_are_not_facts_are_dropped_and_disturb_nothing(
     nats_server: NatsServer, amqp_url: str, start: Start
 ) -> None:
     service = bridge(start, nats_server, amqp_url)
@@ -191,7 +193,7 @@ async def test_what_is_no_fact_is_dropped_and_disturbs_nothing(
     assert service.logs().count("message dropped at position") == 5
 
 
-async def test_a_restart_goes_on_where_it_stopped(
+async def test_a_restart_continues_where_the_bridge_stopped(
     nats_server: NatsServer, amqp_url: str, start: Start
 ) -> None:
     service = bridge(start, nats_server, amqp_url)
@@ -205,10 +207,10 @@ async def test_a_restart_goes_on_where_it_stopped(
     assert [int(message.body) for message in messages] == list(range(1000))
 
 
-async def test_readiness_says_who_is_away(nats_server: NatsServer, start: Start) -> None:
+async def test_readiness_names_everything_that_is_unreachable(nats_server: NatsServer, start: Start) -> None:
     nats_server.terminate()
-    away = f"amqp://guest:guest@127.0.0.1:{harness.free_port()}/"
-    service = bridge(start, nats_server, away, ready=False)
+    unreachable = f"amqp://guest:guest@127.0.0.1:{harness.free_port()}/"
+    service = bridge(start, nats_server, unreachable, ready=False)
     status, text = service.get("/system/readiness")
     assert (status, "NATS" in text, "RabbitMQ" in text) == (503, True, True)
     assert service.get("/system/liveness")[0] == 200

@@ -31,7 +31,7 @@ def journal(start: Start, nats: NatsServer, **how: Any) -> Service:
 
 
 def pages(service: Service, path: str) -> list[dict[str, Any]]:
-    """Read all pages; every position must be larger than the one before."""
+    """Read all pages; positions must ascend."""
     events: list[dict[str, Any]] = []
     after, more = 0, True
     while more:
@@ -51,7 +51,9 @@ def files(service: Service, pattern: str) -> list[Path]:
     return list(Path(service.env["CLOUDMATCH_RUN_DIR"], "journal").glob(pattern))
 
 
-async def test_the_story_of_a_match_is_told(nats_server: NatsServer, start: Start) -> None:
+async def test_devices_and_matches_have_the_state_that_facts_fold_into(
+    nats_server: NatsServer, start: Start
+) -> None:
     service = journal(start, nats_server)
     async with facts(nats_server.url) as bus:
         for fact in (
@@ -78,7 +80,7 @@ async def test_the_story_of_a_match_is_told(nats_server: NatsServer, start: Star
     ]
 
 
-async def test_a_report_goes_through_the_bus_and_a_bad_one_nowhere(
+async def test_a_report_is_published_on_the_bus_and_an_invalid_one_is_not(
     nats_server: NatsServer, start: Start
 ) -> None:
     service = journal(start, nats_server)
@@ -91,7 +93,9 @@ async def test_a_report_goes_through_the_bus_and_a_bad_one_nowhere(
     assert [event["fact"]["type"] for event in pages(service, "/events")] == ["reported"]
 
 
-async def test_a_bus_that_dies_and_returns_costs_nothing(nats_server: NatsServer, start: Start) -> None:
+async def test_no_event_is_lost_when_the_bus_is_killed_and_restarted(
+    nats_server: NatsServer, start: Start
+) -> None:
     service = journal(start, nats_server)
     async with facts(nats_server.url) as bus:
         for round_ in range(3):
@@ -105,7 +109,7 @@ async def test_a_bus_that_dies_and_returns_costs_nothing(nats_server: NatsServer
     await asyncio.to_thread(service.wait_ready)
 
 
-async def test_a_consumer_that_is_gone_is_made_anew(nats_server: NatsServer, start: Start) -> None:
+async def test_a_deleted_consumer_is_created_again(nats_server: NatsServer, start: Start) -> None:
     service = journal(start, nats_server)
     async with facts(nats_server.url) as bus:
         bus.payloads(1)
@@ -119,7 +123,9 @@ async def test_a_consumer_that_is_gone_is_made_anew(nats_server: NatsServer, sta
     assert service.metric("cloudmatch_feed_resumed_total") == 1
 
 
-async def test_what_is_no_fact_is_dropped_and_disturbs_nothing(nats_server: NatsServer, start: Start) -> None:
+async def test_messages_that_are_not_facts_are_dropped_and_disturb_nothing(
+    nats_server: NatsServer, start: Start
+) -> None:
     service = journal(start, nats_server)
     async with facts(nats_server.url) as bus:
         bus.payloads(1)
@@ -142,7 +148,9 @@ async def test_what_is_no_fact_is_dropped_and_disturbs_nothing(nats_server: Nats
     service.wait_ready()
 
 
-async def test_readiness_says_that_the_bus_is_away(nats_server: NatsServer, start: Start) -> None:
+async def test_readiness_gives_the_reason_while_the_bus_is_unreachable(
+    nats_server: NatsServer, start: Start
+) -> None:
     nats_server.terminate()
     service = journal(start, nats_server, ready=False)
     assert service.get("/system/readiness")[0] == 503
@@ -156,17 +164,19 @@ async def test_readiness_says_that_the_bus_is_away(nats_server: NatsServer, star
     await eventually(lambda: service.get("/system/readiness")[0] == 503)
 
 
-@pytest.mark.parametrize("away", [False, True], ids=["bus there", "bus away"])
-async def test_sigterm_ends_it_cleanly(nats_server: NatsServer, start: Start, away: bool) -> None:
+@pytest.mark.parametrize("reachable", [True, False], ids=["bus reachable", "bus unreachable"])
+async def test_sigterm_ends_it_cleanly(nats_server: NatsServer, start: Start, reachable: bool) -> None:
     service = journal(start, nats_server)
-    if away:
+    if not reachable:
         nats_server.kill()
         await eventually(lambda: service.get("/system/readiness")[0] == 503)
     service.terminate()
     assert service.process.returncode == 0
 
 
-async def test_a_folder_in_use_is_refused_with_a_sentence(nats_server: NatsServer, start: Start) -> None:
+async def test_a_folder_in_use_is_refused_with_an_error_message(
+    nats_server: NatsServer, start: Start
+) -> None:
     service = journal(start, nats_server)
     env = {"CLOUDMATCH_RUN_DIR": service.env["CLOUDMATCH_RUN_DIR"], "CLOUDMATCH_NATS_URL": nats_server.url}
     with pytest.raises(AssertionError, match="is in use by another journal") as failure:
@@ -174,10 +184,10 @@ async def test_a_folder_in_use_is_refused_with_a_sentence(nats_server: NatsServe
     assert "Traceback" not in str(failure.value)
 
 
-async def test_verify_finds_nothing_while_the_service_writes_and_every_fault_that_is_planted(
+async def test_verify_finds_no_fault_while_the_service_writes_and_every_planted_one(
     nats_server: NatsServer, start: Start
 ) -> None:
-    # one segment, which is not sealed: a seal would notice any change at once
+    # one segment, without a seal, with which any change would be one of damage
     env = {"CLOUDMATCH_NATS_URL": nats_server.url, "CLOUDMATCH_JOURNAL_SEGMENT_SIZE": "5000"}
     service = start("journal", env)
     async with facts(nats_server.url) as bus:
@@ -190,18 +200,18 @@ async def test_verify_finds_nothing_while_the_service_writes_and_every_fault_tha
         await eventually(lambda: service.metric("cloudmatch_journal_events_total") == 1000)
     checked = await asyncio.to_thread(service.ask, "verify")
     assert (checked.returncode, checked.stdout) == (0, "")
-    assert "1,000 events in 1 segments, held against 1,001 messages" in checked.stderr
+    assert "1,000 events in 1 segments, compared with 1,001 messages" in checked.stderr
 
     service.terminate()
     (segment,) = files(service, "*.jsonl")
     lines = segment.read_bytes().splitlines(keepends=True)
-    places = [json.loads(line)["position"] for line in lines]
-    invented = places[-1] + 5
-    planted = {"missing": places[5], "different": places[10], "out of order": places[20]}
-    planted |= {"twice": places[30], "not in the stream": invented}
+    positions = [json.loads(line)["position"] for line in lines]
+    invented = positions[-1] + 5
+    planted = {"missing": positions[5], "different": positions[10], "out of order": positions[20]}
+    planted |= {"duplicate": positions[30], "not in the stream": invented}
     changed = lines[10].replace(b'"receiver":"b"', b'"receiver":"c"')
     begin = [*lines[:5], *lines[6:10], changed, *lines[11:20], lines[21], lines[20]]
-    end = [*lines[22:31], *lines[30:], lines[0].replace(str(places[0]).encode(), str(invented).encode())]
+    end = [*lines[22:31], *lines[30:], lines[0].replace(str(positions[0]).encode(), str(invented).encode())]
     segment.write_bytes(b"".join(begin + end))
     checked = await asyncio.to_thread(service.ask, "verify")
     assert checked.returncode == 1
@@ -210,7 +220,7 @@ async def test_verify_finds_nothing_while_the_service_writes_and_every_fault_tha
     )
 
 
-async def test_export_gives_what_the_service_has_written(nats_server: NatsServer, start: Start) -> None:
+async def test_export_writes_what_the_service_has_stored(nats_server: NatsServer, start: Start) -> None:
     service = journal(start, nats_server)
     async with facts(nats_server.url) as bus:
         for number in range(700):
@@ -223,7 +233,7 @@ async def test_export_gives_what_the_service_has_written(nats_server: NatsServer
     assert [line["position"] for line in lines] == [e["position"] for e in pages(service, "/events")]
 
 
-async def test_what_was_let_go_is_still_counted_and_does_not_come_again(
+async def test_dropped_events_still_count_and_are_not_read_again(
     nats_server: NatsServer, start: Start
 ) -> None:
     limit = {"CLOUDMATCH_JOURNAL_RETENTION_BYTES": "50000", "CLOUDMATCH_JOURNAL_SEGMENT_SIZE": "100"}
@@ -242,7 +252,7 @@ async def test_what_was_let_go_is_still_counted_and_does_not_come_again(
     assert service.get_json("/device/state/a")["bytesSent"] == 2001
     assert service.get_json("/events")["begins"] >= begins
     assert service.metric("cloudmatch_journal_size_bytes") < 150_000
-    # these facts say that they happened in 1970
+    # the time of these facts is in 1970
     service.env["CLOUDMATCH_JOURNAL_RETENTION_DAYS"] = "1"
     await asyncio.to_thread(service.restart)
     await eventually(lambda: len(pages(service, "/events")) <= 200)

@@ -1,4 +1,4 @@
-"""Who handles facts is killed at random moments under load, or away for long: ``make test-kills``."""
+"""Journal and bridge are killed at random moments under load, RabbitMQ for long: ``make test-kills``."""
 
 import asyncio
 import random
@@ -34,7 +34,7 @@ def moments(request: pytest.FixtureRequest) -> random.Random:
 
 @asynccontextmanager
 async def load(bus: Facts) -> AsyncIterator[None]:
-    """Publish facts of one payload, some 2,000 a second, meanwhile."""
+    """Publish facts of one payload, some 2,000 a second, inside the context."""
     over = asyncio.Event()
 
     async def publish() -> None:
@@ -42,7 +42,7 @@ async def load(bus: Facts) -> AsyncIterator[None]:
             for _ in range(50):
                 bus.payloads(1)
             await bus.kept()
-            await asyncio.sleep(0.025)  # a steady load, not all that the machine can
+            await asyncio.sleep(0.025)  # a steady load, not the most that the machine can do
 
     publishing = asyncio.create_task(publish())
     yield
@@ -51,11 +51,11 @@ async def load(bus: Facts) -> AsyncIterator[None]:
 
 
 async def kill(service: Service, times: int, moments: random.Random) -> None:
-    """Kill the service so often, each time soon after it has started again, at any moment."""
+    """Kill the service this many times, each at a random moment soon after its start."""
     for _ in range(times):
         await asyncio.sleep(moments.uniform(0.0, LIFE))
         service.kill()
-        # not until it is ready: what it does before must bear a kill as well
+        # not until it is ready: its start must survive a kill as well
         await asyncio.to_thread(service.restart, ready=False)
     await asyncio.to_thread(service.wait_ready)
 
@@ -66,12 +66,12 @@ def outage(request: pytest.FixtureRequest) -> float:
 
 
 @pytest.mark.timeout(1800)
-async def test_a_journal_killed_again_and_again_has_every_event_once(
+async def test_a_journal_killed_repeatedly_has_every_event_once(
     nats_server: NatsServer, start: Start, kills: int, moments: random.Random
 ) -> None:
     settings = {
         "CLOUDMATCH_NATS_URL": nats_server.url,
-        "CLOUDMATCH_JOURNAL_SEGMENT_SIZE": "300",  # many are sealed and many states saved meanwhile
+        "CLOUDMATCH_JOURNAL_SEGMENT_SIZE": "300",  # so that many segments are sealed and many snapshots saved
     }
     service = start("journal", settings)
     async with facts(nats_server.url) as bus:
@@ -82,12 +82,12 @@ async def test_a_journal_killed_again_and_again_has_every_event_once(
     checked = await asyncio.to_thread(service.ask, "verify")
     assert (checked.returncode, checked.stdout) == (0, ""), checked.stdout
     assert f"{bus.count:,} events" in checked.stderr
-    assert f"against {bus.count:,} messages" in checked.stderr
+    assert f"compared with {bus.count:,} messages" in checked.stderr
     print(checked.stderr)  # noqa: T201 # the same
 
 
 async def all_there(bus: Facts, messages: list[AbstractIncomingMessage]) -> None:
-    """Wait until every size has come; a size that came twice did so under one id."""
+    """Wait until every size has arrived; a size that arrived twice has the same id both times."""
 
     def distinct() -> int:
         return len({m.message_id for m in messages}) if len(messages) >= bus.count else 0
@@ -100,7 +100,7 @@ async def all_there(bus: Facts, messages: list[AbstractIncomingMessage]) -> None
 
 
 @pytest.mark.timeout(1800)
-async def test_a_bridge_killed_again_and_again_loses_no_size(
+async def test_a_bridge_killed_repeatedly_loses_no_size(
     nats_server: NatsServer, amqp_url: str, start: Start, kills: int, moments: random.Random
 ) -> None:
     settings = {"CLOUDMATCH_NATS_URL": nats_server.url, "CLOUDMATCH_AMQP_URL": amqp_url}
@@ -113,7 +113,7 @@ async def test_a_bridge_killed_again_and_again_loses_no_size(
 
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("how", ["stopped", "killed"])
-async def test_rabbitmq_away_for_a_while_costs_no_size(
+async def test_an_outage_of_rabbitmq_loses_no_size(
     nats_server: NatsServer, own_rabbitmq: RabbitMQ, start: Start, outage: float, how: str
 ) -> None:
     settings = {"CLOUDMATCH_NATS_URL": nats_server.url, "CLOUDMATCH_AMQP_URL": own_rabbitmq.url}

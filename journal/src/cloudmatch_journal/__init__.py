@@ -1,6 +1,5 @@
-"""The journal: every fact, kept once, in order, and what the facts say of each device and match.
+"""The journal: every fact, stored once and in order, and the state of each device and match folded from them.
 
-Pure: :mod:`ledger`, :mod:`segments`, :mod:`retention`, :mod:`selection`, :mod:`audit`.
-Shells: :mod:`files`, :mod:`store` (TinyDB), :mod:`gateway` (HTTP), :mod:`worker`, :mod:`commands`,
-:mod:`verification`.
+Pure: :mod:`core`. I/O: :mod:`files`, :mod:`segment_database` (TinyDB), :mod:`store`, :mod:`journal`,
+:mod:`http_api`, :mod:`service`, :mod:`cli`, :mod:`verification`.
 """

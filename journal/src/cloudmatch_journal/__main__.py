@@ -11,18 +11,18 @@ from cloudmatch_journal.settings import JournalSettings
 
 @command.callback(invoke_without_command=True)
 def journal(context: typer.Context) -> None:
-    """Keep every fact of the bus and answer about them over HTTP, until SIGTERM.
+    """Store every fact on the bus and serve them over HTTP, until SIGTERM.
 
     Settings are environment variables CLOUDMATCH_JOURNAL_…; the commands read the same ones.
     """
     if context.invoked_subcommand is None:
-        from cloudmatch_journal.journal import serve  # the commands start quicker without it
+        from cloudmatch_journal.service import serve  # not at the top: commands start faster without it
 
         run(serve, NatsSettings, HttpSettings, JournalSettings)
 
 
 def main() -> None:
-    """Run what the command line says."""
+    """Run the command line."""
     command()
 
 

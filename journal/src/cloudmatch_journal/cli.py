@@ -1,4 +1,4 @@
-"""What a person asks of the journal's folder, while the service runs or not: ``export`` and ``verify``."""
+"""The commands ``export`` and ``verify``: they read the journal's folder, even while the service runs."""
 
 import asyncio
 import contextlib
@@ -18,24 +18,24 @@ from cloudmatch_bus.process.runner import Environment, setup
 from cloudmatch_journal import files
 from cloudmatch_journal.core.audit import Finding
 from cloudmatch_journal.core.ledger import Kind
-from cloudmatch_journal.core.selection import Moment, Selection, moment
+from cloudmatch_journal.core.selection import Moment, Selection, parse_moment
 from cloudmatch_journal.files import StoreError
 from cloudmatch_journal.settings import JournalSettings, folder
 from cloudmatch_journal.verification import Verification
 
-PATIENCE = 3.0  # s for NATS to answer
-SHOWN = 100  # faults in a list, at most
+NATS_TIMEOUT = 3.0  # s to connect
+LISTED = 100  # faults, at most
 
 command = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def _progress(*, hidden: bool = False) -> Progress:
-    """A bar on the terminal; nothing where there is none."""
+    """Create a progress bar; it is hidden where there is no terminal."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.fields[said]}"),
+        TextColumn("{task.fields[detail]}"),
         TimeRemainingColumn(),
         console=console,
         transient=True,
@@ -45,45 +45,45 @@ def _progress(*, hidden: bool = False) -> Progress:
 
 def _moment(text: str | None) -> Moment | None:
     try:
-        return None if text is None else moment(text)
+        return None if text is None else parse_moment(text)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
 
 
 def _folder(environment: Environment) -> Path:
-    """Give the journal's folder; end the command where there is none."""
+    """Return the journal's folder; exit with an error message if there is no journal in it."""
     found = folder(environment)
-    if not found.is_dir() or not files.firsts(found):
-        console.print(f"{found} holds no journal: CLOUDMATCH_JOURNAL_FOLDER or CLOUDMATCH_RUN_DIR say where")
+    if not found.is_dir() or not files.first_positions(found):
+        console.print(f"no journal in {found}: set CLOUDMATCH_JOURNAL_FOLDER or CLOUDMATCH_RUN_DIR")
         raise typer.Exit(2)
     return found
 
 
-def _wanted(found: Path, selection: Selection, progress: Progress) -> Iterator[bytes]:
-    """Give the lines of the wanted events.
+def _selected_lines(journal: Path, selection: Selection, progress: Progress) -> Iterator[bytes]:
+    """Yield the lines of the selected events.
 
     Raises:
         StoreError: a segment is damaged.
     """
-    firsts = files.firsts(found)
-    task = progress.add_task("export", total=len(firsts), said="")
+    firsts = files.first_positions(journal)
+    task = progress.add_task("export", total=len(firsts), detail="")
     count = 0
     for first in firsts:
         try:
-            seal = files.seal(found, first)
-            if seal is None or selection.reaches(seal):
-                for document, line in zip(*files.whole(found, first, seal), strict=True):
-                    if selection.wants(document):
+            seal = files.read_seal(journal, first)
+            if seal is None or selection.may_include(seal):
+                for document, line in zip(*files.read_complete(journal, first, seal), strict=True):
+                    if selection.includes(document):
                         count += 1
                         yield line
         except FileNotFoundError:
-            console.print(f"{files.segment(found, first).name} was let go meanwhile")
-        progress.update(task, advance=1, said=f"{count:,} events")
+            console.print(f"{files.segment_path(journal, first).name} was dropped meanwhile")
+        progress.update(task, advance=1, detail=f"{count:,} events")
 
 
 @contextlib.contextmanager
 def _output(file: Path | None) -> Iterator[BinaryIO]:
-    """Open what to write to; a file is there only once it is whole."""
+    """Open the output; a file appears only once it is complete."""
     if file is None:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
@@ -100,21 +100,21 @@ def _output(file: Path | None) -> Iterator[BinaryIO]:
 @command.command()
 def export(
     after: Annotated[
-        str | None, typer.Option(metavar="POSITION|TIME", help="Only events behind this.")
+        str | None, typer.Option(metavar="POSITION|TIME", help="Only events after this.")
     ] = None,
     until: Annotated[
-        str | None, typer.Option(metavar="POSITION|TIME", help="Only events up to this one.")
+        str | None, typer.Option(metavar="POSITION|TIME", help="Only events up to and including this.")
     ] = None,
     kind: Annotated[Kind | None, typer.Option("--type", help="Only events of this type.")] = None,
     app: Annotated[str | None, typer.Option(help="Only events of this app.")] = None,
     device: Annotated[str | None, typer.Option(help="Only events that name this device.")] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File to write. [dim]Default: standard output.[/]")
+        Path | None, typer.Option("--output", "-o", help="Output file. [dim]Default: standard output.[/]")
     ] = None,
 ) -> None:
-    """Write events as JSON Lines, oldest first: one object a line, the fact and its `position`.
+    """Write events as JSON Lines, oldest first: each line is a fact with its `position`.
 
-    Works while the service runs; gives what was on disk when the command came by.
+    Works while the service runs, on the events that are on disk at that time.
 
     Exit status: 0; 1 when a segment is damaged; 2 when there is no journal.
 
@@ -128,7 +128,7 @@ def export(
     found, count = _folder(setup(JournalSettings, NatsSettings, stream=sys.stderr)), 0
     try:
         with _progress(hidden=output is None and sys.stdout.isatty()) as progress, _output(output) as out:
-            for line in _wanted(found, selection, progress):
+            for line in _selected_lines(found, selection, progress):
                 out.write(line)
                 count += 1
     except StoreError as error:
@@ -141,26 +141,26 @@ def export(
 @command.command()
 def verify(
     offline: Annotated[
-        bool, typer.Option("--offline", help="Only the segments among themselves, without the bus.")
+        bool, typer.Option("--offline", help="Check the segments only, without the bus.")
     ] = False,
 ) -> None:
-    """Hold the journal against the stream that it was made from.
+    """Compare the journal with the stream that it was made from.
 
-    Names each event that is missing, there twice, out of order, different,
-    or not in the stream, and each segment that is damaged.
-    Events that have left the stream are held against one another only.
+    Lists each event that is missing, duplicate, out of order, different,
+    or not in the stream, and each damaged segment.
+    Events that the stream no longer has are checked for order and duplicates only.
 
-    Works while the service runs: what it has not written yet is not missing.
+    Works while the service runs: events that it has not written yet do not count as missing.
 
-    Exit status: 0 when all is well, 1 when something was found, 2 when it cannot be told.
+    Exit status: 0 when there are no faults, 1 when there are, 2 when the journal cannot be verified.
     """
     environment = setup(JournalSettings, NatsSettings, stream=sys.stderr)
     verification = Verification(_folder(environment))
     try:
         with _progress() as progress:
-            faults = verification.order(progress)
+            faults = verification.check_order(progress)
             if not offline:
-                faults += asyncio.run(_against_stream(verification, environment[NatsSettings], progress))
+                faults += asyncio.run(_compare_with_stream(verification, environment[NatsSettings], progress))
     except (TimeoutError, OSError) as error:
         console.print(f"cannot verify: {str(error) or 'NATS does not answer'}")
         raise typer.Exit(2) from None
@@ -169,12 +169,12 @@ def verify(
     raise typer.Exit(1 if faults else 0)
 
 
-async def _against_stream(
+async def _compare_with_stream(
     verification: Verification, settings: NatsSettings, progress: Progress
 ) -> list[Finding]:
-    bus = await asyncio.wait_for(connect(settings, "journal-verify"), PATIENCE)
+    bus = await asyncio.wait_for(connect(settings, "journal-verify"), NATS_TIMEOUT)
     try:
-        return await verification.against_stream(bus, progress)
+        return await verification.compare_with_stream(bus, progress)
     finally:
         await bus.close()
 
@@ -183,10 +183,10 @@ def _report(faults: Iterable[Finding]) -> None:
     counts: Counter[str] = Counter()
     for number, fault in enumerate(faults, 1):
         counts[fault.fault] += 1
-        if number <= SHOWN:
+        if number <= LISTED:
             sys.stdout.write(f"{fault}\n")
-    if counts.total() > SHOWN:
-        sys.stdout.write(f"… and {counts.total() - SHOWN:,} more\n")
+    if counts.total() > LISTED:
+        sys.stdout.write(f"… and {counts.total() - LISTED:,} more\n")
     sys.stdout.flush()
     if counts:
         console.print(", ".join(f"{count:,} {fault}" for fault, count in counts.items()))

@@ -10,7 +10,7 @@ from cloudmatch_bus.process.settings import CommonSettings, Port, PositiveInt, S
 
 
 class JournalSettings(Settings, frozen=True, kw_only=True):
-    """Where the journal listens and what it keeps where."""
+    """Where the journal listens, and what it stores where and for how long."""
 
     prefix = "CLOUDMATCH_JOURNAL"
 
@@ -31,5 +31,5 @@ class JournalSettings(Settings, frozen=True, kw_only=True):
 
 
 def folder(environment: Environment) -> Path:
-    """Give the folder of the segments."""
+    """Return the folder of the segments."""
     return Path(environment[JournalSettings].folder or Path(environment[CommonSettings].run_dir) / "journal")

@@ -1,6 +1,8 @@
-"""Read the journal's segments and the stream side by side, and let `audit` judge."""
+"""Read the journal's segments and the stream side by side, for `audit` to compare."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.progress import Progress
 
@@ -13,86 +15,96 @@ from cloudmatch_journal.core.audit import Fault, Finding, Order, compare
 
 NAME = "journal-verify"
 
+Message = tuple[int, AnyFact | None]  # position and fact; None: not a fact
+
+
+class Span(NamedTuple):
+    """The positions that belong into one segment, inclusive."""
+
+    segment: int  # its first position
+    last: int
+
 
 class Verification:
-    """One look at a folder, which the service may be writing to."""
+    """One check of a folder, which the service may be writing to."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._firsts = files.firsts(folder)
+        self._firsts = files.first_positions(folder)
         self._order = Order()
         self._compared = 0
         self._behind = 0
 
-    def order(self, progress: Progress) -> list[Finding]:
-        """Hold the segments against their seals, and positions against one another."""
+    def check_order(self, progress: Progress) -> list[Finding]:
+        """Check the segments against their seals, and the order of all positions."""
         found = []
-        task = progress.add_task("segments", total=len(self._firsts), said="")
+        task = progress.add_task("segments", total=len(self._firsts), detail="")
         for first in self._firsts:
             name = segments.segment_name(first)
-            seal = files.seal(self._folder, first)
+            seal = files.read_seal(self._folder, first)
             try:
-                data = files.segment(self._folder, first).read_bytes()
-            except FileNotFoundError:  # let go meanwhile
+                data = files.segment_path(self._folder, first).read_bytes()
+            except FileNotFoundError:  # dropped meanwhile
                 continue
-            if seal is not None and not segments.intact(data, seal):
+            if seal is not None and not segments.is_intact(data, seal):
                 found.append(Finding(Fault.DAMAGED, first, name))
-            found += self._order.take(name, (d["position"] for d in segments.whole(data)[0]))
-            progress.update(task, advance=1, said=f"{self._order.count:,} events")
+            found += self._order.check(name, (d["position"] for d in segments.complete_lines(data)[0]))
+            progress.update(task, advance=1, detail=f"{self._order.count:,} events")
         return found
 
-    async def against_stream(self, bus: Bus, progress: Progress) -> list[Finding]:
-        """Hold the events, up to the last one that `order` saw, against the stream.
+    async def compare_with_stream(self, bus: Bus, progress: Progress) -> list[Finding]:
+        """Compare the events, up to the last one that `check_order` saw, with the stream.
 
         Raises:
             TimeoutError: the bus does not answer.
         """
-        head, tail = await position_range(bus)
-        begins = self._firsts[0] if (self._folder / files.BASE).exists() else 0
+        oldest, newest = await position_range(bus)
+        first_position = self._firsts[0] if (self._folder / files.BASE).exists() else 0
         last = self._order.last
-        start, upto = max(head, begins), min(tail, last)
-        self._behind = max(0, tail - last)
+        start, end = max(oldest, first_position), min(newest, last)
+        self._behind = max(0, newest - last)
         if start > last:
             return []
         found: list[Finding] = []
-        waiting: list[tuple[int, AnyFact | None]] = []
-        task = progress.add_task("stream", total=max(0, upto - start + 1), said="")
-        # spans of positions, each with the segment they belong in
-        ends = [*(first - 1 for first in self._firsts[1:]), last]
-        spans = iter(zip(self._firsts, ends, strict=True))
-        first, end = next(spans)
-        async for batch in history(bus, NAME, start - 1, upto):
+        pending: list[Message] = []
+        task = progress.add_task("stream", total=max(0, end - start + 1), detail="")
+        spans = self._spans()
+        span = next(spans)
+        async for batch in history(bus, NAME, start - 1, end):
             for message in batch:
-                while message[0] > end:
-                    found += self._compare(first, start, end, waiting)
-                    start, waiting = max(start, end + 1), []
-                    first, end = next(spans)
-                waiting.append(message)
+                while message[0] > span.last:
+                    found += self._compare(span, start, pending)
+                    start, pending = max(start, span.last + 1), []
+                    span = next(spans)
+                pending.append(message)
             self._compared += len(batch)
-            progress.update(task, advance=len(batch), said=f"{self._compared:,} messages")
-        for each, its_end in [(first, end), *spans]:
-            found += self._compare(each, start, its_end, waiting)
-            start, waiting = max(start, its_end + 1), []
-        head, _ = await position_range(bus)  # the stream lets its oldest go while we read
-        return [each for each in found if each.fault is not Fault.UNKNOWN or each.position >= head]
+            progress.update(task, advance=len(batch), detail=f"{self._compared:,} messages")
+        for each in (span, *spans):
+            found += self._compare(each, start, pending)
+            start, pending = max(start, each.last + 1), []
+        oldest, _ = await position_range(bus)  # the stream drops its oldest messages meanwhile
+        return [each for each in found if each.fault is not Fault.UNKNOWN or each.position >= oldest]
 
-    def _compare(
-        self, first: int, start: int, end: int, messages: list[tuple[int, AnyFact | None]]
-    ) -> list[Finding]:
-        """Compare the segment's documents from `start` to `end`."""
+    def _spans(self) -> Iterator[Span]:
+        """Yield the span of each segment, ascending; together they cover all positions of the journal."""
+        lasts = [*(first - 1 for first in self._firsts[1:]), self._order.last]
+        return map(Span, self._firsts, lasts)
+
+    def _compare(self, span: Span, start: int, messages: list[Message]) -> list[Finding]:
+        """Compare a segment's documents from `start` on with the messages of its span."""
         try:
-            documents, _ = files.whole(self._folder, first)
-        except FileNotFoundError:  # let go meanwhile
+            documents, _ = files.read_complete(self._folder, span.segment)
+        except FileNotFoundError:  # dropped meanwhile
             return []
-        inside = [d for d in documents if start <= d["position"] <= end]
-        return compare(segments.segment_name(first), inside, messages, self._order)
+        inside = [d for d in documents if start <= d["position"] <= span.last]
+        return compare(segments.segment_name(span.segment), inside, messages, self._order)
 
     def summary(self, *, offline: bool) -> str:
-        """Say what was looked at."""
-        said = f"{self._order.count:,} events in {len(self._firsts):,} segments"
+        """Summarize what was checked."""
+        checked = f"{self._order.count:,} events in {len(self._firsts):,} segments"
         if offline:
-            return f"{said}, held against themselves only"
-        said += f", held against {self._compared:,} messages of the stream"
+            return f"{checked} checked, without the stream"
+        checked += f", compared with {self._compared:,} messages of the stream"
         if self._behind:
-            said += f"; up to {self._behind:,} that follow in the stream are not written yet"
-        return said
+            checked += f"; up to {self._behind:,} later ones are not in the journal yet"
+        return checked

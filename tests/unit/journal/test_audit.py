@@ -1,4 +1,4 @@
-"""The journal held against itself and against the stream."""
+"""The journal compared with itself and with the stream."""
 
 import pytest
 from hypothesis import given
@@ -15,7 +15,7 @@ def fact(position: int, size: int = 1) -> AnyFact:
 
 
 def documents(*positions: int) -> list[Document]:
-    return [segments.document(position, fact(position)) for position in positions]
+    return [segments.to_document(position, fact(position)) for position in positions]
 
 
 def messages(*positions: int) -> list[tuple[int, AnyFact | None]]:
@@ -24,16 +24,16 @@ def messages(*positions: int) -> list[tuple[int, AnyFact | None]]:
 
 def ordered(*positions: int) -> tuple[Order, list[tuple[Fault, int]]]:
     order = Order()
-    return order, [(each.fault, each.position) for each in order.take("s", positions)]
+    return order, [(each.fault, each.position) for each in order.check("s", positions)]
 
 
 @pytest.mark.parametrize(
     ("positions", "wrong"),
     [
         ((1, 2, 3, 7), []),
-        ((1, 2, 2, 3), [(Fault.TWICE, 2)]),
+        ((1, 2, 2, 3), [(Fault.DUPLICATE, 2)]),
         ((1, 3, 2, 4), [(Fault.DISORDER, 2)]),
-        ((1, 3, 2, 2, 3, 4), [(Fault.DISORDER, 2), (Fault.TWICE, 2), (Fault.TWICE, 3)]),
+        ((1, 3, 2, 2, 3, 4), [(Fault.DISORDER, 2), (Fault.DUPLICATE, 2), (Fault.DUPLICATE, 3)]),
         ((5, 6, 1, 7), [(Fault.DISORDER, 1)]),
     ],
 )
@@ -43,29 +43,30 @@ def test_positions_must_ascend(positions: tuple[int, ...], wrong: list[tuple[Fau
     assert (order.count, order.last) == (len(positions), max(positions))
 
 
-def test_order_goes_on_over_segments() -> None:
+def test_order_is_checked_across_segments() -> None:
     order = Order()
-    assert order.take("first", [1, 2, 3]) == []
-    assert order.take("second", [3, 4]) == [Finding(Fault.TWICE, 3, "second")]
+    assert order.check("first", [1, 2, 3]) == []
+    assert order.check("second", [3, 4]) == [Finding(Fault.DUPLICATE, 3, "second")]
 
 
 @given(st.sets(st.integers(1, 60)))
-def test_a_set_of_positions_holds_what_was_added_and_no_more(some: set[int]) -> None:
+def test_a_set_of_positions_contains_what_was_added_and_nothing_else(some: set[int]) -> None:
     positions = Positions()
     for position in sorted(some):
         positions.add(position)
     assert {position for position in range(62) if position in positions} == some
     assert positions.last == max(some, default=0)
+    assert "1" not in positions
 
 
-def test_nothing_is_found_where_both_are_the_same() -> None:
+def test_a_segment_equal_to_the_stream_has_no_faults() -> None:
     order, _ = ordered(1, 2, 4)
-    stream = [*messages(1, 2), (3, None), *messages(4)]  # 3 is no fact, and is not kept
+    stream = [*messages(1, 2), (3, None), *messages(4)]  # 3 is not a fact, and is not stored
     assert compare("s", documents(1, 2, 4), stream, order) == []
 
 
 @pytest.mark.parametrize(
-    ("kept", "stream", "fault"),
+    ("stored", "stream", "fault"),
     [
         (documents(1, 3), messages(1, 2, 3), Fault.MISSING),
         (documents(1, 2, 3), messages(1, 3), Fault.UNKNOWN),
@@ -74,18 +75,18 @@ def test_nothing_is_found_where_both_are_the_same() -> None:
     ],
 )
 def test_each_difference_is_named(
-    kept: list[Document], stream: list[tuple[int, AnyFact | None]], fault: Fault
+    stored: list[Document], stream: list[tuple[int, AnyFact | None]], fault: Fault
 ) -> None:
-    order, _ = ordered(*(d["position"] for d in kept))
-    assert compare("s", kept, stream, order) == [Finding(fault, 2, "s")]
+    order, _ = ordered(*(d["position"] for d in stored))
+    assert compare("s", stored, stream, order) == [Finding(fault, 2, "s")]
 
 
-def test_what_is_only_out_of_order_is_not_missing_as_well() -> None:
+def test_a_position_out_of_order_is_not_missing_as_well() -> None:
     order, found = ordered(1, 3, 4, 2)
     assert found == [(Fault.DISORDER, 2)]
     assert compare("s", documents(1, 3), messages(1, 2, 3), order) == []  # 2 is in another segment
 
 
-def test_a_finding_is_a_line_that_names_position_and_segment() -> None:
+def test_a_finding_is_one_line_with_position_and_segment() -> None:
     line = str(Finding(Fault.MISSING, 17, segments.segment_name(5)))
     assert line.split() == ["missing", "position", "17", "events-00000000000000000005.jsonl"]

@@ -1,4 +1,4 @@
-"""What facts say of devices and matches, once folded."""
+"""The states of devices and matches that facts fold into."""
 
 import random
 
@@ -16,7 +16,7 @@ from cloudmatch_bus.contract.messages import (
     MatchMade,
     PayloadsDelivered,
 )
-from cloudmatch_journal.core.ledger import DeviceState, Ledger, MatchState, Way
+from cloudmatch_journal.core.ledger import DeviceState, Direction, Ledger, MatchState
 
 APP = "demo"
 
@@ -76,25 +76,27 @@ def device(ledger: Ledger, name: str = "a") -> DeviceState:
         ([connected(5), connected(6), left(6), left(5)], 0),
     ],
 )
-def test_open_connections_are_what_is_open_now(facts: list[AnyFact], open_now: int) -> None:
+def test_a_device_is_connected_while_its_newest_connection_is_open(
+    facts: list[AnyFact], open_now: int
+) -> None:
     assert device(folded(*facts)).connections_open == open_now
 
 
-def test_reported_amounts_add_to_what_was_seen() -> None:
+def test_reported_amounts_are_added_to_observed_ones() -> None:
     state = device(
         folded(connected(1), delivered(4), reported("connectionsOpen", 2), reported("bytesSent", 10))
     )
     assert (state.connections_open, state.bytes_sent, state.messages_sent) == (3, 14, 1)
 
 
-def test_payloads_count_for_both_ends() -> None:
+def test_payloads_count_for_sender_and_receiver() -> None:
     ledger = folded(delivered(4, 6), delivered(1, sender="b", receiver="a"))
     a, b = device(ledger, "a"), device(ledger, "b")
     assert (a.bytes_sent, a.messages_sent, a.bytes_received, a.messages_received) == (10, 2, 1, 1)
     assert (b.bytes_sent, b.messages_sent, b.bytes_received, b.messages_received) == (1, 1, 10, 2)
 
 
-def test_a_match_tells_who_when_how_much_and_how_it_ended() -> None:
+def test_a_match_has_its_devices_times_amounts_and_end() -> None:
     ledger = folded(
         made(at=100), delivered(4, 6, at=150), delivered(3, sender="b", receiver="a"), ended(at=200)
     )
@@ -108,29 +110,34 @@ def test_a_match_tells_who_when_how_much_and_how_it_ended() -> None:
         ended_by="b",
         reason="left",
         position=4,
-        ways=[
-            Way(sender="a", receiver="b", payloads=2, bytes=10),
-            Way(sender="b", receiver="a", payloads=1, bytes=3),
+        directions=[
+            Direction(sender="a", receiver="b", payloads=2, bytes=10),
+            Direction(sender="b", receiver="a", payloads=1, bytes=3),
         ],
     )
     assert device(ledger, "a").matches == device(ledger, "b").matches == 1
 
 
-def test_last_seen_is_the_latest_time_whatever_the_order() -> None:
+def test_last_seen_is_the_latest_time_in_any_order() -> None:
     assert device(folded(connected(1, at=30), delivered(1, at=10))).last_seen == 30
 
 
-def test_a_match_told_twice_counts_once() -> None:
+def test_a_repeated_match_counts_once() -> None:
     assert device(folded(made(1), made(1))).matches == 1
 
 
-def test_devices_of_one_name_in_two_apps_are_two() -> None:
+def test_the_same_id_in_two_apps_is_two_devices() -> None:
     other = msgspec.structs.replace(connected(1), app="other")
     ledger = folded(connected(1), other, msgspec.structs.replace(left(1), app="other"))
     assert device(ledger).connections_open == 1
     state = ledger.device("other", "a")
     assert state is not None
     assert state.connections_open == 0
+
+
+def test_the_length_of_a_ledger_is_the_number_of_devices_and_matches() -> None:
+    assert len(Ledger()) == 0
+    assert len(folded(connected(1), connected(2, device="z"), made())) == 4
 
 
 def test_unknown_devices_and_matches_are_none() -> None:
@@ -140,25 +147,25 @@ def test_unknown_devices_and_matches_are_none() -> None:
     assert ledger.match(1) is None
 
 
-def test_a_position_counts_once() -> None:
+def test_a_position_is_folded_once() -> None:
     ledger = folded(delivered(4), delivered(5))
     assert not ledger.fold(1, delivered(4))
     assert not ledger.fold(2, delivered(5))
     assert device(ledger).bytes_sent == 9
 
 
-def test_a_state_of_other_rules_is_refused() -> None:
+def test_a_snapshot_of_other_rules_is_refused() -> None:
     saved = folded(connected(1)).encode().replace(b'"version":2', b'"version":0')
     with pytest.raises(ValueError, match="version 0"):
         Ledger.decode(saved)
 
 
-def test_a_state_of_other_rules_serves_where_its_facts_are_gone() -> None:
+def test_a_snapshot_of_other_rules_is_accepted_where_its_facts_are_dropped() -> None:
     saved = folded(connected(1)).encode().replace(b'"version":2', b'"version":0')
-    assert said(Ledger.decode(saved, any_rules=True)) == said(folded(connected(1)))
+    assert states(Ledger.decode(saved, any_version=True)) == states(folded(connected(1)))
 
 
-def test_a_match_is_forgotten_once_it_has_ended_and_its_facts_are_gone() -> None:
+def test_a_match_is_forgotten_once_it_has_ended_and_its_facts_are_dropped() -> None:
     ledger = folded(made(), delivered(4), ended(), connected(1))
     assert ledger.forget(before=3) == 0
     assert ledger.forget(before=4) == 1
@@ -166,10 +173,26 @@ def test_a_match_is_forgotten_once_it_has_ended_and_its_facts_are_gone() -> None
     assert device(ledger, "a").bytes_sent == 4
 
 
-def test_a_match_that_goes_on_is_never_forgotten() -> None:
+def test_a_running_match_is_never_forgotten() -> None:
     ledger = folded(made(), delivered(4))
     assert ledger.forget(before=100) == 0
     assert ledger.match(7) is not None
+
+
+def test_a_snapshot_of_an_older_version_is_still_decoded_and_encoded_the_same() -> None:
+    saved = (
+        b'{"version":2,"position":4,"devices":[{"app":"demo","device":"a","session":5,"connected":true,'
+        b'"connections_reported":0,"bytes_sent":10,"bytes_received":3,"messages_sent":2,"messages_received":1,'
+        b'"matches":1,"last_seen":150}],"matches":[{"match":7,"app":"demo","devices":["a","b"],"distance":12.5,'
+        b'"made_at":100,"ended_at":200,"ended_by":"b","reason":"left","position":4,"ways":[{"sender":"a",'
+        b'"receiver":"b","payloads":2,"bytes":10},{"sender":"b","receiver":"a","payloads":1,"bytes":3}]}]}'
+    )
+    ledger = Ledger.decode(saved)
+    assert ledger.encode() == saved
+    assert device(ledger).connection_id == 5
+    match = ledger.match(7)
+    assert match is not None
+    assert [(d.sender, d.bytes) for d in match.directions] == [("a", 10), ("b", 3)]
 
 
 devices = st.sampled_from("abc")
@@ -185,13 +208,13 @@ facts = st.one_of(
 )
 
 
-def said(ledger: Ledger) -> object:
+def states(ledger: Ledger) -> object:
     match = ledger.match(7)
     if match is not None:
         match = msgspec.structs.replace(
             match,
             devices=tuple(sorted(match.devices)),
-            ways=sorted(match.ways, key=lambda w: w.sender),
+            directions=sorted(match.directions, key=lambda d: d.sender),
             position=0,
         )
     return [ledger.device(APP, name) for name in "abc"], match
@@ -201,14 +224,14 @@ def said(ledger: Ledger) -> object:
 def test_the_order_of_facts_does_not_matter(some: list[AnyFact], rng: random.Random) -> None:
     shuffled = some.copy()
     rng.shuffle(shuffled)
-    assert said(folded(*shuffled)) == said(folded(*some))
+    assert states(folded(*shuffled)) == states(folded(*some))
 
 
 @given(st.lists(facts, max_size=20), st.integers(0, 20))
-def test_a_ledger_saved_midway_goes_on_as_if_it_never_stopped(some: list[AnyFact], at: int) -> None:
+def test_a_ledger_restored_midway_continues_as_if_never_stopped(some: list[AnyFact], at: int) -> None:
     before = folded(*some[:at])
     after = Ledger.decode(before.encode())
     for position, fact in enumerate(some, 1):
         after.fold(position, fact)
-    assert said(after) == said(folded(*some))
+    assert states(after) == states(folded(*some))
     assert after.position == len(some)

@@ -1,4 +1,4 @@
-"""What the journal lets go."""
+"""Which segments are dropped."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,21 +15,21 @@ NOW = 10 * DAY
 WEEK = [seal(day * DAY) for day in (3, 4, 5, 6, 7, 8, 9)]
 
 
-def test_without_a_limit_everything_is_kept() -> None:
+def test_without_a_limit_nothing_is_dropped() -> None:
     assert Retention().expired(WEEK, 10**12, NOW * 1000) == 0
 
 
-def test_a_segment_goes_when_its_newest_event_is_too_old() -> None:
+def test_a_segment_is_dropped_when_its_newest_event_is_too_old() -> None:
     assert Retention(days=5).expired(WEEK, 700, NOW) == 2
     assert Retention(days=5.5).expired(WEEK, 700, NOW) == 2
     assert Retention(days=0.5).expired(WEEK, 700, NOW) == 7
     assert Retention(days=30).expired(WEEK, 700, NOW) == 0
 
 
-def test_the_oldest_go_until_the_rest_is_small_enough() -> None:
+def test_the_oldest_are_dropped_until_the_rest_is_small_enough() -> None:
     assert Retention(size=700).expired(WEEK, 700, NOW) == 0
     assert Retention(size=699).expired(WEEK, 700, NOW) == 1
-    assert Retention(size=450).expired(WEEK, 750, NOW) == 3  # 50 of them in the segment that grows
+    assert Retention(size=450).expired(WEEK, 750, NOW) == 3  # 50 of them in the growing segment
     assert Retention(size=1).expired(WEEK, 750, NOW) == 7
 
 
@@ -38,12 +38,12 @@ def test_either_limit_is_enough() -> None:
     assert Retention(days=2.5, size=700).expired(WEEK, 750, NOW) == 5
 
 
-def test_none_goes_from_between_others() -> None:
+def test_no_segment_is_dropped_before_an_older_one() -> None:
     assert Retention(days=5).expired([seal(9 * DAY), seal(1 * DAY)], 200, NOW) == 0
 
 
 @given(st.lists(st.integers(1, 1000), max_size=20), st.integers(0, 1000), st.integers(1, 20_000))
-def test_no_more_goes_than_must(sizes: list[int], growing: int, limit: int) -> None:
+def test_no_more_is_dropped_than_necessary(sizes: list[int], growing: int, limit: int) -> None:
     seals = [seal(0, size) for size in sizes]
     total = sum(sizes) + growing
     count = Retention(size=limit).expired(seals, total, NOW)

@@ -1,5 +1,7 @@
-"""The form of the journal's files."""
+"""The format of the journal's files."""
 
+import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -7,67 +9,85 @@ from cloudmatch_bus.contract.messages import DeviceConnected, PayloadsDelivered
 from cloudmatch_journal.core import segments
 
 DOCUMENTS = [
-    segments.document(
+    segments.to_document(
         5,
         DeviceConnected(app="x", at=1, device="é\n\u2028", edge="e", connection_id=1, lat=0, lon=0, tag='"'),
     ),
-    segments.document(6, PayloadsDelivered(app="x", at=1, match=1, sender="a", receiver="b", sizes=[4, 5])),
-    segments.document(9, PayloadsDelivered(app="y", at=2, match=1, sender="a", receiver="b", sizes=[])),
+    segments.to_document(
+        6, PayloadsDelivered(app="x", at=1, match=1, sender="a", receiver="b", sizes=[4, 5])
+    ),
+    segments.to_document(9, PayloadsDelivered(app="y", at=2, match=1, sender="a", receiver="b", sizes=[])),
 ]
-DATA = segments.lines(DOCUMENTS)
+DATA = segments.encode_lines(DOCUMENTS)
 
 
-def test_a_document_gives_back_its_fact() -> None:
+def test_a_document_converts_back_to_its_fact() -> None:
     fact = PayloadsDelivered(app="x", at=1, match=1, sender="a", receiver="b", sizes=[4, 5])
-    assert segments.fact(segments.document(3, fact)) == fact
+    assert segments.to_fact(segments.to_document(3, fact)) == fact
 
 
-def test_a_whole_segment_reads_back_whole() -> None:
-    assert segments.whole(DATA) == (DOCUMENTS, len(DATA))
+def test_a_complete_segment_is_decoded_completely() -> None:
+    assert segments.complete_lines(DATA) == (DOCUMENTS, len(DATA))
 
 
-def test_the_quick_way_of_reading_gives_the_same() -> None:
-    assert list(segments.entries(DATA)) == [(d["position"], segments.fact(d)) for d in DOCUMENTS]
+def test_entries_are_the_facts_of_the_documents() -> None:
+    assert list(segments.decode_entries(DATA)) == [(d["position"], segments.to_fact(d)) for d in DOCUMENTS]
 
 
 @given(
     st.integers(0, len(DATA)), st.sampled_from([b"", b"\0\0\0", b"{", b"]\n", b"null\n", b'{"a":1}\n{}\n'])
 )
-def test_what_a_crash_left_half_written_is_told_from_what_is_whole(cut: int, rubbish: bytes) -> None:
-    documents, good = segments.whole(DATA[:cut] + rubbish)
+def test_a_line_that_a_crash_left_incomplete_is_not_decoded(cut: int, rubbish: bytes) -> None:
+    documents, size = segments.complete_lines(DATA[:cut] + rubbish)
     count = DATA[:cut].count(b"\n")
     assert documents == DOCUMENTS[:count]
-    assert good == len(segments.lines(DOCUMENTS[:count]))
+    assert size == len(segments.encode_lines(DOCUMENTS[:count]))
 
 
-def test_a_segment_is_named_by_its_first_position() -> None:
-    assert segments.first_position(segments.segment_name(1795528339602417)) == 1795528339602417
-    assert segments.first_position("state.json") is None
-    assert segments.first_position(segments.seal_name(1)) is None
+@pytest.mark.parametrize("line", [b"{}", b'{"position":"5"}', b"[]", b"\xff", b'{"position":5'])
+def test_decoding_ends_before_a_line_that_is_not_a_document(line: bytes) -> None:
+    assert segments.complete_lines(DATA + line + b"\n" + DATA) == (DOCUMENTS, len(DATA))
 
 
-def test_names_of_segments_sort_like_their_positions() -> None:
+def test_a_segment_is_named_after_its_first_position() -> None:
+    assert segments.parse_segment_name(segments.segment_name(1795528339602417)) == 1795528339602417
+    assert segments.parse_segment_name("state.json") is None
+    assert segments.parse_segment_name(segments.seal_name(1)) is None
+
+
+def test_segment_names_sort_like_their_positions() -> None:
     names = [segments.segment_name(first) for first in (1, 9, 10, 1795528339602417)]
     assert names == sorted(names)
 
 
-def test_a_seal_says_what_is_in_the_segment() -> None:
-    seal = segments.seal(DOCUMENTS, DATA)
+def test_a_seal_describes_the_segment() -> None:
+    seal = segments.make_seal(DOCUMENTS, DATA)
     assert (seal.first, seal.last, seal.count, seal.size) == (5, 9, 3, len(DATA))
     assert seal.newest == 2
-    assert seal.devices == {segments.name("x", d) for d in ("a", "b", "é\n\u2028")} | {
-        segments.name("y", "a"),
-        segments.name("y", "b"),
+    assert seal.devices == {segments.device_key("x", d) for d in ("a", "b", "é\n\u2028")} | {
+        segments.device_key("y", "a"),
+        segments.device_key("y", "b"),
     }
 
 
 @given(st.integers(0, len(DATA) - 1), st.integers(1, 255))
-def test_a_seal_notices_any_changed_byte(at: int, by: int) -> None:
-    seal = segments.seal(DOCUMENTS, DATA)
-    assert segments.intact(DATA, seal)
-    assert not segments.intact(DATA[:at] + bytes([DATA[at] ^ by]) + DATA[at + 1 :], seal)
+def test_a_segment_with_any_byte_changed_does_not_match_its_seal(at: int, by: int) -> None:
+    seal = segments.make_seal(DOCUMENTS, DATA)
+    assert segments.is_intact(DATA, seal)
+    assert not segments.is_intact(DATA[:at] + bytes([DATA[at] ^ by]) + DATA[at + 1 :], seal)
 
 
-def test_names_of_devices_cannot_be_mistaken_for_one_another() -> None:
-    assert segments.name("a", "b/c") != segments.name("a/b", "c")
-    assert segments.name('a","b', "c") != segments.name("a", 'b","c')
+def test_different_devices_have_different_keys() -> None:
+    assert segments.device_key("a", "b/c") != segments.device_key("a/b", "c")
+    assert segments.device_key('a","b', "c") != segments.device_key("a", 'b","c')
+
+
+def test_a_seal_of_an_older_version_is_still_read() -> None:
+    saved = (
+        b'{"first":5,"last":9,"count":3,"size":413,"crc32":17,"newest":2,'
+        b'"devices":["[\\"x\\",\\"a\\"]","[\\"x\\",\\"b\\"]"]}'
+    )
+    seal = msgspec.json.decode(saved, type=segments.Seal)
+    assert (seal.first, seal.last, seal.count, seal.size, seal.crc32, seal.newest) == (5, 9, 3, 413, 17, 2)
+    assert seal.devices == {segments.device_key("x", "a"), segments.device_key("x", "b")}
+    assert msgspec.json.decode(msgspec.json.encode(seal), type=segments.Seal) == seal

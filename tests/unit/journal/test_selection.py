@@ -1,21 +1,21 @@
-"""Which events are wanted."""
+"""Which events are selected."""
 
 import pytest
 
 from cloudmatch_bus.contract.messages import MatchMade, PayloadsDelivered
 from cloudmatch_journal.core import segments
-from cloudmatch_journal.core.selection import Moment, Selection, moment
+from cloudmatch_journal.core.selection import Moment, Selection, parse_moment
 
-MATCHED = segments.document(10, MatchMade(app="x", at=1000, match=1, device="a", peer="b", distance=0))
-DELIVERED = segments.document(
+MATCHED = segments.to_document(10, MatchMade(app="x", at=1000, match=1, device="a", peer="b", distance=0))
+DELIVERED = segments.to_document(
     20, PayloadsDelivered(app="y", at=2000, match=1, sender="b", receiver="c", sizes=[4])
 )
 BOTH = [MATCHED, DELIVERED]
-SEAL = segments.seal(BOTH, segments.lines(BOTH))
+SEAL = segments.make_seal(BOTH, segments.encode_lines(BOTH))
 
 
 @pytest.mark.parametrize(
-    ("selection", "wanted"),
+    ("selection", "selected"),
     [
         (Selection(), [10, 20]),
         (Selection(after=Moment(position=10)), [20]),
@@ -30,22 +30,22 @@ SEAL = segments.seal(BOTH, segments.lines(BOTH))
         (Selection(after=Moment(position=5), until=Moment(at=5000), app="y", device="b"), [20]),
     ],
 )
-def test_an_event_is_wanted_when_all_conditions_hold(selection: Selection, wanted: list[int]) -> None:
-    assert [d["position"] for d in BOTH if selection.wants(d)] == wanted
-    if wanted:
-        assert selection.reaches(SEAL)
+def test_an_event_is_selected_when_all_conditions_hold(selection: Selection, selected: list[int]) -> None:
+    assert [d["position"] for d in BOTH if selection.includes(d)] == selected
+    if selected:
+        assert selection.may_include(SEAL)
 
 
-def test_a_segment_without_a_wanted_event_is_passed_over() -> None:
-    assert not Selection(after=Moment(position=20)).reaches(SEAL)
-    assert not Selection(until=Moment(position=9)).reaches(SEAL)
-    assert not Selection(app="x", device="c").reaches(SEAL)
+def test_a_segment_that_cannot_include_a_selected_event_is_skipped() -> None:
+    assert not Selection(after=Moment(position=20)).may_include(SEAL)
+    assert not Selection(until=Moment(position=9)).may_include(SEAL)
+    assert not Selection(app="x", device="c").may_include(SEAL)
 
 
 def test_a_moment_is_a_position_or_a_time() -> None:
-    assert moment("1795528339602417") == Moment(position=1795528339602417)
-    assert moment("2026-11-24T10:00:00Z") == moment("2026-11-24T11:00:00+01:00")
-    assert moment("1970-01-01T00:00:01.5Z") == Moment(at=1500)
+    assert parse_moment("1795528339602417") == Moment(position=1795528339602417)
+    assert parse_moment("2026-11-24T10:00:00Z") == parse_moment("2026-11-24T11:00:00+01:00")
+    assert parse_moment("1970-01-01T00:00:01.5Z") == Moment(at=1500)
     for text in ("", "yesterday", "-1", "²"):
         with pytest.raises(ValueError, match="neither a position nor a time"):
-            moment(text)
+            parse_moment(text)

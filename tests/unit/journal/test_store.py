@@ -8,13 +8,13 @@ import pytest
 
 from cloudmatch_bus.contract.messages import AmountReported, AnyFact, MatchMade, PayloadsDelivered
 from cloudmatch_journal.files import BASE, StoreError
-from cloudmatch_journal.store import SCANNED, Store
+from cloudmatch_journal.store import MAX_SCANNED, Store
 
 SIZE = 4
 
 
 def fact(position: int) -> AnyFact:
-    """Every third one is a match of c and d, the others are payloads from a to b."""
+    """Every third fact is a match of c and d, the others are payloads from a to b."""
     if position % 3 == 0:
         return MatchMade(app="x", at=position, match=position, device="c", peer="d", distance=0)
     return PayloadsDelivered(app="x", at=position, match=1, sender="a", receiver="b", sizes=[position])
@@ -25,7 +25,7 @@ def entries(*positions: int) -> list[tuple[int, AnyFact]]:
 
 
 class Reopened:
-    """A store in one folder that can be left as a crash leaves it and opened again."""
+    """A store in one folder that can be closed, damaged and opened again."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -56,7 +56,7 @@ def fill(store: Store, last: int) -> None:
         store.append(entries(position))
 
 
-def test_what_was_kept_is_read_back_in_order_over_segments_and_restarts(journal: Reopened) -> None:
+def test_events_are_read_back_in_order_across_segments_and_restarts(journal: Reopened) -> None:
     assert journal.store.append(entries(1, 2, 5)) == 3
     assert journal.store.append(entries(7, 8)) == 2
     assert journal.store.append(entries(9, 20)) == 2
@@ -66,14 +66,14 @@ def test_what_was_kept_is_read_back_in_order_over_segments_and_restarts(journal:
     assert len(journal.files("*.jsonl")) == 2
 
 
-def test_a_position_is_kept_once(journal: Reopened) -> None:
+def test_a_position_is_stored_once(journal: Reopened) -> None:
     journal.store.append(entries(1, 2, 3))
     assert journal.store.append(entries(2, 3, 4)) == 1
     assert journal.again().append(entries(1, 2, 3, 4)) == 0
     assert everything(journal.store) == entries(1, 2, 3, 4)
 
 
-def test_pages_follow_one_another_while_events_arrive(journal: Reopened) -> None:
+def test_pages_are_contiguous_while_events_arrive(journal: Reopened) -> None:
     fill(journal.store, 7)
     read, after, arriving = [], 0, 8
     while True:
@@ -89,7 +89,7 @@ def test_pages_follow_one_another_while_events_arrive(journal: Reopened) -> None
     assert len(read) > 8
 
 
-def test_a_page_says_whether_the_journal_goes_on(journal: Reopened) -> None:
+def test_a_page_shows_whether_there_are_more_events(journal: Reopened) -> None:
     assert journal.store.read(0, 10) == ([], 0, False)
     fill(journal.store, 10)
     assert journal.store.read(0, 4) == (entries(1, 2, 3, 4), 4, True)
@@ -98,7 +98,7 @@ def test_a_page_says_whether_the_journal_goes_on(journal: Reopened) -> None:
     assert journal.store.read(99, 4) == ([], 99, False)
 
 
-def test_a_page_of_one_kind_or_device_holds_only_that(journal: Reopened) -> None:
+def test_a_page_of_one_type_or_device_has_only_its_events(journal: Reopened) -> None:
     fill(journal.store, 10)
     assert journal.store.read(0, 10, kind="matched").entries == entries(3, 6, 9)
     assert journal.store.read(3, 1, kind="matched") == (entries(6), 6, True)
@@ -109,11 +109,11 @@ def test_a_page_of_one_kind_or_device_holds_only_that(journal: Reopened) -> None
     assert journal.store.read(0, 10, device=("y", "a")) == ([], 10, False)
 
 
-def test_a_search_that_finds_nothing_ends_early_and_goes_on_at_next(journal: Reopened) -> None:
-    fill(journal.store, SIZE * (SCANNED + 3))
+def test_a_search_without_results_stops_early_and_continues_at_next(journal: Reopened) -> None:
+    fill(journal.store, SIZE * (MAX_SCANNED + 3))
     page = journal.store.read(0, 10, kind="left")
-    assert page == ([], SIZE * SCANNED, True)
-    assert journal.store.read(page.next, 10, kind="left") == ([], SIZE * (SCANNED + 3), False)
+    assert page == ([], SIZE * MAX_SCANNED, True)
+    assert journal.store.read(page.next, 10, kind="left") == ([], SIZE * (MAX_SCANNED + 3), False)
 
 
 def test_a_full_segment_is_never_written_again(journal: Reopened) -> None:
@@ -125,7 +125,7 @@ def test_a_full_segment_is_never_written_again(journal: Reopened) -> None:
     assert (sealed.read_bytes(), sealed.stat().st_mtime_ns) == before
 
 
-def test_an_event_is_written_once_however_long_the_journal(
+def test_an_event_is_written_once_however_long_the_journal_is(
     journal: Reopened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[str] = []
@@ -146,7 +146,7 @@ def test_an_event_is_written_once_however_long_the_journal(
 
 
 @pytest.mark.parametrize("rubbish", [b'{"position":9,"ty', b"\0" * 100, b'{"position":9'])
-def test_a_torn_tail_is_cut_off_and_written_anew(journal: Reopened, rubbish: bytes) -> None:
+def test_an_incomplete_last_line_is_truncated_and_written_again(journal: Reopened, rubbish: bytes) -> None:
     journal.store.append(entries(1, 2))
     (segment,) = journal.files("*.jsonl")
     with segment.open("ab") as file:
@@ -157,7 +157,7 @@ def test_a_torn_tail_is_cut_off_and_written_anew(journal: Reopened, rubbish: byt
     assert everything(journal.again()) == entries(1, 2, 3, 4, 5)
 
 
-def test_a_segment_of_which_nothing_is_whole_is_taken_away(journal: Reopened) -> None:
+def test_a_segment_without_a_complete_line_is_removed(journal: Reopened) -> None:
     fill(journal.store, SIZE)
     journal.folder.joinpath("events-00000000000000000005.jsonl").write_bytes(b'{"posi')
     store = journal.again()
@@ -185,7 +185,7 @@ def test_a_damaged_segment_is_named(journal: Reopened) -> None:
     assert store.read(SIZE, 10).entries == entries(5, 6, 7, 8)
 
 
-def test_a_refusing_disk_keeps_nothing_of_the_batch_and_the_next_try_all(
+def test_a_failing_disk_stores_nothing_of_the_batch_and_the_next_attempt_all_of_it(
     journal: Reopened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal.store.append(entries(1))
@@ -203,12 +203,12 @@ def test_a_refusing_disk_keeps_nothing_of_the_batch_and_the_next_try_all(
     assert everything(journal.again()) == entries(1, 2, 3)
 
 
-def test_a_folder_serves_one_journal_at_a_time(journal: Reopened) -> None:
+def test_a_folder_is_open_in_one_journal_at_a_time(journal: Reopened) -> None:
     with pytest.raises(StoreError, match="in use"):
         Store(journal.folder, SIZE)
 
 
-def test_a_saved_state_comes_back_unless_it_is_damaged(journal: Reopened) -> None:
+def test_a_saved_snapshot_is_loaded_unless_it_is_damaged(journal: Reopened) -> None:
     assert journal.store.load() is None
     journal.store.save(b"one")
     journal.store.save(b"two\nlines")
@@ -220,13 +220,13 @@ def test_a_saved_state_comes_back_unless_it_is_damaged(journal: Reopened) -> Non
     assert journal.store.load() is None
 
 
-def test_segments_that_are_let_go_are_gone_and_the_rest_is_as_it_was(journal: Reopened) -> None:
+def test_dropped_segments_are_gone_and_the_rest_is_unchanged(journal: Reopened) -> None:
     fill(journal.store, 4 * SIZE + 1)
-    assert journal.store.begins == 0
+    assert journal.store.first_position == 0
     before = journal.store.size
-    journal.store.let_go(2, b"state")
+    journal.store.drop_segments(2, b"state")
     for store in (journal.store, journal.again()):
-        assert store.begins == 2 * SIZE + 1
+        assert store.first_position == 2 * SIZE + 1
         assert store.position == 4 * SIZE + 1
         assert store.size == sum(f.stat().st_size for f in journal.files("*.jsonl")) < before
         assert everything(store) == entries(*range(2 * SIZE + 1, 4 * SIZE + 2))
@@ -236,38 +236,40 @@ def test_segments_that_are_let_go_are_gone_and_the_rest_is_as_it_was(journal: Re
     assert len(journal.files("*.seal")) == 2
 
 
-def test_pages_go_on_over_what_was_let_go_meanwhile(journal: Reopened) -> None:
+def test_pages_continue_after_segments_dropped_meanwhile(journal: Reopened) -> None:
     fill(journal.store, 5 * SIZE)
     page = journal.store.read(0, 3)
-    journal.store.let_go(1, b"")
+    journal.store.drop_segments(1, b"")
     journal.store.append(entries(21))
     assert journal.store.read(page.next, 3) == (entries(5, 6, 7), 7, True)
-    journal.store.let_go(2, b"")
+    journal.store.drop_segments(2, b"")
     assert journal.store.read(7, 100).entries == entries(*range(13, 22))
     fill(journal.store, 8 * SIZE)
     assert journal.store.read(0, 100, device=("x", "c")).entries == entries(15, 18, 21, 24, 27, 30)
 
 
-def test_a_device_is_found_only_where_it_still_is(journal: Reopened) -> None:
+def test_a_device_named_only_in_dropped_segments_is_not_found(journal: Reopened) -> None:
     journal.store.append([(1, AmountReported(app="x", at=1, device="z", event_type="bytesSent", amount=1))])
     fill(journal.store, 3 * SIZE)
-    journal.store.let_go(1, b"")
+    journal.store.drop_segments(1, b"")
     assert journal.store.read(0, 10, device=("x", "z")) == ([], 3 * SIZE, False)
 
 
-def test_the_segment_of_the_last_event_stays(journal: Reopened) -> None:
+def test_the_segment_of_the_last_event_is_never_droppable(journal: Reopened) -> None:
     fill(journal.store, 2 * SIZE)
-    assert [seal.first for seal in journal.store.spare] == [1]
+    assert [seal.first for seal in journal.store.droppable] == [1]
     fill(journal.store, 2 * SIZE + 1)
-    assert [seal.first for seal in journal.store.spare] == [1, SIZE + 1]
+    assert [seal.first for seal in journal.store.droppable] == [1, SIZE + 1]
 
 
 @pytest.mark.parametrize("removed", ["seal", "nothing"])
-def test_a_crash_while_segments_are_let_go_leaves_a_journal_in_order(journal: Reopened, removed: str) -> None:
+def test_a_crash_while_segments_are_dropped_leaves_a_journal_in_order(
+    journal: Reopened, removed: str
+) -> None:
     fill(journal.store, 3 * SIZE + 1)
     journal.store.save(b"state", BASE)
     if removed == "seal":
         journal.files("*.seal")[0].unlink()
     store = journal.again()
     assert everything(store) == entries(*range(1, 3 * SIZE + 2))
-    assert len(store.spare) == 3
+    assert len(store.droppable) == 3

@@ -1,8 +1,8 @@
-"""Hold the journal against itself and against the stream that it was made from.
+"""Check the journal for consistency, and compare it with the stream that it was made from.
 
-Two passes. `Order` looks at positions alone, segment by segment: each must be larger than all before it.
-`compare` then holds one segment against the messages of the stream that belong there. A position that is
-only out of order is not missing as well.
+Two passes: `Order` checks positions alone, segment by segment, since each must be larger than all before it.
+`compare` then compares one segment with the stream's messages of the same span. A position that is only out
+of order is not reported as missing as well.
 """
 
 from bisect import bisect_right
@@ -18,12 +18,12 @@ from cloudmatch_journal.core.segments import Document
 class Fault(StrEnum):
     """What can be wrong with an event."""
 
-    MISSING = "missing"  # the stream has it, the journal has not
-    TWICE = "twice"
+    MISSING = "missing"  # in the stream, but not in the journal
+    DUPLICATE = "duplicate"
     DISORDER = "out of order"
-    DIFFERENT = "different"  # than in the stream
+    DIFFERENT = "different"  # from the message in the stream
     UNKNOWN = "not in the stream"
-    DAMAGED = "damaged"  # the segment is not what its seal says
+    DAMAGED = "damaged"  # the segment is not as its seal describes it
 
 
 class Finding(NamedTuple):
@@ -34,12 +34,12 @@ class Finding(NamedTuple):
     segment: str
 
     def __str__(self) -> str:
-        """Say it in a line."""
+        """Format as one line."""
         return f"{self.fault:<17}  position {self.position}  {self.segment}"
 
 
 class Positions:
-    """A set of ascending positions, as the runs in which they follow one another."""
+    """A set of ascending positions, stored as runs of consecutive ones."""
 
     def __init__(self) -> None:
         self._firsts: list[int] = []
@@ -47,7 +47,7 @@ class Positions:
 
     @property
     def last(self) -> int:
-        """The largest; 0 when there is none."""
+        """The largest; 0 if there is none."""
         return self._lasts[-1] if self._lasts else 0
 
     def __contains__(self, position: object) -> bool:
@@ -70,28 +70,28 @@ class Order:
 
     def __init__(self) -> None:
         self.count = 0
-        self._strays: set[int] = set()  # positions out of order
+        self._out_of_order: set[int] = set()
         self._ascending = Positions()
 
     @property
     def last(self) -> int:
-        """The largest position; 0 when there is none."""
+        """The largest position; 0 if there is none."""
         return self._ascending.last
 
     def __contains__(self, position: object) -> bool:
-        return position in self._ascending or position in self._strays
+        return position in self._ascending or position in self._out_of_order
 
-    def take(self, segment: str, positions: Iterable[int]) -> list[Finding]:
-        """Take the next segment's positions; give what is wrong with them."""
+    def check(self, segment: str, positions: Iterable[int]) -> list[Finding]:
+        """Add the positions of the next segment; return their faults."""
         found = []
         for position in positions:
             self.count += 1
             if position > self._ascending.last:
                 self._ascending.add(position)
             elif position in self:
-                found.append(Finding(Fault.TWICE, position, segment))
+                found.append(Finding(Fault.DUPLICATE, position, segment))
             else:
-                self._strays.add(position)
+                self._out_of_order.add(position)
                 found.append(Finding(Fault.DISORDER, position, segment))
         return found
 
@@ -102,23 +102,23 @@ def compare(
     messages: Iterable[tuple[int, AnyFact | None]],
     journal: Container[int],
 ) -> list[Finding]:
-    """Hold a segment's documents against the stream's messages, of the same span of positions.
+    """Compare a segment's documents with the stream's messages of the same span of positions.
 
     Args:
-        messages: position and fact, in order; None for what is no fact and not to be kept.
-        journal: all positions that it has, wherever they stand.
+        messages: position and fact, in order; None for a message that is not a fact and not in the journal.
+        journal: all positions in the journal, in whatever segment.
     """
-    kept: dict[int, Document] = {}
+    stored: dict[int, Document] = {}
     for document in documents:
-        kept.setdefault(document["position"], document)
+        stored.setdefault(document["position"], document)
     found = []
     for position, fact in messages:
         if fact is None:
             continue
-        there = kept.pop(position, None)
-        if there is None:
+        document_there = stored.pop(position, None)
+        if document_there is None:
             if position not in journal:
                 found.append(Finding(Fault.MISSING, position, segment))
-        elif there != segments.document(position, fact):
+        elif document_there != segments.to_document(position, fact):
             found.append(Finding(Fault.DIFFERENT, position, segment))
-    return [*found, *(Finding(Fault.UNKNOWN, position, segment) for position in kept)]
+    return [*found, *(Finding(Fault.UNKNOWN, position, segment) for position in stored)]

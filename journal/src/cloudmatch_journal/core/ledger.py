@@ -1,13 +1,13 @@
-"""Fold facts into what is known of each device and each match.
+"""Fold facts into the state of each device and each match.
 
-Facts come in the order of the stream, but two edges publish side by side: what they say of one device
-may stand in either order, so every rule here gives the same result in any order.
+Facts arrive in the order of the stream, but edges publish concurrently: facts from two edges about one device
+may be in either order, so every rule here gives the same result in any order.
 
-* A device has at most one live socket: of two sessions the one with the larger number is the newer and
-  has replaced the other. So the newest connection and whether it has left say all there is to say.
-* A match may hear of payloads or of its end before it hears of its beginning.
+* A device has at most one live connection: the one with the larger id is newer and has replaced the other. So
+  the state is the newest connection and whether it has ended.
+* Payloads or the end of a match may come before its beginning.
 
-A fact is counted once: one at or before the ledger's position is known already.
+A fact is counted once: a fact at or before the ledger's position has been folded already.
 """
 
 from typing import Literal
@@ -26,11 +26,11 @@ from cloudmatch_bus.contract.messages import (
 
 Kind = Literal["connected", "left", "matched", "unmatched", "delivered", "reported"]  # of fact
 
-VERSION = 2  # of the rules: a state saved under other rules is folded anew
+VERSION = 2  # of the rules: a snapshot saved under other rules is discarded, and the facts are folded again
 
 
 class DeviceState(msgspec.Struct, kw_only=True):
-    """What the journal says of one device."""
+    """The state of one device."""
 
     app: str
     device: str
@@ -46,12 +46,12 @@ class DeviceState(msgspec.Struct, kw_only=True):
 
     @property
     def connections_open(self) -> int:
-        """Connections open now: the device's own, and what 2019 clients reported."""
+        """Connections open now: the device's own, and those reported by 2019 clients."""
         return int(self.connected) + self.connections_reported
 
 
-class Way(msgspec.Struct, kw_only=True):
-    """What went one way in a match."""
+class Direction(msgspec.Struct, kw_only=True):
+    """What one device of a match sent to the other."""
 
     sender: str
     receiver: str
@@ -60,7 +60,7 @@ class Way(msgspec.Struct, kw_only=True):
 
 
 class MatchState(msgspec.Struct, kw_only=True):
-    """What the journal says of one match."""
+    """The state of one match."""
 
     match: int
     app: str
@@ -68,14 +68,14 @@ class MatchState(msgspec.Struct, kw_only=True):
     distance: float | None = None  # metres
     made_at: int | None = None  # ms since 1970
     ended_at: int | None = None
-    ended_by: str | None = None  # whose going ended it
+    ended_by: str | None = None  # the device that ended it
     reason: str | None = None
     position: int = 0  # of the last fact about it
-    ways: list[Way]
+    directions: list[Direction] = msgspec.field(name="ways")
 
 
-class Books(msgspec.Struct, kw_only=True):
-    """All that a ledger knows, to be saved."""
+class Snapshot(msgspec.Struct, kw_only=True):
+    """A ledger as it is saved."""
 
     version: int = VERSION
     position: int = 0
@@ -86,35 +86,35 @@ class Books(msgspec.Struct, kw_only=True):
 class Ledger:
     """The folded facts up to a position."""
 
-    def __init__(self, books: Books | None = None) -> None:
-        books = books or Books()
-        self.position = books.position  # of the last fact folded; 0: none
-        self._devices = {(d.app, d.device): d for d in books.devices}
-        self._matches = {m.match: m for m in books.matches}
+    def __init__(self, snapshot: Snapshot | None = None) -> None:
+        snapshot = snapshot or Snapshot()
+        self.position = snapshot.position  # of the last fact folded; 0: none
+        self._devices = {(d.app, d.device): d for d in snapshot.devices}
+        self._matches = {m.match: m for m in snapshot.matches}
 
     def __len__(self) -> int:
-        """Give how many devices and matches are known."""
+        """Return the number of known devices and matches."""
         return len(self._devices) + len(self._matches)
 
     @classmethod
-    def decode(cls, saved: bytes, *, any_rules: bool = False) -> "Ledger":
-        """Read what `encode` gave.
+    def decode(cls, saved: bytes, *, any_version: bool = False) -> "Ledger":
+        """Restore a ledger from a snapshot.
 
         Args:
-            any_rules: take it though it was made by other rules: its facts may be gone.
+            any_version: accept it whatever the version of its rules: its facts may have been dropped.
 
         Raises:
-            ValueError: it cannot be read, or was made by other rules.
+            ValueError: it cannot be read, or is of other rules.
         """
-        books = msgspec.json.decode(saved, type=Books)
-        if books.version != VERSION and not any_rules:
-            raise ValueError(f"made by version {books.version} of the rules, not {VERSION}")
-        return cls(books)
+        snapshot = msgspec.json.decode(saved, type=Snapshot)
+        if snapshot.version != VERSION and not any_version:
+            raise ValueError(f"made by version {snapshot.version} of the rules, not {VERSION}")
+        return cls(snapshot)
 
     def encode(self) -> bytes:
-        """Give all that is known, as JSON."""
+        """Encode a snapshot as JSON."""
         return msgspec.json.encode(
-            Books(
+            Snapshot(
                 position=self.position,
                 devices=list(self._devices.values()),
                 matches=list(self._matches.values()),
@@ -122,22 +122,22 @@ class Ledger:
         )
 
     def device(self, app: str, device: str) -> DeviceState | None:
-        """Give what is known of a device; None when no fact named it."""
+        """Return the state of a device; None if no fact names it."""
         return self._devices.get((app, device))
 
     def match(self, match: int) -> MatchState | None:
-        """Give what is known of a match; None when no fact named it."""
+        """Return the state of a match; None if no fact names it."""
         return self._matches.get(match)
 
     def forget(self, before: int) -> int:
-        """Forget the matches that have ended and whose facts all are before this position; give how many."""
-        over = [m.match for m in self._matches.values() if m.ended_at is not None and m.position < before]
-        for match in over:
+        """Forget ended matches whose facts are all before this position; return how many."""
+        ended = [m.match for m in self._matches.values() if m.ended_at is not None and m.position < before]
+        for match in ended:
             del self._matches[match]
-        return len(over)
+        return len(ended)
 
     def fold(self, position: int, fact: AnyFact) -> bool:
-        """Take a fact in; False when it was in already."""
+        """Fold a fact; False if it has been folded already."""
         if position <= self.position:
             return False
         self.position = position
@@ -155,7 +155,7 @@ class Ledger:
                 self._ended(fact)
             case PayloadsDelivered():
                 self._delivered(fact)
-            case AmountReported():
+            case _:
                 self._reported(fact)
         return True
 
@@ -168,8 +168,8 @@ class Ledger:
     def _pair(self, app: str, match: int, device: str, peer: str) -> MatchState:
         state = self._matches.get(match)
         if state is None:
-            ways = [Way(sender=device, receiver=peer), Way(sender=peer, receiver=device)]
-            state = MatchState(match=match, app=app, devices=(device, peer), ways=ways)
+            directions = [Direction(sender=device, receiver=peer), Direction(sender=peer, receiver=device)]
+            state = MatchState(match=match, app=app, devices=(device, peer), directions=directions)
             self._matches[match] = state
         state.position = self.position
         return state
@@ -204,10 +204,10 @@ class Ledger:
         sender.bytes_sent += total
         receiver.messages_received += count
         receiver.bytes_received += total
-        for way in self._pair(fact.app, fact.match, fact.sender, fact.receiver).ways:
-            if way.sender == fact.sender:
-                way.payloads += count
-                way.bytes += total
+        for direction in self._pair(fact.app, fact.match, fact.sender, fact.receiver).directions:
+            if direction.sender == fact.sender:
+                direction.payloads += count
+                direction.bytes += total
 
     def _reported(self, fact: AmountReported) -> None:
         state = self._state(fact.app, fact.device)

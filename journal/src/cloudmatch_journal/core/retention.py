@@ -1,4 +1,4 @@
-"""What the journal lets go: the oldest of its full segments, once they are too old or all are too large."""
+"""Retention: drop the oldest full segments once they are too old or all events take too much space."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,16 +9,16 @@ DAY = 24 * 3600 * 1000  # ms
 
 
 class Retention(NamedTuple):
-    """How much is kept; 0: without limit."""
+    """The limits; 0: none."""
 
     days: float = 0.0
     size: int = 0  # bytes
 
     def expired(self, seals: Sequence[Seal], size: int, now: int) -> int:
-        """Give how many segments go, of these, oldest first; all that is kept has `size` bytes.
+        """Return how many of these segments to drop, oldest first, when all events take `size` bytes.
 
-        A segment goes when its newest event is too old, or while there is too much; never one from
-        between others.
+        A segment expires when its newest event is too old, or while there are too many bytes; never before
+        an older one.
         """
         for count, seal in enumerate(seals):
             too_old = self.days > 0 and seal.newest < now - self.days * DAY

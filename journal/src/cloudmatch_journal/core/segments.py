@@ -1,8 +1,8 @@
-"""The form of the journal's files: segments of JSON lines, and the seal beside each full one.
+"""The file format: segments of JSON lines, and the seal beside each full one.
 
-A line is one document: the fact as it was published, and its position in the stream. A segment is named
-by the position of its first document. It only grows, until it is full; then a seal is written beside it
-that says what is in it, and it is never written again.
+A line is one document: a fact as it was published, and its position in the stream. A segment is named after
+the position of its first document. It only grows until it is full; then a seal that describes it is written
+beside it, and the segment is never written again.
 """
 
 import re
@@ -20,99 +20,99 @@ _NAME = re.compile(r"events-(\d{20})\.jsonl")
 
 
 class Seal(msgspec.Struct, frozen=True, kw_only=True):
-    """What a full segment holds."""
+    """What a full segment contains."""
 
     first: int  # position
     last: int  # position
     count: int
     size: int  # bytes
     crc32: int
-    newest: int  # ms since 1970; when the last of its events happened
-    devices: frozenset[str]  # `name` of every device that a document names
+    newest: int  # ms since 1970; time of its newest event
+    devices: frozenset[str]  # `device_key` of every device named in it
 
 
 def segment_name(first: int) -> str:
-    """Name of the segment that begins with this position."""
+    """Return the file name of the segment that begins with this position."""
     return f"events-{first:020d}.jsonl"
 
 
 def seal_name(first: int) -> str:
-    """Name of that segment's seal."""
+    """Return the file name of that segment's seal."""
     return f"events-{first:020d}.seal"
 
 
-def first_position(file_name: str) -> int | None:
-    """Position with which the segment of this name begins; None when it is no segment's name."""
+def parse_segment_name(file_name: str) -> int | None:
+    """Return the position with which the segment of this name begins; None for any other file."""
     found = _NAME.fullmatch(file_name)
     return int(found[1]) if found else None
 
 
-def document(position: int, fact: AnyFact) -> Document:
-    """Give the document of a fact."""
+def to_document(position: int, fact: AnyFact) -> Document:
+    """Convert a fact to its document."""
     return {"position": position, **msgspec.to_builtins(fact)}
 
 
-def fact(of: Document) -> AnyFact:
-    """Give the fact of a document."""
-    found: AnyFact = msgspec.convert(of, AnyFact)
-    return found
+def to_fact(document: Document) -> AnyFact:
+    """Convert a document to its fact."""
+    fact: AnyFact = msgspec.convert(document, AnyFact)
+    return fact
 
 
-def name(app: str, device: str) -> str:
-    """One name for a device among all apps."""
+def device_key(app: str, device: str) -> str:
+    """Return the key of a device, unique among all apps."""
     return msgspec.json.encode((app, device)).decode()
 
 
-def devices(of: Document) -> set[str]:
-    """Give the devices that a document names."""
-    found = (of.get(field) for field in ("device", "peer", "sender", "receiver"))
+def devices(document: Document) -> set[str]:
+    """Return the devices named in a document."""
+    found = (document.get(field) for field in ("device", "peer", "sender", "receiver"))
     return {device for device in found if device is not None}
 
 
-def names(of: Document) -> set[str]:
-    """Give the `name`s of the devices that a document names."""
-    return {name(of["app"], device) for device in devices(of)}
+def device_keys(document: Document) -> set[str]:
+    """Return the keys of the devices named in a document."""
+    return {device_key(document["app"], device) for device in devices(document)}
 
 
-def lines(documents: Iterable[Document]) -> bytes:
-    """Give these documents as a segment holds them."""
+def encode_lines(documents: Iterable[Document]) -> bytes:
+    """Encode documents as the lines of a segment."""
     return b"".join(msgspec.json.encode(d) + b"\n" for d in documents)
 
 
-def whole(data: bytes) -> tuple[list[Document], int]:
-    """Read a segment; give its documents and how many bytes of it are good.
+def complete_lines(data: bytes) -> tuple[list[Document], int]:
+    """Decode a segment up to its first incomplete line; return the documents, and how many bytes they take.
 
-    What was being written when the machine failed is no whole line: reading ends before it.
+    A crash leaves whatever was being written at that moment as an incomplete last line.
     """
     decode = msgspec.json.Decoder(Document).decode
     documents: list[Document] = []
-    good = 0
+    size = 0
     for line in data.split(b"\n")[:-1]:
         try:
-            found = decode(line)
+            document = decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError):
             break
-        if not isinstance(found.get("position"), int):
+        if not isinstance(document.get("position"), int):
             break
-        documents.append(found)
-        good += len(line) + 1
-    return documents, good
+        documents.append(document)
+        size += len(line) + 1
+    return documents, size
 
 
 class _Position(msgspec.Struct):
     position: int
 
 
-def entries(data: bytes) -> Iterator[tuple[int, AnyFact]]:
-    """Give position and fact of each line of a segment that is whole: what `fact` gives, but quickly."""
-    position = msgspec.json.Decoder(_Position).decode
-    found = msgspec.json.Decoder(AnyFact).decode
+def decode_entries(data: bytes) -> Iterator[tuple[int, AnyFact]]:
+    """Yield position and fact of each line of an intact segment: faster than by documents."""
+    decode_position = msgspec.json.Decoder(_Position).decode
+    decode_fact = msgspec.json.Decoder(AnyFact).decode
     for line in data.split(b"\n")[:-1]:
-        yield position(line).position, found(line)
+        yield decode_position(line).position, decode_fact(line)
 
 
-def seal(documents: list[Document], data: bytes) -> Seal:
-    """Make the seal of a segment that holds these documents, as `data`."""
+def make_seal(documents: list[Document], data: bytes) -> Seal:
+    """Create the seal of a segment that consists of these documents, encoded as `data`."""
     return Seal(
         first=documents[0]["position"],
         last=documents[-1]["position"],
@@ -120,10 +120,10 @@ def seal(documents: list[Document], data: bytes) -> Seal:
         size=len(data),
         crc32=zlib.crc32(data),
         newest=max(d["at"] for d in documents),
-        devices=frozenset(each for d in documents for each in names(d)),
+        devices=frozenset(key for d in documents for key in device_keys(d)),
     )
 
 
-def intact(data: bytes, by: Seal) -> bool:
-    """Tell whether a segment is what its seal says."""
-    return len(data) == by.size and zlib.crc32(data) == by.crc32
+def is_intact(data: bytes, seal: Seal) -> bool:
+    """Whether a segment is as its seal describes it."""
+    return len(data) == seal.size and zlib.crc32(data) == seal.crc32

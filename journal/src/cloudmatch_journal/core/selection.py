@@ -1,4 +1,4 @@
-"""Which events are wanted: of a span, a type, an app, a device."""
+"""Select events by span, type, app and device."""
 
 from datetime import datetime
 from typing import NamedTuple
@@ -8,20 +8,20 @@ from cloudmatch_journal.core.segments import Document, Seal
 
 
 class Moment(NamedTuple):
-    """A place in the journal: a position, or a time (ms since 1970). The other is None."""
+    """A point in the journal: a position, or a time (ms since 1970). The other is None."""
 
     position: int | None = None
     at: int | None = None
 
     def precedes(self, document: Document) -> bool:
-        """Whether this event comes behind the moment."""
+        """Whether an event comes after this moment."""
         if self.position is not None:
             return bool(document["position"] > self.position)
         return self.at is None or bool(document["at"] > self.at)
 
 
-def moment(text: str) -> Moment:
-    """Read a position (digits alone) or a time (ISO 8601; without an offset: the machine's own zone).
+def parse_moment(text: str) -> Moment:
+    """Parse a position (digits only) or a time (ISO 8601; without an offset: in the local time zone).
 
     Raises:
         ValueError: it is neither.
@@ -35,7 +35,7 @@ def moment(text: str) -> Moment:
 
 
 class Selection(NamedTuple):
-    """All conditions must hold; None: any."""
+    """Conditions that must all hold; None: any."""
 
     after: Moment | None = None  # exclusive
     until: Moment | None = None  # inclusive
@@ -43,18 +43,18 @@ class Selection(NamedTuple):
     app: str | None = None
     device: str | None = None
 
-    def reaches(self, seal: Seal) -> bool:
-        """Whether the segment may hold a wanted event."""
+    def may_include(self, seal: Seal) -> bool:
+        """Whether a segment may contain a selected event."""
         if self.after is not None and self.after.position is not None and seal.last <= self.after.position:
             return False
         if self.until is not None and self.until.position is not None and seal.first > self.until.position:
             return False
         if self.device is None or self.app is None:
             return True
-        return segments.name(self.app, self.device) in seal.devices
+        return segments.device_key(self.app, self.device) in seal.devices
 
-    def wants(self, document: Document) -> bool:
-        """Whether an event is wanted."""
+    def includes(self, document: Document) -> bool:
+        """Whether an event is selected."""
         return (
             (self.after is None or self.after.precedes(document))
             and (self.until is None or not self.until.precedes(document))

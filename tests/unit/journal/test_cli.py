@@ -1,4 +1,4 @@
-"""What a person asks of the journal's folder, without a bus."""
+"""The commands on the journal's folder, without a bus."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ from cloudmatch_journal.__main__ import command
 from cloudmatch_journal.store import Store
 
 SIZE = 4
-Ask = Callable[..., Result]
+Run = Callable[..., Result]
 
 
 def fact(position: int) -> AnyFact:
@@ -24,7 +24,7 @@ def fact(position: int) -> AnyFact:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    """A journal of ten events that is open, as in a running service."""
+    """A journal of ten events, open as in a running service."""
     store = Store(tmp_path / "journal", SIZE)
     for position in range(1, 11):
         store.append([(position, fact(position))])
@@ -33,7 +33,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 @pytest.fixture
-def ask(store: Store, tmp_path: Path) -> Ask:
+def command_line(store: Store, tmp_path: Path) -> Run:
     env = {"CLOUDMATCH_RUN_DIR": str(tmp_path), "CLOUDMATCH_JOURNAL_FOLDER": ""}
     return lambda *arguments: CliRunner(env=env).invoke(command, arguments)
 
@@ -42,8 +42,8 @@ def positions(text: str) -> list[int]:
     return [json.loads(line)["position"] for line in text.splitlines()]
 
 
-def test_export_gives_every_event_as_a_line_while_the_journal_is_open(ask: Ask) -> None:
-    result = ask("export")
+def test_export_writes_every_event_as_a_line_while_the_journal_is_open(command_line: Run) -> None:
+    result = command_line("export")
     assert result.exit_code == 0
     assert positions(result.stdout) == list(range(1, 11))
     assert json.loads(result.stdout.splitlines()[0]) == {
@@ -60,7 +60,7 @@ def test_export_gives_every_event_as_a_line_while_the_journal_is_open(ask: Ask) 
 
 
 @pytest.mark.parametrize(
-    ("options", "wanted"),
+    ("options", "selected"),
     [
         (["--after", "8"], [9, 10]),
         (["--until", "2"], [1, 2]),
@@ -71,76 +71,78 @@ def test_export_gives_every_event_as_a_line_while_the_journal_is_open(ask: Ask) 
         (["--device", "d", "--app", "y"], []),
     ],
 )
-def test_export_gives_only_what_is_wanted(ask: Ask, options: list[str], wanted: list[int]) -> None:
-    assert positions(ask("export", *options).stdout) == wanted
+def test_export_writes_only_selected_events(
+    command_line: Run, options: list[str], selected: list[int]
+) -> None:
+    assert positions(command_line("export", *options).stdout) == selected
 
 
-def test_export_refuses_what_it_cannot_read_as_a_moment(ask: Ask) -> None:
-    result = ask("export", "--after", "yesterday")
+def test_export_refuses_a_moment_that_is_neither_position_nor_time(command_line: Run) -> None:
+    result = command_line("export", "--after", "yesterday")
     assert result.exit_code == 2
     assert "neither a position nor a time" in result.stderr
 
 
-def test_an_exported_file_is_whole_or_not_there(ask: Ask, store: Store, tmp_path: Path) -> None:
+def test_an_exported_file_is_complete_or_absent(command_line: Run, store: Store, tmp_path: Path) -> None:
     file = tmp_path / "events.jsonl"
-    assert ask("export", "--output", str(file)).exit_code == 0
+    assert command_line("export", "--output", str(file)).exit_code == 0
     assert positions(file.read_text()) == list(range(1, 11))
     file.unlink()
     damage(tmp_path, 5)
-    assert ask("export", "--output", str(file)).exit_code == 1
+    assert command_line("export", "--output", str(file)).exit_code == 1
     assert list(tmp_path.glob("events*")) == []
 
 
-def test_export_leaves_out_what_is_half_written(ask: Ask, tmp_path: Path) -> None:
+def test_export_omits_an_incomplete_line(command_line: Run, tmp_path: Path) -> None:
     with segment(tmp_path, 9).open("ab") as growing:
         growing.write(b'{"position":11,"ty')
-    assert positions(ask("export").stdout) == list(range(1, 11))
+    assert positions(command_line("export").stdout) == list(range(1, 11))
 
 
-def test_export_names_a_damaged_segment(ask: Ask, tmp_path: Path) -> None:
+def test_export_names_a_damaged_segment(command_line: Run, tmp_path: Path) -> None:
     damage(tmp_path, 5)
-    result = ask("export")
+    result = command_line("export")
     assert result.exit_code == 1
     assert segment(tmp_path, 5).name in result.stderr
 
 
-def test_without_a_journal_the_commands_say_where_they_looked(tmp_path: Path) -> None:
+def test_without_a_journal_the_commands_name_the_folder(tmp_path: Path) -> None:
     for name in ("export", "verify"):
         result = CliRunner(env={"CLOUDMATCH_RUN_DIR": str(tmp_path / "none")}).invoke(command, [name])
         assert result.exit_code == 2
-        assert "holds no journal" in result.stderr
+        assert "no journal in" in result.stderr
         assert not (tmp_path / "none").exists()
 
 
-def test_verify_finds_nothing_wrong_with_a_journal_in_order(ask: Ask) -> None:
-    result = ask("verify", "--offline")
+def test_verify_finds_no_fault_in_a_journal_in_order(command_line: Run) -> None:
+    result = command_line("verify", "--offline")
     assert (result.exit_code, result.stdout) == (0, "")
     assert "10 events in 3 segments" in result.stderr
 
 
-def test_verify_names_what_is_wrong_among_the_segments(ask: Ask, tmp_path: Path) -> None:
+def test_verify_names_each_fault_in_the_segments(command_line: Run, tmp_path: Path) -> None:
     damage(tmp_path, 1)
     growing = segment(tmp_path, 9)
     growing.write_bytes(growing.read_bytes() * 2)
-    result = ask("verify", "--offline")
+    result = command_line("verify", "--offline")
     assert result.exit_code == 1
     assert [line.split("  ")[0].strip() for line in result.stdout.splitlines()] == [
         "damaged",
-        "twice",
-        "twice",
+        "duplicate",
+        "duplicate",
     ]
     assert f"position 9  {growing.name}" in result.stdout
-    assert "1 damaged, 2 twice" in result.stderr
+    assert "1 damaged, 2 duplicate" in result.stderr
 
 
-def test_verify_without_its_bus_says_so_and_gives_a_status_of_its_own(
-    ask: Ask, monkeypatch: pytest.MonkeyPatch
+def test_verify_without_a_bus_fails_with_its_own_exit_status(
+    command_line: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def away(*_: object) -> None:
+    async def unreachable(*_: object) -> None:
         raise TimeoutError
 
-    monkeypatch.setattr("cloudmatch_journal.cli.connect", away)
-    result = ask("verify")
+    monkeypatch.setattr("cloudmatch_journal.cli.connect", unreachable)
+    result = command_line("verify")
     assert result.exit_code == 2
     assert "NATS does not answer" in result.stderr
 

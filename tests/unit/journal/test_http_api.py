@@ -1,4 +1,4 @@
-"""Store and ledger in step, and the interface over them, without a bus."""
+"""The HTTP API over store and ledger, without a bus."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,12 +7,10 @@ from typing import Any
 import pytest
 from litestar.testing import TestClient
 
-from cloudmatch_bus.client.consumer import Delivery, DownstreamError
+from cloudmatch_bus.client.consumer import Delivery
 from cloudmatch_bus.contract.messages import AmountReported, DeviceConnected, MatchMade, PayloadsDelivered
 from cloudmatch_bus.process.health import Health
 from cloudmatch_bus.process.http import application
-from cloudmatch_journal.core.retention import DAY, Retention
-from cloudmatch_journal.files import StoreError
 from cloudmatch_journal.http_api import handlers
 from cloudmatch_journal.journal import Journal
 from cloudmatch_journal.store import Store
@@ -56,140 +54,26 @@ def client(journal: Journal, published: list[AmountReported]) -> Iterator[TestCl
         yield client
 
 
-def sent(journal: Journal) -> int:
-    state = journal.ledger.device("default", "a")
-    assert state is not None
-    return state.bytes_sent
-
-
 async def fill(journal: Journal, last: int) -> None:
     for position in range(1, last + 1):
-        await journal.take([payload(position)])
+        await journal.append([payload(position)])
 
 
-async def test_a_repeated_batch_changes_nothing(journal: Journal) -> None:
-    await journal.take([payload(1), payload(2)])
-    await journal.take([payload(2), payload(3)])
-    assert sent(journal) == 12
-
-
-async def test_a_batch_kept_before_a_failure_is_folded_when_it_comes_again(
-    journal: Journal, monkeypatch: pytest.MonkeyPatch
+async def test_pages_have_the_first_position_of_the_journal(
+    client: TestClient[Any], journal: Journal
 ) -> None:
-    keep = journal.store.append
-
-    def keep_and_fail(batch: Any) -> int:
-        keep(batch)
-        raise OSError("no space for the seal")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(journal.store, "append", keep_and_fail)
-        with pytest.raises(DownstreamError, match="no space"):
-            await journal.take([payload(1)])
-    await journal.take([payload(1)])
-    assert sent(journal) == 4
-
-
-@pytest.mark.parametrize("state", ["saved", "missing", "damaged", "of other rules", "ahead"])
-async def test_the_state_is_the_same_after_a_restart_whatever_became_of_the_saved_one(
-    journal: Journal, store: Store, tmp_path: Path, state: str
-) -> None:
-    for position in range(1, 21):
-        await journal.take([payload(position)])
-    saved = tmp_path / "state.json"
-    assert saved.exists()  # it is saved now and then
-    match state:
-        case "missing":
-            saved.unlink()
-        case "damaged":
-            saved.write_bytes(saved.read_bytes()[:-2] + b"!!")
-        case "of other rules":
-            store.save(journal.ledger.encode().replace(b'"version":2', b'"version":0'))
-        case "ahead":
-            journal.ledger.fold(99, payload(99).fact)
-            journal.save()
-    again = Journal(store, SIZE)
-    assert (sent(again), again.ledger.position) == (80, 20)
-
-
-async def test_a_start_folds_only_what_came_since_the_save(
-    journal: Journal, store: Store, caplog: pytest.LogCaptureFixture
-) -> None:
-    await journal.take([payload(position) for position in range(1, 11)])
-    journal.save()
-    await journal.take([payload(11), payload(12)])
-    with caplog.at_level("INFO"):
-        Journal(store, SIZE)
-    assert "2 events folded from position 10" in caplog.text
-
-
-async def test_the_state_survives_the_events_that_were_let_go(store: Store, tmp_path: Path) -> None:
-    journal = Journal(store, SIZE, Retention(days=1))
-    await fill(journal, 10)
-    journal.retain(now=10 * DAY)
-    assert (store.begins, sent(journal)) == (9, 40)
-    for state in ("as it is", "missing", "damaged"):
-        saved = tmp_path / "state.json"
-        if state == "missing":
-            saved.unlink(missing_ok=True)
-        elif state == "damaged":
-            saved.write_bytes(b"rubbish")
-        again = Journal(store, SIZE)
-        assert (sent(again), again.ledger.position) == (40, 10)
-        assert again.ledger.match(7) is not None  # it goes on
-
-
-async def test_a_base_that_was_lost_is_made_anew_from_the_state(store: Store, tmp_path: Path) -> None:
-    journal = Journal(store, SIZE, Retention(days=1))
-    await fill(journal, 10)
-    journal.retain(now=10 * DAY)
-    journal.save()
-    tmp_path.joinpath("base.json").write_bytes(b"rubbish")
-    Journal(store, SIZE)
-    tmp_path.joinpath("state.json").unlink()
-    assert sent(Journal(store, SIZE)) == 40
-
-
-@pytest.mark.parametrize("state", ["missing", "older"])
-async def test_a_journal_whose_states_do_not_reach_refuses_to_guess(
-    store: Store, tmp_path: Path, state: str
-) -> None:
-    journal = Journal(store, SIZE, Retention(days=1))
-    await fill(journal, 3)
-    journal.save()
-    older = tmp_path.joinpath("state.json").read_bytes()
-    await fill(journal, 10)
-    journal.retain(now=10 * DAY)
-    tmp_path.joinpath("base.json").write_bytes(b"rubbish")
-    if state == "missing":
-        tmp_path.joinpath("state.json").unlink()
-    else:
-        tmp_path.joinpath("state.json").write_bytes(older)
-    with pytest.raises(StoreError, match=r"before position 9 were let go.*base\.json"):
-        Journal(store, SIZE)
-
-
-async def test_what_is_too_much_goes_as_events_come(store: Store) -> None:
-    journal = Journal(store, SIZE, Retention(size=1000))
-    await fill(journal, 200)
-    assert store.begins > 1
-    assert store.size < 1000 + 2 * SIZE * 120  # until the next save there may be more
-    assert sent(journal) == 800
-
-
-async def test_pages_say_where_the_journal_begins(client: TestClient[Any], journal: Journal) -> None:
     await fill(journal, 6)
     assert client.get("/events").json()["begins"] == 0
-    journal.store.let_go(1, journal.ledger.encode())
+    journal.store.drop_segments(1, journal.ledger.encode())
     for path in ("/events", "/device/events/a", "/events?after=5"):
         assert client.get(path).json()["begins"] == 5
     assert [e["position"] for e in client.get("/events").json()["events"]] == [5, 6]
     assert client.get("/device/state/a").json()["bytesSent"] == 24
     schema = client.get("/schema/openapi.json").json()
-    assert "let go" in schema["components"]["schemas"]["Events"]["properties"]["begins"]["description"]
+    assert "dropped" in schema["components"]["schemas"]["Events"]["properties"]["begins"]["description"]
 
 
-def test_a_report_of_2019_is_thanked_and_published(
+def test_a_report_of_2019_is_published_and_answered_with_thanks(
     client: TestClient[Any], published: list[AmountReported]
 ) -> None:
     answer = client.post("/device/event", json={"deviceId": "a", "eventType": "bytesSent", "amount": 4})
@@ -222,7 +106,7 @@ def test_a_report_of_2019_is_thanked_and_published(
         b"",
     ],
 )
-def test_a_bad_report_is_refused_and_published_nowhere(
+def test_an_invalid_report_is_refused_and_not_published(
     client: TestClient[Any], published: list[AmountReported], body: bytes
 ) -> None:
     answer = client.post("/device/event", content=body, headers={"Content-Type": "application/json"})
@@ -232,7 +116,7 @@ def test_a_bad_report_is_refused_and_published_nowhere(
     assert published == []
 
 
-def test_a_report_the_bus_cannot_take_is_refused(store: Store, journal: Journal) -> None:
+def test_a_report_that_cannot_be_published_is_refused(store: Store, journal: Journal) -> None:
     app = application("journal", Health(), handlers(store, journal.ledger, journal.publish))
     with TestClient(app) as client:
         answer = client.post("/device/event", json={"deviceId": "a", "eventType": "bytesSent", "amount": 4})
@@ -243,7 +127,7 @@ def test_a_report_the_bus_cannot_take_is_refused(store: Store, journal: Journal)
 async def test_a_device_has_a_state(client: TestClient[Any], journal: Journal) -> None:
     connected = DeviceConnected(app="default", at=9, device="a", edge="e", connection_id=1, lat=1, lon=2)
     matched = MatchMade(app="default", at=9, match=7, device="a", peer="b/ø ?", distance=3)
-    await journal.take([Delivery(1, connected), Delivery(2, matched), payload(3)])
+    await journal.append([Delivery(1, connected), Delivery(2, matched), payload(3)])
     assert client.get("/device/state/a").json() == {
         "deviceId": "a",
         "connectionsOpen": 1,
@@ -264,7 +148,7 @@ async def test_a_device_has_a_state(client: TestClient[Any], journal: Journal) -
 
 async def test_events_are_paged_by_position(client: TestClient[Any], journal: Journal) -> None:
     connected = DeviceConnected(app="default", at=9, device="c", edge="e", connection_id=1, lat=1, lon=2)
-    await journal.take([payload(3), Delivery(4, connected), payload(6)])
+    await journal.append([payload(3), Delivery(4, connected), payload(6)])
     page = client.get("/events?limit=2").json()
     assert [(e["position"], e["fact"]["type"]) for e in page["events"]] == [
         (3, "delivered"),
@@ -284,15 +168,17 @@ async def test_events_are_paged_by_position(client: TestClient[Any], journal: Jo
 @pytest.mark.parametrize(
     "query", ["limit=0", "limit=1001", "limit=x", "after=-1", "after=x", "type=nonsense"]
 )
-def test_a_bad_query_is_refused_by_name(client: TestClient[Any], query: str) -> None:
+def test_an_invalid_query_is_refused_by_the_name_of_its_parameter(
+    client: TestClient[Any], query: str
+) -> None:
     answer = client.get(f"/events?{query}")
     assert answer.status_code == 400
     assert query.split("=")[0] in answer.json()["error"]["detail"]
 
 
-async def test_a_match_has_its_story(client: TestClient[Any], journal: Journal) -> None:
+async def test_a_match_has_a_state(client: TestClient[Any], journal: Journal) -> None:
     matched = MatchMade(app="default", at=9, match=7, device="a", peer="b/ø ?", distance=3)
-    await journal.take([Delivery(1, matched), payload(2)])
+    await journal.append([Delivery(1, matched), payload(2)])
     assert client.get("/match/7").json() == {
         "matchId": 7,
         "app": "default",
@@ -310,7 +196,7 @@ async def test_a_match_has_its_story(client: TestClient[Any], journal: Journal) 
     assert client.get("/match/8").status_code == 404
 
 
-def test_the_interface_describes_itself(client: TestClient[Any]) -> None:
+def test_the_api_is_described_by_openapi(client: TestClient[Any]) -> None:
     schema = client.get("/schema/openapi.json").json()
     assert schema["openapi"].startswith("3.1")
     assert set(schema["paths"]) == {

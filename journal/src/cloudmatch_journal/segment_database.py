@@ -1,0 +1,130 @@
+"""One segment as a TinyDB database: the only module that uses TinyDB.
+
+TinyDB reads and writes a database whole. Here the storage writes only the added documents: one write and
+one fsync per batch. The cost of an event depends on the size of a segment, never on the age of the journal.
+"""
+
+import os
+from collections.abc import Iterable
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from tinydb import Storage, TinyDB, where
+from tinydb.queries import QueryLike
+from tinydb.table import Document as Row
+from tinydb.table import Table
+
+from cloudmatch_bus.contract.messages import AnyFact
+from cloudmatch_journal.core import segments
+from cloudmatch_journal.core.segments import Document
+
+TABLE = "events"
+
+Entry = tuple[int, AnyFact]  # position and fact
+Query = QueryLike
+
+
+class AppendOnly(Storage):
+    """TinyDB's storage of one segment: documents stay in memory, new ones are appended to the file."""
+
+    def __init__(self, path: Path, documents: list[Document], size: int) -> None:
+        self.rows: dict[str, Document] = {str(d["position"]): d for d in documents}
+        self.size = size  # bytes known to be on disk
+        self._file = path.open("ab", buffering=0)
+
+    def read(self) -> dict[str, dict[str, Any]] | None:
+        return {TABLE: self.rows}
+
+    def write(self, data: dict[str, dict[str, Any]]) -> None:
+        """Append the new rows.
+
+        Raises:
+            OSError: the disk refuses; nothing was written.
+        """
+        rows = data[TABLE]
+        assert len(rows) >= len(self.rows), "a journal only grows"
+        added = segments.encode_lines(islice(rows.values(), len(self.rows), None))
+        try:
+            rest = memoryview(added)
+            while rest:
+                rest = rest[self._file.write(rest) :]
+            os.fsync(self._file.fileno())
+        except OSError:
+            os.ftruncate(self._file.fileno(), self.size)
+            raise
+        self.size += len(added)
+        self.rows = rows
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _UncachedTable(Table):
+    default_query_cache_capacity = 0  # a page is rarely requested twice
+
+
+class _Database(TinyDB):
+    table_class = _UncachedTable
+
+
+class SegmentDatabase:
+    """A segment that begins with position `first` and contains `documents`, which take `size` bytes."""
+
+    def __init__(self, path: Path, first: int, documents: list[Document], size: int) -> None:
+        self.first = first
+        self._database = _Database(path, documents, size, storage=AppendOnly)
+        self._table = self._database.table(TABLE)
+
+    @property
+    def _storage(self) -> AppendOnly:
+        storage = self._database.storage
+        assert isinstance(storage, AppendOnly)
+        return storage
+
+    def __len__(self) -> int:
+        """Return the number of documents."""
+        return len(self._storage.rows)
+
+    @property
+    def size(self) -> int:
+        """Bytes known to be on disk."""
+        return self._storage.size
+
+    def append(self, documents: Iterable[Document]) -> None:
+        """Append documents; they are on disk when it returns.
+
+        Raises:
+            OSError: the disk refuses; nothing was written.
+        """
+        self._table.insert_multiple(Row(d, d["position"]) for d in documents)
+
+    def documents(self) -> list[Document]:
+        """Return all documents, oldest first."""
+        return [dict(row) for row in self._table]
+
+    def search(self, query: Query, limit: int) -> list[Entry]:
+        """Return the entries that a query selects, oldest first, `limit` at most."""
+        found = self._table.search(query)
+        return [(row["position"], segments.to_fact(row)) for row in found[:limit]]
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+
+def query(after: int, kind: str | None, device: tuple[str, str] | None) -> Query:
+    """Select the events after a position, perhaps of one type, perhaps that name one device (app, id)."""
+    selected = where("position") > after
+    if kind is not None:
+        selected &= where("type") == kind
+    if device is not None:
+        app, name = device
+        selected &= where("app") == app
+        selected &= (
+            (where("device") == name)
+            | (where("peer") == name)
+            | (where("sender") == name)
+            | (where("receiver") == name)
+        )
+    return selected

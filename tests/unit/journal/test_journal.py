@@ -1,0 +1,154 @@
+"""Store and ledger in step, without a bus."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloudmatch_bus.client.consumer import Delivery, DownstreamError
+from cloudmatch_bus.contract.messages import PayloadsDelivered
+from cloudmatch_journal.core.retention import DAY, Retention
+from cloudmatch_journal.files import StoreError
+from cloudmatch_journal.journal import Journal
+from cloudmatch_journal.store import Store
+
+SIZE = 4
+
+
+def payload(position: int) -> Delivery:
+    fact = PayloadsDelivered(app="default", at=position, match=7, sender="a", receiver="b/ø ?", sizes=[4])
+    return Delivery(position, fact)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = Store(tmp_path, SIZE)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def journal(store: Store) -> Journal:
+    return Journal(store, SIZE)
+
+
+def sent(journal: Journal) -> int:
+    state = journal.ledger.device("default", "a")
+    assert state is not None
+    return state.bytes_sent
+
+
+async def fill(journal: Journal, last: int) -> None:
+    for position in range(1, last + 1):
+        await journal.append([payload(position)])
+
+
+async def test_a_repeated_batch_changes_nothing(journal: Journal) -> None:
+    await journal.append([payload(1), payload(2)])
+    await journal.append([payload(2), payload(3)])
+    assert sent(journal) == 12
+
+
+async def test_a_batch_stored_before_a_failure_is_folded_when_it_is_redelivered(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = journal.store.append
+
+    def append_and_fail(batch: Any) -> int:
+        append(batch)
+        raise OSError("no space for the seal")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal.store, "append", append_and_fail)
+        with pytest.raises(DownstreamError, match="no space"):
+            await journal.append([payload(1)])
+    await journal.append([payload(1)])
+    assert sent(journal) == 4
+
+
+@pytest.mark.parametrize("state", ["saved", "missing", "damaged", "of other rules", "ahead"])
+async def test_the_ledger_is_the_same_after_a_restart_whatever_happened_to_the_snapshot(
+    journal: Journal, store: Store, tmp_path: Path, state: str
+) -> None:
+    for position in range(1, 21):
+        await journal.append([payload(position)])
+    saved = tmp_path / "state.json"
+    assert saved.exists()  # it is saved regularly
+    match state:
+        case "missing":
+            saved.unlink()
+        case "damaged":
+            saved.write_bytes(saved.read_bytes()[:-2] + b"!!")
+        case "of other rules":
+            store.save(journal.ledger.encode().replace(b'"version":2', b'"version":0'))
+        case "ahead":
+            journal.ledger.fold(99, payload(99).fact)
+            journal.save()
+    again = Journal(store, SIZE)
+    assert (sent(again), again.ledger.position) == (80, 20)
+
+
+async def test_a_start_folds_only_the_events_after_the_snapshot(
+    journal: Journal, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    await journal.append([payload(position) for position in range(1, 11)])
+    journal.save()
+    await journal.append([payload(11), payload(12)])
+    with caplog.at_level("INFO"):
+        Journal(store, SIZE)
+    assert "2 events after position 10" in caplog.text
+
+
+async def test_the_ledger_survives_the_events_that_were_dropped(store: Store, tmp_path: Path) -> None:
+    journal = Journal(store, SIZE, Retention(days=1))
+    await fill(journal, 10)
+    journal.apply_retention(now=10 * DAY)
+    assert (store.first_position, sent(journal)) == (9, 40)
+    for state in ("as it is", "missing", "damaged"):
+        saved = tmp_path / "state.json"
+        if state == "missing":
+            saved.unlink(missing_ok=True)
+        elif state == "damaged":
+            saved.write_bytes(b"rubbish")
+        again = Journal(store, SIZE)
+        assert (sent(again), again.ledger.position) == (40, 10)
+        assert again.ledger.match(7) is not None  # it is still running
+
+
+async def test_a_lost_base_is_saved_again_from_the_state(store: Store, tmp_path: Path) -> None:
+    journal = Journal(store, SIZE, Retention(days=1))
+    await fill(journal, 10)
+    journal.apply_retention(now=10 * DAY)
+    journal.save()
+    tmp_path.joinpath("base.json").write_bytes(b"rubbish")
+    Journal(store, SIZE)
+    tmp_path.joinpath("state.json").unlink()
+    assert sent(Journal(store, SIZE)) == 40
+
+
+@pytest.mark.parametrize("state", ["missing", "older"])
+async def test_a_journal_whose_snapshots_do_not_cover_dropped_events_refuses_to_start(
+    store: Store, tmp_path: Path, state: str
+) -> None:
+    journal = Journal(store, SIZE, Retention(days=1))
+    await fill(journal, 3)
+    journal.save()
+    older = tmp_path.joinpath("state.json").read_bytes()
+    await fill(journal, 10)
+    journal.apply_retention(now=10 * DAY)
+    tmp_path.joinpath("base.json").write_bytes(b"rubbish")
+    if state == "missing":
+        tmp_path.joinpath("state.json").unlink()
+    else:
+        tmp_path.joinpath("state.json").write_bytes(older)
+    with pytest.raises(StoreError, match=r"before position 9 were dropped.*base\.json"):
+        Journal(store, SIZE)
+
+
+async def test_segments_are_dropped_as_events_arrive(store: Store) -> None:
+    journal = Journal(store, SIZE, Retention(size=1000))
+    await fill(journal, 200)
+    assert store.first_position > 1
+    assert store.size < 1000 + 2 * SIZE * 120  # until the next snapshot there may be more
+    assert sent(journal) == 800
