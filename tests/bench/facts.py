@@ -1,11 +1,11 @@
-"""Measure what becomes of facts: the journal, the bridge to RabbitMQ, and the windows of analytics.
+"""Measure the consumers of facts: the journal, the bridge to RabbitMQ, and analytics.
 
-Each part is a module of its own with a function that measures it and gives rows::
+Each part is a module with a function that measures it and returns rows::
 
     async def measure(progress: Progress, quick: bool) -> list[Row]
 
 `progress` is rich's: a part adds its own task (``progress.add_task("journal: fresh", total=…)``) and
-advances it. `quick` asks for a run of seconds that shows only that the part can be measured.
+advances it. `quick` asks for a run of seconds that only shows that the part can be measured.
 """
 
 import asyncio
@@ -30,19 +30,19 @@ console = Console(width=max(110, Console().width))
 class Row(NamedTuple):
     """One figure."""
 
-    part: str  # the process that it is about
+    part: str  # the measured process
     what: str  # what was measured, in a few words
     value: float
     unit: str
-    goal: str = ""  # what it should be, in words; empty: nothing is promised
-    met: bool | None = None  # whether it is so
+    goal: str = ""  # what it should be, in words; empty: no goal
+    met: bool | None = None  # whether it is met
 
 
 Measure = Callable[[Progress, bool], Awaitable[list[Row]]]
 
 
 def parts() -> dict[str, Measure]:
-    """Give the parts that there are."""
+    """Return the parts by name."""
     found = {}
     for part in PARTS:
         name = f"bench.facts_{part}"
@@ -52,15 +52,15 @@ def parts() -> dict[str, Measure]:
 
 
 def number(value: float) -> str:
-    """Write a figure with three digits that say something."""
+    """Format a figure with three significant digits."""
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
 def table(rows: list[Row]) -> Table:
-    """Draw the figures."""
-    made = Table(title="facts: what becomes of them, and what it costs", title_justify="left")
+    """Lay out the figures."""
+    made = Table(title="consumers of facts: throughput and cost", title_justify="left")
     for column in ("part", "what", "value", "unit", "goal", ""):
         made.add_column(column, justify="right" if column == "value" else "left")
     marks = {None: "", True: "[green]met[/]", False: "[red]missed[/]"}
@@ -86,9 +86,9 @@ def main(
     `make bench WHAT=facts ARGS='journal bridge'`.
     """
     known = parts()
-    if strangers := set(part or ()) - set(known):
+    if unknown := set(part or ()) - set(known):
         raise typer.BadParameter(
-            f"no such part: {', '.join(sorted(strangers))}; there are {', '.join(known)}"
+            f"no such part: {', '.join(sorted(unknown))}; choose from {', '.join(known)}"
         )
     chosen = {name: measure for name, measure in known.items() if not part or name in part}
     bar = Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), console=console)

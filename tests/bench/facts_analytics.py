@@ -1,4 +1,4 @@
-"""How many sizes analytics counts, what each costs, and what the relay feels of all who count."""
+"""Throughput and cost of analytics, and what its services cost the relay."""
 
 import contextlib
 import signal
@@ -13,17 +13,18 @@ from rich.progress import Progress
 
 from bench import generator
 from bench.facts import Row
-from bench.load_facts import DEVICES, EVERY, watch
+from bench.load_facts import ACK_INTERVAL, DEVICES, watch
 from bench.relay import valid
 from bench.shapes import parse
 from bench.stack import Stack, stack
 from cloudmatch_bus.contract import amqp
+from cloudmatch_bus.contract.amqp import SizeMessage
 from harness import eventually, kafka_broker, rabbitmq, service, source_of
 
 SIZES, QUICK = 200_000, 20_000
 GOAL = 10_000  # sizes/s
-EDGE = 0.1  # of the sizes: what is left out at the beginning
-GROWTH = 16  # MiB by which memory may grow from then on
+EDGE = 0.1  # of the sizes, left out at the beginning
+GROWTH = 16  # MiB by which memory may grow after that
 SPREAD = 20_000  # ms over which the sizes' times are spread
 RELAY = parse("50x8:64")
 REPETITIONS, SECONDS = 5, 4.0
@@ -31,7 +32,7 @@ RATIO = 0.97
 
 
 async def measure(progress: Progress, quick: bool) -> list[Row]:
-    """Let analytics count a queue full of sizes; then load a relay with and without stopped counters."""
+    """Let analytics count a full queue; then load a relay with and without stopped services beside it."""
     return [*await _count(progress, quick), *_relay(progress, quick)]
 
 
@@ -52,14 +53,14 @@ async def _count(progress: Progress, quick: bool) -> list[Row]:
                 "rabbitmq": node.process.pid,
             }
             metric = "cloudmatch_analytics_counted_total"
-            looks = await watch(analytics, metric, total, pids, progress, task)
+            samples = await watch(analytics, metric, total, pids, progress, task)
 
             def summed() -> bool:
                 windows = analytics.get_json("/windows?size=10s&last=100")
                 return sum(window["messages"] for window in windows) == total
 
             await eventually(summed, 30, "all sizes in closed windows")
-    span = looks.span(EDGE * total, total)
+    span = samples.span(EDGE * total, total)
     grown = {n: span.end.uses[n].memory - span.begin.uses[n].memory for n in ("source", "analytics")}
     return [
         Row(
@@ -71,10 +72,10 @@ async def _count(progress: Progress, quick: bool) -> list[Row]:
             None if quick else span.rate >= GOAL,
         ),
         *(Row("analytics", f"CPU of {name}", span.cpu_us(name), "µs/size") for name in pids),
-        Row("analytics", "other processes meanwhile", span.strangers, "cores"),
+        Row("analytics", "other processes", span.other_cores, "cores"),
         *(Row("analytics", f"memory of {n}", span.end.uses[n].memory, "MiB") for n in grown),
         *(
-            Row("analytics", f"growth of {n} meanwhile", mib, "MiB", f"≤ {GROWTH}", mib <= GROWTH)
+            Row("analytics", f"growth of {n}", mib, "MiB", f"≤ {GROWTH}", mib <= GROWTH)
             for n, mib in grown.items()
         ),
     ]
@@ -86,69 +87,70 @@ async def _fill(url: str, total: int, done: Callable[[int], None]) -> None:
     async with await aio_pika.connect(url) as connection:
         channel = await connection.channel(publisher_confirms=False)
         await amqp.declare(channel, "classic")
-        under = await channel.get_underlay_channel()
+        below = await channel.get_underlay_channel()
         for number in range(total):
             sender, at = f"device-{number % DEVICES}", begin + number * SPREAD // total
+            size = SizeMessage(64, "bench", sender, "x", 7, at, f"{number}.0").encode()
             message = aio_pika.Message(
-                b"64",
-                message_id=f"{number}.0",
-                timestamp=at / 1000,
+                size.body,
+                message_id=size.message_id,
+                timestamp=size.timestamp,
                 delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
-                headers={"app": "bench", "from": sender, "to": "x", "match": 7, "at": at},
+                headers=size.headers,
             )
-            await under.basic_publish(
-                b"64",
+            await below.basic_publish(
+                size.body,
                 exchange=amqp.EXCHANGE,
-                routing_key=amqp.routing_key("bench", sender),
+                routing_key=size.routing_key,
                 properties=message.properties,
-                wait=number % 100 == 0,  # for the socket, now and then
+                wait=number % 100 == 0,  # drain the socket sometimes
             )
-            if number % EVERY == 0:
+            if number % ACK_INTERVAL == 0:
                 done(number)
 
-        async def kept() -> bool:
+        async def queued() -> bool:
             queue = await channel.declare_queue(amqp.QUEUE, passive=True)
             return queue.declaration_result.message_count == total
 
-        await eventually(kept, 60, "RabbitMQ having all sizes")
+        await eventually(queued, 60, "RabbitMQ having all sizes")
 
 
 @contextlib.contextmanager
 def _stopped(bus: str) -> Iterator[None]:
-    """Run all who count, connected and then stopped dead (SIGSTOP), RabbitMQ gone."""
+    """Run journal, bridge and analytics: connected, then frozen by SIGSTOP; RabbitMQ is killed."""
     with contextlib.ExitStack() as running:
         node, kafka = running.enter_context(rabbitmq()), running.enter_context(kafka_broker())
         settings = {"CLOUDMATCH_NATS_URL": bus, "CLOUDMATCH_AMQP_URL": node.url, **kafka.settings}
         names = ("journal", "bridge-rabbit", "analytics")
-        counters = [running.enter_context(service(name, settings, deadline=40)) for name in names]
-        for counter in counters:
-            counter.process.signal(signal.SIGSTOP)
+        services = [running.enter_context(service(name, settings, deadline=40)) for name in names]
+        for each in services:
+            each.process.signal(signal.SIGSTOP)
         node.kill()
         yield
-        for counter in counters:
-            counter.kill()
+        for each in services:
+            each.kill()
 
 
 def _relay(progress: Progress, quick: bool) -> list[Row]:
-    """Load two relays in alternation: one that nobody reads the facts of, one whose readers are stopped."""
+    """Load two relays in alternation: one whose facts have no consumers, one with frozen consumers."""
     repetitions, seconds = (1, 1.5) if quick else (REPETITIONS, SECONDS)
-    task = progress.add_task("relay beside stopped counters", total=2 * repetitions)
+    task = progress.add_task("relay beside frozen consumers", total=2 * repetitions)
     with tempfile.TemporaryDirectory() as build, stack() as alone, stack() as beside, _stopped(beside.bus):
         program = generator.build(Path(build))
-        strangers: list[float] = []
+        others: list[float] = []
 
         def rate(of: Stack, app: str) -> float:
             run = generator.run(program, of.ports, of.pids, RELAY.options, app=app, warmup=1, seconds=seconds)
             progress.advance(task)
-            strangers.append(run.strangers)
+            others.append(run.strangers)
             return valid(RELAY, run).payloads_per_second
 
         rates = [(rate(alone, f"alone-{i}"), rate(beside, f"beside-{i}")) for i in range(repetitions)]
     ratio = median(stopped / free for free, stopped in rates)
     met = None if quick else ratio >= RATIO
     return [
-        Row("analytics", f"relay {RELAY}, nobody counting", median(r for r, _ in rates), "payloads/s"),
-        Row("analytics", "the same beside stopped counters", median(r for _, r in rates), "payloads/s"),
-        Row("analytics", "the one over the other, median", ratio, "×", f"≥ {RATIO}", met),
-        Row("analytics", "other processes meanwhile, at most", max(strangers), "cores"),
+        Row("analytics", f"relay {RELAY}, no consumers", median(r for r, _ in rates), "payloads/s"),
+        Row("analytics", "the same beside frozen consumers", median(r for _, r in rates), "payloads/s"),
+        Row("analytics", "ratio of the two, median", ratio, "×", f"≥ {RATIO}", met),
+        Row("analytics", "other processes, at most", max(others), "cores"),
     ]

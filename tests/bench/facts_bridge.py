@@ -1,4 +1,4 @@
-"""How many sizes the bridge brings to RabbitMQ, and what each costs."""
+"""Throughput, cost and latency of the bridge to RabbitMQ."""
 
 import time
 from statistics import median
@@ -14,12 +14,12 @@ from harness.facts import facts
 SIZES = (64, 64)
 FACTS = 100_000
 QUICK = 5_000
-LONE = 50  # sizes sent one at a time
-EDGE = 0.1  # of the sizes: what is left out at the beginning and at the end
+SINGLE = 50  # sizes sent one at a time
+EDGE = 0.1  # of the sizes, left out at the beginning and at the end
 
 
 async def measure(progress: Progress, quick: bool) -> list[Row]:
-    """Let a bridge bring sizes to a RabbitMQ that nobody reads; then one at a time to one who does."""
+    """Let a bridge publish sizes without a consumer; then one at a time with one."""
     count = QUICK if quick else FACTS
     total = count * len(SIZES)
     task = progress.add_task("bridge: facts", total=count)
@@ -35,23 +35,23 @@ async def measure(progress: Progress, quick: bool) -> list[Row]:
                     "nats-server": nats.process.pid,
                 }
                 metric = "cloudmatch_bridge_rabbit_confirmed_total"
-                looks = await watch(bridge, metric, total, pids, progress, task)
+                samples = await watch(bridge, metric, total, pids, progress, task)
                 node.control("purge_queue", "cloudmatch.bytes.analytics")
-                progress.reset(task, total=LONE, description="bridge: one at a time")
+                progress.reset(task, total=SINGLE, description="bridge: one at a time")
                 waits = []
                 async with arriving(node.url) as messages:
-                    for _ in range(LONE):
+                    for _ in range(SINGLE):
                         messages.clear()
                         begun = time.monotonic()
                         bus.payloads(64)
                         await eventually(lambda: messages, 10)
                         waits.append(time.monotonic() - begun)
                         progress.advance(task)
-    span = looks.span(EDGE * total, (1 - EDGE) * total)
+    span = samples.span(EDGE * total, (1 - EDGE) * total)
     return [
-        Row("bridge", "brought to RabbitMQ, confirmed", span.rate, "sizes/s"),
+        Row("bridge", "published and confirmed", span.rate, "sizes/s"),
         *(Row("bridge", f"CPU of {name}", span.cpu_us(name), "µs/size") for name in pids),
-        Row("bridge", "other processes meanwhile", span.strangers, "cores"),
+        Row("bridge", "other processes", span.other_cores, "cores"),
         Row("bridge", "memory", span.end.uses["bridge-rabbit"].memory, "MiB"),
-        Row("bridge", "a lone one, from fact to a reader of RabbitMQ, median", median(waits) * 1000, "ms"),
+        Row("bridge", "single size, from fact to consumer, median", median(waits) * 1000, "ms"),
     ]

@@ -1,4 +1,4 @@
-"""What the journal takes in, how that changes with its size, and how long it takes to start."""
+"""Throughput of the journal, how it changes with size, and how long a start takes."""
 
 import asyncio
 import time
@@ -14,11 +14,11 @@ from harness.facts import facts
 EVENTS = 1_000_000
 QUICK = 40_000
 SIZES = (64, 64)
-TENTH = 0.1  # of the events: the span that a rate is taken over, at the beginning and at the end
+TENTH = 0.1  # of the events: the span of a rate, at the beginning and at the end
 
 
 async def measure(progress: Progress, quick: bool) -> list[Row]:
-    """Let a journal read so many events; start it again with and without its saved state."""
+    """Let a journal store events; start it again with and without its snapshot."""
     count = QUICK if quick else EVENTS
     task = progress.add_task("journal: facts", total=count)
     with nats_server() as nats:
@@ -27,9 +27,9 @@ async def measure(progress: Progress, quick: bool) -> list[Row]:
         progress.reset(task, total=count, description="journal: reads")
         with service("journal", {"CLOUDMATCH_NATS_URL": nats.url}, ready=False) as journal:
             pids = {"journal": journal.process.pid, "nats-server": nats.process.pid}
-            looks = await watch(journal, "cloudmatch_journal_events_total", count, pids, progress, task)
-            fresh = looks.span(0, TENTH * count)
-            full = looks.span((1 - TENTH) * count, count)
+            samples = await watch(journal, "cloudmatch_journal_events_total", count, pids, progress, task)
+            fresh = samples.span(0, TENTH * count)
+            full = samples.span((1 - TENTH) * count, count)
             progress.reset(task, total=3, description="journal: starts")
             with_state = await asyncio.to_thread(_restart, journal, rebuild=False)
             started = use(journal.process.pid).memory
@@ -45,26 +45,26 @@ async def measure(progress: Progress, quick: bool) -> list[Row]:
 
     ratio = fresh.rate / full.rate
     return [
-        row("taken in, fresh", fresh.rate, "events/s", "≥ 5,000", fresh.rate >= 5000),
-        row(f"taken in, at {size}", full.rate, "events/s", "≥ 5,000", full.rate >= 5000),
+        row("stored, empty", fresh.rate, "events/s", "≥ 5,000", fresh.rate >= 5000),
+        row(f"stored, at {size}", full.rate, "events/s", "≥ 5,000", full.rate >= 5000),
         row("fresh / then", ratio, "×", "≤ 1.3", ratio <= 1.3),
         row("CPU, fresh", fresh.cpu_us("journal"), "µs/event"),
         row(f"CPU, at {size}", full.cpu_us("journal"), "µs/event"),
         row("CPU, then / fresh", full.cpu_us("journal") / fresh.cpu_us("journal"), "×"),
-        row("other processes meanwhile, fresh", fresh.strangers, "cores"),
-        row(f"other processes meanwhile, at {size}", full.strangers, "cores"),
+        row("other processes, fresh", fresh.other_cores, "cores"),
+        row(f"other processes, at {size}", full.other_cores, "cores"),
         row("CPU of nats-server meanwhile", full.cpu_us("nats-server"), "µs/event"),
         row("memory, fresh", fresh.end.uses["journal"].memory, "MiB"),
         row(f"memory, at {size}", full.end.uses["journal"].memory, "MiB"),
         row("memory after a start from the state", started, "MiB"),
         row("start after kill -9, from the state", with_state, "s", "≤ 5", with_state <= 5),
-        row("start after kill -9, all folded anew", without, "s"),
+        row("start after kill -9, without a snapshot", without, "s"),
         row("verify against the stream", checked, "s"),
     ]
 
 
 def _restart(journal: Service, *, rebuild: bool) -> float:
-    """Kill it and start it; give the seconds until it answers and is ready."""
+    """Kill it and start it; return the seconds until it is ready."""
     journal.kill()
     if rebuild:
         Path(journal.env["CLOUDMATCH_RUN_DIR"], "journal/state.json").unlink()
@@ -74,7 +74,7 @@ def _restart(journal: Service, *, rebuild: bool) -> float:
 
 
 def _verify(journal: Service) -> float:
-    """Give the seconds that a verification takes, which must find nothing."""
+    """Return the seconds that a verification takes; it must find no fault."""
     begun = time.monotonic()
     done = journal.ask("verify", deadline=600)
     assert done.returncode == 0, done

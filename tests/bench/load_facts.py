@@ -1,4 +1,4 @@
-"""What the parts of the facts' bench share: facts by the hundred thousand, and what processes use."""
+"""Shared by the parts of the facts benchmark: facts in bulk, and the resource use of processes."""
 
 import asyncio
 import itertools
@@ -16,13 +16,13 @@ from cloudmatch_bus.contract.messages import PayloadsDelivered, encode
 from harness import Service
 
 DEVICES = 2000
-EVERY = 2000  # facts between two that wait for JetStream's ack: what comes faster it may drop
-LOOK = 0.05  # s between two looks at a process
+ACK_INTERVAL = 2000  # facts between two that wait for JetStream's ack: it may drop faster ones
+SAMPLE_INTERVAL = 0.05  # s
 TICK = os.sysconf("SC_CLK_TCK")
 
 
 async def fill(bus: Bus, count: int, sizes: Sequence[int], advance: Callable[[int], None]) -> None:
-    """Publish `count` facts of payloads between `DEVICES` devices; return once JetStream keeps them all."""
+    """Publish `count` facts of payloads between `DEVICES` devices; return once all are stored."""
     at = time.time_ns() // 1_000_000
     devices = itertools.cycle(range(0, DEVICES, 2))
     for number, device in zip(range(1, count + 1), devices, strict=False):
@@ -31,22 +31,22 @@ async def fill(bus: Bus, count: int, sizes: Sequence[int], advance: Callable[[in
             app="bench", at=at, match=device + 1, sender=sender, receiver=receiver, sizes=list(sizes)
         )
         subject, payload = subjects.ev(fact.app, fact.kind, fact.primary_device), encode(fact)
-        if number % EVERY and number < count:
+        if number % ACK_INTERVAL and number < count:
             assert bus.publish(subject, payload)
         else:
             await bus.jetstream().publish(subject, payload, timeout=30)
-            advance(number % EVERY or EVERY)
+            advance(number % ACK_INTERVAL or ACK_INTERVAL)
 
 
 class Use(NamedTuple):
-    """What a process has used so far."""
+    """The resources that a process has used so far."""
 
     cpu: float  # s
     memory: float  # MiB resident
 
 
 def use(pid: int) -> Use:
-    """Look at a process."""
+    """Sample a process."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     cpu = (int(fields[11]) + int(fields[12])) / TICK
@@ -54,38 +54,38 @@ def use(pid: int) -> Use:
 
 
 def busy() -> float:
-    """Give the CPU time that the machine has spent so far, s over all cores."""
+    """Return the CPU time that the machine has spent so far, s over all cores."""
     user, nice, system, _, _, irq, softirq, *_ = Path("/proc/stat").read_text().split()[1:9]
     return sum(map(int, (user, nice, system, irq, softirq))) / TICK
 
 
-class Look(NamedTuple):
-    """One look at a service at work."""
+class Sample(NamedTuple):
+    """A sample of a working service."""
 
     at: float  # s
-    done: float  # events, as its metric counts them
+    done: float  # events, by its metric
     uses: dict[str, Use]  # by process
     busy: float = 0.0  # CPU time of the whole machine, s
 
 
-class Looks(list[Look]):
-    """Looks at a service, oldest first."""
+class Samples(list[Sample]):
+    """Samples of a service, oldest first."""
 
     def span(self, first: float, last: float) -> "Span":
-        """Give what happened between the first looks at which so many events were done.
+        """Return the span between the first samples with at least so many events.
 
-        Where both are one look, the span is that before it.
+        If both are the same sample, the span begins with the one before it.
         """
-        end = next(number for number, look in enumerate(self) if number and look.done >= last)
-        begin = next(number for number, look in enumerate(self) if look.done >= first)
+        end = next(number for number, sample in enumerate(self) if number and sample.done >= last)
+        begin = next(number for number, sample in enumerate(self) if sample.done >= first)
         return Span(self[min(begin, end - 1)], self[end])
 
 
 class Span(NamedTuple):
-    """What happened between two looks."""
+    """What happened between two samples."""
 
-    begin: Look
-    end: Look
+    begin: Sample
+    end: Sample
 
     @property
     def rate(self) -> float:
@@ -93,26 +93,26 @@ class Span(NamedTuple):
         return (self.end.done - self.begin.done) / (self.end.at - self.begin.at)
 
     @property
-    def strangers(self) -> float:
-        """Cores that were busy with what is not measured (and with looking)."""
+    def other_cores(self) -> float:
+        """Cores busy with other processes (and with sampling)."""
         measured = sum(self.end.uses[name].cpu - use.cpu for name, use in self.begin.uses.items())
         return (self.end.busy - self.begin.busy - measured) / (self.end.at - self.begin.at)
 
     def cpu_us(self, process: str) -> float:
-        """CPU-µs per event of a process."""
+        """CPU time of a process per event, µs."""
         seconds = self.end.uses[process].cpu - self.begin.uses[process].cpu
         return seconds * 1e6 / (self.end.done - self.begin.done)
 
 
 async def watch(
     service: Service, metric: str, upto: float, pids: dict[str, int], bar: Progress, task: TaskID
-) -> Looks:
-    """Look at a service until its metric says `upto`; twice at least."""
-    looks = Looks()
+) -> Samples:
+    """Sample a service until its metric reaches `upto`; twice at least."""
+    samples = Samples()
     done = 0.0
-    while done < upto or len(looks) < 2:
+    while done < upto or len(samples) < 2:
         done = await asyncio.to_thread(service.metric, metric)
-        looks.append(Look(time.monotonic(), done, {name: use(pid) for name, pid in pids.items()}, busy()))
+        samples.append(Sample(time.monotonic(), done, {name: use(pid) for name, pid in pids.items()}, busy()))
         bar.update(task, completed=done)
-        await asyncio.sleep(LOOK)
-    return looks
+        await asyncio.sleep(SAMPLE_INTERVAL)
+    return samples

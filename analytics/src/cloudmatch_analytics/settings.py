@@ -13,10 +13,10 @@ class AnalyticsSettings(Settings, frozen=True, kw_only=True):
 
     prefix = "CLOUDMATCH_ANALYTICS"
 
-    host: Annotated[str, Meta(min_length=1, description="Address to listen on.")] = "127.0.0.1"
-    port: Annotated[Port, Meta(description="HTTP port (0: a free one).")] = 8085
+    host: Annotated[str, Meta(min_length=1, description="Address on which analytics listens.")] = "127.0.0.1"
+    port: Annotated[Port, Meta(description="Port on which analytics listens; 0: a free one.")] = 8085
     lag_ms: Annotated[
-        int, Meta(ge=0, le=60_000, description="How long after its end a window still takes payloads (ms).")
+        int, Meta(ge=0, le=60_000, description="How long after its end a window still accepts payloads (ms).")
     ] = 1000
     replication: Annotated[int, Meta(ge=1, le=9, description="Replicas of the topics on a real Kafka.")] = 1
 
@@ -28,20 +28,20 @@ class KafkaSettings(Settings, frozen=True, kw_only=True):
 
     port: Annotated[Port, Meta(description="Port of the local Kafka-protocol broker.")] = 9092
     brokers: Annotated[
-        str, Meta(description="Kafka brokers (host:port, comma-separated) in place of the local one.")
+        str, Meta(description="Kafka brokers (host:port, comma-separated) instead of the local one.")
     ] = ""
     security: Annotated[
         typing.Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"],
-        Meta(description="How Kafka is spoken to."),
+        Meta(description="Protocol of connections to Kafka."),
     ] = "plaintext"
     sasl_mechanism: Annotated[
         typing.Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"],
-        Meta(description="How the user proves to be who it is, with `sasl_…`."),
+        Meta(description="SASL mechanism, with `sasl_…`."),
     ] = "SCRAM-SHA-512"
-    sasl_user: Annotated[str, Meta(description="User, with `sasl_…`.")] = ""
-    sasl_password: Annotated[str, Meta(description="The user's password.")] = ""
+    sasl_user: Annotated[str, Meta(description="SASL user, with `sasl_…`.")] = ""
+    sasl_password: Annotated[str, Meta(description="Password of the SASL user.")] = ""
     ca_file: Annotated[
-        str, Meta(description="Certificates (PEM) to trust, with `…ssl`. Default: the system's.")
+        str, Meta(description="Trusted certificates (PEM), with `…ssl`. Default: the system's.")
     ] = ""
 
     @property

@@ -18,7 +18,7 @@ from cloudmatch_bus.process.settings import AmqpSettings
 
 T = TypeVar("T")
 WIDTH = 100  # of a table where there is no terminal
-LISTED = 20  # dead letters in a table, unless told otherwise
+LISTED = 20  # dead letters in a table, by default
 
 command = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 console = Console(stderr=True, highlight=False, soft_wrap=True)

@@ -23,10 +23,13 @@ class JournalSettings(Settings, frozen=True, kw_only=True):
         PositiveInt, Meta(description="Events in a segment; a full one is never written again.")
     ] = 4096
     retention_days: Annotated[
-        float, Meta(ge=0, description="Days after which a full segment goes. 0: never.")
+        float, Meta(ge=0, description="Days after which a full segment is dropped. 0: never.")
     ] = 0.0
     retention_bytes: Annotated[
-        int, Meta(ge=0, description="Bytes of events beyond which the oldest full segments go. 0: never.")
+        int,
+        Meta(
+            ge=0, description="Bytes of events beyond which the oldest full segments are dropped. 0: never."
+        ),
     ] = 0
 
 
