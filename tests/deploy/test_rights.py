@@ -121,7 +121,7 @@ async def test_what_a_user_has_no_right_to_is_refused_logged_and_counted(
                 )
         assert denied() - before == len(mine) + len(hears)
         assert (
-            f'permission denied by NATS: nats: permissions violation for publish to "{mine[0].lower()}'
+            f'permission denied by nats: nats: permissions violation for publish to "{mine[0].lower()}'
             in (caplog.text.lower())
             or not mine
         )
