@@ -106,9 +106,9 @@ def test_a_swarm_whose_connections_drop_loses_nothing(edge: Service) -> None:
     words = ("swarm", "--devices", "8", "--seconds", "3", "--drop", "5", "--rate", "50")
     with running(edge, *words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as swarm:
         assert swarm.stdout is not None
-        said = swarm.stdout.read().decode()
-        assert swarm.wait(60) == 0, said
-    figures = dict(re.findall(r"│ ([a-z0-9/ ]+?) +│ +([\d,.]+)", said))
+        output = swarm.stdout.read().decode()
+        assert swarm.wait(60) == 0, output
+    figures = dict(re.findall(r"│ ([a-z0-9/ ]+?) +│ +([\d,.]+)", output))
     assert 0 < int(figures["matched"]) <= 8
     assert int(figures["resumes"]) > 0
     assert (
@@ -130,7 +130,7 @@ def test_the_doctor_passes_two_devices_and_names_the_missing_parts(
     words = ("doctor", *urls, "--nats", nats_server.url, "--amqp", "amqp://127.0.0.1:1")
     with running(edge, *words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as doctor:
         assert doctor.stdout is not None
-        said = doctor.stdout.read().decode()
+        output = doctor.stdout.read().decode()
         assert doctor.wait(30) == 1
-    assert re.findall(r"✓ │ ([\w ]+?) +│", said) == ["this client", "edge", "NATS", "two devices"]
-    assert re.search(r"5 of 9 checks\s+failed", said)
+    assert re.findall(r"✓ │ ([\w ]+?) +│", output) == ["this client", "edge", "NATS", "two devices"]
+    assert re.search(r"5 of 9 checks\s+failed", output)

@@ -9,7 +9,7 @@
  *     matched(peer)                  the peer, `{id, distance, match}`, or null
  *     away(away)                     whether the peer is disconnected
  *     payload(payload)               a payload for the application
- *     ended(text)                    the device is closed; why, if not by its own wish
+ *     ended(text)                    the device is closed; why, unless it left
  */
 
 import { Device } from "../cloudmatch.js";

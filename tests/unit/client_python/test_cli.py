@@ -52,12 +52,12 @@ def answering(answers: dict[str, tuple[int, Any]]) -> Iterator[tuple[str, list[s
 
 @pytest.mark.parametrize("words", [(), *((c,) for c in ("connect", "swarm", "state", "windows", "doctor"))])
 def test_help_names_every_option(words: tuple[str, ...]) -> None:
-    code, said = cloudmatch(*words, "--help")
+    code, output = cloudmatch(*words, "--help")
     assert code == 0
     for option in {"connect": ["--id", "--listen", "CLOUDMATCH_URL"], "swarm": ["--drop"]}.get(
         "".join(words), []
     ):
-        assert option in said
+        assert option in output
 
 
 @pytest.mark.parametrize(
@@ -73,23 +73,23 @@ def test_help_names_every_option(words: tuple[str, ...]) -> None:
     ],
 )
 def test_errors_are_one_sentence(words: tuple[str, ...], sentence: str) -> None:
-    code, said = cloudmatch(*words)
+    code, output = cloudmatch(*words)
     assert code in (1, 2)
-    assert sentence in said
-    assert "Traceback" not in said
+    assert sentence in output
+    assert "Traceback" not in output
 
 
 def test_state_shows_a_device_as_the_journal_has_it() -> None:
     known = {"deviceId": "a/b", "connectionsOpen": 1, "bytesSent": 4, "lastSeen": 1_000}
     missing = {"error": {"code": "not_found", "detail": "no event names device 'x'"}}
     with answering({"/device/state/a%2Fb": (200, known), "/device/state/x": (404, missing)}) as (url, asked):
-        code, said = cloudmatch("state", "a/b", "--app", "demo", "--journal", url)
+        code, output = cloudmatch("state", "a/b", "--app", "demo", "--journal", url)
         assert code == 0
-        assert "bytesSent │ 4" in said
-        assert "lastSeen │ 1970-01-01" in said or "lastSeen │ 1969-12-31" in said
+        assert "bytesSent │ 4" in output
+        assert "lastSeen │ 1970-01-01" in output or "lastSeen │ 1969-12-31" in output
         assert asked == ["/device/state/a%2Fb?app=demo"]
-        code, said = cloudmatch("state", "x", "--journal", url)
-        assert (code, said) == (1, "no event names device 'x'.")
+        code, output = cloudmatch("state", "x", "--journal", url)
+        assert (code, output) == (1, "no event names device 'x'.")
 
 
 def test_windows_shows_each_window_with_a_bar() -> None:
@@ -98,25 +98,25 @@ def test_windows_shows_each_window_with_a_bar() -> None:
         {"start": 20_000, "end": 30_000, "bytes": 0, "messages": 0},
     ]
     with answering({"/windows": (200, closed)}) as (url, asked):
-        code, said = cloudmatch("windows", "--analytics", url, "--last", "2", "--device", "a")
+        code, output = cloudmatch("windows", "--analytics", url, "--last", "2", "--device", "a")
     assert code == 0
-    assert f"7 │ 1,234 │ {'█' * 30}" in said
+    assert f"7 │ 1,234 │ {'█' * 30}" in output
     assert asked == ["/windows?size=10s&device=a&last=2"]
 
 
 def test_trace_without_the_tracer_names_the_package_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.executable", "/nowhere/python")
     monkeypatch.setenv("PATH", "/nowhere")
-    code, said = cloudmatch("trace", "a")
+    code, output = cloudmatch("trace", "a")
     assert code == 1
-    assert "It comes with cloudmatch-bus" in said
+    assert "It comes with cloudmatch-bus" in output
 
 
 def test_doctor_gives_advice_for_every_missing_part(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "TIMEOUT", 0.3)
     urls = ("--url", "--journal", "--analytics", "--match-engine", "--bridge")
     servers = ("--nats", "nats://127.0.0.1:1", "--amqp", "amqp://127.0.0.1:1")
-    code, said = cloudmatch("doctor", *(word for url in urls for word in (url, NOWHERE)), *servers)
+    code, output = cloudmatch("doctor", *(word for url in urls for word in (url, NOWHERE)), *servers)
     assert code == 1
     for part in (
         "edge",
@@ -128,8 +128,8 @@ def test_doctor_gives_advice_for_every_missing_part(monkeypatch: pytest.MonkeyPa
         "RabbitMQ",
         "two devices",
     ):
-        assert f"✗ │ {part}" in said
-    assert "8 of 9 checks failed" in said
+        assert f"✗ │ {part}" in output
+    assert "8 of 9 checks failed" in output
 
 
 def test_a_service_that_is_not_ready_gives_its_reason() -> None:
@@ -153,7 +153,7 @@ def test_a_skewed_clock_is_reported(ahead: float, words: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "state", "words"),
+    ("greeting", "state", "words"),
     [
         (b'INFO {"version":"2.15.1","jetstream":true}\r\n', doctor.State.GOOD, "NATS 2.15.1"),
         (b'INFO {"version":"2.15.1"}\r\n', doctor.State.BAD, "no JetStream"),
@@ -161,15 +161,15 @@ def test_a_skewed_clock_is_reported(ahead: float, words: str | None) -> None:
         (b"", doctor.State.BAD, "is not a NATS server"),
     ],
 )
-async def test_nats_is_recognized_by_its_greeting(said: bytes, state: doctor.State, words: str) -> None:
-    async with speaking(said) as port:
+async def test_nats_is_recognized_by_its_greeting(greeting: bytes, state: doctor.State, words: str) -> None:
+    async with greeting_server(greeting) as port:
         [found] = await doctor.nats(f"nats://user:secret@127.0.0.1:{port}")
     assert (found.state, words in found.found) == (state, True)
     assert "secret" not in found.found + found.advice
 
 
 @pytest.mark.parametrize(
-    ("said", "state", "words"),
+    ("greeting", "state", "words"),
     [
         (
             b"\x01\x00\x00\x00\x00\x01\x00\x00\x0a\x00\x0a\x07versionS\x00\x00\x00\x064.1.10\xce",
@@ -180,29 +180,31 @@ async def test_nats_is_recognized_by_its_greeting(said: bytes, state: doctor.Sta
         (b"", doctor.State.BAD, "does not answer"),
     ],
 )
-async def test_rabbitmq_is_recognized_by_its_greeting(said: bytes, state: doctor.State, words: str) -> None:
-    async with speaking(said) as port:
+async def test_rabbitmq_is_recognized_by_its_greeting(
+    greeting: bytes, state: doctor.State, words: str
+) -> None:
+    async with greeting_server(greeting) as port:
         [found] = await doctor.rabbitmq(f"amqp://user:secret@127.0.0.1:{port}/")
     assert (found.state, words in found.found) == (state, True)
     assert "secret" not in found.found + found.advice
 
 
 @contextlib.asynccontextmanager
-async def speaking(words: bytes) -> AsyncIterator[int]:
+async def greeting_server(greeting: bytes) -> AsyncIterator[int]:
     """Send a few bytes to every client; yield the port."""
 
-    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(words)
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(greeting)
         writer.write_eof()
         await reader.read()
         writer.close()
         await writer.wait_closed()
-        spoken.set()
+        served.set()
 
-    spoken = asyncio.Event()
-    async with await asyncio.start_server(speak, "127.0.0.1", 0) as server:
+    served = asyncio.Event()
+    async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
         yield server.sockets[0].getsockname()[1]
-        await spoken.wait()
+        await served.wait()
 
 
 def test_the_swarm_finds_payloads_lost_duplicated_or_out_of_order() -> None:

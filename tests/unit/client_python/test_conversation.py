@@ -89,8 +89,8 @@ class Run:
                 assert query == {k: str(v) for k, v in expected.items() if k not in ("lat", "lon")}
             case {"server": frame}:
                 before = len(self.device.inbox)
-                said = expanded(frame)
-                self.device.receive(data(frame) if "binary" in frame else json.dumps(said), self.now)
+                whole = expanded(frame)
+                self.device.receive(data(frame) if "binary" in frame else json.dumps(whole), self.now)
                 for _, _, payload in list(self.device.inbox._payloads)[before:]:
                     self.events.append({"type": "payload", **shared(payload)})
             case {"client": frame, "cause": cause}:
@@ -106,8 +106,8 @@ class Run:
                 self.call(call)
             case {"event": event}:
                 assert self.events, f"no event, expected {event}"
-                heard = self.events.popleft()
-                assert heard == {**event, **({"text": text(event["text"])} if "text" in event else {})}
+                found = self.events.popleft()
+                assert found == {**event, **({"text": text(event["text"])} if "text" in event else {})}
             case {"drop": code}:
                 self.device.lost(code, self.now)
                 if code in STOPPED:
@@ -288,11 +288,11 @@ def test_a_payload_larger_than_the_window_travels_alone(matched: Conversation) -
     large = "x" * 200_000
     for payload in ("one", large, "three"):
         matched.send(payload)
-    assert [said["text"] for said in sent(matched)] == ["one"]
+    assert [frame["text"] for frame in sent(matched)] == ["one"]
     feed(matched, 1, {"type": "ack", "delivered": 1})
-    assert [said["text"] for said in sent(matched)] == [large]
+    assert [frame["text"] for frame in sent(matched)] == [large]
     feed(matched, 2, {"type": "ack", "delivered": 2})
-    assert [said["text"] for said in sent(matched)] == ["three"]
+    assert [frame["text"] for frame in sent(matched)] == ["three"]
 
 
 @pytest.mark.parametrize("part", ["leave", "unmatch"])

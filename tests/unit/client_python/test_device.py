@@ -34,27 +34,27 @@ MATCHED = {"type": "matched", "match": 7, "peer": "b", "distance": 1.5}
 
 
 class Server:
-    """Passes each connection to `talk`, which a test may replace between connections."""
+    """Passes each connection to `script`, which a test may replace between connections."""
 
-    def __init__(self, talk: Callable[["Server", ServerConnection], Awaitable[None]]) -> None:
-        self.talk = talk
+    def __init__(self, script: Callable[["Server", ServerConnection], Awaitable[None]]) -> None:
+        self.script = script
         self.url = ""
         self.queries: list[dict[str, str]] = []
-        self.heard: list[Any] = []
+        self.received: list[Any] = []
 
     async def handle(self, socket: ServerConnection) -> None:
         assert socket.request is not None
         query = parse_qs(urlsplit(socket.request.path).query)
         self.queries.append({name: value for name, [value] in query.items()})
         with contextlib.suppress(ConnectionClosed):
-            await self.talk(self, socket)
+            await self.script(self, socket)
 
     async def listen(self, socket: ServerConnection) -> None:
         """Keep the device's frames; close when it leaves."""
         async for frame in socket:
-            said = json.loads(frame) if isinstance(frame, str) else frame
-            self.heard.append(said)
-            if isinstance(said, dict) and said["type"] == "leave":
+            message = json.loads(frame) if isinstance(frame, str) else frame
+            self.received.append(message)
+            if isinstance(message, dict) and message["type"] == "leave":
                 await socket.close(1000)
 
 
@@ -75,9 +75,9 @@ async def waits(server: Server, socket: ServerConnection) -> None:
 
 @contextlib.asynccontextmanager
 async def server(
-    talk: Callable[[Server, ServerConnection], Awaitable[None]] = matches, **more: Any
+    script: Callable[[Server, ServerConnection], Awaitable[None]] = matches, **more: Any
 ) -> AsyncIterator[Server]:
-    it = Server(talk)
+    it = Server(script)
     async with serve(it.handle, "127.0.0.1", 0, **{"subprotocols": V1, **more}) as listening:
         it.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
         yield it
@@ -102,14 +102,14 @@ async def test_a_device_connects_with_its_parameters_and_leaves_at_the_end() -> 
                 "tag": "red & green",
             }
         ]
-        assert it.heard[-1] == {"type": "leave"}
+        assert it.received[-1] == {"type": "leave"}
         assert a.state == "closed"
         with pytest.raises(cloudmatch.ClosedError):
             await a.send("more")
 
 
 async def test_iterating_yields_the_payloads_and_ends_with_the_device() -> None:
-    async def talk(it: Server, socket: ServerConnection) -> None:
+    async def script(it: Server, socket: ServerConnection) -> None:
         await send(
             socket, WELCOME, WAITING, MATCHED, {"type": "message", "from": "b", "n": 1, "text": "ciao"}
         )
@@ -117,7 +117,7 @@ async def test_iterating_yields_the_payloads_and_ends_with_the_device() -> None:
         await it.listen(socket)
 
     got: list[str | bytes] = []
-    async with server(talk) as it, device(it.url) as a:
+    async with server(script) as it, device(it.url) as a:
         async for payload in a:
             got.append(payload)
             if len(got) == 2:
@@ -127,7 +127,7 @@ async def test_iterating_yields_the_payloads_and_ends_with_the_device() -> None:
 
 
 def test_a_device_runs_on_uvloop_whose_handles_have_no_time() -> None:
-    async def talk(it: Server, socket: ServerConnection) -> None:
+    async def script(it: Server, socket: ServerConnection) -> None:
         await send(socket, WELCOME, WAITING, MATCHED)
         await asyncio.sleep(2 * ACK_DELAY)  # then the next ack is due at once
         for n in (1, 2):
@@ -135,7 +135,7 @@ def test_a_device_runs_on_uvloop_whose_handles_have_no_time() -> None:
         await it.listen(socket)
 
     async def receive() -> list[str | bytes]:
-        async with server(talk) as it, device(it.url) as a:
+        async with server(script) as it, device(it.url) as a:
             return [await a.receive() for _ in range(2)]
 
     assert uvloop.run(receive()) == ["1", "2"]
@@ -194,13 +194,13 @@ async def test_a_server_that_does_not_speak_the_dialect_is_refused() -> None:
 
 
 async def test_a_replaced_device_raises_wherever_it_waits() -> None:
-    async def talk(it: Server, socket: ServerConnection) -> None:
+    async def script(it: Server, socket: ServerConnection) -> None:
         await send(socket, WELCOME, WAITING, MATCHED)
         async for frame in socket:
             if "hold on" in str(frame):
                 await socket.close(4001)
 
-    async with server(talk) as it, device(it.url) as a:
+    async with server(script) as it, device(it.url) as a:
         await a.matched()
         events = a.events()
         for waiting in asyncio.as_completed([a.receive(), a.send("hold on", receipt=True)]):
@@ -217,7 +217,7 @@ async def test_a_lost_connection_is_restored_and_its_payloads_continue() -> None
         await send(socket, WELCOME, WAITING, MATCHED, {"type": "message", "from": "b", "n": 1, "text": "one"})
         async for frame in socket:
             if "uno" in str(frame):
-                it.talk = second
+                it.script = second
                 socket.transport.abort()
 
     async def second(it: Server, socket: ServerConnection) -> None:
@@ -240,10 +240,10 @@ async def test_a_lost_connection_is_restored_and_its_payloads_continue() -> None
 
 
 async def test_send_waits_while_too_many_payloads_are_in_flight() -> None:
-    async def talk(it: Server, socket: ServerConnection) -> None:
+    async def script(it: Server, socket: ServerConnection) -> None:
         await send(socket, WELCOME, WAITING, MATCHED)
         listening = asyncio.create_task(it.listen(socket))
-        await eventually(lambda: len(it.heard) == 1 + MAX_PAYLOADS)
+        await eventually(lambda: len(it.received) == 1 + MAX_PAYLOADS)
         assert not sending.done()
         await send(socket, {"type": "ack", "delivered": 1})
         await listening
@@ -253,22 +253,24 @@ async def test_send_waits_while_too_many_payloads_are_in_flight() -> None:
         for number in range(MAX_PAYLOADS + 1):
             await a.send(str(number))
 
-    async with server(talk) as it, device(it.url) as a:
+    async with server(script) as it, device(it.url) as a:
         sending = asyncio.create_task(send_all(a))
         await sending
-        await eventually(lambda: len(it.heard) == 2 + MAX_PAYLOADS)
-        assert [said["text"] for said in it.heard[1:]] == [str(number) for number in range(MAX_PAYLOADS + 1)]
+        await eventually(lambda: len(it.received) == 2 + MAX_PAYLOADS)
+        assert [frame["text"] for frame in it.received[1:]] == [
+            str(number) for number in range(MAX_PAYLOADS + 1)
+        ]
 
 
 async def test_a_peer_that_leaves_fails_undelivered_payloads_and_pending_sends() -> None:
-    async def talk(it: Server, socket: ServerConnection) -> None:
+    async def script(it: Server, socket: ServerConnection) -> None:
         await send(socket, WELCOME, WAITING, MATCHED)
         listening = asyncio.create_task(it.listen(socket))
-        await eventually(lambda: len(it.heard) == 1 + MAX_PAYLOADS)
+        await eventually(lambda: len(it.received) == 1 + MAX_PAYLOADS)
         await send(socket, {"type": "peer_left", "peer": "b", "reason": "expired"}, WAITING)
         await listening
 
-    async with server(talk) as it, device(it.url) as a:
+    async with server(script) as it, device(it.url) as a:
         await a.matched()
         left: list[cloudmatch.PeerLeft] = []
         a.on(cloudmatch.PeerLeft, left.append)
@@ -292,17 +294,17 @@ async def test_a_payload_that_is_too_large_is_refused_before_it_is_sent() -> Non
         with pytest.raises(cloudmatch.PayloadRefusedError, match="65538 bytes exceed the limit of 65536"):
             await a.send("é" * 32769)
         await a.send("é" * 32768)
-        await eventually(lambda: len(it.heard) == 2)
+        await eventually(lambda: len(it.received) == 2)
 
 
 async def test_leaving_waits_until_payloads_are_delivered() -> None:
-    async def talk(it: Server, socket: ServerConnection) -> None:
+    async def script(it: Server, socket: ServerConnection) -> None:
         await send(socket, WELCOME, WAITING, MATCHED)
         async for frame in socket:
-            it.heard.append(json.loads(frame)["type"])
-            if it.heard[-1] == "message":
+            it.received.append(json.loads(frame)["type"])
+            if it.received[-1] == "message":
                 asyncio.get_running_loop().call_later(0.1, lambda: asyncio.ensure_future(deliver(socket)))
-            elif it.heard[-1] == "leave":
+            elif it.received[-1] == "leave":
                 assert delivered
                 await socket.close(1000)
 
@@ -311,11 +313,11 @@ async def test_leaving_waits_until_payloads_are_delivered() -> None:
         await send(socket, {"type": "ack", "delivered": 1})
 
     delivered: list[bool] = []
-    async with server(talk) as it:
+    async with server(script) as it:
         async with device(it.url, linger=10) as a:
             await a.matched()
             await a.send("ciao")
-        assert it.heard == ["ack", "message", "leave"]
+        assert it.received == ["ack", "message", "leave"]
 
 
 async def test_a_device_that_does_not_leave_on_exit_resumes_when_entered_again() -> None:
@@ -326,7 +328,7 @@ async def test_a_device_that_does_not_leave_on_exit_resumes_when_entered_again()
         assert a.state == "connecting"
         async with a:
             assert it.queries[1].items() >= {"resume": "token", "match": "7"}.items()
-        assert {"type": "leave"} not in it.heard
+        assert {"type": "leave"} not in it.received
 
 
 async def test_a_device_sends_its_move_and_its_unmatch() -> None:
@@ -335,8 +337,8 @@ async def test_a_device_sends_its_move_and_its_unmatch() -> None:
         a.move(-33.9, 18.4)
         a.unmatch()
         assert a.peer is None
-        await eventually(lambda: len(it.heard) == 3)
-        assert it.heard[1:] == [{"type": "locate", "lat": -33.9, "lon": 18.4}, {"type": "unmatch"}]
+        await eventually(lambda: len(it.received) == 3)
+        assert it.received[1:] == [{"type": "locate", "lat": -33.9, "lon": 18.4}, {"type": "unmatch"}]
 
 
 async def test_a_waiting_device_can_be_cancelled_and_leaves() -> None:
