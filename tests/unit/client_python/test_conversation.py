@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cloudmatch.core.conversation import RETRY_AFTER, SILENCE, Conversation, State
+from cloudmatch.core.conversation import RETRY_AFTER, Conversation, State
 from cloudmatch.core.errors import NotMatchedError, PayloadRefusedError, ProtocolError
 from cloudmatch.core.events import (
     Closed,
@@ -25,6 +25,7 @@ from cloudmatch.core.events import (
     Waiting,
 )
 from cloudmatch.core.inbox import ACK_DELAY
+from cloudmatch.core.liveness import SILENCE
 from cloudmatch.core.outbox import Delivered, Payload, Refused, Settlement, Undelivered
 from cloudmatch.core.retry import STOPPED
 

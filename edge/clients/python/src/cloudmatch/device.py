@@ -20,6 +20,7 @@ from cloudmatch.core.errors import (
 )
 from cloudmatch.core.events import Closed, Data, Event, Peer, PeerLeft
 from cloudmatch.core.outbox import Delivered, Payload, Refused, Settlement, Undelivered
+from cloudmatch.timer import Timer
 
 E = TypeVar("E", bound=Event)
 
@@ -50,9 +51,7 @@ class Device:
         self._leave_on_exit = leave_on_exit
         self._conversation = Conversation(*position)
         self._connector = Connector(url, parameters, token, self._conversation, self._step)
-        # a plain handle: uvloop returns one without a time for a call that is due at once
-        self._timer: asyncio.Handle | None = None
-        self._timer_at = 0.0
+        self._timer = Timer(self._tick)
         # resolved at every change
         self._waiters: list[asyncio.Future[None]] = []
         self._receipts: dict[Payload, asyncio.Future[None]] = {}
@@ -246,9 +245,7 @@ class Device:
 
     async def _stop(self) -> None:
         """Stop the timer and the connector; entering the device again resumes its session."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._timer.cancel()
         await self._connector.stop()
 
     # -- internals
@@ -268,7 +265,7 @@ class Device:
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
-        self._set_timer()
+        self._timer.set(self._conversation.deadline)
 
     def _settle(self, settlement: Settlement) -> None:
         receipt = self._receipts.get(settlement.payload)
@@ -282,19 +279,7 @@ class Device:
             case Undelivered(_, peer, reason):
                 receipt.set_exception(self._ended() or PeerLeftError(peer, reason))
 
-    def _set_timer(self) -> None:
-        deadline = self._conversation.deadline
-        if self._timer is not None:
-            if deadline is not None and self._timer_at <= deadline:
-                return  # that tick sets the timer again
-            self._timer.cancel()
-            self._timer = None
-        if deadline is not None:
-            self._timer = asyncio.get_running_loop().call_at(deadline, self._tick)
-            self._timer_at = deadline
-
     def _tick(self) -> None:
-        self._timer = None
         self._conversation.tick(self._now())
         self._step()
 

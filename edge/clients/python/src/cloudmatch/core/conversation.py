@@ -31,9 +31,10 @@ from cloudmatch.core.events import (
     Waiting,
 )
 from cloudmatch.core.inbox import Inbox
+from cloudmatch.core.liveness import Liveness
 from cloudmatch.core.outbox import Delivered, Outbox, Payload, Refused, Settlement, Undelivered
+from cloudmatch.core.session import Session
 
-SILENCE = 15.0  # s without a frame: send a ping; without a frame for as long again: the connection is dead
 RETRY_AFTER = 1.0  # s after which a message that the server rate-limited is repeated
 
 
@@ -58,15 +59,10 @@ class Conversation:
         self.closed: Closed | None = None
         # the server's limit on payloads, bytes
         self.max_payload: int | None = None
-        # whether the connection was silent for too long
-        self.dead = False
         self._frames: list[Data] = []
         self._events: list[Event | Settlement] = []
-        # the session, which outlives connections: its token and grace (s)
-        self._token = ""
-        self._grace = 0.0
-        # when a session without a connection expires
-        self._expires: float | None = None
+        self._session = Session()
+        self._liveness = Liveness()
         # whether this connection was welcomed, and whether the server has confirmed the match on it
         self._welcomed = False
         self._synced = False
@@ -76,9 +72,6 @@ class Conversation:
         # when to repeat a rate-limited `unmatch` or `locate`
         self._retry_at: float | None = None
         self._leaving = False
-        self._connecting = False  # an attempt is in progress
-        self._last_frame_at = 0.0
-        self._probing = False
         self._receipts = 0
 
     # -- output
@@ -104,11 +97,17 @@ class Conversation:
     @property
     def deadline(self) -> float | None:
         """When to call `tick`."""
-        times = [None if self._connecting else self._expires, self.inbox.ack_due if self._synced else None]
-        times.append(self._retry_at)
-        if self._welcomed and not self.dead:
-            times.append(self._last_frame_at + (2 * SILENCE if self._probing else SILENCE))
+        times = [self._session.deadline, self._retry_at]
+        if self._synced:
+            times.append(self.inbox.ack_due)
+        if self._welcomed:
+            times.append(self._liveness.deadline)
         return min((time for time in times if time is not None), default=None)
+
+    @property
+    def dead(self) -> bool:
+        """Whether the connection was silent for too long."""
+        return self._liveness.dead
 
     # -- connections
 
@@ -116,10 +115,11 @@ class Conversation:
         """Start a connection; return its query, besides the device's own parameters."""
         self.tick(now)
         self._connected_at = self.position
-        self._connecting, self.dead = True, False
+        self._session.connecting = True
+        self._liveness.connect()
         query = dict(zip(("lat", "lon"), map(str, self.position), strict=True))
-        if self._token:
-            query |= {"resume": self._token, "received": str(self.inbox.received)}
+        if self._session.token:
+            query |= {"resume": self._session.token, "received": str(self.inbox.received)}
             match = self.peer.match if self.peer else self._abandoned
             if match is not None:
                 query["match"] = str(match)
@@ -132,9 +132,10 @@ class Conversation:
         if self.closed:
             return
         if self._welcomed:
-            self._expires = now + self._grace
+            self._session.suspend(now)
             self._events.append(Disconnected(code))
-        self._welcomed = self._synced = self._probing = self._connecting = False
+        self._welcomed = self._synced = self._session.connecting = False
+        self._liveness.disconnect()
         self._retry_at = None
         self._frames.clear()
         self.inbox.pause()
@@ -147,20 +148,17 @@ class Conversation:
         self._fail(left, "closed")
         self.closed = Closed(code, reason, tuple(p.data for p in left))
         self._events.append(self.closed)
-        self.peer = self._expires = None
+        self.peer = None
+        self._session.close()
         self._welcomed = self._synced = False
 
     def tick(self, now: float) -> None:
         """Do what is due."""
-        if self._expires is not None and not self._connecting and now >= self._expires:
+        if self._session.expire(now):
             self._end_match("expired")
-            self._token = ""
-            self._expires = self._abandoned = None
-        if self._welcomed and now >= self._last_frame_at + SILENCE:
-            self.dead = self._probing and now >= self._last_frame_at + 2 * SILENCE
-            if not self._probing:
-                self._probing = True
-                self._write(type="ping")
+            self._abandoned = None
+        if self._welcomed and self._liveness.check(now):
+            self._write(type="ping")
         if self._retry_at is not None and now >= self._retry_at:
             self._retry_at = None
             if self._abandoned is not None:
@@ -224,7 +222,7 @@ class Conversation:
             self._acknowledge(now, last=True)
             if self._welcomed:
                 self._write(type="leave")
-            elif not self._token:
+            elif not self._session.token:
                 self.close(NORMAL, "left")
 
     # -- frames from the server
@@ -235,7 +233,7 @@ class Conversation:
         Raises:
             ProtocolError: The frame is invalid.
         """
-        self._last_frame_at, self._probing = now, False
+        self._liveness.on_frame(now)
         if isinstance(frame, bytes):
             self._on_payload(None, frame)
             return
@@ -281,10 +279,9 @@ class Conversation:
         self._transmit()
 
     def _on_welcome(self, frame: Mapping[str, Any]) -> None:
-        self._token, self._grace = frame["resume"], frame["grace"]
+        self._session.welcome(frame["resume"], frame["grace"])
         self.max_payload = frame["max_payload"]
         self._welcomed = True
-        self._expires = None  # while there is a connection, the server decides
         if self._leaving:
             self._write(type="leave")
         elif self.position != self._connected_at:
@@ -326,7 +323,7 @@ class Conversation:
         elif code != "not_matched":  # else the payload was in flight when its match ended, and failed then
             self._events.append(ServerError(code, detail))
             if code == "rate_limited":
-                self._retry_at = self._last_frame_at + RETRY_AFTER
+                self._retry_at = self._liveness.last_frame_at + RETRY_AFTER
 
     # -- shared
 
