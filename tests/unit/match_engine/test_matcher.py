@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from cloudmatch_bus.contract.messages import DeviceRecord
+from cloudmatch_match_engine.core import matcher
 from cloudmatch_match_engine.core.matcher import EARTH_RADIUS, PLANAR_REACH, choose, distance, suits
-from cloudmatch_match_engine.core.matcher import reaches as within
 
 DEGREE = EARTH_RADIUS * pi / 180  # metres of a degree of a great circle
 latitudes, longitudes = st.floats(-90, 90), st.floats(-180, 180)
@@ -19,7 +19,7 @@ tags = st.sampled_from([None, "red", "blue"])
 
 
 def reaches(a: DeviceRecord, b: DeviceRecord, planar: float = PLANAR_REACH) -> bool:
-    return within(a, b, distance(a, b), planar)
+    return matcher.reaches(a, b, distance(a, b), planar)
 
 
 def at(lat: float, lon: float, name: str = "a", **more: object) -> DeviceRecord:
