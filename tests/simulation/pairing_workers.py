@@ -15,8 +15,8 @@ from cloudmatch_match_engine.core.keys import device_id
 from cloudmatch_match_engine.core.roster import Roster
 from cloudmatch_match_engine.pairing.handler import PairingHandler
 from cloudmatch_match_engine.pairing.mirror import Mirror
-from pairing_model.bucket import MemoryBucket
-from pairing_model.steps import Call
+from simulation.bucket import SteppedBucket
+from simulation.steps import Call
 
 Work = Callable[[], Coroutine[Any, Any, None]]
 Notify = Callable[[DeviceRecord | Tombstone, AnyAnswer], None]
@@ -66,7 +66,7 @@ class Worker:
 
     def __init__(
         self,
-        bucket: MemoryBucket,
+        bucket: SteppedBucket,
         clock: Callable[[], int],
         notify_device: Notify,
         publish_fact: Callable[[AnyFact, str], None],

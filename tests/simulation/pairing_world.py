@@ -13,31 +13,31 @@ from cloudmatch_bus.contract.messages import (
     Tombstone,
 )
 from cloudmatch_match_engine.core import matcher
-from pairing_model.bucket import MemoryBucket
-from pairing_model.edges import Connection, Edge, PendingRequest
-from pairing_model.steps import Call, MirrorWait
-from pairing_model.workers import Task, Worker
+from simulation.bucket import CommitChecker, SteppedBucket
+from simulation.pairing_edges import Connection, Edge, PendingRequest
+from simulation.pairing_workers import Task, Worker
+from simulation.steps import Call, MirrorWait
 
 LONGEST = 5.0  # s of grace
 # Latitudes; some are in reach of one between them but not of each other.
 LATITUDES = (0.0, 0.1, 0.9, 1.8)
 
 
-class World:
+class PairingWorld:
     """All processes. `step` runs one of them; `settle` ends all failures and runs the rest of the work."""
 
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)  # noqa: S311  # a schedule, no secret
         self.now = 1_000_000  # ms
-        self.bucket = MemoryBucket()
-        self.bucket.watcher = self.check_commit
+        self.bucket = SteppedBucket()
+        self.commits = CommitChecker(self.bucket)
+        self.bucket.on_commit.append(self.commits.check)
         self.workers: list[Worker] = []
         self.edges = [Edge(name) for name in ("e1", "e2", "e3")]
         # device → its last connection
         self.last: dict[str, Connection] = {}
         self.count = 0  # of connections and moves
         self.facts: dict[str, AnyFact] = {}
-        self.ever_paired: dict[int, set[str]] = {}
         self.start_worker()
         self.start_worker()
 
@@ -290,24 +290,6 @@ class World:
 
     # -- invariants
 
-    def check_commit(self) -> None:
-        """At every commit: a device is in at most one match, and a match has both its devices."""
-        devices, pairs = self.bucket.devices(), self.bucket.pairs()
-        members: dict[int, set[str]] = {}
-        for name, (record, _) in devices.items():
-            if record.match is not None:
-                members.setdefault(record.match, set()).add(name)
-                assert record.peer is not None
-                assert devices[record.peer][0].peer == name
-        assert members == pairs
-        assert all(len(m) == 2 for m in pairs.values())
-        for match, both in pairs.items():
-            if match not in self.ever_paired:
-                assert all(devices[name][0].disconnected_at is None for name in both), (
-                    "one of them is disconnected"
-                )
-            assert self.ever_paired.setdefault(match, both) == both, "a number named two matches"
-
     def check(self) -> None:
         """After `settle`: bucket, edges and facts agree, and no two devices wait in reach of each other."""
         devices = self.bucket.devices()
@@ -334,5 +316,5 @@ class World:
                 )
         made = {f.match for f in self.facts.values() if isinstance(f, MatchMade)}
         ended = {f.match for f in self.facts.values() if isinstance(f, MatchEnded)}
-        assert made == set(self.ever_paired), "matches without a fact"
+        assert made == set(self.commits.ever_paired), "matches without a fact"
         assert ended == made - set(self.bucket.pairs()), "ended matches without a fact"
