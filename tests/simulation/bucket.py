@@ -79,7 +79,7 @@ class TimedBucket(MemoryBucket):
     def __init__(self, chance: random.Random) -> None:
         super().__init__()
         self.failing = False
-        self._chance = chance
+        self.chance = chance
 
     async def get(self, key: str) -> Entry:
         return await self._answer(lambda: self.read(key))
@@ -88,7 +88,7 @@ class TimedBucket(MemoryBucket):
         return await self._answer(lambda: self.write(writes))
 
     async def _answer(self, call: Callable[[], T]) -> T:
-        chance = self._chance
+        chance = self.chance
         lost = self.failing and chance.random() < 0.02
         await asyncio.sleep(chance.random() * 0.001)
         if lost and chance.random() < 0.5:

@@ -1,0 +1,231 @@
+"""Edges and workers: the real relay and the real engine on a simulated bus."""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Protocol
+from urllib.parse import urlencode
+
+from cloudmatch_bus.contract import subjects
+from cloudmatch_bus.contract.messages import (
+    AnyRequest,
+    MatchMade,
+    PayloadsDelivered,
+    decode_request,
+    encode,
+)
+from cloudmatch_bus.contract.payloads import Payload
+from cloudmatch_bus.process.clock import now_ms
+from cloudmatch_edge.bus.hub import Relay
+from cloudmatch_edge.dialects import parameters
+from cloudmatch_edge.dialects.v1 import V1, Welcome
+from cloudmatch_edge.relay.device import Device
+from cloudmatch_match_engine.core.matcher import PLANAR_REACH
+from cloudmatch_match_engine.core.roster import Roster
+from cloudmatch_match_engine.pairing.handler import PairingHandler
+from cloudmatch_match_engine.pairing.mirror import Mirror
+from cloudmatch_match_engine.routing import BatchRouter
+from cloudmatch_match_engine.sweeps import Sweeps
+from cloudmatch_match_engine.worker import BusNotifier
+from simulation.bucket import TimedBucket
+from simulation.network import Network, SimulatedBus
+
+GRACE = 30.0  # s
+MAX_PAYLOAD = 65_536  # bytes
+TRANSIT = 0.002  # s that a frame takes between a device and its edge
+MIRROR_DELAY = 0.002  # s at most
+
+Frame = str | bytes
+
+
+class Facts:
+    """Facts published by one process."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+        self.matches: dict[str, MatchMade] = {}  # by key
+
+    def publish(self, fact: Any, key: str = "") -> bool:
+        match fact:
+            case PayloadsDelivered():
+                self.sizes += fact.sizes
+            case MatchMade():
+                self.matches[key] = fact
+        return True
+
+
+class WholeShare:
+    """The share of a worker to which all devices fall, and which is never cut off."""
+
+    isolated = False
+
+    def owns(self, _: object) -> bool:
+        return True
+
+
+class Worker:
+    """A worker of match-engine. All of them serve all partitions, and do all unasked work."""
+
+    def __init__(self, network: Network, bucket: TimedBucket, facts: Facts) -> None:
+        self.bus: Any = SimulatedBus(network)
+        self._bucket: Any = bucket
+        self._roster = Roster()
+        notifier = BusNotifier(self.bus, facts)  # type: ignore[arg-type]  # it publishes like the real one
+        self._mirror = Mirror(self._roster, now_ms)
+        self._handler = PairingHandler(self._bucket, self._mirror, notifier, clock=now_ms, reach=PLANAR_REACH)
+        self._applied = 0  # entries of the bucket's log that are in the mirror, or on their way to it
+        self._applied_at = 0.0
+
+    async def start(self) -> None:
+        """Read the bucket, then serve."""
+        for entry in sorted(self._bucket.entries.values(), key=lambda entry: entry.revision):
+            self._mirror.on_entry(entry)
+        self._roster.complete()
+        self._applied = len(self._bucket.log)
+        self._bucket.on_commit.append(self._follow)
+        self._mirror.replay_log.schedule(now_ms())
+        router = BatchRouter(self.bus, self._roster, self._handler)
+        await self.bus.subscribe(subjects.all_of("up"), router.on_batch, subjects.QUEUE_GROUP)
+        await self.bus.subscribe(subjects.every_match(), self._on_request, subjects.QUEUE_GROUP)
+        share: Any = WholeShare()
+        sweeps = Sweeps(self.bus, self._mirror, self._handler, now_ms, share)
+        self.bus.spawn(sweeps.run())
+
+    def _follow(self) -> None:
+        """The watch shows new entries a little later, in order."""
+        loop = asyncio.get_running_loop()
+        for entry in self._bucket.log[self._applied :]:
+            delay = self._bucket.chance.random() * MIRROR_DELAY
+            self._applied_at = max(self._applied_at, loop.time() + delay)
+            loop.call_at(self._applied_at, self._mirror.on_entry, entry)
+        self._applied = len(self._bucket.log)
+
+    def _on_request(self, _: str, reply: str, payload: bytes, __: object) -> None:
+        self.bus.spawn(self._answer(decode_request(payload), reply))
+
+    async def _answer(self, request: AnyRequest, reply: str) -> None:
+        try:
+            answer = await self._handler.answer(request)
+        except TimeoutError:
+            return  # the edge repeats the request
+        self.bus.publish(reply, encode(answer))
+
+    def kill(self) -> None:
+        """End as kill -9 would."""
+        self.bus.die()
+        self._bucket.on_commit.remove(self._follow)
+
+    def on_loss(self) -> None:
+        """Another worker was lost."""
+        self._mirror.replay_log.schedule(now_ms())
+
+
+class Client(Protocol):
+    """A device's side of a socket."""
+
+    def on_frame(self, socket: "Socket", frame: Frame) -> None:
+        """Receive a frame from the edge."""
+
+    def on_close(self, socket: "Socket", code: int) -> None:
+        """The connection has ended."""
+
+
+class Edge:
+    """An edge with its relay; when it dies another takes its name."""
+
+    def __init__(self, network: Network, name: str) -> None:
+        self.name = name
+        self.facts = Facts()  # over all its lives
+        self.sockets: dict[Socket, None] = {}
+        self._network = network
+        self.bus: Any = None
+        self.relay: Relay
+
+    @property
+    def alive(self) -> bool:
+        return self.bus is not None and self.bus.alive
+
+    async def start(self) -> None:
+        self.bus = SimulatedBus(self._network)
+        facts: Any = self.facts
+        self.relay = Relay(self.bus, self.name, facts, patience=1e9, grace=GRACE)
+        await self.relay.start()
+        self.bus.spawn(self.relay.pulse.run())
+
+    def kill(self) -> None:
+        """End as kill -9 would."""
+        self.bus.die()
+        for socket in list(self.sockets):
+            socket.drop()
+
+    def accept(self, client: Client, name: str, query: dict[str, str]) -> "Socket":
+        """Connect a device as the edge's listener does."""
+        socket = Socket(self, client)
+        who = parameters.parse(urlencode({"id": name, "app": "demo", **query}))
+        token = who.resume or f"token-{name}"
+        dialect = V1(Welcome(who.id, token[:8], token, GRACE, MAX_PAYLOAD))
+        socket.send(dialect.connected())
+        resume = who.resume is not None
+        socket.device = self.relay.join(who, socket, dialect, token, resume=resume)
+        return socket
+
+
+class Socket:
+    """A device's connection: ordered frames both ways, until it drops; then those in transit are lost."""
+
+    reading = True
+
+    def __init__(self, edge: Edge, client: Client) -> None:
+        self._edge, self._client = edge, client
+        self.open = True
+        self.device: Device | None = None
+        self._inbox: deque[Payload] = deque()
+        self._transit: deque[tuple[Any, Any]] = deque()
+        edge.sockets[self] = None
+
+    # -- the edge's side
+
+    def send(self, frames: Sequence[Payload]) -> None:
+        for is_text, data in frames:
+            self._later(self._client.on_frame, self, data.decode() if is_text else data)
+
+    def end(self, code: int, _reason: str) -> None:
+        self._later(self.drop, code)
+
+    def go_on(self) -> None:
+        while self._inbox and self.device is not None and min(self.device.room) > 0:
+            self.device.take([self._inbox.popleft()])
+        self.reading = not self._inbox
+
+    # -- the client's side
+
+    def write(self, frame: Frame) -> None:
+        is_text = isinstance(frame, str)
+        self._later(self._arrive, (is_text, frame.encode() if isinstance(frame, str) else frame))
+
+    def _arrive(self, frame: Payload) -> None:
+        self._inbox.append(frame)
+        self.go_on()
+
+    # -- both
+
+    def _later(self, do: Any, *args: Any) -> None:
+        """Do something in order, but not at once; never, if the connection drops before."""
+        if self.open:
+            self._transit.append((do, args))
+            asyncio.get_running_loop().call_later(TRANSIT, self._next)
+
+    def _next(self) -> None:
+        do, args = self._transit.popleft()
+        if self.open:
+            do(*args)
+
+    def drop(self, code: int = 1006) -> None:
+        """Break the connection."""
+        if not self.open:
+            return
+        self.open = False
+        del self._edge.sockets[self]
+        if self.device is not None and self._edge.alive:
+            self._edge.relay.leave(self.device, code)
+        self._client.on_close(self, code)
