@@ -1,4 +1,4 @@
-"""What the READMEs promise is so."""
+"""The tables in the READMEs match the code."""
 
 import re
 from pathlib import Path

@@ -13,10 +13,22 @@
  * The one hard idea: a match outlives connections. Payloads sent are kept until the server acknowledges their
  * delivery; payloads received are counted. A new connection reports how many were received and learns how many
  * were delivered, and both sides send the rest again: nothing is lost and nothing arrives twice.
- *
- * @import {
- *   Action, DeviceEvent, DeviceEvents, Frame, Options, Payload, Peer, Reason, Sendable, State,
- * } from "./cloudmatch.d.ts"
+ */
+
+/**
+ * @typedef {import("./cloudmatch.d.ts").Action} Action
+ * @typedef {import("./cloudmatch.d.ts").Frame} Frame
+ * @typedef {import("./cloudmatch.d.ts").Options} Options
+ * @typedef {import("./cloudmatch.d.ts").Payload} Payload
+ * @typedef {import("./cloudmatch.d.ts").Peer} Peer
+ * @typedef {import("./cloudmatch.d.ts").Reason} Reason
+ * @typedef {import("./cloudmatch.d.ts").Sendable} Sendable
+ * @typedef {import("./cloudmatch.d.ts").State} State
+ * @typedef {import("./cloudmatch.d.ts").DeviceEvents} DeviceEvents
+ */
+/**
+ * @template {keyof DeviceEvents} Type
+ * @typedef {import("./cloudmatch.d.ts").DeviceEvent<Type>} DeviceEvent
  */
 
 const SUBPROTOCOL = "cloudmatch.v1";
