@@ -114,7 +114,8 @@ def run(modules: list[Module], tests: list[str]) -> tuple[int, coverage.Coverage
     measured.start()
     for module in modules:  # what an import runs is attributed to no test file
         importlib.import_module(module.package)
-    options = ["-q", "-r", "fE", "-p", "no:cacheprovider"]
+    # The same examples every time, so that a branch is reached always or never.
+    options = ["-q", "-r", "fE", "-p", "no:cacheprovider", "--hypothesis-seed=0"]
     code = pytest.main([*options, *tests], [ContextPerFile(measured)]) if tests else 0
     measured.stop()
     return code, measured
