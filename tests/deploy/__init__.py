@@ -1,1 +1,1 @@
-"""Deployment: what Kubernetes is told, and the images, held to rules without a cluster."""
+"""Deployment: manifests and images, tested without a cluster."""

@@ -1,4 +1,4 @@
-"""Every test that asks for `rendered` runs once for each environment."""
+"""Every test that uses `rendered` runs once per environment."""
 
 import os
 
@@ -8,7 +8,7 @@ from deploy.rendered import ENVIRONMENTS, KUBECTL, Rendered, render
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Options for what takes long."""
+    """Options of the long tests."""
     parser.addoption("--images", action="store_true", help="install and start each service as its image does")
     parser.addoption("--rounds", type=int, default=1, help="how often everything is rolled out")
 
@@ -23,7 +23,7 @@ def _need_kubectl() -> None:
 
 @pytest.fixture(params=ENVIRONMENTS)
 def rendered(request: pytest.FixtureRequest) -> Rendered:
-    """One environment after the other."""
+    """Each environment in turn."""
     _need_kubectl()
     return render(request.param)
 

@@ -1,4 +1,4 @@
-"""What a cluster would make of an environment, on loopback: secrets, mounted files, variables, processes.
+"""An environment as a cluster would run it, on loopback: secrets, mounted files, variables, processes.
 
 `Environment` renders one, and gives its servers of NATS and settings for its services. Files are those that
 the pods mount, options and variables those that their containers get. Only what must differ here does:
@@ -33,7 +33,7 @@ NODES = ("nats", *(f"nats-{i}.nats-nodes" for i in range(3)))
 
 
 def certificate(authority: trustme.CA, *names: str) -> dict[str, str]:
-    """Make what cert-manager would put into a Secret; 127.0.0.1 is where the names lead here."""
+    """Return the files that cert-manager would put into a Secret; here the names resolve to 127.0.0.1."""
     made = authority.issue_cert(*names, "127.0.0.1")
     return {
         "tls.crt": "".join(pem.bytes().decode() for pem in made.cert_chain_pems),
@@ -43,7 +43,7 @@ def certificate(authority: trustme.CA, *names: str) -> dict[str, str]:
 
 
 def secrets(folder: Path, authority: trustme.CA) -> Secrets:
-    """Make the secrets that deploy/README.md asks for; seeds are in `folder`."""
+    """Create the secrets that deploy/README.md lists; seeds are in `folder`."""
     nkeys_cli.make(folder)
     return {
         "nats-keys": {file.name: file.read_text() for file in folder.iterdir() if file.is_file()},
@@ -58,7 +58,7 @@ class Environment:
     def __init__(self, name: str, folder: Path) -> None:
         self.folder = folder
         self.authority = trustme.CA()
-        self.keys = folder / "keys"  # as `cloudmatch-keys make` leaves it
+        self.keys = folder / "keys"  # as written by `cloudmatch-keys make`
         self.secrets = secrets(self.keys, self.authority)
         self.rendered = render(name)
         for each in self.rendered.of("Secret"):
@@ -73,7 +73,7 @@ class Environment:
 
     @property
     def url(self) -> str:
-        """The servers of NATS, here."""
+        """The local NATS servers."""
         pod = self.rendered.pod("edge")
         scheme = self.variables(pod, "")["CLOUDMATCH_NATS_URL"].partition(":")[0]
         return ",".join(f"{scheme}://127.0.0.1:{ports['client']}" for ports in self.ports)
@@ -82,7 +82,7 @@ class Environment:
         return self.rendered.data("ConfigMap", source["configMapRef"]["name"]) or {}
 
     def content(self, source: Object) -> dict[str, str]:
-        """Give the files of one source of a volume; none of an empty folder or a claim."""
+        """Return the files of one source of a volume; none for an empty folder or a claim."""
         if reference := source.get("configMap"):
             return self.rendered.data("ConfigMap", reference["name"]) or {}
         if reference := source.get("secret"):
@@ -95,7 +95,7 @@ class Environment:
         return {}
 
     def mount(self, pod: Pod, own: Path, more: Mapping[str, str]) -> dict[str, str]:
-        """Write the files of a pod's first container under `own`; give where each path that it mounts is.
+        """Write the files of a pod's first container under `own`; return the local path of each mount.
 
         Args:
             more: what else the files say of the pod → what it is here.
@@ -111,7 +111,7 @@ class Environment:
         return here
 
     def variables(self, pod: Pod, name: str) -> dict[str, str]:
-        """Give the variables of a pod's first container; `name` is the pod's."""
+        """Return the variables of a pod's first container; `name` is the pod's."""
         values: dict[str, str] = {}
         for source in pod.containers[0].get("envFrom", ()):
             values |= self._config(source)
@@ -124,7 +124,7 @@ class Environment:
         return values
 
     def settings(self, service: str, name: str = "") -> dict[str, str]:
-        """Give the settings of a service's pod of this name, for a process here."""
+        """Return the settings of the service's pod of this name, for a local process."""
         pod, own = self.rendered.pod(service), self.folder / (name or service)
         more = {"0.0.0.0": "127.0.0.1"}  # noqa: S104 # replaced
         here = self.mount(pod, own, more) | more
@@ -134,7 +134,7 @@ class Environment:
         return values
 
     def person(self, user: str) -> NatsSettings:
-        """Give the settings of a person, or of a service's user, for a connection of our own."""
+        """Return the settings of a person, or of a service's user, for a connection of the test."""
         return NatsSettings(
             url=self.url,
             nkey_file=str(nkeys_cli.seed_path(self.keys, user)),
@@ -143,14 +143,14 @@ class Environment:
 
     @property
     def authority_file(self) -> str:
-        """Where the authority's certificate is."""
+        """Path of the authority's certificate."""
         file = self.folder / "ca.crt"
         self.authority.cert_pem.write_to_path(str(file))
         return str(file)
 
     @contextlib.contextmanager
     def services(self) -> Iterator[Callable[..., Service]]:
-        """Start services that end at last: ``start(service, name of its pod, other settings)``."""
+        """Start services that end with the context: ``start(service, name of its pod, other settings)``."""
         with contextlib.ExitStack() as stack:
 
             def start(
@@ -163,13 +163,13 @@ class Environment:
             yield start
 
     def check(self) -> None:
-        """Fail when a service tried what its user may not do."""
+        """Fail if a service was denied a subject."""
         for each in self.started:
             assert PERMISSIONS_VIOLATION not in each.logs(), each.process.tail()
 
     @contextlib.contextmanager
     def nats(self) -> Iterator[list["Node"]]:
-        """Run the servers of NATS; all probes are content at first."""
+        """Run the NATS servers; all probes succeed at first."""
         try:
             self.nodes = [Node(self, index) for index in range(len(self.ports))]
             eventually_sync(lambda: all(node.healthy() for node in self.nodes), 30, "all probes")
@@ -181,7 +181,7 @@ class Environment:
 
 
 def replaced(text: str, here: Mapping[str, str]) -> str:
-    """Give a text with what is there said as it is here."""
+    """Translate the names and ports of the cluster in a text to the local ones."""
     names = sorted(here, key=len, reverse=True)
     return re.sub("|".join(map(re.escape, names)), lambda found: here[found[0]], text)
 
@@ -196,7 +196,7 @@ class Node:
         self.name, self.ports = f"nats-{index}", environment.ports[index]
         self._environment, self._pod = environment, pod
         self._own = environment.folder / self.name
-        # The pod's addresses and ports → here.
+        # addresses and ports of the pod → local ones
         self._there = {"0.0.0.0": "127.0.0.1"}  # noqa: S104 # replaced
         for i, each in enumerate(environment.ports):
             self._there[f"nats-{i}.nats-nodes:6222"] = f"127.0.0.1:{each['routes']}"
@@ -222,7 +222,7 @@ class Node:
         return replaced(text, self._there)
 
     def probe(self, name: str) -> int:
-        """Give the status that the kubelet would see; 0 without an answer."""
+        """Return the status that the kubelet would see; 0 without an answer."""
         how = self.container[name]["httpGet"]
         url = f"http://127.0.0.1:{self.ports[how['port']]}{how['path']}"
         try:
@@ -234,12 +234,12 @@ class Node:
             return 0
 
     def healthy(self) -> bool:
-        """Tell whether all probes are content."""
+        """Whether all probes succeed."""
         assert self.process.returncode is None, self.process.tail()
         return all(self.probe(name) == 200 for name in PROBES)
 
     def execute(self, command: list[str]) -> None:
-        """Do what `kubectl exec` does: run a command in the pod."""
+        """Run a command in the pod, like `kubectl exec`."""
         subprocess.run(
             [self._here(part) for part in command],
             env={"PATH": f"{BIN}:{os.defpath}"},
@@ -248,13 +248,13 @@ class Node:
         )
 
     def stop(self) -> None:
-        """Do what the kubelet does: the hook, then SIGTERM at once."""
+        """Stop it like the kubelet: the hook, then SIGTERM at once."""
         hook: Object = self.container["lifecycle"]["preStop"]["exec"]
         self.execute(hook["command"])
         self.process.signal(signal.SIGTERM)
 
     def replace(self) -> None:
-        """Do what a roll-out does to one pod; return when it is the next one's turn."""
+        """Replace the pod as a roll-out does; return once the next one may follow."""
         self.stop()
         assert self.process.wait(self.patience) == 0, self.process.tail()
         self.start()

@@ -1,4 +1,4 @@
-"""Render an environment of deploy/kustomize, and ask what is in it."""
+"""Render an environment of deploy/kustomize and query its objects."""
 
 import functools
 import subprocess
@@ -44,7 +44,7 @@ class Pod:
 
     @property
     def containers(self) -> list[Object]:
-        """All that run for long; the first is what the pod is for."""
+        """The long-running containers; the first is the main one."""
         return [*self.spec["containers"], *self.spec.get("initContainers", ())]
 
     @property
@@ -58,7 +58,7 @@ class Pod:
         return self.labels[COMPONENT] == "service"
 
     def matches(self, selector: Mapping[str, str]) -> bool:
-        """Tell whether these labels select this pod."""
+        """Whether these labels select this pod."""
         return selector.items() <= self.labels.items()
 
 
@@ -70,7 +70,7 @@ class Rendered:
         self.objects: list[Object] = list(yaml.load_all(text, Loader=yaml.CSafeLoader))
 
     def of(self, *kinds: str) -> Iterator[Object]:
-        """Give the objects of these kinds."""
+        """Return the objects of these kinds."""
         return (each for each in self.objects if each["kind"] in kinds)
 
     @property
@@ -78,11 +78,11 @@ class Rendered:
         return [Pod(each) for each in self.of("Deployment", "StatefulSet")]
 
     def pod(self, name: str) -> Pod:
-        """Give the pods of this name; `StopIteration` without."""
+        """Return the pods of this name; `StopIteration` without one."""
         return next(each for each in self.pods if each.name == name)
 
     def data(self, kind: str, name: str) -> dict[str, str] | None:
-        """Give the content of a ConfigMap or Secret; None when it is not in this environment."""
+        """Return the content of a ConfigMap or Secret; None if it is not in this environment."""
         for each in self.of(kind):
             if each["metadata"]["name"] == name:
                 data: dict[str, str] = each["data"]

@@ -1,4 +1,4 @@
-"""What deploy/README.md tells people to do with the NATS command line. Without it, all of this is skipped."""
+"""The commands of deploy/README.md that use the NATS command line; skipped where it is not installed."""
 
 import asyncio
 import os
@@ -31,7 +31,7 @@ def here(tmp_path: Path) -> Iterator[Environment]:
 
 
 async def nats(here: Environment, user: str, *command: str) -> str:
-    """Run a command as this user; give what it prints, errors included."""
+    """Run a command as this user; return what it prints, errors included."""
     settings = here.person(user)
     done = await asyncio.to_thread(
         subprocess.run,
@@ -45,7 +45,7 @@ async def nats(here: Environment, user: str, *command: str) -> str:
     return str(done.stdout)
 
 
-async def test_people_look_ask_and_keep_copies_each_with_their_own_key(here: Environment) -> None:
+async def test_people_inspect_query_and_back_up_each_with_their_own_key(here: Environment) -> None:
     backup = str(here.folder / "backup")
     bus = await connect(here.person("match-engine"), "match-engine")
     await provision(bus, 1)
@@ -63,7 +63,7 @@ async def test_people_look_ask_and_keep_copies_each_with_their_own_key(here: Env
         assert "match-engine" in await nats(here, "sys", "server", "report", "connections")
         assert "Permissions Violation" in await nats(here, "trace", "pub", subjects.up("demo", "a"), "x")
         assert "Permissions Violation" in await nats(here, "edge", "sub", "--count=1", subjects.EVERYTHING)
-        # A copy, kept and brought back, with its positions and its readers' places.
+        # A backup, restored with its positions and the consumers'.
         before = (await bus.jetstream().stream_info("EVENTS")).state
         assert "done!" in await nats(here, "operator", "stream", "backup", "EVENTS", backup)
         await nats(here, "operator", "stream", "rm", "-f", "EVENTS")

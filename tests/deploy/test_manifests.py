@@ -1,4 +1,4 @@
-"""What holds of everything that Kubernetes is told."""
+"""Rules for all manifests."""
 
 import json
 import re
@@ -17,13 +17,13 @@ from cloudmatch_edge.sockets.listener import CONNECT
 from deploy.rendered import COMPONENT, ENVIRONMENTS, NAME, Object, Pod, Rendered, render
 from harness.processes import ROOT
 
-# What the exporter, built from its sources, gave of three servers that were started as this folder does.
+# Metrics of the exporter, built from its sources, for three servers started as in this folder.
 OF_NATS = {"nats_healthz_status", "nats_varz_slow_consumers", "nats_consumer_num_pending"}
-KUBERNETES = "1.30"  # the oldest that has all that is used: `preStop: sleep`, sidecars, the label pod-index
+KUBERNETES = "1.30"  # the oldest with all features used: `preStop: sleep`, sidecars, the label pod-index
 
 
 def parts(value: object) -> Iterator[Object]:
-    """Give every mapping anywhere in a value."""
+    """Yield every mapping anywhere in a value."""
     if isinstance(value, dict):
         yield value
         for each in value.values():
@@ -34,13 +34,13 @@ def parts(value: object) -> Iterator[Object]:
 
 
 @pytest.mark.parametrize("version", [KUBERNETES, kubernetes_validate.latest_version()])
-def test_every_object_is_what_kubernetes_takes(version: str) -> None:
-    # Only different ones: each takes the validator some tens of milliseconds.
+def test_every_object_is_valid_for_kubernetes(version: str) -> None:
+    # Only distinct ones: each takes the validator some tens of milliseconds.
     for text in {json.dumps(each) for name in ENVIRONMENTS for each in render(name).objects}:
         kubernetes_validate.validate(json.loads(text), version, strict=True)
 
 
-def test_every_object_is_there_once_and_in_one_namespace(rendered: Rendered) -> None:
+def test_every_object_exists_once_and_in_one_namespace(rendered: Rendered) -> None:
     keys = [(each["kind"], each["metadata"]["name"]) for each in rendered.objects]
     assert len(keys) == len(set(keys))
     (space,) = {o["metadata"]["namespace"] for o in rendered.objects if o["kind"] != "Namespace"}
@@ -52,7 +52,7 @@ def test_every_object_is_there_once_and_in_one_namespace(rendered: Rendered) -> 
         assert {each["namespace"] for each in binding["subjects"]} == {space}
 
 
-def test_every_object_says_what_it_belongs_to(rendered: Rendered) -> None:
+def test_every_object_is_labelled_as_part_of_cloudmatch(rendered: Rendered) -> None:
     for each in rendered.objects:
         assert each["metadata"]["labels"]["app.kubernetes.io/part-of"] == "cloudmatch", each["metadata"]
     for pod in rendered.pods:
@@ -61,7 +61,7 @@ def test_every_object_says_what_it_belongs_to(rendered: Rendered) -> None:
         assert pod.owner["spec"]["selector"]["matchLabels"] == {NAME: pod.name}
 
 
-def test_every_container_has_bounds_and_three_probes(rendered: Rendered) -> None:
+def test_every_container_has_limits_and_three_probes(rendered: Rendered) -> None:
     for pod in rendered.pods:
         for container in pod.containers:
             resources = container["resources"]
@@ -73,7 +73,7 @@ def test_every_container_has_bounds_and_three_probes(rendered: Rendered) -> None
                 assert port in pod.ports or "exec" in how, (container["name"], probe)
 
 
-def test_no_container_may_more_than_it_must(rendered: Rendered) -> None:
+def test_no_container_has_a_privilege_it_does_not_need(rendered: Rendered) -> None:
     for pod in rendered.pods:
         who = pod.spec["securityContext"]
         assert who["runAsNonRoot"] is True
@@ -90,16 +90,16 @@ def test_no_container_may_more_than_it_must(rendered: Rendered) -> None:
             }
 
 
-def test_a_service_called_kafka_gives_kafka_no_settings(rendered: Rendered) -> None:
+def test_a_service_named_kafka_sets_no_variables_of_kafka(rendered: Rendered) -> None:
     assert all(pod.spec["enableServiceLinks"] is False for pod in rendered.pods)
 
 
-def test_only_prometheus_may_ask_kubernetes(rendered: Rendered) -> None:
+def test_only_prometheus_may_call_the_api_server(rendered: Rendered) -> None:
     may = {pod.name for pod in rendered.pods if pod.spec.get("automountServiceAccountToken") is not False}
     assert may <= {"prometheus"}
 
 
-def test_every_selector_selects_a_pod_and_every_port_is_one_of_its(rendered: Rendered) -> None:
+def test_every_selector_selects_a_pod_that_has_the_ports(rendered: Rendered) -> None:
     for service in rendered.of("Service"):
         found = [pod for pod in rendered.pods if pod.matches(service["spec"]["selector"])]
         assert len(found) == 1, service["metadata"]
@@ -117,13 +117,13 @@ def test_every_selector_selects_a_pod_and_every_port_is_one_of_its(rendered: Ren
             assert pod.matches(spread["labelSelector"]["matchLabels"])
 
 
-def test_every_set_finds_its_service(rendered: Rendered) -> None:
+def test_every_stateful_set_names_an_existing_service(rendered: Rendered) -> None:
     services = {each["metadata"]["name"]: each for each in rendered.of("Service")}
     for each in rendered.of("StatefulSet"):
         assert Pod(each).matches(services[each["spec"]["serviceName"]]["spec"]["selector"])
 
 
-def test_who_is_there_more_than_once_is_disturbed_once_at_a_time(production: Rendered) -> None:
+def test_replicated_pods_are_disrupted_one_at_a_time(production: Rendered) -> None:
     budgets = {each["metadata"]["name"]: each["spec"] for each in production.of("PodDisruptionBudget")}
     assert set(budgets) == {"edge", "match-engine", "nats", "rabbitmq", "kafka"}
     assert all(spec["maxUnavailable"] == 1 for spec in budgets.values())
@@ -132,7 +132,7 @@ def test_who_is_there_more_than_once_is_disturbed_once_at_a_time(production: Ren
         assert "kubernetes.io/hostname" in keys
 
 
-def test_every_configmap_is_used_whole_and_every_reference_is_kept(rendered: Rendered) -> None:
+def test_every_configmap_is_used_completely_and_every_reference_resolves(rendered: Rendered) -> None:
     used: set[str] = set()
     for pod in rendered.pods:
         for part in parts(pod.spec):
@@ -159,7 +159,7 @@ def test_every_file_of_a_configmap_is_read(rendered: Rendered) -> None:
             assert files
             # An option or variable names the file, or another file of the folder does.
             named = json.dumps([container.get("args"), container.get("env")]) + "".join(files.values())
-            if pod.name == "nats":  # the file of who is known comes from a Secret
+            if pod.name == "nats":  # the file of users comes from a Secret
                 named += nkeys_cli.INCLUDE
                 if pod.owner["spec"]["replicas"] == 1:
                     files = {k: v for k, v in files.items() if k not in ("cluster.conf", "routes.conf")}
@@ -168,7 +168,7 @@ def test_every_file_of_a_configmap_is_read(rendered: Rendered) -> None:
                 assert any(way in named for way in ways), file
 
 
-def test_secrets_are_made_for_one_machine_only(rendered: Rendered) -> None:
+def test_only_the_local_environment_contains_secrets(rendered: Rendered) -> None:
     assert bool(list(rendered.of("Secret"))) == (rendered.environment == "overlays/local")
     assert "guest" not in rendered.text
     for pod in rendered.pods:
@@ -178,7 +178,7 @@ def test_secrets_are_made_for_one_machine_only(rendered: Rendered) -> None:
                 assert "value" not in part, name
 
 
-def test_each_service_is_given_its_own_key_and_no_other(rendered: Rendered) -> None:
+def test_each_service_gets_its_own_key_and_no_other(rendered: Rendered) -> None:
     for pod in rendered.pods:
         secrets = [part["secret"] for part in parts(pod.spec) if isinstance(part.get("secret"), dict)]
         given = [
@@ -195,7 +195,7 @@ def test_each_service_is_given_its_own_key_and_no_other(rendered: Rendered) -> N
             assert all("tls.key" not in str(secret.get("items", "tls.key")) for secret in secrets)
 
 
-def test_who_makes_streams_has_the_right_to(rendered: Rendered) -> None:
+def test_the_service_that_creates_streams_has_the_permission(rendered: Rendered) -> None:
     for name, rights in permissions.USERS.items():
         if name in permissions.SERVICES:
             pod = rendered.pod(name)
@@ -227,14 +227,14 @@ def test_images_have_tags_and_ours_are_of_this_version(rendered: Rendered) -> No
                 assert tag in {version, "local"}
 
 
-def test_no_tag_is_in_base_or_components() -> None:
+def test_base_and_components_contain_no_image_tags() -> None:
     for folder in ("base", "components"):
         for file in (ROOT / "deploy/kustomize" / folder).rglob("*.yaml"):
             for image in re.findall(r"^\s*(?:- )?image: (\S+)$", file.read_text(), re.MULTILINE):
                 assert ":" not in image, file
 
 
-def test_alerts_speak_of_metrics_that_there_are(production: Rendered) -> None:
+def test_alerts_use_existing_metrics(production: Rendered) -> None:
     (name,) = (
         volume["configMap"]["name"]
         for volume in production.pod("prometheus").spec["volumes"]
@@ -252,7 +252,7 @@ def test_alerts_speak_of_metrics_that_there_are(production: Rendered) -> None:
         assert re.search(rf'{kind}\(\s*"{metric.removesuffix("_total")}"', code), metric
 
 
-def test_the_world_reaches_devices_path_alone(production: Rendered) -> None:
+def test_the_ingress_exposes_only_the_path_of_devices(production: Rendered) -> None:
     (ingress,) = production.of("Ingress")
     (rule,) = ingress["spec"]["rules"]
     assert [path["path"] for path in rule["http"]["paths"]] == [CONNECT]

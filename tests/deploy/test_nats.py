@@ -14,7 +14,7 @@ pytestmark = pytest.mark.servers
 
 
 @pytest.mark.parametrize("environment", ["overlays/local", "overlays/production"])
-async def test_nats_is_healthy_keeps_the_copies_and_ends_in_order(environment: str, tmp_path: Path) -> None:
+async def test_nats_is_healthy_keeps_all_replicas_and_stops_cleanly(environment: str, tmp_path: Path) -> None:
     here = Environment(environment, tmp_path)
     with here.nats() as nodes:
         replicas = 3 if len(nodes) == 3 else 1

@@ -19,7 +19,7 @@ ARROWS = {
     ("bridge-rabbit", "rabbitmq", 5671),
     ("analytics", "rabbitmq", 5671),
     ("analytics", "kafka", 9092),
-    # the servers among themselves
+    # among the servers
     ("nats", "nats", 6222),
     ("rabbitmq", "rabbitmq", 4369),
     ("rabbitmq", "rabbitmq", 25672),
@@ -33,7 +33,7 @@ ARROWS = {
 
 
 def allowed(rendered: Rendered, direction: str, peers: str) -> Iterator[tuple[str, str, str | int]]:
-    """Give (whose policy, peer, port) for all that policies allow in one direction."""
+    """Yield (owner of the policy, peer, port) for all that policies allow in one direction."""
     for policy in rendered.of("NetworkPolicy"):
         selector = policy["spec"]["podSelector"].get("matchLabels")
         if not selector:
@@ -48,7 +48,7 @@ def allowed(rendered: Rendered, direction: str, peers: str) -> Iterator[tuple[st
 
 
 def number(pod: Pod, port: str | int) -> int:
-    """Give the number of a port that is named or given."""
+    """Return the number of a port given by name or number."""
     return pod.ports[port] if isinstance(port, str) else port
 
 
@@ -57,17 +57,21 @@ def pods(production: Rendered) -> dict[str, Pod]:
     return {pod.name: pod for pod in production.pods}
 
 
-def test_who_is_let_in_is_who_the_architecture_names(production: Rendered, pods: dict[str, Pod]) -> None:
+def test_incoming_traffic_is_allowed_exactly_as_in_the_architecture(
+    production: Rendered, pods: dict[str, Pod]
+) -> None:
     entries = {
         (other, own, number(pods[own], port)) for own, other, port in allowed(production, "ingress", "from")
     }
-    # Where anybody is let in nobody else is named.
+    # A port open to anybody needs no other peer.
     assert entries == {
         arrow for arrow in ARROWS if arrow[0] == ANYBODY or (ANYBODY, *arrow[1:]) not in ARROWS
     }
 
 
-def test_who_is_let_out_is_who_the_architecture_names(production: Rendered, pods: dict[str, Pod]) -> None:
+def test_outgoing_traffic_is_allowed_exactly_as_in_the_architecture(
+    production: Rendered, pods: dict[str, Pod]
+) -> None:
     exits = {
         (own, other, number(pods[other], port))
         for own, other, port in allowed(production, "egress", "to")
@@ -76,13 +80,13 @@ def test_who_is_let_out_is_who_the_architecture_names(production: Rendered, pods
     assert exits == {arrow for arrow in ARROWS if arrow[0] != ANYBODY}
 
 
-def test_only_prometheus_leaves_for_what_is_no_pod(production: Rendered) -> None:
+def test_only_prometheus_may_reach_anything_but_pods(production: Rendered) -> None:
     outside = {(own, port) for own, other, port in allowed(production, "egress", "to") if other == ANYBODY}
     assert outside == {("prometheus", 443), ("prometheus", 6443)}
 
 
 @pytest.mark.parametrize("environment", ["overlays/local", "overlays/staging", "overlays/production"])
-def test_all_else_is_refused_but_names(environment: str) -> None:
+def test_all_other_traffic_but_dns_is_denied(environment: str) -> None:
     policies: dict[str, Object] = {
         each["metadata"]["name"]: each["spec"] for each in render(environment).of("NetworkPolicy")
     }

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.servers
 
 @contextlib.contextmanager
 def rabbitmq(here: Environment, port: int) -> Iterator[None]:
-    """Run a node with the TLS that the pod has; the rest, such as its address, is development's."""
+    """Run a node with the pod's TLS; the rest, such as its address, is as in development."""
     if reason := node.missing():
         (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
     folder = here.folder / "rabbitmq-0"
@@ -39,7 +39,7 @@ def rabbitmq(here: Environment, port: int) -> Iterator[None]:
         process.terminate(20)
 
 
-async def test_the_bridge_speaks_tls_with_rabbitmq_and_trusts_its_authority_alone(
+async def test_the_bridge_uses_tls_with_rabbitmq_and_trusts_only_its_authority(
     nats_server: NatsServer, tmp_path: Path
 ) -> None:
     here, port = Environment("overlays/production", tmp_path), free_port()

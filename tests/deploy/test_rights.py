@@ -1,4 +1,4 @@
-"""What users of the bus may not do, on real servers; keys and certificates that change while they run."""
+"""Permissions of the users of the bus on real servers; keys and certificates that change while these run."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ from harness import BIN, Process, eventually
 
 pytestmark = pytest.mark.servers
 RELOAD = ["nats-server", "--signal", "reload=/run/nats/nats.pid"]
-PATIENCE = 5.0  # s for what is allowed to arrive
+PATIENCE = 5.0  # s for a permitted message to arrive
 
 
 @pytest.fixture
@@ -33,16 +33,16 @@ def here(tmp_path: Path) -> Iterator[Environment]:
 
 
 class Denials(list[str]):
-    """What a server said that a user may not do."""
+    """What the server denied a user."""
 
     async def of(self, what: str) -> None:
-        """Return once the server has said that of this."""
+        """Return once the server has denied this."""
         await eventually(lambda: any(what.lower() in each for each in self), PATIENCE, f"a denial of {what}")
 
 
 @contextlib.asynccontextmanager
 async def user(environment: Environment, name: str, denials: Denials | None = None) -> AsyncIterator[Bus]:
-    """Connect as a user; without `denials` there must be none."""
+    """Connect as a user; without `denials`, none may occur."""
     bus = await asyncio.wait_for(connect(environment.person(name), name), 10)
     heard = Denials() if denials is None else denials
     report = bus.client._error_cb
@@ -100,7 +100,7 @@ MAY_NOT_HEAR = [
 ]
 
 
-async def test_what_a_user_has_no_right_to_is_refused_logged_and_counted(
+async def test_an_operation_without_permission_is_denied_logged_and_counted(
     here: Environment, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name in dict.fromkeys(name for name, *_ in (*MAY_NOT_SAY, *MAY_NOT_HEAR)):
@@ -128,11 +128,11 @@ async def test_what_a_user_has_no_right_to_is_refused_logged_and_counted(
 
 
 def denied() -> float:
-    """Count what was denied so far."""
+    """Return the number of denials so far."""
     return REGISTRY.get_sample_value("cloudmatch_bus_denied_total") or 0
 
 
-async def test_who_may_not_make_streams_waits_for_who_may(here: Environment) -> None:
+async def test_a_service_that_may_not_create_streams_waits_for_the_one_that_may(here: Environment) -> None:
     async with user(here, "edge") as edge:
         waiting = asyncio.create_task(ensure_provisioned(edge, 1, create=False))
         async with user(here, "match-engine") as worker:
@@ -145,7 +145,7 @@ async def test_who_may_not_make_streams_waits_for_who_may(here: Environment) -> 
             assert revision == (await bucket.get(key)).revision + 1
 
 
-async def test_strangers_are_turned_away(here: Environment) -> None:
+async def test_clients_without_a_known_key_are_rejected(here: Environment) -> None:
     settings = here.person("edge")
     for stranger in (
         NatsSettings(url=settings.url),
@@ -157,7 +157,7 @@ async def test_strangers_are_turned_away(here: Environment) -> None:
     assert "authentication error" in here.nodes[0].process.log
 
 
-async def test_operators_see_what_goes_on_and_ask(here: Environment) -> None:
+async def test_operators_see_all_messages_and_may_ask_explain(here: Environment) -> None:
     async with user(here, "match-engine") as worker, user(here, "operator") as operator:
         await provision(worker, 1)
         assert (await operator.jetstream().stream_info(streams.EVENTS)).state.messages == 0
@@ -165,7 +165,7 @@ async def test_operators_see_what_goes_on_and_ask(here: Environment) -> None:
             await operator.request(subjects.explain(), b"{}")
 
 
-def test_the_tracer_listens_with_a_key_of_its_own(here: Environment) -> None:
+def test_the_tracer_subscribes_with_its_own_key(here: Environment) -> None:
     settings = here.person("trace")
     tracer = Process(
         "trace",
@@ -180,8 +180,8 @@ def test_the_tracer_listens_with_a_key_of_its_own(here: Environment) -> None:
         assert tracer.terminate()
 
 
-async def test_a_key_changes_without_a_moment_in_which_nobody_is_let_in(here: Environment) -> None:
-    """As deploy/README.md says: the server knows both, then users take the new one, then the old one goes."""
+async def test_a_key_is_rotated_without_a_moment_in_which_no_key_works(here: Environment) -> None:
+    """As in deploy/README.md: the server accepts both, users switch, the old one is revoked."""
     (node,) = here.nodes
     old, new = here.keys, here.folder / "new"
     nkeys_cli.make(new)
@@ -197,7 +197,7 @@ async def test_a_key_changes_without_a_moment_in_which_nobody_is_let_in(here: En
         accept(old, new)
         await eventually(lambda: "Reloaded: accounts" in node.process.log, PATIENCE, "the reload")
         await first.client.flush()
-        assert first.client.stats["reconnects"] == 0  # who is there stays
+        assert first.client.stats["reconnects"] == 0  # existing connections stay
         settings = replace(here.person("edge"), nkey_file=str(new / "edge"))
         second = await asyncio.wait_for(connect(settings, "edge"), PATIENCE)
         try:
@@ -211,7 +211,7 @@ async def test_a_key_changes_without_a_moment_in_which_nobody_is_let_in(here: En
 
 
 async def shown(node: Node, trust: str) -> bytes | None:
-    """Give the certificate that a server of NATS shows."""
+    """Return the certificate of a NATS server."""
     context = ssl.create_default_context(cafile=trust)
     reader, writer = await asyncio.open_connection("127.0.0.1", node.ports["client"])
     try:
@@ -223,7 +223,7 @@ async def shown(node: Node, trust: str) -> bytes | None:
         writer.transport.abort()
 
 
-async def test_the_certificate_of_nats_changes_while_clients_stay(tmp_path: Path) -> None:
+async def test_the_certificate_of_nats_is_replaced_while_clients_stay_connected(tmp_path: Path) -> None:
     here = Environment("overlays/production", tmp_path)
     with here.nats() as nodes:
         trust = here.authority_file

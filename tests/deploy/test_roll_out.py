@@ -1,4 +1,4 @@
-"""Everything is replaced, one after the other, as Kubernetes rolls it out, while devices talk.
+"""Every pod is replaced in turn, as in a roll-out by Kubernetes, while devices exchange payloads.
 
 In the environment `production`, as in the story of 2019: its NATS, with TLS and keys, and its settings.
 Devices are those of the Python client; a balancer gives each connection an edge that is ready.
@@ -26,15 +26,15 @@ from harness import Service, eventually
 from harness.amqp import arriving
 
 PAIRS, RATE = 6, 300  # payloads a second, all together
-# Of the bytes that devices heard: how much more or less the facts may tell. Where both devices of a match
-# leave an edge that ends, a size may be told twice. 0.1 % was seen on a machine with far too much to do.
+# Share of the bytes received by which the facts may differ. If both devices of a match leave an edge that
+# stops, a size may be counted twice. 0.1 % was seen on an overloaded machine.
 UNSURE = 0.005
-PAUSE = 0.5  # s between two steps, in which what was replaced must work
+PAUSE = 0.5  # s between two steps, in which the replacement must work
 Start = Callable[..., Service]
 
 
 class System:
-    """What is rolled out."""
+    """The pods that are rolled out."""
 
     def __init__(self, nodes: list[Node], start: Start) -> None:
         self.nodes = nodes
@@ -50,18 +50,18 @@ class System:
         return self._start(kind, f"{kind}-{self._made}")
 
     def ports(self) -> list[int]:
-        """Give the ports of edges that are ready, any of them first."""
+        """Return the ports of the edges that are ready, in random order."""
         ports = [int(edge.url.rpartition(":")[2]) for edge in self.edges]
         random.shuffle(ports)
         return ports
 
     def _deployment(self, pods: list[Service]) -> None:
-        """Replace the first: a new one comes, then no more is sent to the old one, then it ends."""
+        """Replace the first: start a new one, stop sending devices to the old one, then stop it."""
         pods.append(self._next(pods[0].name))
         pods.pop(0).terminate(20)
 
     def steps(self) -> Iterator[tuple[str, Callable[[], None]]]:
-        """Give what is replaced, in order, and how."""
+        """Yield what is replaced, in order, and how."""
         for node in reversed(self.nodes):  # as a StatefulSet does
             yield "a server of NATS", node.replace
         for _ in self.workers:
@@ -86,7 +86,7 @@ def here(tmp_path: Path, amqp_url: str) -> Iterator[Environment]:
 
 @contextlib.asynccontextmanager
 async def talking(system: System) -> AsyncIterator[Workload]:
-    """Let devices talk; at the end all has arrived."""
+    """Let devices exchange payloads; at the end all have arrived."""
     workload = Workload(PAIRS, RATE, 2019, V1Device)
     async with Link(system.ports) as balancer:
         await workload.connect([f"http://127.0.0.1:{balancer.port}"])
@@ -100,7 +100,7 @@ async def talking(system: System) -> AsyncIterator[Workload]:
 
 
 async def in_events(here: Environment) -> int:
-    """Sum up what the facts say was delivered."""
+    """Sum the sizes in the `delivered` facts."""
     bus = await connect(here.person("journal"), "journal")
     try:
         _, last = await position_range(bus)
@@ -112,7 +112,7 @@ async def in_events(here: Environment) -> int:
 
 @pytest.mark.servers
 @pytest.mark.timeout(1800)
-async def test_a_roll_out_of_everything_loses_nothing_and_repeats_nothing(
+async def test_a_roll_out_of_everything_loses_nothing_and_duplicates_nothing(
     here: Environment, amqp_url: str, request: pytest.FixtureRequest
 ) -> None:
     result, names = Result(), [BEFORE]
@@ -152,6 +152,6 @@ async def test_a_roll_out_of_everything_loses_nothing_and_repeats_nothing(
                 raise
             verified = await asyncio.to_thread(system.journal.ask, "verify")
             assert verified.returncode == 0, verified
-            print(f"devices heard {workload.bytes_received:,} bytes, the facts tell of {told:,}")  # noqa: T201 # the same
+            print(f"devices received {workload.bytes_received:,} bytes, the facts have {told:,}")  # noqa: T201 # the same
             assert abs(told - workload.bytes_received) <= UNSURE * workload.bytes_received
     here.check()

@@ -43,7 +43,7 @@ def test_the_page_of_settings_is_as_make_settings_writes_it_with_every_setting_a
 
 
 def environ(rendered: Rendered, pod: Pod, container: Object) -> dict[str, str]:
-    """Give the environment of a container, with made-up secrets and names."""
+    """Return the environment of a container, with made-up secrets and names."""
     values: dict[str, str] = {}
     for source in container.get("envFrom", ()):
         values |= rendered.data("ConfigMap", source["configMapRef"]["name"]) or {}
@@ -60,14 +60,14 @@ def environ(rendered: Rendered, pod: Pod, container: Object) -> dict[str, str]:
 
 
 def service(rendered: Rendered, name: str) -> tuple[Pod, dict[str, str], list[type[Settings]]]:
-    """Give a service's pod, its environment, and the groups of settings that it reads."""
+    """Return a service's pod, its environment, and the groups of settings that it reads."""
     pod = rendered.pod(name)
     own = groups()[name]
     return pod, environ(rendered, pod, pod.containers[0]), [CommonSettings, *own, *READS[name]]
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_every_variable_is_a_setting_of_its_service_with_a_good_value(rendered: Rendered, name: str) -> None:
+def test_every_variable_is_a_setting_of_its_service_with_a_valid_value(rendered: Rendered, name: str) -> None:
     _, values, its_groups = service(rendered, name)
     known = {
         f"{group.prefix}_{field.name.upper()}"
@@ -76,18 +76,18 @@ def test_every_variable_is_a_setting_of_its_service_with_a_good_value(rendered: 
     }
     assert values.keys() <= known
     for group in its_groups:
-        read(group, values)  # refuses a value that cannot be used
+        read(group, values)  # raises for an invalid value
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_every_service_listens_on_the_port_that_its_pod_shows(rendered: Rendered, name: str) -> None:
+def test_every_service_listens_on_the_port_of_its_pod(rendered: Rendered, name: str) -> None:
     pod, values, its_groups = service(rendered, name)
     settings: Any = read(next(g for g in its_groups if g.prefix == prefix(name)), values)
     assert getattr(settings, "own_port", settings.port) == pod.ports["http"]
     assert settings.host == "0.0.0.0"  # noqa: S104 # the kubelet probes the pod's address
 
 
-def test_services_find_the_servers_that_are_there(rendered: Rendered) -> None:
+def test_services_find_the_servers_of_their_environment(rendered: Rendered) -> None:
     names = {each["metadata"]["name"]: each for each in rendered.of("Service")}
     assert names["nats"]["spec"]["ports"][0]["port"] == rendered.pod("nats").ports["client"]
     _, values, _ = service(rendered, "edge")
@@ -105,7 +105,7 @@ def test_services_find_the_servers_that_are_there(rendered: Rendered) -> None:
         assert kafka.brokers == ",".join(f"kafka-{i}.kafka-nodes:{pod.ports['kafka']}" for i in range(count))
 
 
-def test_copies_are_kept_by_as_many_servers_as_there_are(rendered: Rendered) -> None:
+def test_there_are_as_many_replicas_as_servers(rendered: Rendered) -> None:
     _, values, _ = service(rendered, "bridge-rabbit")
     nats = rendered.pod("nats").owner["spec"]["replicas"]
     assert read(NatsSettings, values).replicas == nats
@@ -125,7 +125,7 @@ def test_each_edge_is_named_after_its_pod(rendered: Rendered) -> None:
     assert values["CLOUDMATCH_EDGE_NAME"].startswith("edge-")
 
 
-def test_what_is_to_last_is_in_a_volume(rendered: Rendered) -> None:
+def test_lasting_data_is_in_a_volume(rendered: Rendered) -> None:
     for name, variable in (("journal", "CLOUDMATCH_JOURNAL_FOLDER"), ("analytics", "CLOUDMATCH_RUN_DIR")):
         pod, values, _ = service(rendered, name)
         claims = {each["metadata"]["name"] for each in pod.owner["spec"]["volumeClaimTemplates"]}
@@ -133,7 +133,7 @@ def test_what_is_to_last_is_in_a_volume(rendered: Rendered) -> None:
         assert any(f"{values[variable]}/".startswith(f"{folder}/") for folder in folders)
 
 
-def test_what_is_local_is_set_nowhere(rendered: Rendered) -> None:
+def test_local_settings_are_set_nowhere(rendered: Rendered) -> None:
     local = [f"{LocalSettings.prefix}_{f.name.upper()}" for f in msgspec.structs.fields(LocalSettings)]
     indices = [f"{prefix(name)}_INDEX" for name in SERVICES]
     for name in itertools.chain(local, indices):
