@@ -11,23 +11,20 @@ import fcntl
 import logging
 import os
 import zlib
-from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
-
-import msgspec
 
 from cloudmatch_journal import files
 from cloudmatch_journal.core import segments
 from cloudmatch_journal.core.device_index import DeviceIndex
 from cloudmatch_journal.core.segments import Seal
 from cloudmatch_journal.files import BASE, STATE, StoreError
+from cloudmatch_journal.sealed_segments import SealedSegments
 from cloudmatch_journal.segment_database import Entry, Query, SegmentDatabase, query
 
 log = logging.getLogger("store")
 
-MAX_OPEN = 4  # sealed segments that stay in memory after they were read
 MAX_SCANNED = 8  # segments searched for one page
 
 
@@ -40,10 +37,7 @@ class Page(NamedTuple):
 
 
 class Store:
-    """A folder of segments, open in one process at a time.
-
-    Segments are numbered from 0, the oldest when the folder was opened; dropping some renumbers none.
-    """
+    """A folder of segments, open in one process at a time."""
 
     def __init__(self, folder: Path, segment_size: int) -> None:
         """Open the folder, create it if needed, and truncate what a crash left incomplete.
@@ -55,11 +49,8 @@ class Store:
         self._folder = folder
         self._segment_size = segment_size
         self._lock = _lock(folder)
-        self._sealed: list[Seal] = []  # without their devices: they are in the index
-        self._sealed_size = 0  # bytes
-        self._dropped = 0  # segments dropped since the folder was opened: `_sealed[0]` has this number
+        self._sealed = SealedSegments(folder)
         self._ever_dropped = (folder / BASE).exists()
-        self._opened: dict[int, SegmentDatabase] = {}  # sealed, by first position, least recently used first
         self._index = DeviceIndex()
         self._growing: SegmentDatabase | None = None
         self.position = 0  # of the last event; 0: none
@@ -68,9 +59,9 @@ class Store:
 
     def close(self) -> None:
         """Close all files."""
-        for each in (self._growing, *self._opened.values()):
-            if each is not None:
-                each.close()
+        self._sealed.close()
+        if self._growing is not None:
+            self._growing.close()
         self._lock.close()
 
     def append(self, batch: Sequence[Entry]) -> int:
@@ -89,7 +80,7 @@ class Store:
             growing = self._create_segment(new[0]["position"])
         growing.append(new)
         self.position = new[-1]["position"]
-        self._index.add((key for d in new for key in segments.device_keys(d)), self._newest)
+        self._index.add((key for d in new for key in segments.device_keys(d)), self._sealed.end)
         if len(growing) >= self._segment_size:
             self._seal(growing)
         return len(new)
@@ -114,7 +105,7 @@ class Store:
         entries: list[Entry] = []
         for scanned, number in enumerate(self._numbers(after, device)):
             if scanned == MAX_SCANNED:
-                return Page(entries, self._sealed[number - 1 - self._dropped].last, True)
+                return Page(entries, self._sealed.last_position(number - 1), True)
             entries += self._search(number, selected, limit - len(entries))
             if len(entries) == limit:
                 last = entries[-1][0]
@@ -127,8 +118,8 @@ class Store:
         Raises:
             StoreError: a segment is damaged.
         """
-        for seal in self._sealed[self._first_after(after) :]:
-            yield from _entries(after, files.read_sealed(self._folder, seal))
+        for data in self._sealed.replay(after):
+            yield from _entries(after, data)
         if self._growing is not None:
             path = files.segment_path(self._folder, self._growing.first)
             yield from _entries(after, path.read_bytes())
@@ -138,19 +129,19 @@ class Store:
         """Position of the first event, if any before it were dropped; 0 if none was."""
         if not self._ever_dropped:
             return 0
-        if self._sealed:
-            return self._sealed[0].first
+        if self._sealed.seals:
+            return self._sealed.seals[0].first
         return self._growing.first if self._growing is not None else 0
 
     @property
     def droppable(self) -> Sequence[Seal]:
         """The segments that may be dropped, oldest first: full, and without the last event."""
-        return self._sealed if self._growing is not None else self._sealed[:-1]
+        return self._sealed.seals if self._growing is not None else self._sealed.seals[:-1]
 
     @property
     def size(self) -> int:
         """Bytes of all events."""
-        return self._sealed_size + (self._growing.size if self._growing is not None else 0)
+        return self._sealed.size + (self._growing.size if self._growing is not None else 0)
 
     def load(self, name: str = STATE) -> bytes | None:
         """Return the snapshot saved last as `STATE` or `BASE`; None if there is none or it is damaged."""
@@ -176,56 +167,29 @@ class Store:
         self.save(snapshot, BASE)
         self._ever_dropped = True
         for _ in range(count):
-            first = self._sealed[0].first
-            seal = files.read_seal(self._folder, first)
-            files.remove_segment(self._folder, first)
-            if (database := self._opened.pop(first, None)) is not None:
-                database.close()
-            self._sealed_size -= self._sealed.pop(0).size
-            self._dropped += 1
-            self._index.drop(self._dropped, seal.devices if seal is not None else None)
-
-    @property
-    def _newest(self) -> int:
-        """Number of the growing segment, or of the next one."""
-        return self._dropped + len(self._sealed)
-
-    def _first_after(self, position: int) -> int:
-        """Return the index in `_sealed` of the first segment with an event after a position."""
-        return bisect_right(self._sealed, position, key=lambda seal: seal.last)
+            seal = self._sealed.drop_oldest()
+            self._index.drop(self._sealed.first, seal.devices if seal is not None else None)
 
     def _numbers(self, after: int, device: tuple[str, str] | None) -> Sequence[int]:
         """Return the numbers of the segments to search for events after a position."""
-        first = self._dropped + self._first_after(after)
+        first = self._sealed.first_after(after)
         if device is not None:
             return self._index.segments(segments.device_key(*device), first)
-        return range(first, self._newest + (self._growing is not None))
+        return range(first, self._sealed.end + (self._growing is not None))
 
     def _search(self, number: int, selected: Query, limit: int) -> list[Entry]:
-        if number == self._newest:
-            assert self._growing is not None
-            return self._growing.search(selected, limit)
-        seal = self._sealed[number - self._dropped]
-        database = self._opened.pop(seal.first, None)
-        if database is None:
-            data = files.read_sealed(self._folder, seal)
-            path = files.segment_path(self._folder, seal.first)
-            database = SegmentDatabase(path, seal.first, segments.complete_lines(data)[0], len(data))
-        self._keep_open(database)
-        return database.search(selected, limit)
-
-    def _keep_open(self, database: SegmentDatabase) -> None:
-        self._opened[database.first] = database
-        if len(self._opened) > MAX_OPEN:
-            self._opened.pop(next(iter(self._opened))).close()
+        if number < self._sealed.end:
+            return self._sealed.search(number, selected, limit)
+        assert self._growing is not None
+        return self._growing.search(selected, limit)
 
     def _load_segment(self, first: int) -> None:
         """Load a segment from the folder: by its seal, or else as the growing one."""
         if self._growing is not None:  # it was full, and the crash came before its seal
             self._seal(self._growing)
         if (seal := files.read_seal(self._folder, first)) is not None:
-            self._index.add(seal.devices, self._newest)
-            self._add_seal(seal)
+            self._index.add(seal.devices, self._sealed.end)
+            self._sealed.add(seal)
             self.position = seal.last
             return
         path = files.segment_path(self._folder, first)
@@ -238,7 +202,7 @@ class Store:
             path.unlink()
             return
         self._growing = growing = SegmentDatabase(path, first, documents, size)
-        self._index.add((key for d in documents for key in segments.device_keys(d)), self._newest)
+        self._index.add((key for d in documents for key in segments.device_keys(d)), self._sealed.end)
         self.position = documents[-1]["position"]
         if len(growing) >= self._segment_size:
             self._seal(growing)
@@ -253,13 +217,9 @@ class Store:
         data = files.segment_path(self._folder, growing.first).read_bytes()
         seal = segments.make_seal(growing.documents(), data)
         files.write_seal(self._folder, seal)
-        self._add_seal(seal)
-        self._keep_open(growing)
+        self._sealed.add(seal)
+        self._sealed.keep_open(growing)
         self._growing = None
-
-    def _add_seal(self, seal: Seal) -> None:
-        self._sealed_size += seal.size
-        self._sealed.append(msgspec.structs.replace(seal, devices=frozenset()))
 
 
 def _lock(folder: Path) -> IO[str]:

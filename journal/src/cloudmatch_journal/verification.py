@@ -19,9 +19,10 @@ Message = tuple[int, AnyFact | None]  # position and fact; None: not a fact
 
 
 class Span(NamedTuple):
-    """The positions that belong into one segment, inclusive."""
+    """The positions of one segment to compare, inclusive."""
 
     segment: int  # its first position
+    first: int
     last: int
 
 
@@ -66,37 +67,36 @@ class Verification:
         if start > last:
             return []
         found: list[Finding] = []
-        pending: list[Message] = []
         task = progress.add_task("stream", total=max(0, end - start + 1), detail="")
-        spans = self._spans()
-        span = next(spans)
+        spans = self._spans(start)
+        span, pending = next(spans), list[Message]()
         async for batch in history(bus, NAME, start - 1, end):
             for message in batch:
                 while message[0] > span.last:
-                    found += self._compare(span, start, pending)
-                    start, pending = max(start, span.last + 1), []
-                    span = next(spans)
+                    found += self._compare(span, pending)
+                    span, pending = next(spans), []
                 pending.append(message)
             self._compared += len(batch)
             progress.update(task, advance=len(batch), detail=f"{self._compared:,} messages")
         for each in (span, *spans):
-            found += self._compare(each, start, pending)
-            start, pending = max(start, each.last + 1), []
+            found += self._compare(each, pending)
+            pending = []
         oldest, _ = await position_range(bus)  # the stream drops its oldest messages meanwhile
         return [each for each in found if each.fault is not Fault.UNKNOWN or each.position >= oldest]
 
-    def _spans(self) -> Iterator[Span]:
-        """Yield the span of each segment, ascending; together they cover all positions of the journal."""
+    def _spans(self, start: int) -> Iterator[Span]:
+        """Yield the span of each segment from `start` on; together they cover all later positions."""
         lasts = [*(first - 1 for first in self._firsts[1:]), self._order.last]
-        return map(Span, self._firsts, lasts)
+        for segment, last in zip(self._firsts, lasts, strict=True):
+            yield Span(segment, max(start, segment), last)
 
-    def _compare(self, span: Span, start: int, messages: list[Message]) -> list[Finding]:
-        """Compare a segment's documents from `start` on with the messages of its span."""
+    def _compare(self, span: Span, messages: list[Message]) -> list[Finding]:
+        """Compare a segment's documents with the messages of its span."""
         try:
             documents, _ = files.read_complete(self._folder, span.segment)
         except FileNotFoundError:  # dropped meanwhile
             return []
-        inside = [d for d in documents if start <= d["position"] <= span.last]
+        inside = [d for d in documents if span.first <= d["position"] <= span.last]
         return compare(segments.segment_name(span.segment), inside, messages, self._order)
 
     def summary(self, *, offline: bool) -> str:

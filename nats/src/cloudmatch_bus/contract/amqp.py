@@ -81,13 +81,13 @@ class SizeMessage(NamedTuple):
         """
         receiver, match = headers.get(RECEIVER), headers.get(MATCH)
         return cls(
-            size=_size(body),
-            app=_text(headers, APP) or DEFAULT_APP,
-            sender=_text(headers, SENDER),
-            receiver=receiver if isinstance(receiver, str) else "",
-            match=match if isinstance(match, int) else 0,
-            at=_time(headers, timestamp),
-            message_id=message_id,
+            _size(body),
+            _text(headers, APP) or DEFAULT_APP,
+            _text(headers, SENDER),
+            receiver if isinstance(receiver, str) else "",
+            match if isinstance(match, int) else 0,
+            _time(headers, timestamp),
+            message_id,
         )
 
 

@@ -1,0 +1,92 @@
+"""The sealed segments of a folder, oldest first; the last ones read stay open."""
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from cloudmatch_journal import files
+from cloudmatch_journal.core import segments
+from cloudmatch_journal.core.segments import Seal
+from cloudmatch_journal.segment_database import Entry, Query, SegmentDatabase
+
+MAX_OPEN = 4  # segments that stay in memory after they were read
+
+
+class SealedSegments:
+    """Segments numbered from 0, the oldest when the folder was opened; dropping some renumbers none."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.seals: list[Seal] = []  # without their devices: they are in the store's index
+        self.size = 0  # bytes
+        self.first = 0  # number of `seals[0]`: so many have been dropped
+        self._open: dict[int, SegmentDatabase] = {}  # by first position, least recently used first
+
+    @property
+    def end(self) -> int:
+        """One more than the number of the newest."""
+        return self.first + len(self.seals)
+
+    def close(self) -> None:
+        """Close all files."""
+        for database in self._open.values():
+            database.close()
+
+    def add(self, seal: Seal) -> None:
+        """Add the newest segment."""
+        self.size += seal.size
+        self.seals.append(msgspec.structs.replace(seal, devices=frozenset()))
+
+    def keep_open(self, database: SegmentDatabase) -> None:
+        """Keep a segment open, and close the least recently used one if there are too many."""
+        self._open[database.first] = database
+        if len(self._open) > MAX_OPEN:
+            self._open.pop(next(iter(self._open))).close()
+
+    def first_after(self, position: int) -> int:
+        """Return the number of the first segment with an event after a position."""
+        return self.first + bisect_right(self.seals, position, key=lambda seal: seal.last)
+
+    def last_position(self, number: int) -> int:
+        """Return the position of the last event in a segment."""
+        return self.seals[number - self.first].last
+
+    def search(self, number: int, selected: Query, limit: int) -> list[Entry]:
+        """Return the entries of a segment that a query selects, `limit` at most.
+
+        Raises:
+            StoreError: the segment is damaged.
+        """
+        seal = self.seals[number - self.first]
+        database = self._open.pop(seal.first, None)
+        if database is None:
+            data = files.read_sealed(self._folder, seal)
+            path = files.segment_path(self._folder, seal.first)
+            database = SegmentDatabase(path, seal.first, segments.complete_lines(data)[0], len(data))
+        self.keep_open(database)
+        return database.search(selected, limit)
+
+    def replay(self, after: int) -> Iterator[bytes]:
+        """Yield the data of each segment with an event after a position.
+
+        Raises:
+            StoreError: a segment is damaged.
+        """
+        for seal in self._sealed_after(after):
+            yield files.read_sealed(self._folder, seal)
+
+    def drop_oldest(self) -> Seal | None:
+        """Remove the oldest segment; return its seal with its devices, None if that cannot be read."""
+        first = self.seals[0].first
+        seal = files.read_seal(self._folder, first)
+        files.remove_segment(self._folder, first)
+        if (database := self._open.pop(first, None)) is not None:
+            database.close()
+        self.size -= self.seals.pop(0).size
+        self.first += 1
+        return seal
+
+    def _sealed_after(self, position: int) -> Sequence[Seal]:
+        return self.seals[self.first_after(position) - self.first :]
