@@ -12,6 +12,7 @@ from cloudmatch_bus.process.settings import AmqpSettings
 from cloudmatch_local.settings import SERVICES, AllSettings, LocalSettings, prefix
 
 PORT_STEP = 10  # between the ports of two edges, and of two workers
+EXTERNAL = "(external)"  # in place of a process' name: a server that runs already
 WILDCARD_HOSTS = ("0.0.0.0", "::", "")  # noqa: S104 # compared with, not listened on
 
 
@@ -96,27 +97,39 @@ PAGES = {
 
 def _servers(settings: AllSettings) -> tuple[list[Listener], list[Row]]:
     """Plan NATS, RabbitMQ and Kafka: our own, or the ones that have a URL."""
-    nats, amqp, kafka = settings[NatsSettings], settings[AmqpSettings], settings[KafkaSettings]
-    listeners, rows = [], []
+    planned = (_nats(settings), _rabbitmq(settings[AmqpSettings]), _kafka(settings[KafkaSettings]))
+    return [each for listeners, _ in planned for each in listeners], [
+        row for _, rows in planned for row in rows
+    ]
+
+
+def _nats(settings: AllSettings) -> tuple[list[Listener], list[Row]]:
+    nats, monitoring = settings[NatsSettings], settings[LocalSettings].nats_monitoring_port
     if nats.url:
-        rows.append(Row("(external)", "NATS", ",".join(map(_without_password, nats.servers))))
-    else:
-        monitoring = settings[LocalSettings].nats_monitoring_port
-        listeners.append(Listener("nats.1", nats.port, "CLOUDMATCH_NATS_PORT"))
-        listeners.append(Listener("nats.1", monitoring, "CLOUDMATCH_LOCAL_NATS_MONITORING_PORT"))
-        rows.append(Row("nats.1", "NATS", nats.servers[0]))
-        rows.append(Row("nats.1", "monitoring", f"http://127.0.0.1:{monitoring}/"))
-    if amqp.url:
-        rows.append(Row("(external)", "RabbitMQ", _without_password(amqp.url)))
-    else:
-        listeners.append(Listener("rabbitmq.1", amqp.port, "CLOUDMATCH_AMQP_PORT"))
-        rows.append(Row("rabbitmq.1", "RabbitMQ", amqp.address))
-    if kafka.brokers:
-        rows.append(Row("(external)", "Kafka", kafka.bootstrap))
-    else:
-        listeners.append(Listener("kafka.1", kafka.port, "CLOUDMATCH_KAFKA_PORT"))
-        rows.append(Row("kafka.1", "Kafka protocol", kafka.bootstrap))
+        return [], [Row(EXTERNAL, "NATS", ",".join(map(_without_password, nats.servers)))]
+    listeners = [
+        Listener("nats.1", nats.port, "CLOUDMATCH_NATS_PORT"),
+        Listener("nats.1", monitoring, "CLOUDMATCH_LOCAL_NATS_MONITORING_PORT"),
+    ]
+    rows = [
+        Row("nats.1", "NATS", nats.servers[0]),
+        Row("nats.1", "monitoring", f"http://127.0.0.1:{monitoring}/"),
+    ]
     return listeners, rows
+
+
+def _rabbitmq(amqp: AmqpSettings) -> tuple[list[Listener], list[Row]]:
+    if amqp.url:
+        return [], [Row(EXTERNAL, "RabbitMQ", _without_password(amqp.url))]
+    listener = Listener("rabbitmq.1", amqp.port, "CLOUDMATCH_AMQP_PORT")
+    return [listener], [Row("rabbitmq.1", "RabbitMQ", amqp.address)]
+
+
+def _kafka(kafka: KafkaSettings) -> tuple[list[Listener], list[Row]]:
+    if kafka.brokers:
+        return [], [Row(EXTERNAL, "Kafka", kafka.bootstrap)]
+    listener = Listener("kafka.1", kafka.port, "CLOUDMATCH_KAFKA_PORT")
+    return [listener], [Row("kafka.1", "Kafka protocol", kafka.bootstrap)]
 
 
 def _listeners(settings: AllSettings, service: str, count: int) -> Iterator[Listener]:

@@ -133,12 +133,7 @@ def supervise(what: Plan, folder: Path, environ: dict[str, str]) -> int:
     """Run the planned processes of the Procfile until one ends or a signal asks to stop."""
     (folder / "nats").mkdir(exist_ok=True)
     printer = LogPrinter()
-
-    def watch() -> None:
-        threading.Thread(target=wait_and_show, args=(what,), daemon=True).start()
-        threading.Thread(target=stop_when_unread, daemon=True).start()
-
-    supervisor = Supervisor(printer, SERVICES, watch)
+    supervisor = Supervisor(printer, SERVICES, lambda: _start_watching(what))
     procfile = parse_procfile((ROOT / "Procfile").read_text()).processes
     chosen = {name: line for name, line in procfile.items() if name in what.counts}
     for process in expand_processes(chosen, concurrency=what.counts):
@@ -147,10 +142,20 @@ def supervise(what: Plan, folder: Path, environ: dict[str, str]) -> int:
     signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
     print(f"starting {sum(what.counts.values())} processes; data in {folder}", flush=True)
     supervisor.loop()
-    if not printer.first_exit:
+    return _report_exit(printer.first_exit, folder)
+
+
+def _start_watching(what: Plan) -> None:
+    threading.Thread(target=wait_and_show, args=(what,), daemon=True).start()
+    threading.Thread(target=stop_when_unread, daemon=True).start()
+
+
+def _report_exit(first_exit: str, folder: Path) -> int:
+    """Return the exit code; if a process ended unexpectedly, say which and show its log file."""
+    if not first_exit:
         return 0
-    sys.stderr.write(f"{printer.first_exit} ended unexpectedly; everything was stopped\n")
-    _show_log(printer.first_exit, folder)
+    sys.stderr.write(f"{first_exit} ended unexpectedly; everything was stopped\n")
+    _show_log(first_exit, folder)
     return 1
 
 
