@@ -25,7 +25,7 @@ from cloudmatch_bus.client.transport import NatsProtocol
 from cloudmatch_bus.contract import subjects
 from cloudmatch_bus.contract.messages import DevicePaired, DeviceRecord
 from cloudmatch_bus.process.health import Health
-from cloudmatch_edge.bus.hub import Relay
+from cloudmatch_edge.bus.hub import Hub
 from cloudmatch_edge.settings import EdgeSettings
 from cloudmatch_edge.sockets.connection import Connection
 from cloudmatch_edge.sockets.listener import Listener
@@ -127,13 +127,13 @@ class Edge(Hop):
         self.name = name
         self.listener = Listener(EdgeSettings(name=name), Health())
         self.facts = FactPublisher(self.bus)
-        self.relay = Relay(self.bus, name, self.facts, patience=60, grace=30)
+        self.hub = Hub(self.bus, name, self.facts, patience=60, grace=30)
         self.devices: list[Connection] = []
 
     async def start(self) -> asyncio.Task[None]:
         """Let devices in."""
-        await self.relay.start()
-        self.listener.open(self.relay)
+        await self.hub.start()
+        self.listener.open(self.hub)
         task = asyncio.create_task(self.facts.run())
         await asyncio.sleep(0)
         return task
@@ -171,7 +171,7 @@ class Chain:
                 assert device is not None
                 assert peer is not None
                 me, them = device.who.id, peer.who.id
-                device.hear_answer(
+                device.on_answer(
                     DevicePaired(
                         connection_id=device.connection_id,
                         match=MATCH,
@@ -268,7 +268,7 @@ async def measure(dialect: str, batch: int, size: int, repetitions: int) -> dict
         for connection in under.b.devices:
             assert connection._device is not None
             assert connection._device.match is not None
-            assert connection._device.match.receiver.next == sent, "not all payloads came through"
+            assert connection._device.match.inbound.receiver.next == sent, "not all payloads came through"
     return best
 
 

@@ -18,8 +18,8 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request
 
-from cloudmatch_bus.contract.payloads import Payload
 from cloudmatch_bus.process.health import Health
+from cloudmatch_edge.dialects.base import SocketFrame
 from cloudmatch_edge.dialects.classic import Classic
 from cloudmatch_edge.dialects.parameters import Parameters, parse
 from cloudmatch_edge.settings import EdgeSettings
@@ -33,37 +33,37 @@ CASES = 290  # of 301 or so, at least: fewer would prove little
 
 
 class Echo:
-    """A device that has room for everything and says it again: a turn later, as what has been on a bus."""
+    """A device that has credit for everything and says it again: a turn later, as what has been on a bus."""
 
-    room = (64, 64 * 1024)
+    credit = (64, 64 * 1024)
     dialect = Classic("echo")
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def take(self, payloads: list[Payload]) -> None:
-        asyncio.get_running_loop().call_soon(self._connection.send, payloads)
+    def on_frames(self, frames: list[SocketFrame]) -> None:
+        asyncio.get_running_loop().call_soon(self._connection.write, frames)
 
-    def clog(self) -> None:
+    def pause_writing(self) -> None:
         """Hear that the socket takes no more."""
 
-    def unclog(self) -> None:
+    def resume_writing(self) -> None:
         """Hear that it does again."""
 
 
 class EchoingListener(Listener):
     """Lets everybody in, without a bus."""
 
-    def page(self, request: Request) -> Parameters:
+    def respond(self, request: Request) -> Parameters:
         return parse("id=a&lat=0&lon=0")
 
     def frame_limit(self, *, speaks_v1: bool) -> int:
         return LARGEST
 
-    def joined(self, who: Parameters, connection: Connection, *, speaks_v1: bool) -> Any:
+    def join(self, who: Parameters, connection: Connection, *, speaks_v1: bool) -> Any:
         return Echo(connection)
 
-    def left(self, device: object, code: int) -> None:
+    def leave(self, device: object, code: int) -> None:
         """Let it go."""
 
 
@@ -108,7 +108,7 @@ async def judge(
 async def test_an_edge_passes_every_case_of_autobahn_that_the_library_passes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(frame_stream, "FRAGMENTS", LARGEST)
+    monkeypatch.setattr(frame_stream, "FRAGMENTS_MAX", LARGEST)
     passed_by_the_library, _ = await judge(the_library)
     _, failed = await judge(an_edge)
     assert {case: why for case, why in failed.items() if case in passed_by_the_library} == {}
@@ -116,7 +116,7 @@ async def test_an_edge_passes_every_case_of_autobahn_that_the_library_passes(
 
 
 async def test_a_case_that_an_edge_does_not_pass_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Echo, "take", lambda *_: None)
+    monkeypatch.setattr(Echo, "on_frames", lambda *_: None)
     passed, failed = await judge(an_edge, ["1.1.2"])
     assert not passed
     assert set(failed) == {"1.1.2"}

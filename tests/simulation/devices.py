@@ -121,7 +121,7 @@ class SimulatedDevice:
         if self.socket is not None:
             for frame in conversation.frames():
                 self.wire.on_sent(frame)
-                self.socket.write(frame)
+                self.socket.send(frame)
         deadline = conversation.deadline
         if deadline is not None and (self._timer is None or deadline < self._timer.when()):
             if self._timer is not None:

@@ -14,11 +14,13 @@ from cloudmatch_bus.contract.messages import (
     decode_request,
     encode,
 )
-from cloudmatch_bus.contract.payloads import Payload
 from cloudmatch_bus.process.clock import now_ms
-from cloudmatch_edge.bus.hub import Relay
+from cloudmatch_edge.bus.hub import Hub
 from cloudmatch_edge.dialects import parameters
-from cloudmatch_edge.dialects.v1 import V1, Welcome
+from cloudmatch_edge.dialects.base import SocketFrame
+from cloudmatch_edge.dialects.close_codes import CloseCode
+from cloudmatch_edge.dialects.v1 import V1
+from cloudmatch_edge.dialects.v1_messages import Welcome
 from cloudmatch_edge.relay.device import Device
 from cloudmatch_match_engine.core.matcher import PLANAR_REACH
 from cloudmatch_match_engine.core.roster import Roster
@@ -131,7 +133,7 @@ class Client(Protocol):
 
 
 class Edge:
-    """An edge with its relay; when it dies another takes its name."""
+    """An edge with its hub; when it dies another takes its name."""
 
     def __init__(self, network: Network, name: str) -> None:
         self.name = name
@@ -139,7 +141,7 @@ class Edge:
         self.sockets: dict[Socket, None] = {}
         self._network = network
         self.bus: Any = None
-        self.relay: Relay
+        self.hub: Hub
 
     @property
     def alive(self) -> bool:
@@ -148,9 +150,9 @@ class Edge:
     async def start(self) -> None:
         self.bus = SimulatedBus(self._network)
         facts: Any = self.facts
-        self.relay = Relay(self.bus, self.name, facts, patience=1e9, grace=GRACE)
-        await self.relay.start()
-        self.bus.spawn(self.relay.pulse.run())
+        self.hub = Hub(self.bus, self.name, facts, patience=1e9, grace=GRACE)
+        await self.hub.start()
+        self.bus.spawn(self.hub.heartbeat.run())
 
     def kill(self) -> None:
         """End as kill -9 would."""
@@ -164,9 +166,9 @@ class Edge:
         who = parameters.parse(urlencode({"id": name, "app": "demo", **query}))
         token = who.resume or f"token-{name}"
         dialect = V1(Welcome(who.id, token[:8], token, GRACE, MAX_PAYLOAD))
-        socket.send(dialect.connected())
+        socket.write(dialect.connected())
         resume = who.resume is not None
-        socket.device = self.relay.join(who, socket, dialect, token, resume=resume)
+        socket.device = self.hub.join(who, socket, dialect, token, resume=resume)
         return socket
 
 
@@ -179,33 +181,33 @@ class Socket:
         self._edge, self._client = edge, client
         self.open = True
         self.device: Device | None = None
-        self._inbox: deque[Payload] = deque()
+        self._inbox: deque[SocketFrame] = deque()
         self._transit: deque[tuple[Any, Any]] = deque()
         edge.sockets[self] = None
 
     # -- the edge's side
 
-    def send(self, frames: Sequence[Payload]) -> None:
+    def write(self, frames: Sequence[SocketFrame]) -> None:
         for is_text, data in frames:
             self._later(self._client.on_frame, self, data.decode() if is_text else data)
 
-    def end(self, code: int, _reason: str) -> None:
-        self._later(self.drop, code)
+    def close(self, code: CloseCode, _reason: str) -> None:
+        self._later(self.drop, code.code)
 
-    def go_on(self) -> None:
-        while self._inbox and self.device is not None and min(self.device.room) > 0:
-            self.device.take([self._inbox.popleft()])
+    def resume_reading(self) -> None:
+        while self._inbox and self.device is not None and min(self.device.credit) > 0:
+            self.device.on_frames([self._inbox.popleft()])
         self.reading = not self._inbox
 
     # -- the client's side
 
-    def write(self, frame: Frame) -> None:
+    def send(self, frame: Frame) -> None:
         is_text = isinstance(frame, str)
         self._later(self._arrive, (is_text, frame.encode() if isinstance(frame, str) else frame))
 
-    def _arrive(self, frame: Payload) -> None:
+    def _arrive(self, frame: SocketFrame) -> None:
         self._inbox.append(frame)
-        self.go_on()
+        self.resume_reading()
 
     # -- both
 
@@ -227,5 +229,5 @@ class Socket:
         self.open = False
         del self._edge.sockets[self]
         if self.device is not None and self._edge.alive:
-            self._edge.relay.leave(self.device, code)
+            self._edge.hub.leave(self.device, code)
         self._client.on_close(self, code)

@@ -9,7 +9,7 @@ from cloudmatch_bus.process.health import Health
 from cloudmatch_bus.process.listen import listen, log_listening
 from cloudmatch_bus.process.runner import Environment
 from cloudmatch_bus.process.settings import variable
-from cloudmatch_edge.bus.hub import Relay
+from cloudmatch_edge.bus.hub import Hub
 from cloudmatch_edge.settings import EdgeSettings
 from cloudmatch_edge.sockets.certificate import Certificate
 from cloudmatch_edge.sockets.connection import Connection
@@ -32,18 +32,18 @@ async def serve(environment: Environment, stop: asyncio.Event) -> None:
     async with connected_bus(environment[NatsSettings], "edge", health, stop) as bus:
         if bus is not None:
             facts = FactPublisher(bus)
-            tasks = [asyncio.create_task(facts.run()), asyncio.create_task(listener.heartbeats())]
-            relay = Relay(bus, settings.own_name, facts, settings.patience, settings.grace)
-            await relay.start()
-            tasks.append(asyncio.create_task(relay.pulse.run()))
+            tasks = [asyncio.create_task(facts.run()), asyncio.create_task(listener.ping())]
+            hub = Hub(bus, settings.own_name, facts, settings.patience, settings.grace)
+            await hub.start()
+            tasks.append(asyncio.create_task(hub.heartbeat.run()))
             if tls:
                 tasks.append(asyncio.create_task(tls.watch()))
-            listener.open(relay)
+            listener.open(hub)
             await stop.wait()
-            health.set_check("stopping", lambda: "going away")
+            health.set_check("stopping", lambda: "shutting down")
             server.close()
             await listener.close()
-            await relay.drain(DRAIN_TIMEOUT)
+            await hub.drain(DRAIN_TIMEOUT)
             await facts.drain(DRAIN_TIMEOUT)
             for task in tasks:
                 task.cancel()

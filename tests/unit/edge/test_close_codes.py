@@ -27,7 +27,7 @@ def test_a_code_that_is_sent_may_be_sent(close_code: CloseCode) -> None:
 @pytest.mark.parametrize("dialect", [Classic, V1])
 def test_a_device_whose_edge_shuts_down_reconnects_at_once(dialect: type[Classic | V1]) -> None:
     reconnect = {close_code.code: close_code.reconnect for close_code in CLOSE_CODES}
-    assert reconnect[dialect.going_away] == "at once"
+    assert reconnect[dialect.going_away.code] == "at once"
 
 
 def test_clients_reconnect_after_a_code_if_the_table_says_so() -> None:

@@ -1,4 +1,4 @@
-"""The server's side of the conversations that the SDKs run, too."""
+"""The server's side of the conversations that the SDKs run as well."""
 
 import base64
 import json
@@ -20,180 +20,166 @@ from cloudmatch_bus.contract.messages import (
     Position,
 )
 from cloudmatch_bus.contract.payloads import Payload, join
+from cloudmatch_edge.dialects.base import SocketFrame
+from cloudmatch_edge.dialects.close_codes import CloseCode
 from cloudmatch_edge.dialects.parameters import Parameters
 from cloudmatch_edge.dialects.v1 import V1
 from cloudmatch_edge.dialects.v1_messages import Welcome
 from cloudmatch_edge.relay.device import Device
-from cloudmatch_edge.relay.match import Match
+from unit.edge.fakes import FakeBus, FakeMatches, FakeMatchmaking
 
 FILE = Path(__file__).parents[3] / "edge/conformance/conversations.json"
 CONVERSATIONS = [c for c in json.loads(FILE.read_text()) if c.get("only") != "sdk"]
-PEERS_SESSION = 1
-
-
-class Wire:
-    """An edge with one device, whose peer is on `edge-b`."""
-
-    name = "edge-a"
-    ms = 0
-    asked: Match | None = None
-
-    def now(self) -> float:
-        return 0.0
-
-    def clock(self) -> int:
-        return self.ms
-
-    def publish(self, subject: str, payload: bytes, reply: str = "") -> bool:
-        return True
-
-    def part(self, device: Device, match: Match) -> None:
-        self.asked = match
-
-    def ignore(self, *_: Any) -> None: ...
-
-    fact = began = busy = ended = linger = soon = doubt = seek = renew = forget = ignore
+PEER_CONNECTION = 1
 
 
 class Server:
-    """What the device hears, and what makes it hear that."""
+    """An edge with one device, whose peer is on `edge-b`: what it writes, and the causes."""
 
     reading = True
 
     def __init__(self) -> None:
-        self.wire = Wire()
-        self.heard: list[Payload] = []
+        self.bus = FakeBus("edge-a")
+        self.matchmaking = FakeMatchmaking()
+        self.written: list[SocketFrame] = []
         self.closed: int | None = None
         self.connection_id = 0
         self.number = 0  # of the newest match
-        self.said: list[Payload] = []  # by the peer in this match
+        self.sent: list[Payload] = []  # by the peer, in this match
         self.device: Device
 
-    def send(self, frames: Sequence[Payload]) -> None:
-        self.heard.extend(frames)
+    def write(self, frames: Sequence[SocketFrame]) -> None:
+        self.written.extend(frames)
 
-    def go_on(self) -> None: ...
+    def resume_reading(self) -> None: ...
 
-    def end(self, code: int, _: str) -> None:
-        self.closed = code
+    def close(self, code: CloseCode, _: str) -> None:
+        self.closed = code.code
 
     def connect(self, query: dict[str, Any]) -> None:
         self.query = query
         self.closed = None
         self.connection_id += 10
 
-    def cause(self, kind: str, told: Any) -> None:
-        getattr(self, kind)(told)
+    def cause(self, kind: str, cause: Any) -> None:
+        getattr(self, kind)(cause)
 
-    def connected(self, told: Any) -> None:
-        welcome = Welcome(told["id"], told["session"], told["token"], told["grace"], told["max_payload"])
+    def connected(self, cause: Any) -> None:
+        welcome = Welcome(cause["id"], cause["session"], cause["token"], cause["grace"], cause["max_payload"])
         dialect = V1(welcome)
         who = Parameters(
-            told["id"],
+            cause["id"],
             0,
             0,
             resume=self.query.get("resume"),
             received=self.query.get("received", 0),
             match=self.query.get("match"),
         )
-        self.device = Device(who, self.connection_id, self, self.wire, dialect)
-        if "resume" in self.query:
-            self.device.resume()
-        self.heard += dialect.connected()
+        self.device = Device(
+            who,
+            self.connection_id,
+            self,
+            dialect,
+            self.bus,
+            FakeMatches(),
+            self.matchmaking,
+            resume="resume" in self.query,
+        )
+        self.written += dialect.connected()
 
     def waiting(self, ms: int) -> None:
-        self.wire.ms = ms
+        self.bus.ms = ms
         self.number += 1
-        self.device.hear_answer(DeviceWaiting(connection_id=self.connection_id, since=self.number))
+        self.device.on_answer(DeviceWaiting(connection_id=self.connection_id, since=self.number))
 
-    def paired(self, told: Any, matched_connection_id: int | None = None) -> None:
-        assert told["match"] >= self.number
-        if told["match"] != self.number or matched_connection_id is None:
-            self.said = []
-        self.number = told["match"]
-        self.peer = told["peer"]
-        self.device.hear_answer(
-            self.news(told, matched_connection_id=matched_connection_id or self.connection_id)
+    def paired(self, cause: Any, matched_connection_id: int | None = None) -> None:
+        assert cause["match"] >= self.number
+        if cause["match"] != self.number or matched_connection_id is None:
+            self.sent = []
+        self.number = cause["match"]
+        self.peer = cause["peer"]
+        self.device.on_answer(
+            self.paired_answer(cause, matched_connection_id=matched_connection_id or self.connection_id)
         )
 
-    def news(self, told: Any, matched_connection_id: int, *, away: bool = False) -> DevicePaired:
+    def paired_answer(self, cause: Any, matched_connection_id: int, *, away: bool = False) -> DevicePaired:
         return DevicePaired(
             connection_id=self.connection_id,
-            match=told["match"],
-            peer=told["peer"],
-            distance=told["distance"],
+            match=cause["match"],
+            peer=cause["peer"],
+            distance=cause["distance"],
             matched_connection_id=matched_connection_id,
             peer_edge="edge-b",
-            peer_connection_id=PEERS_SESSION,
+            peer_connection_id=PEER_CONNECTION,
             peer_away=away,
         )
 
-    def resumed(self, told: Any) -> None:
+    def resumed(self, cause: Any) -> None:
         if self.device.match is None:
-            self.paired(told, matched_connection_id=self.connection_id - 10)
+            self.paired(cause, matched_connection_id=self.connection_id - 10)
         assert self.device.match is not None
-        told_position = Position(
+        position = Position(
             edge="edge-b",
-            connection_id=PEERS_SESSION,
-            next=told["taken"],
-            delivered=told["taken"],
+            connection_id=PEER_CONNECTION,
+            next=cause["taken"],
+            delivered=cause["taken"],
             base=0,
             to=self.connection_id,
         )
-        self.device.match.hear_position(told_position)
-        self.pass_on(self.device.match.receiver.next)
+        self.device.match.on_position(position)
+        self.send_from(self.device.match.inbound.receiver.next)
 
-    def unpaired(self, told: Any) -> None:
-        self.device.hear_answer(
-            DeviceUnpaired(connection_id=self.connection_id, match=self.number, reason=told["reason"])
+    def unpaired(self, cause: Any) -> None:
+        self.device.on_answer(
+            DeviceUnpaired(connection_id=self.connection_id, match=self.number, reason=cause["reason"])
         )
 
     def peer_away(self, _: Any) -> None:
-        if self.device.match is None:  # the device hears of it with the match that it goes on with
+        if self.device.match is None:  # it comes with the match that the device resumes
             match = {"match": self.number, "peer": self.peer, "distance": 12.5}
-            self.device.hear_answer(
-                self.news(match, matched_connection_id=self.connection_id - 10, away=True)
+            self.device.on_answer(
+                self.paired_answer(match, matched_connection_id=self.connection_id - 10, away=True)
             )
-        self.device.hear_answer(
-            PeerAway(connection_id=self.connection_id, match=self.number, peer_connection_id=PEERS_SESSION)
+        self.device.on_answer(
+            PeerAway(connection_id=self.connection_id, match=self.number, peer_connection_id=PEER_CONNECTION)
         )
 
     def peer_back(self, _: Any) -> None:
-        self.device.hear_answer(
+        self.device.on_answer(
             PeerReturned(
                 connection_id=self.connection_id,
                 match=self.number,
                 peer_edge="edge-b",
-                peer_connection_id=PEERS_SESSION,
+                peer_connection_id=PEER_CONNECTION,
             )
         )
 
-    def payloads(self, told: list[dict[str, Any]]) -> None:
-        first = len(self.said)
-        self.said += [frame_of(payload) for payload in told]
-        self.pass_on(first)
+    def payloads(self, cause: list[dict[str, Any]]) -> None:
+        first = len(self.sent)
+        self.sent += [frame_of(payload) for payload in cause]
+        self.send_from(first)
 
-    def pass_on(self, first: int) -> None:
-        """The peer's edge sends what the peer has said, from this number on."""
-        frames = self.said[first:]
+    def send_from(self, first: int) -> None:
+        """The peer's edge sends the peer's payloads from this number on."""
+        frames = self.sent[first:]
         if frames:
             shape, payload = join(frames)
             prefix = subjects.ack_prefix("default", "edge-b", self.peer, self.number)
             address = subjects.parse_reply(f"{prefix}{first}.{shape}")
             assert address is not None
-            self.device.hear_frames(address, payload)
+            self.device.on_batch(address, payload)
 
     def taken(self, total: int) -> None:
         assert self.device.match is not None
-        self.device.match.acked(total, total, PEERS_SESSION)
+        self.device.match.on_ack(total, total, PEER_CONNECTION)
 
     def replaced(self, _: Any) -> None:
-        self.device.hear_answer(
+        self.device.on_answer(
             DeviceReplaced(connection_id=self.connection_id, by=self.connection_id + 1, edge="edge-c")
         )
 
     def stop(self, _: Any) -> None:
-        self.end(self.device.dialect.going_away, "")
+        self.close(self.device.dialect.going_away, "")
 
 
 def expand(value: Any) -> Any:
@@ -226,7 +212,7 @@ def shown(frame: Payload) -> Any:
 
 
 @pytest.mark.parametrize("conversation", CONVERSATIONS, ids=[c["name"] for c in CONVERSATIONS])
-def test_the_server_keeps_up_the_conversation(conversation: dict[str, Any]) -> None:
+def test_the_server_holds_the_conversation(conversation: dict[str, Any]) -> None:
     server = Server()
     for step in map(expand, conversation["steps"]):
         match step:
@@ -234,24 +220,22 @@ def test_the_server_keeps_up_the_conversation(conversation: dict[str, Any]) -> N
                 server.connect(query)
             case {"server": frame, "cause": cause}:
                 if isinstance(cause, dict):
-                    ((kind, told),) = cause.items()
-                    if kind == "waiting" and server.wire.asked is not None:
-                        server.wire.asked = None  # match-engine has ended what the device asked it to end
-                    server.cause(kind, told)
+                    ((kind, detail),) = cause.items()
+                    server.cause(kind, detail)
                 frame.pop("detail", None)
-                assert server.heard, f"nothing more is said, not {frame}"
-                assert shown(server.heard.pop(0)) == frame
+                assert server.written, f"nothing more is written, not {frame}"
+                assert shown(server.written.pop(0)) == frame
             case {"client": frame}:
                 for _ in range(step.get("times", 1)):
-                    server.device.take([frame_of(frame)])
+                    server.device.on_frames([frame_of(frame)])
             case {"drop": code, "cause": cause}:
                 if isinstance(cause, dict):
-                    ((kind, told),) = cause.items()
-                    server.cause(kind, told)
+                    ((kind, detail),) = cause.items()
+                    server.cause(kind, detail)
                 if cause == "network":
-                    server.heard.clear()
+                    server.written.clear()
                 else:
                     assert server.closed == code
                 server.closed = None
-    assert [shown(frame) for frame in server.heard] == []
+    assert [shown(frame) for frame in server.written] == []
     assert server.closed is None

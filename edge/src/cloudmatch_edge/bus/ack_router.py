@@ -1,104 +1,103 @@
-"""Whom a message between edges is for: acks, and what connections tell each other when a device moves."""
+"""Routes messages between edges: acks, positions, and handovers between connections of a device."""
 
 import asyncio
 import logging
-from collections.abc import Callable
 
 import msgspec
 from prometheus_client import Gauge
 
 from cloudmatch_bus.client.connection import Headers, no_responders
 from cloudmatch_bus.contract import subjects
-from cloudmatch_bus.contract.messages import DeviceReplaced, decode_position
+from cloudmatch_bus.contract.messages import decode_position
 from cloudmatch_edge.relay.match import Match
+from cloudmatch_edge.relay.ports import BusPort
 
-log = logging.getLogger("ends")
+log = logging.getLogger("acks")
 
-LINGER = 5.0  # s for which an end that is over, or elsewhere, is still spoken to
+LINGER = 5.0  # s for which messages to an ended or superseded match are still routed
 
-_matched = Gauge("cloudmatch_edge_matched", "Matches that are listened for here")
+_matched = Gauge("cloudmatch_edge_matched", "Matches of devices on this edge")
 
 
-class Ends:
-    """The ends of matches on one edge. `publish` sends to the bus."""
+class AckRouter:
+    """Finds the local end of a match that a message is for."""
 
-    def __init__(self, publish: Callable[[str, bytes], bool]) -> None:
-        self._publish = publish
-        # beginning of the subjects of its acks → the end, once for each connection that lately had it
-        self._ends: dict[str, list[Match]] = {}
-        # (that, session of a connection which never had the end) → where the one after it began, and since
+    def __init__(self, bus: BusPort) -> None:
+        self._bus = bus
+        # ack prefix → local ends of that match, one for each connection of the device, newest last
+        self._matches: dict[str, list[Match]] = {}
+        # (ack prefix, connection that never had the match) → where its successor began, and since
         self._skipped: dict[tuple[str, int], tuple[int, int]] = {}
 
-    def add(self, end: Match) -> None:
-        """Listen for an end."""
-        self._ends.setdefault(end.prefix, []).append(end)
-        _matched.set(len(self._ends))
+    def add(self, match: Match) -> None:
+        """Route messages to a match."""
+        self._matches.setdefault(match.prefix, []).append(match)
+        _matched.set(len(self._matches))
 
-    def remove(self, end: Match) -> None:
-        """Listen no more."""
-        ends = self._ends.get(end.prefix, [])
-        if end in ends:
-            ends.remove(end)
-        if not ends:
-            self._ends.pop(end.prefix, None)
-        _matched.set(len(self._ends))
+    def remove(self, match: Match) -> None:
+        """Stop routing messages to a match."""
+        matches = self._matches.get(match.prefix, [])
+        if match in matches:
+            matches.remove(match)
+        if not matches:
+            self._matches.pop(match.prefix, None)
+        _matched.set(len(self._matches))
 
-    def hear(self, address: subjects.ReplyAddress, payload: bytes, headers: Headers) -> bool:
-        """Take a message; False when it asks about an end that is not here."""
-        ends = self._ends.get(address.prefix, [])
+    def route(self, address: subjects.ReplyAddress, payload: bytes, headers: Headers) -> bool:
+        """Route a message; return False if it asks for the position of a match that is not here."""
+        matches = self._matches.get(address.prefix, [])
         if address.shape == subjects.ACK:
             if (ack := subjects.parse_ack(payload)) is not None:
-                taken, connection_id, to = ack
-                for end in ends:
-                    if end.connection_id == to:
-                        end.acked(address.seq, taken, connection_id)
+                delivered, connection_id, to = ack
+                for match in matches:
+                    if match.connection_id == to:
+                        match.on_ack(address.seq, delivered, connection_id)
         elif address.shape == subjects.POSITION:
-            self._hear_position(ends, payload)
-            return bool(ends)
+            self._on_position(matches, payload)
+            return bool(matches)
         elif address.shape == subjects.HANDOVER:
-            self._hear_question(ends, address, payload)
+            self._on_handover(matches, address, payload)
         elif address.shape == subjects.HANDOVER_REPLY:
-            self._hear_began(ends, address, payload)
-        elif ends and no_responders(headers):
-            ends[-1].refused(address.seq)
+            self._on_handover_reply(matches, address, payload)
+        elif matches and no_responders(headers):
+            matches[-1].outbound.no_responders(address.seq)
         return True
 
     @staticmethod
-    def _hear_position(ends: list[Match], payload: bytes) -> None:
+    def _on_position(matches: list[Match], payload: bytes) -> None:
         try:
             position = decode_position(payload)
         except msgspec.DecodeError as error:
-            log.warning("not a position: %s", error)
+            log.warning("malformed position dropped: %s", error)
             return
-        for end in ends if position.to else ends[-1:]:  # a question is for the newest
-            if position.to in (0, end.connection_id):
-                end.hear_position(position)
+        for match in matches if position.to else matches[-1:]:  # a question is for the newest
+            if position.to in (0, match.connection_id):
+                match.on_position(position)
 
-    def _hear_question(self, ends: list[Match], address: subjects.ReplyAddress, payload: bytes) -> None:
+    def _on_handover(self, matches: list[Match], address: subjects.ReplyAddress, payload: bytes) -> None:
         question = subjects.parse_handover(payload)
         if question is None:
             return
         asker, edge, asked = question
-        for end in ends:
-            if end.connection_id == asked:
-                end.handover.answer(asker, edge)
+        for match in matches:
+            if match.connection_id == asked:
+                match.handover.answer(asker, edge)
                 return
         if (skipped := self._skipped.get((address.prefix, asked))) is not None:
             base, since = skipped
-            answer = f"{subjects.ack_prefix_on(address, edge)}{base}.{subjects.HANDOVER_REPLY}"
-            self._publish(answer, subjects.handover_reply_payload(asker, since))
+            subject = f"{subjects.ack_prefix_on(address, edge)}{base}.{subjects.HANDOVER_REPLY}"
+            self._bus.publish(subject, subjects.handover_reply_payload(asker, since))
 
-    def _hear_began(self, ends: list[Match], address: subjects.ReplyAddress, payload: bytes) -> None:
-        told = subjects.parse_handover_reply(payload)
-        if told is None:
+    def _on_handover_reply(
+        self, matches: list[Match], address: subjects.ReplyAddress, payload: bytes
+    ) -> None:
+        reply = subjects.parse_handover_reply(payload)
+        if reply is None:
             return
-        connection_id, since = told
-        for end in ends:
-            if end.connection_id == connection_id:
-                end.device.hear_answer(
-                    DeviceReplaced(connection_id=connection_id)
-                )  # that news may come later
-                end.cut_off(address.seq, since)
+        connection_id, since = reply
+        for match in matches:
+            if match.connection_id == connection_id:
+                match.on_handover_reply(address.seq, since)
                 return
         key = address.prefix, connection_id
         self._skipped[key] = address.seq, since

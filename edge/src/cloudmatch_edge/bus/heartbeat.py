@@ -1,4 +1,4 @@
-"""Tell match-engine that this edge lives; notice when it did not."""
+"""The heartbeat by which match-engine knows that this edge is alive; notices when it was not."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -12,43 +12,43 @@ from cloudmatch_bus.process.clock import now_us
 ROLE = "edge"
 
 
-class Pulse:
-    """The heartbeat of an edge. `on_stall` is called when the process was frozen or cut off."""
+class HeartbeatLoop:
+    """The heartbeat of an edge. `on_stall` is called after the process was frozen or cut off."""
 
     def __init__(self, bus: Bus, name: str, on_stall: Callable[[], Awaitable[None]]) -> None:
         self.incarnation = now_us()
         self._bus = bus
         self._name = name
         self._on_stall = on_stall
-        self._clock = asyncio.get_running_loop().time
-        self._echoed = self._clock()  # when we last heard ourselves
+        self._loop = asyncio.get_running_loop()
+        self._echoed_at = self._loop.time()  # when our own heartbeat last came back
 
     async def run(self) -> None:
-        """Beat until cancelled."""
+        """Publish heartbeats and answer probes until cancelled."""
         await self._bus.subscribe(subjects.probe(self._name), self._on_probe)
         await self._bus.subscribe(subjects.heartbeat(ROLE, self._name), self._on_echo)
-        last = self._clock()
+        last = self._loop.time()
         while True:
-            now = self._clock()
+            now = self._loop.time()
             if now - last > STALLED_AFTER:
                 self._bus.spawn(self._on_stall())
             last = now
-            self.beat()
+            self.publish()
             await asyncio.sleep(HEARTBEAT_INTERVAL)
 
-    def beat(self, *, leaving: bool = False) -> None:
-        """Say once that the edge lives, or that it is about to end."""
-        self._bus.publish(subjects.heartbeat(ROLE, self._name), self._word(leaving=leaving))
+    def publish(self, *, leaving: bool = False) -> None:
+        """Publish one heartbeat: the edge is alive, or about to end."""
+        self._bus.publish(subjects.heartbeat(ROLE, self._name), self._encoded(leaving=leaving))
 
     def _on_echo(self, *_: object) -> None:
-        now = self._clock()
-        if now - self._echoed > EDGE_ISOLATED_AFTER:
+        now = self._loop.time()
+        if now - self._echoed_at > EDGE_ISOLATED_AFTER:
             self._bus.spawn(self._on_stall())
-        self._echoed = now
+        self._echoed_at = now
 
     def _on_probe(self, _: str, reply: str, __: bytes, ___: Headers) -> None:
         if reply:
-            self._bus.publish(reply, self._word(leaving=False))
+            self._bus.publish(reply, self._encoded(leaving=False))
 
-    def _word(self, *, leaving: bool) -> bytes:
+    def _encoded(self, *, leaving: bool) -> bytes:
         return encode(Heartbeat(role=ROLE, name=self._name, leaving=leaving, incarnation=self.incarnation))

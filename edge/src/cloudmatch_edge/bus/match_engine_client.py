@@ -1,4 +1,4 @@
-"""What an edge asks of match-engine about its devices, until it is answered."""
+"""Requests about devices to match-engine, repeated until they are answered."""
 
 import asyncio
 import contextlib
@@ -27,45 +27,45 @@ from cloudmatch_bus.contract.messages import (
 from cloudmatch_edge.relay.device import Device
 from cloudmatch_edge.relay.match import Match
 
-log = logging.getLogger("engine")
+log = logging.getLogger("match-engine-client")
 
-FAREWELL = 1.0  # s that payloads may still take when their device parts or leaves
-TICK = 0.05  # s between two looks whether they have arrived
-DOUBT = 0.2  # s that news may take before it is asked for
+DELIVERY_TIMEOUT = 1.0  # s for the last payloads of a device that leaves or unmatches
+TICK = 0.05  # s between two checks whether they were delivered
+VERIFY_AFTER = 0.2  # s for an update to arrive before it is asked for
 RETRY_MIN, RETRY_MAX = 0.1, 2.0  # s between two requests
-NEWEST = (1 << 62, True)  # news that is not ordered
-LOST = 12.0  # s; longer than a server that leads no more may take itself for the leader of the bucket
+UNVERSIONED = (1 << 62, True)  # version of an answer that has none
+STALE_LEADER_MAX = 12.0  # s for which a server may still believe that it leads the bucket
 
-_repeated = Counter("cloudmatch_edge_requests_repeated", "Requests to match-engine that were not answered")
+_repeated = Counter("cloudmatch_edge_requests_repeated", "Requests to match-engine repeated unanswered")
 
 
-async def arrived(match: Match | None) -> None:
-    """Wait, not long, for what a device has sent before it parts from its match."""
+async def _delivered(match: Match | None) -> None:
+    """Wait, briefly, until what a device has sent is delivered."""
     if match is None:
         return
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(FAREWELL):
-            while match.sending:  # noqa: ASYNC110  # acks are looked at once a tick anyway
+        async with asyncio.timeout(DELIVERY_TIMEOUT):
+            while match.sending:  # noqa: ASYNC110  # acks are checked once a tick anyway
                 await asyncio.sleep(TICK)
 
 
-def _number(answer: AnyAnswer) -> tuple[int, bool]:
-    """The number by which news of a device is ordered, and whether it is that of a match."""
+def _version(answer: AnyAnswer) -> tuple[int, bool]:
+    """Version of an answer, as `Device.version`."""
     match answer:
         case DevicePaired(match=number):
             return number, True
         case DeviceWaiting(since=number):
             return number, False
-    return NEWEST
+    return UNVERSIONED
 
 
-class Engine:
-    """match-engine, as one edge speaks to it.
+class MatchEngineClient:
+    """match-engine, as one edge uses it.
 
     Args:
         incarnation: µs since 1970 when this edge started.
-        present: whether a device is still this edge's, by this connection.
-        clock: gives µs since 1970.
+        is_current: whether a device is still on this edge by this connection.
+        clock: µs since 1970.
     """
 
     def __init__(
@@ -73,53 +73,55 @@ class Engine:
         bus: Bus,
         edge: str,
         incarnation: int,
-        present: Callable[[Device], bool],
+        is_current: Callable[[Device], bool],
         clock: Callable[[], int],
     ) -> None:
-        self._clock = clock
         self._bus = bus
         self._edge = edge
         self._incarnation = incarnation
-        self._present = present
-        self._doubtful: set[Device] = set()
-        self._farewells = 0  # that match-engine has not answered
-        self._none = asyncio.Event()
-        self._none.set()
+        self._is_current = is_current
+        self._clock = clock
+        self._verifying: set[Device] = set()
+        self._departures = 0  # unanswered by match-engine
+        self._no_departures = asyncio.Event()
+        self._no_departures.set()
 
-    # -- while a device is here
+    # -- while a device is connected
 
     def seek(self, device: Device) -> None:
-        """Say who and where a device is, and hear where it stands."""
+        """Report who and where a device is, and apply its current state."""
         self._bus.spawn(self._seek(device))
 
     async def _seek(self, device: Device) -> None:
-        now = asyncio.get_running_loop().time
-        behind: float | None = None  # since when the answers are older than what was known before asking
+        loop = asyncio.get_running_loop()
+        behind_since: float | None = (
+            None  # since when answers are older than what was known before the request
+        )
         while True:
-            known = device.heard
-            answer = await self._ask(device, self._introduction(device), lambda: self._here(device))
-            if answer is None or not self._here(device):
+            known = device.version
+            answer = await self._request(device, self._seek_request(device), lambda: self._is_here(device))
+            if answer is None or not self._is_here(device):
                 return
-            if isinstance(answer, DeviceReplaced) and device.unheard and answer.by > self._clock():
+            if isinstance(answer, DeviceReplaced) and device.never_synced and answer.by > self._clock():
                 # By a connection from the future: this one came last, but that edge's clock is ahead.
                 device.connection_id = answer.by + 1
                 continue
-            if _number(answer) < min(known, device.heard):
-                # All servers that kept the bucket have ended, and its numbers begin anew. Or a server answers
-                # that will soon notice that it leads no more.
-                behind = behind or now()
-                if now() - behind < LOST:
+            if _version(answer) < min(known, device.version):
+                # All servers of the bucket have ended, and its revisions restart. Or the answer is from a
+                # server that has yet to notice that it no longer leads.
+                behind_since = behind_since or loop.time()
+                if loop.time() - behind_since < STALE_LEADER_MAX:
                     await asyncio.sleep(RETRY_MAX)
                     continue
-                log.warning("match-engine has forgotten %s: it starts over", device.who.id)
-                device.start_over()
-            device.hear_answer(answer)
+                log.warning("bucket lost: %s starts over", device.who.id)
+                device.reset()
+            device.on_answer(answer)
             return
 
-    def _here(self, device: Device) -> bool:
-        return self._present(device) and not device.away
+    def _is_here(self, device: Device) -> bool:
+        return self._is_current(device) and not device.disconnected
 
-    def _introduction(self, device: Device) -> SeekPartner:
+    def _seek_request(self, device: Device) -> SeekPartner:
         who = device.who
         return SeekPartner(
             app=who.app,
@@ -134,26 +136,26 @@ class Engine:
             incarnation=self._incarnation,
             grace=device.grace,
             token=device.token,
-            resume=device.resumes,
+            resume=device.resume,
         )
 
-    def doubt(self, device: Device) -> None:
-        """Ask where a device stands, unless the news comes by itself."""
-        if device not in self._doubtful:
-            self._doubtful.add(device)
-            asyncio.get_running_loop().call_later(DOUBT, self._ask_doubtful, device)
+    def verify(self, device: Device) -> None:
+        """Ask for the state of a device, unless an update arrives first."""
+        if device not in self._verifying:
+            self._verifying.add(device)
+            asyncio.get_running_loop().call_later(VERIFY_AFTER, self._verify, device)
 
-    def _ask_doubtful(self, device: Device) -> None:
-        self._doubtful.discard(device)
-        if device.puzzled and self._present(device):
+    def _verify(self, device: Device) -> None:
+        self._verifying.discard(device)
+        if device.needs_resync and self._is_current(device):
             self.seek(device)
 
-    def part(self, device: Device, match: Match) -> None:
-        """End a device's match, once what it has sent has arrived."""
-        self._bus.spawn(self._part(device, match))
+    def leave_match(self, device: Device, match: Match) -> None:
+        """End a device's match, once what it has sent is delivered."""
+        self._bus.spawn(self._leave_match(device, match))
 
-    async def _part(self, device: Device, match: Match) -> None:
-        await arrived(match)
+    async def _leave_match(self, device: Device, match: Match) -> None:
+        await _delivered(match)
         who = device.who
         request = LeaveMatch(
             app=who.app,
@@ -162,56 +164,52 @@ class Engine:
             connection_id=device.connection_id,
             match=match.number,
         )
-        answer = await self._ask(device, request, lambda: device.match is match and self._present(device))
-        if answer is not None and self._present(device):
-            device.hear_answer(answer)
+        await self._apply(device, request, lambda: device.match is match and self._is_current(device))
 
-    # -- when it is not
+    # -- departures
 
-    async def bid_farewell(self, timeout: float) -> int:
-        """Wait until match-engine knows of all who left; give how many it does not know of after `timeout`
+    async def wait_for_departures(self, timeout: float) -> int:
+        """Wait until match-engine has answered all departures; return how many it has not after `timeout`
         seconds."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._none.wait(), timeout)
-        return self._farewells
+            await asyncio.wait_for(self._no_departures.wait(), timeout)
+        return self._departures
 
-    def _farewell(self, work: Coroutine[Any, Any, None]) -> None:
+    def _depart(self, work: Coroutine[Any, Any, None]) -> None:
         async def counted() -> None:
             try:
                 await work
             finally:
-                self._farewells -= 1
-                if not self._farewells:
-                    self._none.set()
+                self._departures -= 1
+                if not self._departures:
+                    self._no_departures.set()
 
-        self._farewells += 1
-        self._none.clear()
+        self._departures += 1
+        self._no_departures.clear()
         self._bus.spawn(counted())
 
-    def step_away(self, device: Device) -> None:
-        """Say that a device's connection is gone, and that it may return."""
-        self._farewell(self._step_away(device))
+    def disconnect(self, device: Device) -> None:
+        """Report that a device is disconnected and may return."""
+        self._depart(self._disconnect(device))
 
-    async def _step_away(self, device: Device) -> None:
+    async def _disconnect(self, device: Device) -> None:
         who = device.who
         request = StepAway(
             app=who.app,
             device=who.id,
             edge=self._edge,
             connection_id=device.connection_id,
-            may_have_sent=device.match is not None and device.match.sender is not None,
+            may_have_sent=device.match is not None and device.match.outbound.started,
         )
-        answer = await self._ask(device, request, lambda: self._present(device))
-        if answer is not None and self._present(device):
-            device.hear_answer(answer)
+        await self._apply(device, request, lambda: self._is_current(device))
 
     def leave(self, device: Device, reason: str) -> None:
-        """Say that a device has left, once what it has sent has arrived."""
-        self._farewell(self._leave(device, reason))
+        """Report that a device has left, once what it has sent is delivered."""
+        self._depart(self._leave(device, reason))
 
     async def _leave(self, device: Device, reason: str) -> None:
         match, who = device.match, device.who
-        await arrived(match)
+        await _delivered(match)
         device.end_match(reason)
         request = LeavePool(
             app=who.app,
@@ -220,29 +218,39 @@ class Engine:
             connection_id=device.connection_id,
             reason=reason,
             match=None if match is None else match.number,
-            peer=None if match is None else match.peer,
+            peer=None if match is None else match.peer.id,
         )
-        await self._ask(device, request, lambda: True)
+        await self._request(device, request, lambda: True)
 
     def disown(self, subject: str, connection_id: int) -> None:
-        """match-engine believes in a connection that is not here (any more): tell it so."""
+        """Tell match-engine that a connection it still lists here is gone."""
         app, device = subjects.app_and_device(subject)
         request = StepAway(app=app, device=device, edge=self._edge, connection_id=connection_id)
         self._bus.spawn(self._disown(subjects.match(app, "", device), request))
 
     async def _disown(self, subject: str, request: StepAway) -> None:
-        with contextlib.suppress(TimeoutError):  # then it will be told at the next news
+        with contextlib.suppress(TimeoutError):  # the next update repeats it
             await self._bus.request(subject, encode(request))
 
-    async def _ask(self, device: Device, request: AnyRequest, wanted: Callable[[], bool]) -> AnyAnswer | None:
-        """Ask until it is answered, while the answer is `wanted`."""
+    # -- requests
+
+    async def _apply(self, device: Device, request: AnyRequest, wanted: Callable[[], bool]) -> None:
+        """Send a request until it is answered or no longer `wanted`; apply the answer."""
+        answer = await self._request(device, request, wanted)
+        if answer is not None and self._is_current(device):
+            device.on_answer(answer)
+
+    async def _request(
+        self, device: Device, request: AnyRequest, wanted: Callable[[], bool]
+    ) -> AnyAnswer | None:
+        """Send a request until it is answered; None once the answer is no longer `wanted`."""
         who = device.who
         subject = subjects.match(who.app, cell(who.lat, who.lon), who.id)
         pause = RETRY_MIN
         while wanted():
             try:
                 return decode_answer(await self._bus.request(subject, encode(request)))
-            except NoRespondersError:  # the partition changes hands: soon somebody will
+            except NoRespondersError:  # the partition is changing hands
                 _repeated.inc()
                 await asyncio.sleep(RETRY_MIN)
             except TimeoutError:

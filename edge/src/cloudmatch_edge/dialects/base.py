@@ -1,8 +1,8 @@
-"""What the engine and a dialect say to each other. The engine knows matches and payloads, a dialect knows
-what they look like on the socket; neither knows the other.
+"""What passes between the relay and a dialect. The relay deals in matches and payloads, a dialect in frames;
+neither depends on the other.
 
-A device's dialect is asked what to write when something happens (each answer is the frames to write, in
-order), and what the device wants when frames of it have come.
+On each event the relay asks the device's dialect for the frames to write, in order; for frames of the device
+it asks for the commands that they stand for.
 """
 
 from collections.abc import Sequence
@@ -11,96 +11,101 @@ from typing import Protocol
 import msgspec
 
 from cloudmatch_bus.contract.payloads import Payload
+from cloudmatch_edge.dialects.close_codes import CloseCode
+
+# One WebSocket message of a device: whether it is text, and its bytes (of a text: UTF-8). A plain tuple, as
+# `Payload` is: many a frame is a payload as it stands.
+SocketFrame = tuple[bool, bytes]
 
 
-class Wish(msgspec.Struct, frozen=True):
-    """What a device wants."""
+class Command(msgspec.Struct, frozen=True):
+    """A command of a device."""
 
 
-class Send(Wish, frozen=True):
-    """Payloads for the match."""
+class Send(Command, frozen=True):
+    """Send payloads to the peer."""
 
     payloads: list[Payload]
-    refs: Sequence[tuple[int, str]] = ()  # (index of a payload, what its receipt is to name)
+    refs: Sequence[tuple[int, str]] = ()  # (index of a payload, `ref` of its receipt)
 
 
-class Received(Wish, frozen=True):
-    """The device has the first `total` payloads of its match (of match `match`, if it names one)."""
+class Acknowledge(Command, frozen=True):
+    """The first `total` payloads of the match were delivered (of match `match`, if it is named)."""
 
     total: int
     match: int | None
 
 
-class Unmatch(Wish, frozen=True):
+class Unmatch(Command, frozen=True):
     """End the match."""
 
 
-class Locate(Wish, frozen=True):
+class Locate(Command, frozen=True):
     """The device has moved."""
 
     lat: float  # degrees
     lon: float  # degrees
 
 
-class Leave(Wish, frozen=True):
-    """The device leaves for good."""
+class Leave(Command, frozen=True):
+    """Leave for good."""
 
 
-class Reply(Wish, frozen=True):
-    """Nothing for the engine: this goes straight back."""
+class Reply(Command, frozen=True):
+    """Write frames back to the device; the relay has nothing to do."""
 
-    frames: list[Payload]
+    frames: list[SocketFrame]
 
 
-class Refuse(Wish, frozen=True):
-    """The device sent what cannot be gone on from; its connection is to be closed."""
+class Close(Command, frozen=True):
+    """Close the connection: the device violated the dialect."""
 
-    code: int
+    code: CloseCode
     reason: str
 
 
 class Dialect(Protocol):
     """The conversation of one device."""
 
-    going_away: int  # close code when the edge ends
-    resumable: bool  # whether a dropped connection may be gone on with
-    acknowledges: bool  # whether the device says what it has received
+    going_away: CloseCode  # when the edge shuts down
+    resumable: bool  # whether a new connection can resume the session
+    acknowledges: bool  # whether the device acknowledges payloads
 
-    def connected(self) -> list[Payload]:
+    def connected(self) -> list[SocketFrame]:
         """The connection was accepted."""
 
-    def waiting(self, at: int) -> list[Payload]:
-        """The device waits since `at` (ms since 1970)."""
+    def waiting(self, at: int) -> list[SocketFrame]:
+        """The device has been waiting since `at` (ms since 1970)."""
 
-    def matched(self, match: int, peer: str, distance: float, at: int) -> list[Payload]:
-        """A match begins; the peer is `distance` metres away."""
+    def matched(self, match: int, peer: str, distance: float, at: int) -> list[SocketFrame]:
+        """A match begins at `at` (ms since 1970); the peer is `distance` metres away."""
 
-    def resumed(self, match: int, peer: str, distance: float, taken: int) -> list[Payload]:
-        """The match goes on; the peer has the first `taken` payloads of the device."""
+    def resumed(self, match: int, peer: str, distance: float, delivered: int) -> list[SocketFrame]:
+        """The match continues; the first `delivered` payloads of the device were delivered."""
 
-    def heard(self, peer: str, first: int, payloads: Sequence[Payload]) -> list[Payload]:
-        """Payloads came; `first` is the number of the first of them, from 0."""
+    def payloads(self, peer: str, first: int, payloads: Sequence[Payload]) -> list[SocketFrame]:
+        """Payloads of the peer arrived; `first` is the number of the first one, from 0."""
 
-    def taken(self, total: int, refs: Sequence[str]) -> list[Payload]:
-        """The peer has the first `total` payloads of the device, those with these refs among them."""
+    def delivered(self, total: int, refs: Sequence[str]) -> list[SocketFrame]:
+        """The first `total` payloads of the device were delivered, those with these refs among them."""
 
-    def away(self, peer: str) -> list[Payload]:
-        """The peer's connection dropped."""
+    def peer_away(self, peer: str) -> list[SocketFrame]:
+        """The peer is disconnected."""
 
-    def back(self, peer: str) -> list[Payload]:
+    def peer_back(self, peer: str) -> list[SocketFrame]:
         """The peer has returned."""
 
-    def left(self, peer: str, reason: str) -> list[Payload]:
+    def peer_left(self, peer: str, reason: str) -> list[SocketFrame]:
         """The match is over."""
 
-    def gap(self, first: int, end: int, reason: str) -> list[Payload]:
+    def gap(self, first: int, end: int, reason: str) -> list[SocketFrame]:
         """Payloads of the peer from number `first` to before `end` (from 0) can never arrive."""
 
-    def undeliverable(self, send: Send) -> list[Payload]:
-        """Payloads came that have no match to go to."""
+    def undeliverable(self, send: Send) -> list[SocketFrame]:
+        """Payloads came while there was no match to send them to."""
 
-    def limited(self) -> list[Payload]:
-        """The device asks too often; what it asked was not done."""
+    def rate_limited(self) -> list[SocketFrame]:
+        """A command was ignored because the device sends too many."""
 
-    def take(self, frames: list[Payload]) -> list[Wish]:
-        """Read what the device sent."""
+    def parse(self, frames: list[SocketFrame]) -> list[Command]:
+        """Parse frames of the device."""

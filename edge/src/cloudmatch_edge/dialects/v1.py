@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from cloudmatch_bus.contract.payloads import Payload
 from cloudmatch_edge.dialects import base
+from cloudmatch_edge.dialects.base import SocketFrame
 from cloudmatch_edge.dialects.close_codes import SERVICE_RESTART, TOO_LARGE
 from cloudmatch_edge.dialects.v1_messages import (
     Ack,
@@ -34,43 +35,43 @@ SUBPROTOCOL = "cloudmatch.v1"
 
 
 def frame_limit(max_payload: int) -> int:
-    """The largest frame, in bytes, whose payload may be of `max_payload`: JSON may need six for one."""
+    """Bytes of the largest frame with a payload of `max_payload` bytes: JSON may escape one byte as six."""
     return 6 * max_payload + 1024
 
 
 class V1:
     """The conversation of one device."""
 
-    going_away = SERVICE_RESTART.code
+    going_away = SERVICE_RESTART
     resumable = True
     acknowledges = True
 
     def __init__(self, welcome: Welcome) -> None:
         self._welcome = welcome
-        # the beginning of `message` frames of the present match, and whose they are
+        # start of the `message` frames of `_from`, the peer
         self._prefix = b""
         self._from = ""
-        self._told_waiting = False
+        self._announced_waiting = False
 
-    # -- what happened
+    # -- events
 
-    def connected(self) -> list[Payload]:
+    def connected(self) -> list[SocketFrame]:
         return [encode(self._welcome)]
 
-    def waiting(self, at: int) -> list[Payload]:
-        self._told_waiting = True
+    def waiting(self, at: int) -> list[SocketFrame]:
+        self._announced_waiting = True
         return [encode(Waiting(at))]
 
-    def matched(self, match: int, peer: str, distance: float, at: int) -> list[Payload]:
-        """Every match is preceded by `waiting`, however short that was."""
-        before = [] if self._told_waiting else self.waiting(at)
-        self._told_waiting = False
+    def matched(self, match: int, peer: str, distance: float, at: int) -> list[SocketFrame]:
+        """Announce `waiting` before every match, however short it was."""
+        before = [] if self._announced_waiting else self.waiting(at)
+        self._announced_waiting = False
         return [*before, encode(Matched(match, peer, round(distance, 1)))]
 
-    def resumed(self, match: int, peer: str, distance: float, taken: int) -> list[Payload]:
-        return [encode(Resumed(match, peer, round(distance, 1), taken))]
+    def resumed(self, match: int, peer: str, distance: float, delivered: int) -> list[SocketFrame]:
+        return [encode(Resumed(match, peer, round(distance, 1), delivered))]
 
-    def heard(self, peer: str, first: int, payloads: Sequence[Payload]) -> list[Payload]:
+    def payloads(self, peer: str, first: int, payloads: Sequence[Payload]) -> list[SocketFrame]:
         if peer != self._from:
             self._from = peer
             self._prefix = b'{"type":"message","from":%b,"n":' % encode_json(peer)
@@ -80,75 +81,83 @@ class V1:
             for n, (text, data) in enumerate(payloads, first + 1)
         ]
 
-    def taken(self, total: int, refs: Sequence[str]) -> list[Payload]:
+    def delivered(self, total: int, refs: Sequence[str]) -> list[SocketFrame]:
         return [*(encode(Receipt(ref)) for ref in refs), encode(Delivered(total))]
 
-    def away(self, peer: str) -> list[Payload]:
+    def peer_away(self, peer: str) -> list[SocketFrame]:
         return [encode(PeerAway(peer))]
 
-    def back(self, peer: str) -> list[Payload]:
+    def peer_back(self, peer: str) -> list[SocketFrame]:
         return [encode(PeerBack(peer))]
 
-    def left(self, peer: str, reason: str) -> list[Payload]:
-        known = reason if reason in Reason.__args__ else "left"  # type: ignore[attr-defined]  # a Literal has them
+    def peer_left(self, peer: str, reason: str) -> list[SocketFrame]:
+        known = reason if reason in Reason.__args__ else "left"  # type: ignore[attr-defined]  # a Literal has it
         return [encode(PeerLeft(peer, known))]  # type: ignore[arg-type]  # looked up just above
 
-    def gap(self, first: int, end: int, reason: str) -> list[Payload]:
+    def gap(self, first: int, end: int, reason: str) -> list[SocketFrame]:
         return [encode(Gap(from_=first + 1, to=end, reason=reason))]
 
-    def undeliverable(self, send: base.Send) -> list[Payload]:
+    def undeliverable(self, send: base.Send) -> list[SocketFrame]:
         refs = dict(send.refs)
-        detail = "there is no match that this could go to"
+        detail = "there is no match to send this to"
         return [encode(Error("not_matched", detail, refs.get(i))) for i in range(len(send.payloads))]
 
-    def limited(self) -> list[Payload]:
-        return [encode(Error("rate_limited", "unmatch and locate are taken a few times a second only"))]
+    def rate_limited(self) -> list[SocketFrame]:
+        return [encode(Error("rate_limited", "unmatch and locate are allowed a few times a second only"))]
 
-    # -- what the device wants
+    # -- commands
 
-    def take(self, frames: list[Payload]) -> list[base.Wish]:
-        most = self._welcome.max_payload
-        wishes: list[base.Wish] = []
+    def parse(self, frames: list[SocketFrame]) -> list[base.Command]:
+        commands: list[base.Command] = []
         payloads: list[Payload] = []
         refs: list[tuple[int, str]] = []
+        limit = self._welcome.max_payload
         for frame in frames:
-            wish: base.Wish | None = None
             is_text, data = frame
-            if is_text:
-                said = decode(data)
-                if isinstance(said, Message):
-                    data = said.text.encode()
-                    frame = True, data
-                    if len(data) > most:
-                        wish = base.Reply([encode(self._too_large(len(data), said.ref))])
-                    elif said.ref is not None:
-                        refs.append((len(payloads), said.ref))
-                else:
-                    wish = _wish(said)
-            elif len(data) > most:
-                wish = base.Refuse(TOO_LARGE.code, f"a payload has at most {most} bytes")
-            if wish is None:
+            if not is_text and len(data) <= limit:  # as it stands
                 payloads.append(frame)
                 continue
+            command = self._parse_text(data, payloads, refs) if is_text else _too_large_binary(limit)
+            if command is None:
+                continue
             if payloads:
-                wishes.append(base.Send(payloads, refs))
+                commands.append(base.Send(payloads, refs))
                 payloads, refs = [], []
-            wishes.append(wish)
-            if isinstance(wish, base.Refuse | base.Leave):
+            commands.append(command)
+            if isinstance(command, base.Close | base.Leave):
                 break
         if payloads:
-            wishes.append(base.Send(payloads, refs))
-        return wishes
+            commands.append(base.Send(payloads, refs))
+        return commands
+
+    def _parse_text(
+        self, data: bytes, payloads: list[Payload], refs: list[tuple[int, str]]
+    ) -> base.Command | None:
+        """Return the command of a text frame; None if it is a payload, which is then added to `payloads`."""
+        message = decode(data)
+        if not isinstance(message, Message):
+            return _command(message)
+        payload = message.text.encode()
+        if len(payload) > self._welcome.max_payload:
+            return base.Reply([encode(self._too_large(len(payload), message.ref))])
+        if message.ref is not None:
+            refs.append((len(payloads), message.ref))
+        payloads.append((True, payload))
+        return None
 
     def _too_large(self, size: int, ref: str | None) -> Error:
-        most = self._welcome.max_payload
-        return Error("payload_too_large", f"text has {size} bytes, at most {most} are taken", ref)
+        limit = self._welcome.max_payload
+        return Error("payload_too_large", f"text has {size} bytes, at most {limit} are allowed", ref)
 
 
-def _wish(said: Ack | Unmatch | Locate | Leave | Ping | Error) -> base.Wish:
-    match said:
+def _too_large_binary(limit: int) -> base.Close:
+    return base.Close(TOO_LARGE, f"a payload has at most {limit} bytes")
+
+
+def _command(message: Ack | Unmatch | Locate | Leave | Ping | Error) -> base.Command:
+    match message:
         case Ack(received, match):
-            return base.Received(received, match)
+            return base.Acknowledge(received, match)
         case Unmatch():
             return base.Unmatch()
         case Locate(lat, lon):
@@ -158,4 +167,4 @@ def _wish(said: Ack | Unmatch | Locate | Leave | Ping | Error) -> base.Wish:
         case Ping():
             return base.Reply([encode(Pong())])
         case Error():
-            return base.Reply([encode(said)])
+            return base.Reply([encode(message)])

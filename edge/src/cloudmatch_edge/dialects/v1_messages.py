@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from cloudmatch_bus.contract.payloads import Payload
+from cloudmatch_edge.dialects.base import SocketFrame
 
 Count = Annotated[int, Meta(ge=0)]
 Ref = Annotated[str, Meta(min_length=1, max_length=128)]
@@ -181,7 +181,7 @@ _decode_type = msgspec.json.Decoder(_Typed).decode
 encode_json: Callable[[object], bytes] = msgspec.json.Encoder().encode
 
 
-def encode(message: ToDevice) -> Payload:
+def encode(message: ToDevice) -> SocketFrame:
     """Encode a message as a text frame."""
     return (True, encode_json(message))
 

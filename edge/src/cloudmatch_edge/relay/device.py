@@ -1,7 +1,7 @@
-"""One connection of a device: its match, what it wants, and what it hears of."""
+"""One connection of a device: its match, its commands, and the updates of match-engine about it."""
 
+import contextlib
 from collections.abc import Sequence
-from typing import Protocol
 
 from cloudmatch_bus.contract import subjects
 from cloudmatch_bus.contract.messages import (
@@ -11,347 +11,313 @@ from cloudmatch_bus.contract.messages import (
     DeviceReplaced,
     DeviceUnpaired,
     DeviceWaiting,
-    PayloadsDelivered,
     PeerAway,
     PeerReturned,
 )
-from cloudmatch_bus.contract.payloads import Payload
 from cloudmatch_edge.dialects.base import (
+    Acknowledge,
+    Close,
+    Command,
     Dialect,
     Leave,
     Locate,
-    Received,
-    Refuse,
     Reply,
     Send,
+    SocketFrame,
     Unmatch,
-    Wish,
 )
-from cloudmatch_edge.dialects.close_codes import NORMAL, REPLACED
+from cloudmatch_edge.dialects.close_codes import NORMAL, REPLACED, CloseCode
 from cloudmatch_edge.dialects.parameters import Parameters
-from cloudmatch_edge.relay.match import Match, dropped, undelivered
-from cloudmatch_edge.relay.rate_limit import Allowance
+from cloudmatch_edge.relay.inbound import MalformedBatchError, messages_dropped
+from cloudmatch_edge.relay.match import Match
+from cloudmatch_edge.relay.outbound import payloads_undelivered
+from cloudmatch_edge.relay.ports import BusPort, Matchmaking, MatchRegistry, Socket
+from cloudmatch_edge.relay.rate_limit import TokenBucket
 from cloudmatch_edge.relay.sender import WINDOW_PAYLOADS
 
-UNBOUNDED = (1 << 30, 1 << 30)  # frames and bytes: without a match nothing is kept
+UNLIMITED = (1 << 30, 1 << 30)  # payloads and bytes: without a match nothing is kept
+NEVER_SYNCED = (0, False)
 
 
-class Socket(Protocol):
-    """What a device needs of its connection. Nothing here waits."""
-
-    reading: bool  # whether what the device sends is read
-
-    def send(self, frames: Sequence[Payload]) -> None:
-        """Write frames by the end of this turn, or do nothing when the connection is closing."""
-
-    def go_on(self) -> None:
-        """Take payloads again: `Device.room` has grown."""
-
-    def end(self, code: int, reason: str) -> None:
-        """Begin to close."""
-
-
-class _Nowhere:
-    """The socket of a device that has none."""
+class NoSocket:
+    """The socket of a disconnected device."""
 
     reading = False
 
-    def send(self, frames: Sequence[Payload]) -> None:
+    def write(self, frames: Sequence[SocketFrame]) -> None:
         pass
 
-    def go_on(self) -> None:
+    def resume_reading(self) -> None:
         pass
 
-    def end(self, code: int, reason: str) -> None:
+    def close(self, code: CloseCode, reason: str) -> None:
         pass
-
-
-class Wire(Protocol):
-    """What a device needs of the relay."""
-
-    name: str
-
-    def now(self) -> float:
-        """Give the time in seconds; only differences mean anything."""
-
-    def clock(self) -> int:
-        """Give ms since 1970."""
-
-    def publish(self, subject: str, payload: bytes, reply: str = "") -> bool:
-        """Send to the bus, without waiting."""
-
-    def fact(self, fact: PayloadsDelivered) -> None:
-        """Publish what happened."""
-
-    def began(self, match: Match) -> None:
-        """Listen for acks of this match."""
-
-    def busy(self, match: Match) -> None:
-        """Call `tick` of the match until it is idle."""
-
-    def ended(self, match: Match) -> None:
-        """Listen no more."""
-
-    def linger(self, match: Match) -> None:
-        """Listen a little longer, then `close` the match."""
-
-    def soon(self, match: Match) -> None:
-        """Call `settle` of the match within a few ms: it owes acks or sizes."""
-
-    def doubt(self, device: "Device") -> None:
-        """Ask match-engine again where the device stands."""
-
-    def part(self, device: "Device", match: Match) -> None:
-        """Ask match-engine to end the match."""
-
-    def seek(self, device: "Device") -> None:
-        """Tell match-engine anew who and where the device is."""
-
-    def renew(self, device: "Device") -> None:
-        """Enter the pool as a new connection: match-engine has given up the one there was."""
-
-    def forget(self, device: "Device") -> None:
-        """Do not wait for the device's return any longer."""
 
 
 class Device:
     """A connection of a device, on this edge.
 
     Args:
-        session: µs since 1970 when the socket was accepted.
+        connection_id: µs since 1970 when the socket was accepted.
+        token: of the session; "" if it cannot be resumed.
+        grace: s for which the device may be disconnected.
+        resume: whether this connection resumes the session.
     """
 
     def __init__(
-        self, who: Parameters, connection_id: int, socket: Socket, wire: Wire, dialect: Dialect
+        self,
+        who: Parameters,
+        connection_id: int,
+        socket: Socket,
+        dialect: Dialect,
+        bus: BusPort,
+        matches: MatchRegistry[Match],
+        matchmaking: Matchmaking["Device", Match],
+        *,
+        token: str = "",
+        grace: float = 0.0,
+        resume: bool = False,
     ) -> None:
         self.who = who
         self.connection_id = connection_id
         self.socket = socket
-        self.wire = wire
         self.dialect = dialect
+        self.token = token
+        self.grace = grace
+        self.resume = resume
+        self.subject = subjects.dn(who.app, bus.name, who.id)
         self.match: Match | None = None
         self.location_version = 0  # how often it has moved
-        self.clogged = False  # the socket's write buffer is over its high-water mark
+        self.writing_paused = False  # the socket's write buffer is over its high-water mark
         self.replaced = False  # a newer connection has the id
         self.leaving = False  # for good
-        self.away = False  # the socket is gone; the device may return by another
-        self.acks = False  # it says what it has received
-        self.names_match = False  # and of which match
-        self.token = ""  # of the session, which may outlive the connection
-        self.grace = 0.0  # s for which it may be away
-        self.resumes = False  # it goes on with an earlier connection
-        self.subject = subjects.dn(who.app, wire.name, who.id)
-        self._allowance = Allowance()
-        # the highest number heard from match-engine, and whether of a match: it waits since the number that
-        # the match gets which it then makes
-        self._heard = (0, False)
-        # batches of a match that match-engine has not told us of yet
+        self.disconnected = False  # the socket is gone; the device may return by another
+        self.sends_acks = False  # it has acknowledged something
+        self.names_match = False  # and named the match
+        # Version of the last update: (revision, is_match). A device waiting since revision r is matched as
+        # match r, so (r, False) sorts just before (r, True).
+        self.version = NEVER_SYNCED
+        self._bus = bus
+        self._matches = matches
+        self._matchmaking = matchmaking
+        self._rate_limit = TokenBucket()
+        # batches of a match that match-engine has not announced yet
         self._early: list[tuple[subjects.ReplyAddress, bytes]] = []
-        self._wonders = 0  # the highest number of a match that was spoken of
+        self._latest_match = 0  # the latest one in any message of another edge
+
+    # -- state
 
     @property
-    def puzzled(self) -> bool:
-        """Whether it was spoken to in a match that it knows nothing of."""
-        return (self._wonders, True) > self._heard
+    def never_synced(self) -> bool:
+        """Whether match-engine has not sent its state yet."""
+        return self.version == NEVER_SYNCED
 
     @property
-    def unheard(self) -> bool:
-        """Whether match-engine has not told yet where it stands."""
-        return self._heard == (0, False)
+    def needs_resync(self) -> bool:
+        """Whether other edges sent messages of a match that match-engine has not announced."""
+        return (self._latest_match, True) > self.version
 
     @property
-    def heard(self) -> tuple[int, bool]:
-        """The newest number heard from match-engine, and whether it is that of a match."""
-        return self._heard
-
-    def start_over(self) -> None:
-        """Numbers have begun anew: what was heard so far counts no more."""
-        self.end_match("expired")
-        self._heard = (0, False)
-        self._wonders = 0
-        self._early.clear()
+    def acks_readable(self) -> bool:
+        """Whether the device sends acks, and they are read."""
+        return self.sends_acks and self.socket.reading
 
     @property
-    def audible(self) -> bool:
-        """Whether the device says what it has received, and is listened to."""
-        return self.acks and self.socket.reading
-
-    def resume(self) -> None:
-        """Go on with an earlier connection."""
-        self.resumes = True
+    def credit(self) -> tuple[int, int]:
+        """How many more payloads and bytes the device may send; none while either is not positive."""
+        match = self.match
+        return UNLIMITED if match is None or not match.outbound.started else match.outbound.sender.credit
 
     # -- from the socket
 
-    @property
-    def room(self) -> tuple[int, int]:
-        """How many more payloads and bytes the device may send; none while one of the two is not above 0."""
-        match = self.match
-        return UNBOUNDED if match is None or match.sender is None else match.sender.credit
-
-    def say(self, frames: Sequence[Payload]) -> None:
+    def write(self, frames: Sequence[SocketFrame]) -> None:
         """Write to the device."""
         if frames:
-            self.socket.send(frames)
+            self.socket.write(frames)
 
-    def take(self, frames: list[Payload]) -> None:
-        """Take what one turn of the event loop brought."""
-        for wish in self.dialect.take(frames):
-            self._grant(wish)
+    def on_frames(self, frames: list[SocketFrame]) -> None:
+        """Execute what one turn of the event loop brought."""
+        for command in self.dialect.parse(frames):
+            self._execute(command)
 
-    def _grant(self, wish: Wish) -> None:
-        match wish:
+    def pause_writing(self) -> None:
+        """Note that the socket's write buffer is full."""
+        self.writing_paused = True
+
+    def resume_writing(self) -> None:
+        """Note that the socket's write buffer has drained."""
+        self.writing_paused = False
+        if self.match is not None:
+            self.match.inbound.on_socket_drained()
+
+    def disconnect(self) -> None:
+        """Note that the socket is gone. What the device sent is still delivered to its peer."""
+        self.disconnected = True
+        self.socket = NoSocket()
+
+    # -- commands
+
+    def _execute(self, command: Command) -> None:
+        match command:
             case Send():
-                self._send(wish)
-            case Received(total, number):
-                self._hears(total, number)
+                self._send(command)
+            case Acknowledge(total, number):
+                self._acknowledge(total, number)
             case Unmatch():
-                self._part()
+                self._unmatch()
             case Locate(lat, lon):
-                if self._may_ask():
-                    self.who = self.who._replace(lat=lat, lon=lon)
-                    self.location_version += 1
-                    self.wire.seek(self)
+                self._locate(lat, lon)
             case Leave():
                 self.leaving = True
-                self.socket.end(NORMAL.code, "asked for")
+                self.socket.close(NORMAL, "asked for")
             case Reply(frames):
-                self.say(frames)
-            case Refuse(code, reason):
-                self.socket.end(code, reason)
-
-    def _part(self) -> None:
-        match = self.match
-        # Fenced: it was meant for the match before.
-        if match is not None and not match.fenced and not match.parting and self._may_ask():
-            match.parting = True
-            self.wire.part(self, match)
-
-    def _may_ask(self) -> bool:
-        allowed = self._allowance.take(self.wire.now())
-        if not allowed:
-            self.say(self.dialect.limited())
-        return allowed
+                self.write(frames)
+            case Close(code, reason):  # pragma: no branch  # there are no other commands
+                self.socket.close(code, reason)
 
     def _send(self, send: Send) -> None:
         match = self.match
         if not send.payloads:
             return
-        if match is None or match.sender is None or match.fenced or match.parting:
-            undelivered.labels("no_match").inc(len(send.payloads))
-            self.say(self.dialect.undeliverable(send))
+        if match is None or not match.accepts_payloads:
+            payloads_undelivered.labels("no_match").inc(len(send.payloads))
+            self.write(self.dialect.undeliverable(send))
         else:
             match.push(send)
 
-    def _hears(self, total: int, number: int | None) -> None:
-        self.acks = True
-        match = self.match
+    def _acknowledge(self, total: int, number: int | None) -> None:
+        self.sends_acks = True
         if number is not None:
             self.names_match = True
+        match = self.match
         if match is not None and (number is None or number == match.number):
-            match.fenced = False
-            match.received(total)
+            match.on_device_ack(total)
 
-    def clog(self) -> None:
-        """The socket is full: it has not taken what it was given."""
-        self.clogged = True
+    def _unmatch(self) -> None:
+        match = self.match
+        if match is not None and match.may_unmatch and self._within_rate_limit():
+            match.unmatching = True
+            self._matchmaking.leave_match(self, match)
 
-    def unclog(self) -> None:
-        """The socket has room again."""
-        self.clogged = False
-        if self.match is not None:
-            self.match.unclogged()
+    def _locate(self, lat: float, lon: float) -> None:
+        if self._within_rate_limit():
+            self.who = self.who._replace(lat=lat, lon=lon)
+            self.location_version += 1
+            self._matchmaking.seek(self)
 
-    def step_away(self) -> None:
-        """The socket is gone. What the device sent goes on to its peer."""
-        self.away = True
-        self.socket = _Nowhere()
+    def _within_rate_limit(self) -> bool:
+        allowed = self._rate_limit.acquire(self._bus.now())
+        if not allowed:
+            self.write(self.dialect.rate_limited())
+        return allowed
 
     # -- from the bus
 
-    def hear_frames(self, address: subjects.ReplyAddress, payload: bytes) -> None:
-        """Take a message with frames of the peer."""
-        if self.match is not None and address.match == self.match.number:
-            self.match.hear(address, payload)
-        elif (address.match, True) <= self._heard:
-            dropped.labels("stale_match").inc()
+    def on_batch(self, address: subjects.ReplyAddress, payload: bytes) -> None:
+        """Deliver a batch of the peer; keep it if its match is not announced yet.
+
+        Raises:
+            MalformedBatchError: it cannot be split into payloads.
+        """
+        match = self.match
+        if match is not None and address.match == match.number:
+            match.on_batch(address, payload)
+        elif (address.match, True) <= self.version:
+            messages_dropped.labels("stale_match").inc()
         elif len(self._early) < WINDOW_PAYLOADS:
-            # The peer knows of a match that we do not: its news is on the way, or was lost.
+            # The peer knows of a match that we do not: the update is on its way, or was lost.
             self._early.append((address, payload))
-            self.wonder(address.match)
+            self.on_unannounced_match(address.match)
 
-    def wonder(self, number: int) -> None:
-        """Ask about a match, if no news of it comes."""
-        self._wonders = max(self._wonders, number)
-        if self.puzzled:
-            self.wire.doubt(self)
+    def on_unannounced_match(self, number: int) -> None:
+        """Have match-engine asked about a match, unless its update arrives first."""
+        self._latest_match = max(self._latest_match, number)
+        if self.needs_resync:
+            self._matchmaking.verify(self)
 
-    def hear_answer(self, answer: AnyAnswer) -> None:
-        """Take what match-engine says of this device. News may come twice, and late: numbers order it."""
+    def on_answer(self, answer: AnyAnswer) -> None:
+        """Apply an answer or update of match-engine. It may come twice, and late: versions order it."""
         match answer:
-            case DevicePaired() if (answer.match, True) > self._heard:
-                self._heard = (answer.match, True)
-                self._begin(answer)
-            case DevicePaired() if self._is_in(answer.match):
-                assert self.match is not None
-                self.match.peer_stands(answer)
-            case PeerAway() if self._is_in(answer.match):
-                assert self.match is not None
-                self.match.peer_went(answer.peer_connection_id)
-            case PeerReturned() if self._is_in(answer.match):
-                assert self.match is not None
-                self.match.peer_at(answer.peer_edge, answer.peer_connection_id)
-            case DeviceWaiting() if (answer.since, False) > self._heard:
-                self._heard = (answer.since, False)
-                self.end_match("expired")
-                self.say(self.dialect.waiting(self.wire.clock()))
-            case DeviceUnpaired() if self._is_in(answer.match):
-                self.end_match(answer.reason)
             case DeviceReplaced():
-                self._replace(answer)
-            case DeviceGone() if self.away:
-                self.wire.forget(self)
-            case DeviceGone() if not self.leaving:
+                self.supersede(answer.by, answer.edge)
+            case DevicePaired() if (answer.match, True) > self.version:
+                self._begin(answer)
+            case DeviceWaiting() if (answer.since, False) > self.version:
+                self.version = answer.since, False
                 self.end_match("expired")
-                self.wire.renew(self)
-            case _:
-                pass  # old news
+                self.write(self.dialect.waiting(self._bus.clock()))
+            case DeviceGone():
+                self._on_gone()
+            case DevicePaired() | PeerAway() | PeerReturned() | DeviceUnpaired():
+                if self.match is not None and self.match.number == answer.match:
+                    self._update(self.match, answer)
+            case DeviceWaiting():
+                pass  # old
 
-    def _is_in(self, number: int) -> bool:
-        return self.match is not None and self.match.number == number
+    def _update(self, match: Match, answer: DevicePaired | PeerAway | PeerReturned | DeviceUnpaired) -> None:
+        """Apply an answer about the present match."""
+        match answer:
+            case DevicePaired():
+                match.on_paired(answer)
+            case PeerAway():
+                match.on_peer_away(answer.peer_connection_id)
+            case PeerReturned():
+                match.on_peer_returned(answer.peer_edge, answer.peer_connection_id)
+            case DeviceUnpaired():  # pragma: no branch  # there are no others
+                self.end_match(answer.reason)
 
     def _begin(self, paired: DevicePaired) -> None:
+        self.version = paired.match, True
         self.end_match("expired")
         if paired.matched_connection_id == self.connection_id:
-            self.match = Match(self, paired)
-            self.say(self.dialect.matched(paired.match, paired.peer, paired.distance, self.wire.clock()))
+            match = Match(self, paired, self._bus, self._matches)
+            self.write(self.dialect.matched(paired.match, paired.peer, paired.distance, self._bus.clock()))
         else:
-            # Of a match that it never heard of the device has had nothing.
+            # The device has received nothing of a match that it does not know.
             known = self.who.match in (None, paired.match)
-            self.match = Match(self, paired, self.who.received if known else 0)
+            received = self.who.received if known else 0
+            match = Match(self, paired, self._bus, self._matches, received)
             if paired.peer_away:
-                self.say(self.dialect.away(paired.peer))
-        self.wire.began(self.match)
-        self.match.begin()
+                self.write(self.dialect.peer_away(paired.peer))
+        self.match = match
+        match.begin()
         early, self._early = self._early, []
         for address, payload in early:
-            self.hear_frames(address, payload)
+            with contextlib.suppress(MalformedBatchError):  # counted
+                self.on_batch(address, payload)
 
-    def _replace(self, answer: DeviceReplaced) -> None:
-        """A newer connection has the id, and perhaps goes on with the match."""
+    def _on_gone(self) -> None:
+        """match-engine does not have the device (any more)."""
+        if self.disconnected:
+            self._matchmaking.forget(self)
+        elif not self.leaving:
+            self.end_match("expired")
+            self._matchmaking.rejoin(self)
+
+    def reset(self) -> None:
+        """Start over: match-engine's revisions have restarted, so versions so far mean nothing."""
+        self.end_match("expired")
+        self.version = NEVER_SYNCED
+        self._latest_match = 0
+        self._early.clear()
+
+    def supersede(self, connection_id: int, edge: str) -> None:
+        """Give way to a newer connection, which may resume the match; 0 and "" if it is unknown."""
         if self.replaced:
             return
         self.replaced = True
-        self.socket.end(REPLACED.code, "a newer connection has this id")
+        self.socket.close(REPLACED, "a newer connection has this id")
         if self.match is not None and self.dialect.resumable:
-            self.match.supersede(answer.by, answer.edge)
-        if self.away:
-            self.wire.forget(self)
+            self.match.supersede(connection_id, edge)
+        if self.disconnected:
+            self._matchmaking.forget(self)
 
     def end_match(self, reason: str) -> None:
-        """The match is over; the device waits."""
-        if self.match is not None:
-            over, self.match = self.match, None
-            over.end()
-            if not over.parting:
-                self.say(self.dialect.left(over.peer, reason))
-            self.socket.go_on()
+        """End the match; the device waits."""
+        if self.match is None:
+            return
+        over, self.match = self.match, None
+        over.end()
+        if not over.unmatching:
+            self.write(self.dialect.peer_left(over.peer.id, reason))
+        self.socket.resume_reading()

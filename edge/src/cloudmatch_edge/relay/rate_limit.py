@@ -1,21 +1,21 @@
-"""How often a device may ask for what costs the pool something. No clock here: `now` in seconds."""
+"""A limit on commands of a device that cost the pool something. No clock here: `now` in seconds."""
 
-RATE = 5.0  # a second, over time
-BURST = 20.0  # at once
+RATE = 5.0  # commands per second, over time
+BURST = 20.0  # commands at once
 
 
-class Allowance:
+class TokenBucket:
     """A token bucket."""
 
     def __init__(self) -> None:
-        self._left = BURST
+        self._tokens = BURST
         self._at = 0.0
 
-    def take(self, now: float) -> bool:
-        """Use one up; False when none is left."""
-        self._left = min(BURST, self._left + (now - self._at) * RATE)
+    def acquire(self, now: float) -> bool:
+        """Use a token; return False if none is left."""
+        self._tokens = min(BURST, self._tokens + (now - self._at) * RATE)
         self._at = now
-        if self._left < 1:
+        if self._tokens < 1:
             return False
-        self._left -= 1
+        self._tokens -= 1
         return True

@@ -134,7 +134,7 @@ class Sender:
         self.delivered = delivered
 
     @property
-    def delivered_sizes(self) -> int:
+    def sizes_pending(self) -> int:
         """How many sizes `pop_delivered_sizes` would return."""
         return len(self._delivered_sizes)
 

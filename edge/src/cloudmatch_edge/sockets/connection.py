@@ -1,44 +1,68 @@
-"""One socket of an edge: handshake, bytes in, bytes out, deadlines.
+"""One socket of an edge: handshake, bytes in and out, deadlines.
 
-An asyncio protocol over the websockets library's sans-I/O one. It answers plain HTTP too. Payloads go by
-`stream`.
+An asyncio protocol over the websockets library's sans-I/O one. It also answers plain HTTP. Once a device is
+connected, bytes go through `FrameStream`.
 """
 
 import asyncio
 import http
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import Protocol, cast
 
 from prometheus_client import Counter
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 from websockets.protocol import CLOSED, OPEN
 from websockets.server import ServerProtocol
-from websockets.typing import Subprotocol
+from websockets.typing import Origin, Subprotocol
 
-from cloudmatch_bus.contract.payloads import Payload
 from cloudmatch_edge.dialects import v1
-from cloudmatch_edge.dialects.close_codes import ABNORMAL, GOING_AWAY, PING_TIMEOUT
+from cloudmatch_edge.dialects.base import SocketFrame
+from cloudmatch_edge.dialects.close_codes import ABNORMAL, GOING_AWAY, PING_TIMEOUT, CloseCode
 from cloudmatch_edge.dialects.parameters import Parameters
 from cloudmatch_edge.relay.device import Device
 from cloudmatch_edge.sockets import pages
-from cloudmatch_edge.sockets.frame_stream import HEADS, Stream
+from cloudmatch_edge.sockets.frame_stream import HEADERS, FrameStream
 
-if TYPE_CHECKING:
-    from cloudmatch_edge.sockets.listener import Listener
+HIGH_WATER = 64 * 1024  # bytes in a socket's write buffer, above which its peer is slowed down
+REQUEST_SIZE = 16 * 1024  # bytes of a request head, at most
+OPEN_TIMEOUT = 10.0  # s for a request to arrive
+CLOSE_TIMEOUT = 2.0  # s for the other side to close after us
 
-HIGH_WATER = 64 * 1024  # bytes in a socket's write buffer before its peer is slowed down
-REQUEST_SIZE = 16 * 1024  # bytes of a request's head, at most
-OPEN_TIMEOUT = 10.0  # s for a request to be complete
-CLOSE_TIMEOUT = 2.0  # s for the other side to close after we did
-
-_connections = Counter("cloudmatch_edge_connections", "Connections of devices, by how they ended", ["code"])
+_connections = Counter("cloudmatch_edge_connections", "Connections of devices ended, by close code", ["code"])
 
 
 def _select_subprotocol(_: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
-    """Choose the dialect; None is that of 2019. What cannot be spoken was refused before."""
+    """Choose the dialect; None is the classic one. Unknown subprotocols were refused before."""
     return next((name for name in offered if name == v1.SUBPROTOCOL), None)
+
+
+class ListenerPort(Protocol):
+    """The listener, as its connections use it."""
+
+    origins: list[Origin] | None
+
+    def opened(self, connection: "Connection") -> None:
+        """Add a connection."""
+
+    def closed(self, connection: "Connection") -> None:
+        """Remove a connection."""
+
+    def flush_soon(self, connection: "Connection") -> None:
+        """Call `flush` of a connection by the end of this turn."""
+
+    def respond(self, request: Request) -> pages.Page | Parameters:
+        """Return the page to answer a request with, or the parameters of a device to accept."""
+
+    def frame_limit(self, *, speaks_v1: bool) -> int:
+        """Bytes of the largest frame of a device."""
+
+    def join(self, who: Parameters, connection: "Connection", *, speaks_v1: bool) -> Device:
+        """Add a device and write its first frames."""
+
+    def leave(self, device: Device, code: int) -> None:
+        """Remove a device whose connection was closed with `code`."""
 
 
 class Connection(asyncio.Protocol):
@@ -46,40 +70,40 @@ class Connection(asyncio.Protocol):
 
     transport: asyncio.Transport
 
-    def __init__(self, listener: "Listener") -> None:
+    def __init__(self, listener: ListenerPort) -> None:
         self._listener = listener
         self._protocol = ServerProtocol(
-            origins=listener.origins, select_subprotocol=_select_subprotocol, logger=_quiet
+            origins=listener.origins, select_subprotocol=_select_subprotocol, logger=_websockets_log
         )
-        self._head = b""  # of the request, as far as it came
+        self._head = b""  # of the request, as far as it has arrived
         self._who: Parameters | None = None
-        self._stream: Stream | None = None
+        self._stream: FrameStream | None = None
         self._device: Device | None = None
-        # frames to write at the end of this turn
-        self._out: list[bytes] = []
+        # headers and payloads of frames to write at the end of this turn
+        self._unwritten: list[bytes] = []
         self.reading = True
         self._deadline: asyncio.TimerHandle | None = None
-        self.heard = True  # since the last heartbeat
+        self._active = True  # whether bytes arrived since the last ping
 
-    # -- asyncio's side
+    # -- from asyncio
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)  # uvloop's is one, but does not say so
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's is one, but does not inherit from it
         self.transport.set_write_buffer_limits(HIGH_WATER)
-        self._end_within(OPEN_TIMEOUT)
-        self._listener.made(self)
+        self._abort_after(OPEN_TIMEOUT)
+        self._listener.opened(self)
 
     def data_received(self, data: bytes) -> None:
-        self.heard = True
+        self._active = True
         if self._stream is None:
-            self._request(data)
+            self._on_request(data)
         else:
             self._stream.receive(data)
-            self.go_on()
+            self.resume_reading()
 
     def eof_received(self) -> None:
         self._protocol.receive_eof()
-        self._ship()
+        self._send_protocol_data()
 
     def connection_lost(self, _: Exception | None) -> None:
         if self._deadline is not None:
@@ -88,20 +112,20 @@ class Connection(asyncio.Protocol):
         if self._device is not None:
             code = self._protocol.close_code or ABNORMAL.code
             _connections.labels(str(code)).inc()
-            self._listener.left(self._device, code)
-        self._listener.lost(self)
+            self._listener.leave(self._device, code)
+        self._listener.closed(self)
 
     def pause_writing(self) -> None:
         if self._device is not None:
-            self._device.clog()
+            self._device.pause_writing()
 
     def resume_writing(self) -> None:
         if self._device is not None:
-            self._device.unclog()
+            self._device.resume_writing()
 
     # -- the request
 
-    def _request(self, data: bytes) -> None:
+    def _on_request(self, data: bytes) -> None:
         self._head += data
         end = self._head.find(b"\r\n\r\n") + 4
         if end < 4 and len(self._head) < REQUEST_SIZE:
@@ -109,32 +133,32 @@ class Connection(asyncio.Protocol):
         request_head, rest = (self._head[:end], self._head[end:]) if end >= 4 else (self._head, b"")
         self._head = b""
         if not request_head.startswith(b"GET "):
-            self._refuse(NOT_A_GET)
+            self._reject(NOT_A_GET)
             return
         self._protocol.receive_data(request_head)
         events = self._protocol.events_received()
         if not events:
-            self._refuse(NOT_A_REQUEST)
+            self._reject(NOT_A_REQUEST)
             return
         assert isinstance(events[0], Request)
         self._protocol.send_response(self._answer(events[0]))
-        self._ship()
+        self._send_protocol_data()
         if self._protocol.state is OPEN:
-            self._opened(rest)
+            self._on_open(rest)
 
-    def _refuse(self, answer: bytes) -> None:
+    def _reject(self, answer: bytes) -> None:
         self.transport.write(answer)
         self.transport.close()
 
     def _answer(self, request: Request) -> Response:
-        """Answer plain HTTP, or accept a device whose parameters are good."""
-        page = self._listener.page(request)
+        """Answer plain HTTP, or accept a device with valid parameters."""
+        page = self._listener.respond(request)
         if isinstance(page, Parameters):
             self._who = page
             return self._protocol.accept(request)
         return _response(page)
 
-    def _opened(self, rest: bytes) -> None:
+    def _on_open(self, rest: bytes) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
@@ -142,91 +166,93 @@ class Connection(asyncio.Protocol):
         speaks_v1 = self._protocol.subprotocol == v1.SUBPROTOCOL
         limit = self._listener.frame_limit(speaks_v1=speaks_v1)
         self._protocol.max_message_size = limit
-        self._stream = Stream(self._protocol, limit)
-        self._device = self._listener.joined(self._who, self, speaks_v1=speaks_v1)
+        self._stream = FrameStream(self._protocol, limit)
+        self._device = self._listener.join(self._who, self, speaks_v1=speaks_v1)
         if rest:
             self.data_received(rest)
 
-    # -- the device's side
+    # -- from the device (`Socket`)
 
-    def send(self, frames: Sequence[Payload]) -> None:
-        """Write frames by the end of this turn; nothing happens once the connection closes."""
-        out = self._out
+    def write(self, frames: Sequence[SocketFrame]) -> None:
+        """Write frames by the end of this turn; no effect once the connection is closing."""
+        out = self._unwritten
         if not out:
             self._listener.flush_soon(self)
         for text, data in frames:
-            out.append(HEADS[text][len(data)])
+            out.append(HEADERS[text][len(data)])
             out.append(data)
 
     def flush(self) -> None:
-        """Write what was to be written by the end of this turn."""
-        if self._out and self._protocol.state is OPEN and not self.transport.is_closing():
-            self.transport.write(b"".join(self._out))
-        self._out.clear()
+        """Write what has accumulated in this turn."""
+        if self._unwritten and self._protocol.state is OPEN and not self.transport.is_closing():
+            self.transport.write(b"".join(self._unwritten))
+        self._unwritten.clear()
 
-    def go_on(self) -> None:
-        """Take payloads as far as the device has room; read no more from the socket when it has none."""
+    def resume_reading(self) -> None:
+        """Pass frames on as far as the device has credit; stop reading from the socket when it has none."""
         stream, device = self._stream, self._device
         if stream is None or device is None:
             return
         while True:
-            frames, size = device.room
-            if frames <= 0 or size <= 0:
+            count, size = device.credit
+            if count <= 0 or size <= 0:
                 break
-            payloads = stream.take(frames, size)
-            if not payloads:
+            frames = stream.next_frames(count, size)
+            if not frames:
                 break
-            device.take(payloads)
+            device.on_frames(frames)
             if not stream.pending:
                 break
         if not stream.open:
-            stream.take(0, 0)  # the other side's answer to a close needs no room
-        self._read(not stream.pending or not stream.open)
-        if stream.judged:
-            stream.judged = False
-            self._ship()
+            stream.next_frames(0, 0)  # the answer to a close frame needs no credit
+        self._set_reading(not stream.pending or not stream.open)
+        if stream.protocol_used:
+            stream.protocol_used = False
+            self._send_protocol_data()
 
-    def end(self, code: int, reason: str) -> None:
+    def close(self, code: CloseCode, reason: str) -> None:
         """Begin to close."""
         if self._protocol.state is OPEN:
             self.flush()
-            self._protocol.send_close(code, reason)
-            self._ship()
+            self._protocol.send_close(code.code, reason)
+            self._send_protocol_data()
+
+    # -- from the listener
 
     def go_away(self) -> None:
-        """Close because the edge ends."""
-        code = GOING_AWAY.code if self._device is None else self._device.dialect.going_away
-        self.end(code, "this edge is going away")
+        """Close because the edge shuts down."""
+        code = GOING_AWAY if self._device is None else self._device.dialect.going_away
+        self.close(code, "this edge is going away")
 
-    def heartbeat(self) -> None:
-        """Ping; end a connection that has been silent since the last one."""
+    def ping(self) -> None:
+        """Send a ping; close the connection if nothing has arrived since the last one."""
         if self._protocol.state is not OPEN or not self.reading:
             return
-        if not self.heard:
-            self.end(PING_TIMEOUT.code, "no sign of life")
+        if not self._active:
+            self.close(PING_TIMEOUT, "no answer to a ping")
             return
-        self.heard = False
+        self._active = False
         self._protocol.send_ping(b"")
-        self._ship()
+        self._send_protocol_data()
 
-    # -- both
+    # -- the transport
 
-    def _read(self, wanted: bool) -> None:
+    def _set_reading(self, wanted: bool) -> None:
         if wanted != self.reading and not self.transport.is_closing():
             self.reading = wanted
             if wanted:
-                self.heard = True  # it could not be heard until now
+                self._active = True  # nothing could be read until now
                 self.transport.resume_reading()
             else:
                 self.transport.pause_reading()
 
-    def _ship(self) -> None:
-        """Send what the protocol wants sent, after what was written before."""
+    def _send_protocol_data(self) -> None:
+        """Send what the protocol has to send, after the frames written before."""
         writes = self._protocol.data_to_send()
         if not writes:
             return
-        if self._out and not self.transport.is_closing():
-            self._out, before = [], b"".join(self._out)
+        if self._unwritten and not self.transport.is_closing():
+            self._unwritten, before = [], b"".join(self._unwritten)
             self.transport.write(before)
         for data in writes:
             if self.transport.is_closing():
@@ -238,10 +264,10 @@ class Connection(asyncio.Protocol):
             else:
                 self.transport.close()
         if self._protocol.close_expected():
-            self._read(True)  # for the answer to our close
-            self._end_within(CLOSE_TIMEOUT)
+            self._set_reading(True)  # for the answer to our close
+            self._abort_after(CLOSE_TIMEOUT)
 
-    def _end_within(self, seconds: float) -> None:
+    def _abort_after(self, seconds: float) -> None:
         if self._deadline is None and self._protocol.state is not CLOSED:
             self._deadline = asyncio.get_running_loop().call_later(seconds, self.transport.abort)
 
@@ -254,7 +280,7 @@ def _response(page: pages.Page) -> Response:
             *size,
             ("Connection", "close"),
             ("X-Content-Type-Options", "nosniff"),
-            # Nothing here is secret, and a page that was opened from disk wants to read why it was refused.
+            # Nothing here is secret, and a page opened from disk must be able to read why it was refused.
             ("Access-Control-Allow-Origin", "*"),
             *(page.headers or (("Cache-Control", "no-store"),)),
         ]
@@ -262,6 +288,6 @@ def _response(page: pages.Page) -> Response:
     return Response(page.status, http.HTTPStatus(page.status).phrase, headers, page.body)
 
 
-_quiet = logging.getLogger("websockets")
-NOT_A_GET = _response(pages.error(405, "method_not_allowed", "only GET is answered here")).serialize()
-NOT_A_REQUEST = _response(pages.error(400, "bad_request", "this is no HTTP request")).serialize()
+_websockets_log = logging.getLogger("websockets")
+NOT_A_GET = _response(pages.error(405, "method_not_allowed", "only GET is supported")).serialize()
+NOT_A_REQUEST = _response(pages.error(400, "bad_request", "not an HTTP request")).serialize()

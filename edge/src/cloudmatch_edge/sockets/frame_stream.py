@@ -1,13 +1,13 @@
-"""One WebSocket without I/O: bytes in, payloads out; payloads in, bytes out.
+"""One WebSocket without I/O: bytes in, frames out.
 
-The judge of the protocol is the sans-I/O `ServerProtocol` of the websockets library. In front of it runs
-a fast lane: a whole, unfragmented, masked data frame is cut from the stream right here, which is most of
-what devices send and costs a fraction. Everything else (control frames, fragments, wrong bits) goes to
-the judge, one whole frame at a time, so that its parser always rests where a frame begins. Of a frame
-that it will refuse (not masked, too long) only the header goes. Once it says that the connection is no
-longer open, it gets everything.
+The sans-I/O `ServerProtocol` of the websockets library judges the protocol. In front of it runs a fast path:
+a whole, unfragmented, masked data frame is cut from the stream right here, which is most of what devices send
+and costs a fraction. Everything else (control frames, fragments, wrong bits) goes to the protocol, one whole
+frame at a time, so that its parser always rests where a frame begins. Of a frame that it will reject
+(unmasked, too long) only the header goes. Once it reports that the connection is no longer open, it gets
+everything.
 
-What has arrived is cut only as far as the caller has room for payloads; the rest stays here as bytes.
+Bytes are cut only as far as the caller has credit; the rest stays here.
 """
 
 from functools import partial
@@ -18,18 +18,18 @@ from websockets.protocol import CLOSED, OPEN
 from websockets.server import ServerProtocol
 
 from cloudmatch_bus.contract.memo import Memo
-from cloudmatch_bus.contract.payloads import Payload
+from cloudmatch_edge.dialects.base import SocketFrame
 from cloudmatch_edge.dialects.close_codes import INVALID_DATA, POLICY_VIOLATION
 
 WHOLE_TEXT, WHOLE_BINARY = 0x81, 0x82  # first byte of a frame that is a whole message
 WHOLE = (WHOLE_BINARY, WHOLE_TEXT)
 MASKED = 0x80  # bit in the second byte
 apply_mask = library.apply_mask  # type: ignore[attr-defined]  # undocumented: pinned, and tested
-FRAGMENTS = 4096  # of one message, at most
-REMEMBERED = 4096  # lengths whose headers are kept
+FRAGMENTS_MAX = 4096  # of one message
+CACHED_HEADERS = 4096  # by length
 
 
-def _head(opcode: int, length: int) -> bytes:
+def _header(opcode: int, length: int) -> bytes:
     if length < 126:
         return bytes((opcode, length))
     if length < 65536:
@@ -38,60 +38,60 @@ def _head(opcode: int, length: int) -> bytes:
 
 
 # Headers of unmasked frames that are whole messages, by whether it is text, and by length.
-HEADS = {
-    text: Memo[int, bytes](partial(_head, opcode), REMEMBERED)
+HEADERS = {
+    text: Memo[int, bytes](partial(_header, opcode), CACHED_HEADERS)
     for text, opcode in ((True, WHOLE_TEXT), (False, WHOLE_BINARY))
 }
 
 
-class Stream:
-    """The open side of a connection, after its handshake.
+class FrameStream:
+    """The frames of a connection, after its handshake.
 
-    Call `receive` with what arrived, then `take` for the payloads; then send what the protocol wants sent.
+    Call `receive` with the bytes that arrived, then `next_frames`; then send what the protocol has to send.
     """
 
     def __init__(self, protocol: ServerProtocol, max_size: int) -> None:
         self._protocol = protocol
         self._max_size = max_size
-        self._buffer = b""  # what arrived and is not cut yet
-        self._need = 2  # bytes that the buffer must have before cutting makes sense
-        self._fragments: list[bytes] | None = None  # of a message that is not finished
-        self._text = True  # its kind
-        self.judged = False  # whether the protocol may want something sent that was not asked for yet
+        self._buffer = b""  # bytes that are not cut yet
+        self._need = 2  # bytes that the buffer must have before a frame can be cut
+        self._fragments: list[bytes] | None = None  # of an unfinished message
+        self._text = True  # whether that is text
+        self.protocol_used = False  # whether the protocol may have something to send; reset by the caller
 
     @property
     def open(self) -> bool:
-        """Whether payloads can still be exchanged."""
+        """Whether frames can still be exchanged."""
         return self._protocol.state is OPEN
 
     @property
     def pending(self) -> bool:
-        """Whether a frame waits for room: bytes are here that `take` has not looked at."""
+        """Whether a frame waits for credit: there are bytes that `next_frames` has not examined."""
         return len(self._buffer) >= self._need
 
     def receive(self, data: bytes) -> None:
-        """Add what arrived."""
+        """Append bytes that arrived."""
         self._buffer = self._buffer + data if self._buffer else data
 
-    def take(self, frames: int, size: int) -> list[Payload]:
-        """Cut up to `frames` payloads (and up to `size` bytes, exceeded by the last one only).
+    def next_frames(self, count: int, size: int) -> list[SocketFrame]:
+        """Cut up to `count` data frames (and up to `size` bytes, exceeded by the last one only).
 
-        Once the connection is closing, all goes to the judge, whatever the room.
+        Once the connection is closing, all goes to the protocol, whatever the credit.
         """
-        out: list[Payload] = []
+        out: list[SocketFrame] = []
         data, protocol = self._buffer, self._protocol
         have = len(data)
         is_open = protocol.state is OPEN
-        if protocol.state is CLOSED:  # after the end of the stream the judge hears nothing more
+        if protocol.state is CLOSED:  # after the end of the stream nothing more is received
             self._buffer = b""
             return out
         if have < self._need and is_open:
             return out
         at = 0
         self._need = 2
-        between = self._fragments is None  # messages: none is begun
-        while frames > 0 and size > 0 and is_open and have - at >= 2:
-            # Where the payload begins, how long it is, and where the frame ends.
+        between = self._fragments is None  # messages: none has begun
+        while count > 0 and size > 0 and is_open and have - at >= 2:
+            # Where the data begins, how long it is, and where the frame ends.
             first, length = data[at], data[at + 1] - MASKED
             start = at + 6
             if length > 125:
@@ -102,9 +102,9 @@ class Stream:
                 length = int.from_bytes(data[at + 2 : start - 4], "big")
             end = start + length
             if length < 0:
-                end = at + 2  # not masked: refused by these two
+                end = at + 2  # not masked: rejected by these two
             elif length > self._max_size:
-                end = start  # refused by its header
+                end = start  # rejected by its header
             elif end > have:
                 self._need = end - at
                 break
@@ -117,42 +117,42 @@ class Stream:
                     out.append((True, payload))
                 else:
                     is_open = False
-                frames -= 1
+                count -= 1
                 size -= length
                 continue
             before = len(out)
-            self._judge(data[at:end], out)
+            self._pass_on(data[at:end], out)
             at = end
             is_open = protocol.state is OPEN
             between = self._fragments is None
             if len(out) > before:
-                frames -= 1
+                count -= 1
                 size -= len(out[-1][1])
         if not is_open and at < have:
-            self._judge(data[at:], out)
+            self._pass_on(data[at:], out)
             at = have
         self._buffer = data[at:]
         return out
 
     def _utf8(self, payload: bytes) -> bool:
-        """Check a text; fail the connection as the judge does when it is none."""
+        """Check a text; fail the connection as the protocol does if it is not UTF-8."""
         try:
             payload.decode()
         except UnicodeDecodeError as error:
-            self.judged = True
+            self.protocol_used = True
             self._protocol.fail(INVALID_DATA.code, f"{error.reason} at position {error.start}")
             return False
         return True
 
-    def _judge(self, data: bytes, out: list[Payload]) -> None:
-        """Let the protocol have bytes, and collect the message that they finish."""
-        self.judged = True
+    def _pass_on(self, data: bytes, out: list[SocketFrame]) -> None:
+        """Pass bytes to the protocol, and collect the message that they complete."""
+        self.protocol_used = True
         self._protocol.receive_data(data)
         for event in self._protocol.events_received():
             assert isinstance(event, Frame)  # after the handshake there are no others
-            self._event(event, out)
+            self._on_frame(event, out)
 
-    def _event(self, frame: Frame, out: list[Payload]) -> None:
+    def _on_frame(self, frame: Frame, out: list[SocketFrame]) -> None:
         if frame.opcode is TEXT or frame.opcode is BINARY:
             self._text = frame.opcode is TEXT
             self._fragments = []
@@ -160,7 +160,7 @@ class Stream:
             return
         self._fragments.append(bytes(frame.data))
         if not frame.fin:
-            if len(self._fragments) > FRAGMENTS:
+            if len(self._fragments) > FRAGMENTS_MAX:
                 self._protocol.fail(POLICY_VIOLATION.code, "too many fragments")
             return
         payload = b"".join(self._fragments)

@@ -1,4 +1,4 @@
-"""Bytes of a WebSocket in, payloads out: the fast lane against the judge alone."""
+"""Bytes of a WebSocket in, frames out: the fast path against the library alone."""
 
 import random
 import struct
@@ -11,8 +11,8 @@ from websockets.http11 import Request
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
-from cloudmatch_bus.contract.payloads import Payload
-from cloudmatch_edge.sockets.frame_stream import FRAGMENTS, HEADS, Stream, apply_mask
+from cloudmatch_edge.dialects.base import SocketFrame
+from cloudmatch_edge.sockets.frame_stream import FRAGMENTS_MAX, HEADERS, FrameStream, apply_mask
 
 MAX_SIZE = 70_000
 PLENTY = 1 << 30
@@ -22,7 +22,7 @@ REQUEST = (
 )
 
 
-def judge() -> ServerProtocol:
+def opened() -> ServerProtocol:
     """The library's protocol, after the handshake."""
     protocol = ServerProtocol(max_size=MAX_SIZE)
     protocol.receive_data(REQUEST)
@@ -43,7 +43,7 @@ def frame(
     masked: bool = True,
     length: int | None = None,
 ) -> bytes:
-    """Make a frame as a client does, or as none should. `length`: what the header says."""
+    """Make a frame as a client does, or as none should. `length`: what the header claims."""
     n = len(payload) if length is None else length
     bit = 0x80 if masked else 0
     start = bytes((fin << 7 | rsv << 4 | opcode,))
@@ -59,13 +59,13 @@ def frame(
     return start + key + bytes(c ^ key[i % 4] for i, c in enumerate(payload))
 
 
-def by_the_judge(data: bytes) -> tuple[list[Payload], bytes, bool]:
+def by_the_library(data: bytes) -> tuple[list[SocketFrame], bytes, bool]:
     """What the library alone makes of bytes: messages, answer, whether it stays open.
 
-    UTF-8 and the number of fragments are not its business; the reference adds them, message by message.
+    It checks neither UTF-8 nor the number of fragments; the reference adds UTF-8, message by message.
     """
-    protocol = judge()
-    out: list[Payload] = []
+    protocol = opened()
+    out: list[SocketFrame] = []
     parts: list[bytes] = []
     text = True
     for at in range(len(data)):
@@ -91,14 +91,14 @@ def by_the_judge(data: bytes) -> tuple[list[Payload], bytes, bool]:
     return out, b"".join(protocol.data_to_send()), protocol.state is OPEN
 
 
-def by_the_stream(chunks: list[bytes], frames: int = PLENTY) -> tuple[list[Payload], bytes, bool]:
-    """What the stream makes of bytes that come in these chunks, with room for so many payloads at a time."""
-    protocol = judge()
-    stream = Stream(protocol, MAX_SIZE)
-    out: list[Payload] = []
+def by_the_stream(chunks: list[bytes], frames: int = PLENTY) -> tuple[list[SocketFrame], bytes, bool]:
+    """What the stream makes of bytes that come in these chunks, with credit for so many frames at a time."""
+    protocol = opened()
+    stream = FrameStream(protocol, MAX_SIZE)
+    out: list[SocketFrame] = []
     for chunk in chunks:
         stream.receive(chunk)
-        while taken := stream.take(frames, PLENTY):
+        while taken := stream.next_frames(frames, PLENTY):
             assert len(taken) <= frames
             out += taken
     return out, b"".join(protocol.data_to_send()), stream.open
@@ -143,22 +143,22 @@ frames = st.one_of(
 
 @settings(max_examples=600, deadline=None)
 @given(st.lists(frames, max_size=12), st.integers(0, 1 << 30), st.sampled_from([1, 2, 3, PLENTY]))
-def test_whatever_comes_in_whatever_pieces_the_lane_makes_of_it_what_the_judge_does(
-    sent: list[bytes], seed: int, room: int
+def test_any_frames_in_any_pieces_are_read_as_the_library_reads_them(
+    sent: list[bytes], seed: int, credit: int
 ) -> None:
     data = b"".join(sent)
-    assert by_the_stream([*cut(data, seed), PADDING], room) == by_the_judge(data + PADDING)
+    assert by_the_stream([*cut(data, seed), PADDING], credit) == by_the_library(data + PADDING)
 
 
-# Completes whatever frame has begun; begins one that is refused. The judge refuses some frames before
-# they are complete, the lane shows it frames that are complete.
+# Completes any frame that has begun; begins one that is rejected. The library rejects some frames before they
+# are complete; the fast path passes complete ones on.
 PADDING = bytes(MAX_SIZE + 14)
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=200), st.integers(0, 1 << 30))
-def test_random_bytes_are_judged_alike(data: bytes, seed: int) -> None:
-    assert by_the_stream([*cut(data, seed), PADDING]) == by_the_judge(data + PADDING)
+def test_random_bytes_are_read_as_the_library_reads_them(data: bytes, seed: int) -> None:
+    assert by_the_stream([*cut(data, seed), PADDING]) == by_the_library(data + PADDING)
 
 
 CASES = {
@@ -196,77 +196,77 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("room", [1, PLENTY])
-def test_case(case: str, room: int) -> None:
+@pytest.mark.parametrize("credit", [1, PLENTY])
+def test_case(case: str, credit: int) -> None:
     data, code = CASES[case]
-    expected = by_the_judge(data)
-    assert by_the_stream([data], room) == expected
-    assert by_the_stream(cut(data, 1), room) == expected
+    expected = by_the_library(data)
+    assert by_the_stream([data], credit) == expected
+    assert by_the_stream(cut(data, 1), credit) == expected
     _, answer, still_open = expected
     assert still_open == (code is None)
     if code is not None:
         assert struct.pack("!H", code) in answer
 
 
-def test_what_there_is_no_room_for_stays_and_is_not_lost() -> None:
-    stream = Stream(judge(), MAX_SIZE)
+def test_frames_beyond_the_credit_stay() -> None:
+    stream = FrameStream(opened(), MAX_SIZE)
     stream.receive(b"".join(frame(1, b"%d" % i) for i in range(10)))
-    assert [data for _, data in stream.take(4, PLENTY)] == [b"0", b"1", b"2", b"3"]
+    assert [data for _, data in stream.next_frames(4, PLENTY)] == [b"0", b"1", b"2", b"3"]
     assert stream.pending
-    assert stream.take(0, PLENTY) == []
-    assert [data for _, data in stream.take(PLENTY, 3)] == [b"4", b"5", b"6"]
-    assert [data for _, data in stream.take(PLENTY, PLENTY)] == [b"7", b"8", b"9"]
+    assert stream.next_frames(0, PLENTY) == []
+    assert [data for _, data in stream.next_frames(PLENTY, 3)] == [b"4", b"5", b"6"]
+    assert [data for _, data in stream.next_frames(PLENTY, PLENTY)] == [b"7", b"8", b"9"]
     assert not stream.pending
 
 
-def test_when_the_connection_is_lost_what_there_was_no_room_for_is_gone() -> None:
-    protocol = judge()
-    stream = Stream(protocol, MAX_SIZE)
+def test_frames_beyond_the_credit_are_gone_once_the_connection_is_lost() -> None:
+    protocol = opened()
+    stream = FrameStream(protocol, MAX_SIZE)
     stream.receive(frame(1, b"a") + frame(1, b"b"))
-    assert len(stream.take(1, PLENTY)) == 1
+    assert len(stream.next_frames(1, PLENTY)) == 1
     protocol.receive_eof()
-    assert stream.take(PLENTY, PLENTY) == []
+    assert stream.next_frames(PLENTY, PLENTY) == []
     assert not stream.pending
 
 
-def test_the_answer_to_a_close_is_heard_behind_payloads_for_which_there_is_no_room() -> None:
-    protocol = judge()
-    stream = Stream(protocol, MAX_SIZE)
+def test_the_answer_to_a_close_is_read_behind_frames_beyond_the_credit() -> None:
+    protocol = opened()
+    stream = FrameStream(protocol, MAX_SIZE)
     stream.receive(frame(1, b"too much") + frame(8, b"")[:3])
-    assert stream.take(0, 0) == []
+    assert stream.next_frames(0, 0) == []
     protocol.send_close(1013, "")
-    stream.take(0, 0)
+    stream.next_frames(0, 0)
     assert protocol.close_expected()
     stream.receive(frame(8, b"")[3:])
-    stream.take(0, 0)
+    stream.next_frames(0, 0)
     assert protocol.data_to_send()[-1] == b"", "it ends the connection"
 
 
 def test_a_half_frame_is_not_pending() -> None:
-    stream = Stream(judge(), MAX_SIZE)
+    stream = FrameStream(opened(), MAX_SIZE)
     whole = frame(1, b"x" * 1000)
     stream.receive(whole[:500])
-    assert stream.take(PLENTY, PLENTY) == []
+    assert stream.next_frames(PLENTY, PLENTY) == []
     assert not stream.pending
     stream.receive(whole[500:])
     assert stream.pending
-    assert stream.take(PLENTY, PLENTY) == [(True, b"x" * 1000)]
+    assert stream.next_frames(PLENTY, PLENTY) == [(True, b"x" * 1000)]
 
 
-def test_more_fragments_than_anyone_needs_are_refused() -> None:
-    protocol = judge()
-    stream = Stream(protocol, MAX_SIZE)
-    stream.receive(frame(1, b"a", fin=False) + frame(0, b"a", fin=False) * FRAGMENTS)
-    assert stream.take(PLENTY, PLENTY) == []
+def test_too_many_fragments_are_rejected() -> None:
+    protocol = opened()
+    stream = FrameStream(protocol, MAX_SIZE)
+    stream.receive(frame(1, b"a", fin=False) + frame(0, b"a", fin=False) * FRAGMENTS_MAX)
+    assert stream.next_frames(PLENTY, PLENTY) == []
     assert not stream.open
     assert struct.pack("!H", 1008) in b"".join(protocol.data_to_send())
 
 
 @given(st.booleans(), st.sampled_from([0, 1, 125, 126, 65535, 65536, 70_000]))
-def test_hand_made_headers_are_those_of_the_library(text: bool, length: int) -> None:
+def test_cached_headers_are_those_of_the_library(text: bool, length: int) -> None:
     payload = b"x" * length
     expected = Frame(TEXT if text else BINARY, payload).serialize(mask=False)
-    assert HEADS[text][length] + payload == expected
+    assert HEADERS[text][length] + payload == expected
 
 
 @given(st.binary(max_size=100), st.binary(min_size=4, max_size=4))

@@ -1,0 +1,74 @@
+"""The matches of one edge: their timers, and the messages that other edges send them."""
+
+import asyncio
+
+from cloudmatch_bus.contract.liveness import STALLED_AFTER
+from cloudmatch_edge.bus.ack_router import LINGER, AckRouter
+from cloudmatch_edge.relay.match import Match
+from cloudmatch_edge.relay.receiver import ACK_DELAY
+
+TICK = 0.05  # s between two checks for what is overdue
+
+
+class ActiveMatches:
+    """The matches of one edge.
+
+    Args:
+        patience: s without progress of its peer after which a device is closed.
+    """
+
+    def __init__(self, router: AckRouter, patience: float) -> None:
+        self._router = router
+        self._patience = patience
+        self._loop = asyncio.get_running_loop()
+        # matches of which something may become overdue; a dict, for its order
+        self._watched: dict[Match, None] = {}
+        # matches that owe acks or sizes
+        self._unsettled: dict[Match, None] = {}
+        self._ticked_at = self._loop.time()
+
+    def add(self, match: Match) -> None:
+        """Route acks and positions to a match."""
+        self._router.add(match)
+
+    def remove(self, match: Match) -> None:
+        """Stop routing to a match."""
+        self._watched.pop(match, None)
+        self._router.remove(match)
+
+    def linger(self, match: Match) -> None:
+        """Keep routing for a few seconds, then close a match."""
+        self._loop.call_later(LINGER, match.close)
+
+    def watch(self, match: Match) -> None:
+        """Tick a match until it is idle."""
+        self._watched[match] = None
+
+    def settle_soon(self, match: Match) -> None:
+        """Have a match send acks and sizes within a few ms."""
+        if not self._unsettled:
+            self._loop.call_later(ACK_DELAY, self.settle)
+        self._unsettled[match] = None
+
+    def settle(self) -> None:
+        """Have all matches send what they owe."""
+        matches, self._unsettled = self._unsettled, {}
+        for match in matches:
+            match.settle()
+
+    @property
+    def draining(self) -> bool:
+        """Whether payloads are undelivered, or a handover is not done."""
+        return any(match.sending or not match.handover.done for match in self._watched)
+
+    def tick(self) -> None:
+        """Check for what is overdue, now and from now on."""
+        now = self._loop.time()
+        stalled, self._ticked_at = now - self._ticked_at > STALLED_AFTER, now
+        for match in list(self._watched):
+            if stalled:
+                match.outbound.excuse(now)
+            match.tick(now, self._patience)
+            if match.idle:
+                self._watched.pop(match, None)
+        self._loop.call_later(TICK, self.tick)

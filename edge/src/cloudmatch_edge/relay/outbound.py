@@ -1,0 +1,156 @@
+"""From a device to its peer: payloads are sent, retransmitted, and reported once delivered."""
+
+from collections import deque
+
+from prometheus_client import Counter
+
+from cloudmatch_bus.contract import subjects
+from cloudmatch_bus.contract.messages import PayloadsDelivered
+from cloudmatch_bus.process.counter import PlainCounter
+from cloudmatch_edge.dialects.base import Send
+from cloudmatch_edge.relay.paths import DETOURS, FALLBACK, MAIN
+from cloudmatch_edge.relay.ports import BusPort
+from cloudmatch_edge.relay.sender import WINDOW_PAYLOADS, Batch, Sender
+
+MAX_SIZES = WINDOW_PAYLOADS  # sizes that are published without delay
+
+payloads_sent = PlainCounter(
+    "cloudmatch_edge_payloads_sent", "Payloads accepted from devices for their match"
+)
+payloads_delivered = PlainCounter("cloudmatch_edge_payloads_delivered", "Payloads delivered to peers")
+bytes_delivered = PlainCounter("cloudmatch_edge_delivered_bytes", "Bytes delivered to peers")
+batches_retransmitted = Counter("cloudmatch_edge_batches_resent", "Batches retransmitted")
+payloads_undelivered = Counter(
+    "cloudmatch_edge_payloads_undelivered", "Payloads that could not be delivered", ["reason"]
+)
+
+
+class Outbound:
+    """One direction of a match, at the sending end.
+
+    Args:
+        prefix: reply address of the payloads, without their numbers.
+        started: whether it begins with payload 0; otherwise `start` says where, once that is known.
+    """
+
+    def __init__(
+        self, bus: BusPort, app: str, device: str, peer: str, match: int, prefix: str, *, started: bool
+    ) -> None:
+        self.sender = Sender()
+        self.started = started
+        self._bus = bus
+        self._app, self._device, self._peer, self._match = app, device, peer, match
+        self._prefix = prefix
+        self._refs: deque[tuple[int, str]] = deque()  # (number of a payload, `ref` of its receipt)
+        self._subjects = {
+            MAIN: subjects.up(app, device),
+            FALLBACK: subjects.up_fallback(app, device),
+            **{detour: subjects.up(app, device, detour) for detour in DETOURS},
+        }
+
+    def start(self, base: int) -> None:
+        """Begin with payload `base`: all before were delivered."""
+        self.sender = Sender(base)
+        self.started = True
+
+    def push(self, send: Send) -> None:
+        """Send payloads."""
+        payloads_sent.value += len(send.payloads)
+        sender = self.sender
+        for index, ref in send.refs:
+            self._refs.append((sender.next + index, ref))
+        for batch in sender.push(send.payloads, self._bus.now()):
+            self._publish(batch)
+
+    # -- what the peer's edge reports; each returns whether payloads were delivered
+
+    def on_ack(self, received: int, delivered: int) -> bool:
+        """Account for an ack of the peer's edge."""
+        sender = self.sender
+        before = sender.delivered
+        for batch in sender.on_ack(received, delivered, self._bus.now()):
+            self._retransmit(batch)
+        return self._count(before)
+
+    def resync(self, received: int, delivered: int) -> bool:
+        """Retransmit what the peer's new edge lacks."""
+        sender = self.sender
+        before = sender.delivered
+        for batch in sender.resync(received, delivered, self._bus.now()):
+            self._retransmit(batch)
+        return self._count(before)
+
+    def cut_off(self, base: int, since: int) -> bool:
+        """Count payloads before `base` as delivered; another connection reports the sizes before `since`."""
+        sender = self.sender
+        before = sender.delivered
+        sender.skip_sizes(since)
+        sender.on_ack(base, base, self._bus.now())
+        return self._count(before)
+
+    def _count(self, before: int) -> bool:
+        delivered = self.sender.delivered
+        if delivered == before:
+            return False
+        payloads_delivered.value += delivered - before
+        return True
+
+    def no_responders(self, seq: int) -> None:
+        """Account for batch `seq` having reached no worker."""
+        if batch := self.sender.no_responders(seq, self._bus.now()):
+            self._retransmit(batch)
+
+    # -- time
+
+    def tick(self, now: float) -> None:
+        """Retransmit the oldest batch if its ack is overdue."""
+        if batch := self.sender.retransmit_due(now):
+            self._retransmit(batch)
+
+    def stalled(self, now: float, patience: float) -> bool:
+        """Whether payloads wait, and none was delivered for `patience` seconds."""
+        return not self.sender.idle and now - self.sender.progress > patience
+
+    def excuse(self, now: float) -> None:
+        """Restart the patience: the peer is not to blame for the time up to `now`."""
+        self.sender.progress = now
+
+    # -- reports
+
+    def pop_delivered_refs(self) -> list[str]:
+        """Return the refs of payloads delivered since the last call."""
+        refs = []
+        while self._refs and self._refs[0][0] < self.sender.delivered:
+            refs.append(self._refs.popleft()[1])
+        return refs
+
+    def publish_sizes(self) -> None:
+        """Publish the sizes of payloads delivered since the last call."""
+        if not self.sender.sizes_pending:
+            return
+        sizes = self.sender.pop_delivered_sizes()
+        bytes_delivered.value += sum(sizes)
+        self._bus.fact(
+            PayloadsDelivered(
+                app=self._app,
+                at=self._bus.clock(),
+                match=self._match,
+                sender=self._device,
+                receiver=self._peer,
+                sizes=sizes,
+            )
+        )
+
+    def count_undelivered(self) -> None:
+        """Count the payloads that can no longer be delivered: the match is over."""
+        if self.sender.undelivered:
+            payloads_undelivered.labels("match_over").inc(self.sender.undelivered)
+
+    def _publish(self, batch: Batch) -> None:
+        self._bus.publish(
+            self._subjects[batch.path], batch.payload, f"{self._prefix}{batch.seq}.{batch.shape}"
+        )
+
+    def _retransmit(self, batch: Batch) -> None:
+        batches_retransmitted.inc()
+        self._publish(batch)

@@ -1,0 +1,119 @@
+"""What devices and matches need of the outside: the bus, the registry of matches, match-engine, and sockets.
+
+Nothing here waits: results come back as calls of `Device` and `Match`.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol, TypeVar
+
+from cloudmatch_bus.contract.messages import PayloadsDelivered
+from cloudmatch_edge.dialects.base import Dialect, SocketFrame
+from cloudmatch_edge.dialects.close_codes import CloseCode
+from cloudmatch_edge.dialects.parameters import Parameters
+
+AnyMatch = TypeVar("AnyMatch", contravariant=True)
+AnyDevice = TypeVar("AnyDevice", contravariant=True)
+
+
+class Publish(Protocol):
+    """Publishes to the bus."""
+
+    def __call__(self, subject: str, payload: bytes, reply: str = "") -> bool:
+        """Publish; return whether the message was accepted."""
+
+
+class BusPort(Protocol):
+    """The bus, and the time, as seen by one edge."""
+
+    @property
+    def name(self) -> str:
+        """Name of this edge."""
+
+    def now(self) -> float:
+        """Time in seconds; only differences mean anything."""
+
+    def clock(self) -> int:
+        """Time in ms since 1970."""
+
+    @property
+    def publish(self) -> Publish:
+        """Publish a message to the bus."""
+
+    def fact(self, fact: PayloadsDelivered, /) -> object:
+        """Publish a fact."""
+
+
+class MatchRegistry(Protocol[AnyMatch]):
+    """Matches that get messages and timers."""
+
+    def add(self, match: AnyMatch, /) -> None:
+        """Route acks and positions to a match."""
+
+    def watch(self, match: AnyMatch, /) -> None:
+        """Call `tick` of a match until it is idle."""
+
+    def settle_soon(self, match: AnyMatch, /) -> None:
+        """Call `settle` of a match within a few ms: it owes acks or sizes."""
+
+    def linger(self, match: AnyMatch, /) -> None:
+        """Keep routing for a few seconds, then `close` a match."""
+
+    def remove(self, match: AnyMatch, /) -> None:
+        """Stop routing to a match."""
+
+
+class Matchmaking(Protocol[AnyDevice, AnyMatch]):
+    """match-engine, as devices use it."""
+
+    def seek(self, device: AnyDevice, /) -> None:
+        """Report who and where a device is, and get its current state."""
+
+    def leave_match(self, device: AnyDevice, match: AnyMatch, /) -> None:
+        """End a match of a device."""
+
+    def verify(self, device: AnyDevice, /) -> None:
+        """Get the current state of a device, unless an update arrives first."""
+
+    def rejoin(self, device: AnyDevice, /) -> None:
+        """Enter the pool as a new connection: match-engine has dropped the old one."""
+
+    def forget(self, device: AnyDevice, /) -> None:
+        """Stop waiting for the return of a disconnected device."""
+
+
+class Socket(Protocol):
+    """The connection of a device."""
+
+    reading: bool  # whether frames of the device are read
+
+    def write(self, frames: Sequence[SocketFrame], /) -> None:
+        """Write frames by the end of this turn; no effect once the connection is closing."""
+
+    def resume_reading(self) -> None:
+        """Read frames again: `Device.credit` has grown."""
+
+    def close(self, code: CloseCode, reason: str, /) -> None:
+        """Begin to close."""
+
+
+class MatchOwner(Protocol):
+    """A device, as its match sees it."""
+
+    who: Parameters
+    connection_id: int
+    dialect: Dialect
+    socket: Socket
+    writing_paused: bool  # the socket's write buffer is full
+    disconnected: bool  # its socket is gone; it may return by another connection
+    replaced: bool  # a newer connection has the id
+    names_match: bool  # its acks name their match
+
+    @property
+    def acks_readable(self) -> bool:
+        """Whether the device sends acks, and they are read."""
+
+    def write(self, frames: Sequence[SocketFrame], /) -> None:
+        """Write to the device."""
+
+    def supersede(self, connection_id: int, edge: str, /) -> None:
+        """Give way to a newer connection; 0 and "" if it is unknown."""

@@ -1,0 +1,149 @@
+"""From the peer to a device: order, acks, gaps."""
+
+import json
+
+import pytest
+
+from cloudmatch_bus.contract import subjects
+from cloudmatch_edge.relay.inbound import Inbound, MalformedBatchError, payloads_missing
+from cloudmatch_edge.relay.peer import Peer
+from cloudmatch_edge.relay.receiver import ACK_EVERY, DEVICE_ACK_TIMEOUT
+from cloudmatch_edge.relay.sender import WINDOW_PAYLOADS
+from unit.edge.fakes import (
+    APP,
+    CONNECTION,
+    PEER,
+    PEER_CONNECTION,
+    PEER_EDGE,
+    FakeBus,
+    FakeOwner,
+    batch,
+    classic,
+    paired,
+    texts,
+)
+
+
+class End:
+    """A receiving end with its fakes."""
+
+    def __init__(self, *, acknowledges: bool, base: int = 0) -> None:
+        self.bus = FakeBus()
+        self.owner = FakeOwner() if acknowledges else FakeOwner(classic())
+        self.inbound = Inbound(self.bus, self.owner, Peer(APP, paired(5)), base)
+
+    def acks(self) -> list[tuple[int, int]]:
+        """Return (received, delivered) of the acks published since the last call; check whom they are for."""
+        found = []
+        for subject, payload, _ in self.bus.pop_published():
+            prefix, received, shape = subject.rsplit(".", 2)
+            assert (f"{prefix}.", shape) == (subjects.ack_prefix(APP, PEER_EDGE, PEER, 5), subjects.ACK)
+            delivered, connection, to = subjects.parse_ack(payload) or (-1, -1, -1)
+            assert (connection, to) == (CONNECTION, PEER_CONNECTION)
+            found.append((int(received), delivered))
+        return found
+
+
+def test_what_the_socket_of_a_classic_device_took_is_delivered_and_acked_soon() -> None:
+    end = End(acknowledges=False)
+    assert not end.inbound.on_batch(*batch(0, texts("one", "two")))
+    assert end.owner.socket.pop_texts() == ["device b says: one", "device b says: two"]
+    assert end.acks() == []
+    assert end.inbound.ack_soon
+    assert end.inbound.idle
+    end.inbound.ack()
+    end.inbound.ack()
+    assert end.acks() == [(2, 2)]
+
+
+def test_many_payloads_are_acked_at_once() -> None:
+    end = End(acknowledges=False)
+    end.inbound.on_batch(*batch(0, texts(*["x"] * ACK_EVERY)))
+    assert end.acks() == [(ACK_EVERY, ACK_EVERY)]
+    assert not end.inbound.ack_soon
+
+
+def test_while_writing_is_paused_nothing_is_delivered_until_the_socket_has_drained() -> None:
+    end = End(acknowledges=False)
+    end.owner.writing_paused = True
+    end.inbound.on_batch(*batch(0, texts("one")))
+    end.inbound.ack()
+    assert end.acks() == [(1, 0)]
+    end.inbound.on_socket_drained()
+    assert end.acks() == [(1, 1)]
+
+
+def test_a_drained_socket_delivers_nothing_to_a_device_that_acknowledges() -> None:
+    end = End(acknowledges=True)
+    end.inbound.on_batch(*batch(0, texts("one")))
+    end.inbound.on_socket_drained()
+    assert end.acks() == []
+
+
+def test_payloads_for_a_device_that_acknowledges_wait_for_its_ack() -> None:
+    end = End(acknowledges=True)
+    assert end.inbound.on_batch(*batch(0, texts(*["x"] * ACK_EVERY)))
+    assert not end.inbound.ack_soon
+    assert not end.inbound.idle
+    end.inbound.on_device_ack(3)
+    end.inbound.on_device_ack(3)
+    assert end.acks() == [(ACK_EVERY, 3)]
+    end.inbound.on_device_ack(ACK_EVERY)
+    assert end.inbound.idle
+    assert end.acks() == [(ACK_EVERY, ACK_EVERY)]
+
+
+def test_a_duplicate_is_acked_at_once_and_an_early_batch_waits() -> None:
+    end = End(acknowledges=True)
+    end.inbound.on_batch(*batch(0, texts("one")))
+    assert not end.inbound.on_batch(*batch(2, texts("three")))
+    assert end.acks() == []
+    assert not end.inbound.on_batch(*batch(0, texts("one")))
+    assert end.acks() == [(1, 0)]
+    assert end.inbound.on_batch(*batch(1, texts("two")))
+    assert [json.loads(text)["n"] for text in end.owner.socket.pop_texts()] == [1, 2, 3]
+
+
+def test_a_device_that_has_not_acked_for_a_whole_interval_is_acked_for() -> None:
+    end = End(acknowledges=True)
+    end.inbound.on_batch(*batch(0, texts("one")))
+    end.inbound.tick(0.05)
+    assert end.acks() == []
+    end.inbound.tick(0.1)
+    assert end.acks() == [(1, 0)]
+
+
+def test_a_device_that_never_acks_is_assumed_to_have_half_a_window() -> None:
+    end = End(acknowledges=True)
+    end.owner.acks_readable = False
+    end.inbound.on_batch(*batch(0, texts(*["x"] * (WINDOW_PAYLOADS // 2))))
+    end.inbound.tick(DEVICE_ACK_TIMEOUT)
+    assert end.acks() == [(WINDOW_PAYLOADS // 2, WINDOW_PAYLOADS // 2)]
+
+
+def test_a_classic_device_has_nothing_overdue() -> None:
+    end = End(acknowledges=False)
+    end.inbound.on_batch(*batch(0, texts("one")))
+    end.inbound.tick(1)
+    end.inbound.tick(2)
+    assert end.acks() == []
+
+
+def test_a_gap_is_reported_counted_and_acked() -> None:
+    before = payloads_missing._value.get()
+    end = End(acknowledges=True, base=3)
+    end.inbound.skip(3)
+    assert end.owner.socket.pop_texts() == []
+    end.inbound.skip(5)
+    (gap,) = map(json.loads, end.owner.socket.pop_texts())
+    assert (gap["type"], gap["from"], gap["to"]) == ("gap", 4, 5)
+    assert end.acks() == [(5, 5)]
+    assert payloads_missing._value.get() == before + 2
+
+
+def test_a_batch_whose_shape_does_not_fit_is_malformed() -> None:
+    end = End(acknowledges=True)
+    address, payload = batch(0, texts("one"))
+    with pytest.raises(MalformedBatchError, match="shape"):
+        end.inbound.on_batch(address, payload + b"x")
+    assert end.owner.socket.pop_texts() == []
