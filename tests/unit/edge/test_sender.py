@@ -176,7 +176,7 @@ def test_sizes_that_another_connection_reports_are_skipped() -> None:
     sender.skip_sizes(2)
     assert (sender.delivered, sender.undelivered) == (3, 2)
     sender.on_ack(5, 5, 0)
-    assert sender.delivered_sizes == 3
+    assert sender.sizes_pending == 3
     assert sender.pop_delivered_sizes() == [1, 4, 5]
 
 
