@@ -4,6 +4,7 @@ import logging
 import signal
 import threading
 
+from cloudmatch_analytics.pipeline import SIGNALS
 from cloudmatch_analytics.service import serve
 from cloudmatch_analytics.settings import AnalyticsSettings, KafkaSettings
 from cloudmatch_bus.process.runner import exit_on_settings_error, setup
@@ -17,11 +18,14 @@ def main() -> None:
     stop = threading.Event()
 
     def on_signal(*_: object) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):  # a second one must not interrupt `set`: it locks
-            signal.signal(number, signal.SIG_IGN)
+        for number in SIGNALS:  # `set` takes a lock: a second signal must not call it inside the first call
+            signal.signal(number, ignore)
         stop.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    def ignore(*_: object) -> None:
+        pass
+
+    for number in SIGNALS:
         signal.signal(number, on_signal)
     with exit_on_settings_error():
         serve(environment, stop)

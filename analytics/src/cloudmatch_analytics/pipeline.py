@@ -40,7 +40,7 @@ MIB = 1024 * 1024  # RocksDB's default is 64 of them and more for each store and
 COUNTED = Counter("cloudmatch_analytics_counted", "Sizes counted in windows.")
 DUPLICATES = Counter("cloudmatch_analytics_duplicates", "Redelivered sizes, not counted again.")
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGINT)  # end the process
 
 CONSUMER = {
     "session.timeout.ms": 6000,
