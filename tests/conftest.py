@@ -52,6 +52,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--frames", type=int, default=40_000, help="how many frames of nonsense an edge hears")
     group.addoption("--fuzz-seed", type=int, default=2019, help="of the nonsense")
 
+    group.addoption("--worlds", type=int, default=0, help="how many worlds each simulation runs")
+    group.addoption("--first-world", type=int, default=0, help="the seed of the first of them")
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what uses a server, so that `-m "not servers"` needs none."""
@@ -86,19 +89,11 @@ def rabbitmq() -> Iterator[harness.RabbitMQ]:
         yield server
 
 
-@pytest.fixture
-def own_rabbitmq() -> Iterator[harness.RabbitMQ]:
-    """A RabbitMQ node for this test alone, which may kill it."""
-    with _rabbitmq() as server:
-        yield server
-
-
-@pytest.fixture
-def amqp_url(rabbitmq: harness.RabbitMQ) -> str:
-    """URL of the RabbitMQ node, on which nothing of CloudMatch is left from another test."""
+def _clean(url: str) -> None:
+    """Remove what services of CloudMatch have declared on a RabbitMQ node."""
 
     async def clean() -> None:
-        async with await aio_pika.connect(rabbitmq.url) as connection:
+        async with await aio_pika.connect(url) as connection:
             channel = await connection.channel()
             for queue in (amqp.QUEUE, amqp.DEAD_QUEUE):
                 await channel.queue_delete(queue)
@@ -107,7 +102,21 @@ def amqp_url(rabbitmq: harness.RabbitMQ) -> str:
 
     with ThreadPoolExecutor(1) as thread:  # this thread's event loop is the test's
         thread.submit(asyncio.run, clean()).result(30)
+
+
+@pytest.fixture
+def amqp_url(rabbitmq: harness.RabbitMQ) -> str:
+    """URL of the RabbitMQ node, without the queues and exchanges of another test."""
+    _clean(rabbitmq.url)
     return rabbitmq.url
+
+
+@pytest.fixture
+def own_rabbitmq(rabbitmq: harness.RabbitMQ, amqp_url: str) -> Iterator[harness.RabbitMQ]:
+    """The RabbitMQ node, clean, for a test that may kill it: a start costs seconds of CPU."""
+    yield rabbitmq
+    if rabbitmq.process.returncode is not None:
+        rabbitmq.start()
 
 
 @contextlib.contextmanager
@@ -139,12 +148,10 @@ def shared_kafka_broker(request: pytest.FixtureRequest) -> Iterator[harness.Kafk
 
 
 @pytest.fixture(scope="module")
-def shared_amqp_url(rabbitmq: harness.RabbitMQ) -> Iterator[str]:
-    """URL of a virtual host of the RabbitMQ node, for all tests of a module."""
-    rabbitmq.control("add_vhost", "shared")
-    rabbitmq.control("set_permissions", "-p", "shared", "guest", ".*", ".*", ".*")
-    yield f"{rabbitmq.url}shared"
-    rabbitmq.control("delete_vhost", "shared")
+def shared_amqp_url(rabbitmq: harness.RabbitMQ) -> str:
+    """The same for all tests of a module, none of which may use `amqp_url`."""
+    _clean(rabbitmq.url)
+    return rabbitmq.url
 
 
 @pytest.fixture

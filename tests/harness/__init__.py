@@ -11,7 +11,7 @@ Fixtures (`tests/conftest.py`), for most tests::
     nats_server    a NATS server with JetStream for this test: `.url`, `.monitor`, `.kill()`, `.restart()`
     rabbitmq       a RabbitMQ node for the whole run of a worker (a start takes seconds): `.url`
     amqp_url       the same node's URL, with the queues and exchanges of CloudMatch removed
-    own_rabbitmq   a node for this test alone, to be killed: `.kill()`, `.restart()`
+    own_rabbitmq   the same node, for a test that kills it: `.kill()`, `.restart()`
     kafka_broker   the Kafka-protocol broker for this test: `.bootstrap`, `.settings` for services; with
                    the option ``--kafka`` a real Kafka in its place
     start          `start(name, env)` runs a console script until its readiness is 200; ended with the test,

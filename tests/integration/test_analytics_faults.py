@@ -152,15 +152,14 @@ async def test_a_lost_folder_is_restored_from_the_broker(analytics, publisher):
     assert before[0] in analytics.get_json("/windows?last=1000")
 
 
-async def test_readiness_gives_the_reason_while_rabbitmq_is_unreachable(kafka_broker, start):
-    with harness.rabbitmq() as rabbitmq:
-        analytics = start("analytics", settings(rabbitmq.url, kafka_broker))
-        await asyncio.to_thread(rabbitmq.kill)
-        _, text = await eventually(lambda: (a := analytics.get("/system/readiness"))[0] == 503 and a, 20)
-        assert "RabbitMQ is unreachable" in json.loads(text)["reasons"]["source"]
-        await asyncio.to_thread(rabbitmq.restart)
-        await asyncio.to_thread(analytics.wait_ready)
-        analytics.terminate()
+async def test_readiness_gives_the_reason_while_rabbitmq_is_unreachable(kafka_broker, own_rabbitmq, start):
+    analytics = start("analytics", settings(own_rabbitmq.url, kafka_broker))
+    await asyncio.to_thread(own_rabbitmq.kill)
+    _, text = await eventually(lambda: (a := analytics.get("/system/readiness"))[0] == 503 and a, 20)
+    assert "RabbitMQ is unreachable" in json.loads(text)["reasons"]["source"]
+    await asyncio.to_thread(own_rabbitmq.restart)
+    await asyncio.to_thread(analytics.wait_ready)
+    analytics.terminate()
 
 
 def committed(bootstrap):

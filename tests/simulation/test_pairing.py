@@ -22,7 +22,7 @@ def _no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "asyncio", Asyncio)
 
 
-@pytest.mark.parametrize("seed", range(500))
+@pytest.mark.worlds(500)
 def test_bucket_edges_and_facts_agree_after_any_order_of_steps_and_failures(seed: int) -> None:
     world = PairingWorld(seed)
     for _ in range(600):

@@ -18,7 +18,7 @@ def loop(monkeypatch: pytest.MonkeyPatch) -> Iterator[VirtualLoop]:
     virtual.close()
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.worlds(40)
 def test_devices_that_drop_and_return_lose_nothing_and_sizes_are_counted_once(
     loop: VirtualLoop, seed: int
 ) -> None:
@@ -27,14 +27,14 @@ def test_devices_that_drop_and_return_lose_nothing_and_sizes_are_counted_once(
     world.check()
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.worlds(40)
 def test_devices_whose_edges_and_workers_are_killed_lose_nothing(loop: VirtualLoop, seed: int) -> None:
     world = PayloadWorld(seed, kills=True)
     loop.run_until_complete(world.run(breaks=0.4))
     world.check()
 
 
-@pytest.mark.parametrize("seed", range(150))
+@pytest.mark.worlds(150)
 def test_payloads_arrive_once_and_in_order_wherever_connections_break(loop: VirtualLoop, seed: int) -> None:
     world = PayloadWorld(seed, kills=seed % 2 == 1, devices="ab", bursts=(1, 1, 2, 5, 20))
     loop.run_until_complete(world.run(pause=0.03, breaks=0.4))
