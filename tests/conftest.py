@@ -1,4 +1,4 @@
-"""Fixtures that every floor shares. What they give is described in `harness`."""
+"""Fixtures that every floor shares, described in `harness`."""
 
 import asyncio
 import contextlib
@@ -16,10 +16,10 @@ from cloudmatch_bus.contract import amqp
 
 pytest_plugins = ["harness.workers", "harness.unchanged"]  # side by side; what has changed
 
-# What a shell starts in the background ignores SIGINT, and so would all that tests start and interrupt.
+# A shell's background job ignores SIGINT, and so would every process that tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# How wide a terminal is, readline tells all that pytest starts, workers too: tests say it themselves.
+# readline exports the width of the terminal to all that pytest starts; tests set their own.
 for name in ("COLUMNS", "LINES"):
     os.environ.pop(name, None)
 
@@ -32,7 +32,7 @@ SERVERS |= {"shared_amqp_url", "shared_kafka_broker"}
 
 
 def pytest_configure() -> None:
-    """Let hypothesis take its time: a machine that is busy with something else is no failure."""
+    """Give hypothesis no deadline: a busy machine is no failure."""
     import hypothesis  # here, because pytest rewrites it: what it compiles from now on is kept
 
     slow = [hypothesis.HealthCheck.too_slow]
@@ -41,23 +41,23 @@ def pytest_configure() -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Options of the tests that a longer run makes more of, or that run with other servers."""
+    """Options for longer runs, seeds and other servers."""
     group = parser.getgroup("cloudmatch")
     group.addoption("--kafka", action="store_true", help="a real Kafka in place of the embedded broker")
     group.addoption("--kills", type=int, default=5, help="how often a process is killed under load")
-    group.addoption("--outage", type=float, default=3.0, help="seconds for which RabbitMQ is away")
+    group.addoption("--outage", type=float, default=3.0, help="seconds for which RabbitMQ is down")
     group.addoption(
         "--kill-seed", type=int, default=None, help="of the moments at which processes are killed"
     )
-    group.addoption("--frames", type=int, default=40_000, help="how many frames of nonsense an edge hears")
-    group.addoption("--fuzz-seed", type=int, default=2019, help="of the nonsense")
+    group.addoption("--frames", type=int, default=40_000, help="how many malformed frames an edge gets")
+    group.addoption("--fuzz-seed", type=int, default=2019, help="of the malformed frames")
 
     group.addoption("--worlds", type=int, default=0, help="how many worlds each simulation runs")
     group.addoption("--first-world", type=int, default=0, help="the seed of the first of them")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what uses a server, so that `-m "not servers"` needs none."""
+    """Mark the tests that use a server, so that `-m "not servers"` needs none."""
     for item in items:
         if SERVERS & set(getattr(item, "fixturenames", ())):
             item.add_marker("servers")

@@ -1,4 +1,4 @@
-"""Measure CloudMatch against what would be picked instead, on the same machine, by turns."""
+"""Compare CloudMatch with other brokers on the same machine, in turn."""
 
 import contextlib
 import json
@@ -17,38 +17,36 @@ from rich.console import Console
 from bench import generator, trials
 from bench.comparison import About, Comparison, markdown
 from bench.machine import ROOT, machine
+from bench.peer_runner import PeerRunner
 from bench.peers import Peer, PeerMissingError
 from bench.peers.cloudmatch import SIZES
 from bench.peers.every import PEERS
 from bench.plot import Bar, Group, svg
 from bench.progress import progress_bar
-from bench.session import Session
 
 PLOTTED = ("50x64:64", "50x1:64", "1x1:64")
 console = Console(width=max(150, Console().width))
 
 
 def chosen(names: Sequence[str], folder: Path, *, install: bool) -> tuple[list[Peer], dict[str, str]]:
-    """Give the peers that can take part, and by title why the others cannot; `install` what is missing."""
+    """The peers that can take part, and by title why the others cannot; `install` missing ones."""
     known = [peer.name for peer in PEERS]
-    if strangers := set(names) - set(known):
-        raise typer.BadParameter(
-            f"no such peer: {', '.join(sorted(strangers))}; there are {', '.join(known)}"
-        )
+    if unknown := set(names) - set(known):
+        raise typer.BadParameter(f"no such peer: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
     found, skipped = [], {}
     for peer in PEERS:
         if names and peer.name not in names:
             continue
-        lacks = peer.missing(folder)
+        missing = peer.missing(folder)
         try:
-            if lacks and install:
-                console.print(f"installs {peer.title} ({lacks} is missing)")
+            if missing and install:
+                console.print(f"installing {peer.title} ({missing} is missing)")
                 peer.install(folder)
-                lacks = peer.missing(folder)
+                missing = peer.missing(folder)
         except (PeerMissingError, OSError) as error:
-            lacks = str(error)
-        if lacks:
-            skipped[peer.title] = f"not installed: {lacks}"
+            missing = str(error)
+        if missing:
+            skipped[peer.title] = f"not installed: {missing}"
         else:
             found.append(peer)
     return found, skipped
@@ -64,21 +62,21 @@ def about(peer: Peer, folder: Path) -> About:
 
 
 @contextlib.contextmanager
-def sessions(peers: Sequence[Peer], folder: Path, program: Path) -> Iterator[dict[str, Session]]:
-    """Give a session for each peer; end all that were started."""
-    made = {peer.name: Session(peer, folder, program) for peer in peers}
+def runners(peers: Sequence[Peer], folder: Path, program: Path) -> Iterator[dict[str, PeerRunner]]:
+    """A runner for each peer; all peers that were started are stopped at the end."""
+    made = {peer.name: PeerRunner(peer, folder, program) for peer in peers}
     try:
         yield made
     finally:
-        for session in made.values():
-            if complaint := session.stop():
-                console.print(f"[yellow]{session.peer.title}, at its end: {complaint}[/yellow]")
+        for runner in made.values():
+            if complaint := runner.stop():
+                console.print(f"[yellow]{runner.peer.title}, when stopped: {complaint}[/yellow]")
 
 
 def measure(
     result: Comparison, steps: Sequence[trials.Step], peers: Sequence[Peer], folder: Path, minutes: float
 ) -> None:
-    """Take all steps for which there is time; Ctrl-C ends them, and what there is remains."""
+    """Take all steps for which there is time; Ctrl-C stops and keeps the results so far."""
     bar = progress_bar(console)
     titles = {peer.name: peer.title for peer in peers}
     last = {step.peer: number for number, step in enumerate(steps)}
@@ -86,14 +84,14 @@ def measure(
     with (
         tempfile.TemporaryDirectory() as build,
         bar,
-        sessions(peers, folder, generator.build(Path(build))) as of,
+        runners(peers, folder, generator.build(Path(build))) as of,
     ):
         task = bar.add_task("", total=len(steps))
         try:
             for number, step in enumerate(steps):
                 if time.monotonic() > end:
                     left = len(steps) - number
-                    result.skipped[f"What {left} of {len(steps)} runs would have shown"] = "no time was left"
+                    result.skipped[f"{left} of {len(steps)} runs"] = "no time was left"
                     break
                 bar.update(task, description=f"{titles[step.peer]}: {step.trial.title}")
                 result.outcomes.append(of[step.peer].attempt(step.trial, step.repetition))
@@ -101,11 +99,11 @@ def measure(
                 if number == last[step.peer]:
                     of[step.peer].stop()
         except KeyboardInterrupt:
-            console.print("[yellow]stopped: this is what there is[/yellow]")
+            console.print("[yellow]stopped: results so far[/yellow]")
 
 
 def picture(result: Comparison) -> str:
-    """Draw what a payload costs; empty when nothing was measured."""
+    """The cost of a payload as SVG; empty when nothing was measured."""
     groups = []
     for trial in trials.RELAY:
         found = [(peer, result.summary(peer.name, trial.name)) for peer in result.peers]
@@ -120,7 +118,7 @@ def picture(result: Comparison) -> str:
 
 
 def show(result: Comparison) -> None:
-    """Print the tables and what is to be doubted."""
+    """Print the tables and caveats."""
     for table in result.tables():
         drawn = rich.table.Table(title=table.title, title_justify="left")
         for column in table.header:
@@ -129,8 +127,8 @@ def show(result: Comparison) -> None:
             drawn.add_row(*row)
         console.print(drawn)
     console.print(f"The generator used up to {result.generator_share():.0%} of a core.")
-    for doubt in result.doubts():
-        console.print(f"[yellow]{doubt}[/yellow]")
+    for caveat in result.caveats():
+        console.print(f"[yellow]{caveat}[/yellow]")
 
 
 def keep(result: Comparison, folder: Path, report: Path | None) -> None:
@@ -149,11 +147,11 @@ def keep(result: Comparison, folder: Path, report: Path | None) -> None:
 def main(
     peer: Annotated[list[str] | None, typer.Argument(help="Which peers. Default: all.")] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Two shapes, what is installed; two minutes.")
+        bool, typer.Option("--quick", help="Two shapes, installed peers only; two minutes.")
     ] = False,
     shape: Annotated[list[str] | None, typer.Option(help="Relay these shapes only, e.g. 50x64:64.")] = None,
     install: Annotated[bool, typer.Option(help="Install peers that are missing.")] = True,
-    minutes: Annotated[float, typer.Option(help="At most; what is left then is left out.")] = 15,
+    minutes: Annotated[float, typer.Option(help="At most; remaining runs are left out.")] = 15,
     report: Annotated[
         Path | None, typer.Option(help="Write the Markdown here, the picture beside it.")
     ] = None,
@@ -179,7 +177,7 @@ def main(
     steps = trials.order(chosen_trials, [each.name for each in peers], [each.name for each in sizes])
     console.print(
         f"{len(steps)} runs with {', '.join(each.title for each in peers)}: "
-        f"about {trials.estimate(steps) / 60 + 0.5:.0f} minutes. Ctrl-C shows what there is until then."
+        f"about {trials.estimate(steps) / 60 + 0.5:.0f} minutes. Ctrl-C stops and shows the results so far."
     )
     result = Comparison(
         machine=machine(),

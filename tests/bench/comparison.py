@@ -1,4 +1,4 @@
-"""What all trials with all peers come to: tables, for terminals and for Markdown."""
+"""Results of all trials with all peers as tables, for terminals and Markdown."""
 
 from collections.abc import Callable, Sequence
 from statistics import median
@@ -11,11 +11,11 @@ from bench.shapes import GRAMMAR
 from bench.trials import CONNECT, CUT, HOLD, KILL, OUTAGE, RELAY, SCALING, Trial, relay
 
 NONE, OVERLOADED = "–", "overloaded"
-NOT_REACHED = 0.95  # of the rate of an open loop: who delivers less is overloaded
+NOT_REACHED = 0.95  # of the rate of an open loop: a peer that delivers less is overloaded
 
 
 class About(msgspec.Struct, frozen=True):
-    """Who took part."""
+    """A peer that took part."""
 
     name: str
     title: str
@@ -26,7 +26,7 @@ class About(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What came of one trial with one peer."""
+    """Outcome of one trial with one peer."""
 
     trial: str
     peer: str
@@ -37,7 +37,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class Table(NamedTuple):
-    """A table; its first column is words, the others are figures."""
+    """A table; its first column is text, the others are figures."""
 
     title: str
     header: list[str]
@@ -45,7 +45,7 @@ class Table(NamedTuple):
 
     @property
     def markdown(self) -> str:
-        """Write it for a README."""
+        """The table in Markdown."""
         lines = [f"**{self.title}**", ""]
         lines.append(f"| {' | '.join(self.header)} |")
         lines.append("|---|" + "---:|" * (len(self.header) - 1))
@@ -63,36 +63,36 @@ class Comparison(msgspec.Struct):
     outcomes: list[Outcome]
 
     def runs(self, peer: str, trial: str) -> list[Run]:
-        """Give what was measured, in all repetitions."""
+        """The runs of all repetitions."""
         return [o.run for o in self.outcomes if o.run and (o.peer, o.trial) == (peer, trial)]
 
     def summary(self, peer: str, trial: str) -> Summary | None:
-        """Give medians of what carried payloads; None when nothing did."""
+        """Medians of the runs that carried payloads; None if none did."""
         runs = [run for run in self.runs(peer, trial) if run.payloads]
         return summarise(runs) if runs else None
 
     def relayed(self) -> list[Trial]:
-        """Give the trials of relaying that were made, those of a whole run first and in their order."""
+        """The relay trials that were run, the usual ones first and in their order."""
         tried = {outcome.trial: None for outcome in self.outcomes if GRAMMAR.fullmatch(outcome.trial)}
         usual = [trial for trial in RELAY if trial.name in tried]
         return usual + [relay(name, 0, 0, 1) for name in tried if name not in {t.name for t in usual}]
 
     def tables(self) -> list[Table]:
-        """Give all tables that say something."""
+        """All tables that have rows."""
         ratings = (
             ("CPU-µs per payload, all server processes; ± spread of the repetitions", cost),
             ("Payloads per second", rate),
             ("Latency, ms: p50 / p99 / p99.9", latency),
         )
-        tables = [self._by_peer(title, say) for title, say in ratings]
+        tables = [self._by_peer(title, text) for title, text in ratings]
         tables += [self._guarantees(), self._sizes()]
         return [table for table in tables if table.rows]
 
-    def _by_peer(self, title: str, say: Callable[[Summary, Trial], str]) -> Table:
+    def _by_peer(self, title: str, text: Callable[[Summary, Trial], str]) -> Table:
         rows = []
         for trial in self.relayed():
             found = [self.summary(peer.name, trial.name) for peer in self.peers]
-            rows.append([trial.title, *(say(of, trial) if of else NONE for of in found)])
+            rows.append([trial.title, *(text(of, trial) if of else NONE for of in found)])
         return Table(title, ["", *(peer.title for peer in self.peers)], rows)
 
     def _guarantees(self) -> Table:
@@ -115,14 +115,14 @@ class Comparison(msgspec.Struct):
                     f"{sum(check.repeated for check in checks):,}",
                     *(self._lost(peer.name, trial) for trial in (KILL, CUT)),
                     *(
-                        say(self.runs(peer.name, trial.name))
-                        for say, trial in ((memory, HOLD), (opening, CONNECT))
+                        text(self.runs(peer.name, trial.name))
+                        for text, trial in ((memory, HOLD), (opening, CONNECT))
                     ),
                 ]
             )
         shown = [n for n in range(len(header)) if any(row[n] != NONE for row in rows)]  # all that was tried
         return Table(
-            "What is promised, and what came of it",
+            "Guarantees, and what was observed",
             [header[n] for n in shown],
             [[row[n] for n in shown] for row in rows],
         )
@@ -145,8 +145,8 @@ class Comparison(msgspec.Struct):
         header = ["CloudMatch", "payloads/s", "CPU-µs per payload", "ms: p50 / p99 / p99.9"]
         return Table(f"More edges and workers on the same {self.machine['cores']} cores", header, rows)
 
-    def doubts(self) -> list[str]:
-        """Say what speaks against these figures."""
+    def caveats(self) -> list[str]:
+        """Caveats about these figures."""
         found = [f"{title} was left out: {why}" for title, why in self.skipped.items()]
         titles = {about.name: about.title for about in (*self.peers, *self.sizes)}
         errors = {(o.peer, o.trial): o.error.splitlines()[0] for o in self.outcomes if o.error}
@@ -156,12 +156,12 @@ class Comparison(msgspec.Struct):
                 of = self.summary(peer.name, trial.name)
                 if of is None:
                     continue
-                said = of.doubts(strangers=False)
+                found_here = of.caveats(strangers=False)
                 lost = sum(run.check.lost for run in self.runs(peer.name, trial.name) if run.check)
                 if lost:
-                    said.append(f"{lost:,} payloads never came")
-                found += [f"{peer.title}, {trial.title}: {doubt}" for doubt in said]
-        # Where a broker is killed no server is measured: all are strangers.
+                    found_here.append(f"{lost:,} payloads were lost")
+                found += [f"{peer.title}, {trial.title}: {caveat}" for caveat in found_here]
+        # Where a broker is killed no server is measured: all count as other processes.
         others = [o.run.strangers for o in self.outcomes if o.run and o.run.processes.keys() > {GENERATOR}]
         if crowded := [cores for cores in others if cores > STRANGERS]:
             found.append(
@@ -171,52 +171,52 @@ class Comparison(msgspec.Struct):
         return found
 
     def generator_share(self) -> float:
-        """Give the largest share of a core that the generator needed."""
+        """The largest share of a core that the generator needed."""
         uses = [o.run.processes[GENERATOR].cores for o in self.outcomes if o.run and o.run.payloads]
         return max(uses, default=0.0)
 
     def loads(self) -> tuple[float, float]:
-        """Give the smallest and the largest load of the machine."""
+        """The lowest and highest load of the machine."""
         loads = [outcome.load for outcome in self.outcomes]
         return min(loads, default=0.0), max(loads, default=0.0)
 
 
 def figure(value: float) -> str:
-    """Write a figure with the digits that say something."""
+    """A figure with its significant digits."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def around(value: float, spread: float) -> str:
-    """Write a median and half of its spread."""
+    """A median and half of its spread."""
     return f"{figure(value)} ± {min(spread / 2, 9.99):.0%}"
 
 
 def overloaded(of: Summary, trial: Trial) -> bool:
-    """Tell whether a rate was asked for and not reached."""
+    """Whether the rate of an open loop was not reached."""
     wanted = float(trial.name.partition("@")[2].partition(":")[0] or 0)
     return of.rate < NOT_REACHED * wanted
 
 
 def cost(of: Summary, trial: Trial) -> str:
-    """Say what a payload costs; of an overloaded peer nothing can be said: most of them did not come."""
+    """Cost of a payload; none for an overloaded peer, which did not deliver most of them."""
     return OVERLOADED if overloaded(of, trial) else around(of.servers_us, of.cost_spread)
 
 
 def rate(of: Summary, trial: Trial) -> str:
-    """Say how many payloads came per second."""
-    said = around(of.rate, of.spread)
-    return f"{said} ({OVERLOADED})" if overloaded(of, trial) else said
+    """Payloads delivered per second."""
+    text = around(of.rate, of.spread)
+    return f"{text} ({OVERLOADED})" if overloaded(of, trial) else text
 
 
 def latency(of: Summary, trial: Trial) -> str:
-    """Say how long a payload took."""
+    """Latency of a payload."""
     if overloaded(of, trial):
         return OVERLOADED
     return " / ".join(figure(us / 1000) for us in (of.p50, of.p99, of.p999))
 
 
 def memory(runs: Sequence[Run]) -> str:
-    """Say what a connection that says nothing costs, in KiB of all server processes."""
+    """Memory of an idle connection, in KiB of all server processes."""
     if not runs:
         return NONE
     grown = [
@@ -228,7 +228,7 @@ def memory(runs: Sequence[Run]) -> str:
 
 
 def opening(runs: Sequence[Run]) -> str:
-    """Say how long it took from connecting until a device could send and hear."""
+    """Time from connecting until a device can send and receive."""
     times = [run.opening_us for run in runs if run.opening_us]
     if not times:
         return NONE
@@ -236,7 +236,7 @@ def opening(runs: Sequence[Run]) -> str:
 
 
 def markdown(of: Comparison, plot: str) -> str:
-    """Write all of it for a README; `plot` is the name of the picture's file, empty for none."""
+    """The whole report in Markdown; `plot`: file name of the picture, empty for none."""
     machine = of.machine
     low, high = of.loads()
     about = (
@@ -254,6 +254,6 @@ def markdown(of: Comparison, plot: str) -> str:
         for peer in of.peers
     ]
     parts.append("\n".join(["Versions:", "", *versions, ""]))
-    if doubts := of.doubts():
-        parts.append("\n".join(["What speaks against these figures:", "", *(f"- {d}" for d in doubts), ""]))
+    if caveats := of.caveats():
+        parts.append("\n".join(["Caveats:", "", *(f"- {caveat}" for caveat in caveats), ""]))
     return "\n".join(parts)

@@ -13,11 +13,11 @@ PATIENCE = 120  # s on top of measuring: connecting, draining
 
 
 class GeneratorError(Exception):
-    """The generator cannot be built, or could not do its work."""
+    """The generator cannot be built, or failed."""
 
 
 class CompilerMissingError(GeneratorError):
-    """No C compiler is installed; the message says how to get one."""
+    """No C compiler is installed; the message explains how to install one."""
 
 
 def build(folder: Path) -> Path:
@@ -55,10 +55,10 @@ def run(
     warmup: float,
     seconds: float,
 ) -> Run:
-    """Load two servers once, and give what was measured, valid or not.
+    """Load two servers once; return the measurements, valid or not.
 
     Raises:
-        GeneratorError: it could not connect, or a connection ended; says so in its words.
+        GeneratorError: it could not connect, or a connection ended; with its own message.
     """
     command = [
         *(str(program), "--ports", ",".join(map(str, ports)), "--app", app),
@@ -75,5 +75,5 @@ def run(
     try:
         return decode_run(done.stdout.encode())
     except ValueError:
-        said = done.stderr.strip() or f"exit code {done.returncode}"
-        raise GeneratorError(f"the load generator failed: {said}") from None
+        reason = done.stderr.strip() or f"exit code {done.returncode}"
+        raise GeneratorError(f"the load generator failed: {reason}") from None

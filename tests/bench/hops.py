@@ -1,7 +1,7 @@
-"""CPU of our own code per payload, hop by hop: two edges and a worker in one process, without a socket.
+"""CPU of the Python code per payload, hop by hop: two edges and a worker in one process, without a socket.
 
-What they write to NATS is handed on here; what is timed are they alone. The best of many rounds counts, so
-the figures move less on a busy machine than those of whole processes. Kernel and NATS come on top.
+What they write to NATS is handed on here; only their own work is timed. The best of many rounds counts, so
+the figures vary less on a busy machine than those of whole processes. Kernel and NATS come on top.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ PUBLISHED = re.compile(rb"H?PUB (\S+) (\S*) (?:(\d+) )?(\d+)\r\n")
 
 
 class Socket(asyncio.Transport):
-    """Takes what is written."""
+    """A transport that keeps what is written."""
 
     def __init__(self) -> None:
         self.written: list[bytes] = []
@@ -48,8 +48,8 @@ class Socket(asyncio.Transport):
     def write(self, data: Any) -> None:
         self.written.append(data)
 
-    def taken(self) -> bytes:
-        """Give what was written since this was last asked."""
+    def pop(self) -> bytes:
+        """Return what was written since the last call."""
         data = b"".join(self.written)
         self.written.clear()
         return data
@@ -64,14 +64,14 @@ class Socket(asyncio.Transport):
         pass
 
     def pause_reading(self) -> None:
-        raise AssertionError("a window is full: what is measured is not the usual case")
+        raise AssertionError("a device has no credit left: this is not the usual case")
 
     def resume_reading(self) -> None:
         pass
 
 
 class Client:
-    """What the bus asks of nats-py's client."""
+    """As much of nats-py's client as the bus uses."""
 
     pending_data_size, is_connected, max_payload = 0, True, 1 << 20
 
@@ -86,15 +86,15 @@ class Client:
         return type("Subscription", (), {"_id": len(self.subjects)})
 
     async def request(self, *_: object, **__: object) -> None:
-        await asyncio.Event().wait()  # match-engine does not answer: pairs are told
+        await asyncio.Event().wait()  # match-engine does not answer: devices are matched directly
 
 
 class Hop:
-    """One process: its bus, and how long it worked."""
+    """One process: its bus and the CPU time of its work."""
 
     def __init__(self) -> None:
         self.client = Client()
-        self.bus = Bus(self.client, fast=True)  # type: ignore[arg-type]  # as much of one as is asked for
+        self.bus = Bus(self.client, fast=True)  # type: ignore[arg-type]  # as much of one as is used
         self.line = NatsProtocol(self.bus._handlers, 1 << 30)
         self.socket = Socket()
         self.line.connection_made(self.socket)
@@ -103,20 +103,20 @@ class Hop:
         self.spent = 0  # ns
 
     async def work(self, work: Callable[[], None]) -> None:
-        """Do something, and what it leaves for the end of the turn."""
+        """Run some work and what it leaves for the end of the event loop's turn."""
         start = time.process_time_ns()
         work()
         await asyncio.sleep(0)
         self.spent += time.process_time_ns() - start
 
     def sid(self, subject: str) -> int:
-        """Find the subscription that a subject is for."""
+        """Id of the subscription that a subject matches."""
         words = subject.split(".")
         for number, pattern in enumerate(self.client.subjects, 1):
             parts = pattern.removesuffix(".>").split(".")
             if all(part in ("*", word) for part, word in zip(parts, words, strict=False)):
                 return number
-        raise AssertionError(f"nobody listens on {subject}")
+        raise AssertionError(f"no subscription to {subject}")
 
 
 class Edge(Hop):
@@ -131,7 +131,7 @@ class Edge(Hop):
         self.devices: list[Connection] = []
 
     async def start(self) -> asyncio.Task[None]:
-        """Let devices in."""
+        """Accept devices."""
         await self.hub.start()
         self.listener.open(self.hub)
         task = asyncio.create_task(self.facts.run())
@@ -139,7 +139,7 @@ class Edge(Hop):
         return task
 
     def connect(self, device: str, subprotocol: str) -> None:
-        """Let one in."""
+        """Accept a device."""
         connection = Connection(self.listener)
         connection.connection_made(Socket())
         connection.data_received(
@@ -160,7 +160,7 @@ class Chain:
         self.engine = Worker(self.worker.bus, 1.42)
 
     async def pair(self, dialect: str) -> None:
-        """Connect the devices, and tell everybody who is paired with whom."""
+        """Connect the devices, and give edges and worker their matches."""
         await self.worker.bus.subscribe(subjects.all_of("up"), self.engine._router.on_batch)
         subprotocol = "Sec-WebSocket-Protocol: cloudmatch.v1\r\n" if dialect == "v1" else ""
         for number in range(PAIRS):
@@ -189,7 +189,7 @@ class Chain:
         await asyncio.sleep(0)
 
     async def carry(self) -> None:
-        """Hand on what was written to NATS, until nothing is."""
+        """Hand on what was written to NATS until nothing more is."""
         while published := [found for hop in (self.a, self.worker, self.b) for found in _published(hop)]:
             bound: dict[Hop, list[bytes]] = defaultdict(list)
             for source, subject, reply, payload in published:
@@ -206,7 +206,7 @@ class Chain:
 
 
 def _published(hop: Hop) -> list[tuple[Hop, str, str, bytes]]:
-    data = hop.socket.taken()
+    data = hop.socket.pop()
     at, found = 0, []
     while at < len(data):
         line = PUBLISHED.match(data, at)
@@ -220,7 +220,7 @@ def _published(hop: Hop) -> list[tuple[Hop, str, str, bytes]]:
 
 @contextlib.asynccontextmanager
 async def chain(dialect: str) -> AsyncIterator[Chain]:
-    """Give a chain whose devices are paired."""
+    """A chain whose devices are matched."""
     made = Chain()
     tasks = [await edge.start() for edge in (made.a, made.b)]
     await made.pair(dialect)
@@ -231,23 +231,23 @@ async def chain(dialect: str) -> AsyncIterator[Chain]:
 
 
 async def measure(dialect: str, batch: int, size: int, repetitions: int) -> dict[str, float]:
-    """Give the CPU-µs per payload of each hop, when so many payloads come to it at once for each device."""
+    """CPU-µs per payload of each hop, with `batch` payloads at a time for each device."""
     opcode = BINARY if dialect == "v1" else TEXT
     chunk = Frame(opcode, b"x" * size).serialize(mask=True) * batch
     rounds = max(1, PAYLOADS // PAIRS // batch)
     best: dict[str, float] = {}
     async with chain(dialect) as under:
         hops = {"edge a": under.a, "worker": under.worker, "edge b": under.b}
-        sent = unsaid = 0
+        sent = unacknowledged = 0
 
         def send() -> None:
             for connection in under.a.devices:
                 connection.data_received(chunk)
 
         def acknowledge() -> None:
-            said = Frame(TEXT, b'{"type":"ack","received":%d}' % sent).serialize(mask=True)
+            ack = Frame(TEXT, b'{"type":"ack","received":%d}' % sent).serialize(mask=True)
             for connection in under.b.devices:
-                connection.data_received(said)
+                connection.data_received(ack)
 
         for _ in range(repetitions):
             for hop in hops.values():
@@ -255,10 +255,10 @@ async def measure(dialect: str, batch: int, size: int, repetitions: int) -> dict
             for _ in range(rounds):
                 await under.a.work(send)
                 sent += batch
-                unsaid += batch
+                unacknowledged += batch
                 await under.carry()
-                if unsaid >= ACK_EVERY:
-                    unsaid = 0
+                if unacknowledged >= ACK_EVERY:
+                    unacknowledged = 0
                     if dialect == "v1":
                         await under.b.work(acknowledge)
                         await under.carry()
@@ -268,7 +268,7 @@ async def measure(dialect: str, batch: int, size: int, repetitions: int) -> dict
         for connection in under.b.devices:
             assert connection._device is not None
             assert connection._device.match is not None
-            assert connection._device.match.inbound.receiver.next == sent, "not all payloads came through"
+            assert connection._device.match.inbound.receiver.next == sent, "payloads were lost"
     return best
 
 

@@ -22,13 +22,13 @@ class Times(msgspec.Struct, frozen=True):
 
 
 class Check(msgspec.Struct, frozen=True):
-    """What became of the payloads, warm-up included."""
+    """Fate of the payloads, warm-up included."""
 
     sent: int
     received: int
-    lost: int  # not there a while after the last was sent
+    lost: int  # not received some time after the last was sent
     repeated: int
-    reordered: int  # came after one with a higher number
+    reordered: int  # received after one with a higher number
     damaged: int
 
 
@@ -42,7 +42,7 @@ class ProcessUse(msgspec.Struct, frozen=True):
 
 
 class Run(msgspec.Struct, frozen=True):
-    """One run of the generator, as it says it itself. Without `latency_us` and `check` it sent nothing."""
+    """One run of the generator, as it reports it. Without `latency_us` and `check` it sent nothing."""
 
     valid: bool
     connections: int
@@ -54,8 +54,8 @@ class Run(msgspec.Struct, frozen=True):
     latency_us: Times | None = None  # from when a payload was due to when it was read
     lateness_us: Times | None = None  # open loop: from when it was due to when it was written
     check: Check | None = None
-    opening_us: Times | None = None  # from connecting until a device can send and hear
-    reconnects: int = 0  # connections that were lost and came back
+    opening_us: Times | None = None  # from connecting until a device can send and receive
+    reconnects: int = 0  # connections that were lost and restored
 
 
 def decode_run(text: bytes) -> Run:
@@ -68,7 +68,7 @@ def decode_run(text: bytes) -> Run:
 
 
 class Summary(NamedTuple):
-    """Several runs of one shape: medians, and how far the rates lie apart."""
+    """Several runs of one shape: medians and spread."""
 
     rate: float  # payloads/s
     spread: float  # (largest - smallest) / median of the rates
@@ -86,8 +86,8 @@ class Summary(NamedTuple):
         """CPU-µs per payload of all processes but the generator."""
         return sum(us for name, us in self.cpu_us.items() if name != GENERATOR)
 
-    def doubts(self, *, strangers: bool = True) -> list[str]:
-        """Say what speaks against these figures, a few words each; nothing when nothing does."""
+    def caveats(self, *, strangers: bool = True) -> list[str]:
+        """Caveats about these figures, a few words each."""
         found = []
         if self.cores.get(GENERATOR, 0) > BOTTLENECK:
             found.append(f"the generator is the bottleneck: {self.cores[GENERATOR]:.0%} of a core")

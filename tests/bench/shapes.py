@@ -45,7 +45,7 @@ def parse(text: str) -> Shape:
     """Read a shape: ``50x64:1024`` is 50 pairs × 64 in flight of 1024 bytes, ``50@20000:64`` an open loop.
 
     Raises:
-        ShapeError: says what is wrong.
+        ShapeError: with the reason.
     """
     found = GRAMMAR.fullmatch(text)
     if found is None:

@@ -1,19 +1,19 @@
-"""What is tried with each peer, and in which order: no measuring here."""
+"""The trials of a comparison and their order; they are run elsewhere."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from bench import shapes
 
-IDLE = 2_500  # pairs that hold connections and say nothing
+IDLE = 2_500  # pairs of idle connections
 OPENING = 50  # pairs that connect one after the other
-RATE = "50@2000:64"  # what goes on while something breaks
-BREAK_AT, OUTAGE = 1.5, 0.5  # s after sending began; s for which the broker is away
+RATE = "50@2000:64"  # the load while something breaks
+BREAK_AT, OUTAGE = 1.5, 0.5  # s after sending began; s for which the broker is down
 OVERHEAD = 0.9  # s of a run, for connecting, the last payloads, and ending
 
 
 class Trial(NamedTuple):
-    """One thing to try."""
+    """One trial."""
 
     name: str
     title: str
@@ -21,9 +21,9 @@ class Trial(NamedTuple):
     warmup: float  # s
     seconds: float  # s
     repetitions: int = 1
-    breaks: str = ""  # what breaks meanwhile: "broker", "connections"
-    spends: bool = False  # the peer: it is started anew for what comes next
-    more: float = 0.0  # s that it takes beyond the usual
+    breaks: str = ""  # what breaks during the run: "broker", "connections"
+    spends: bool = False  # whether the peer is restarted after it
+    more: float = 0.0  # s on top of the usual overhead
 
     @property
     def estimate(self) -> float:
@@ -40,13 +40,13 @@ class Step(NamedTuple):
 
 
 def relay(text: str, warmup: float, seconds: float, repetitions: int) -> Trial:
-    """Try how payloads are relayed."""
+    """A trial of the relay with one shape."""
     shape = shapes.parse(text)
     return Trial(text, shape.title, (*shape.options, "--quiet", "6"), warmup, seconds, repetitions)
 
 
 def breaking(name: str, title: str, option: str) -> Trial:
-    """Try what is lost when something breaks."""
+    """A trial of what is lost when something breaks."""
     options = (*shapes.parse(RATE).options, "--at", str(BREAK_AT), "--quiet", "2", option)
     what = "broker" if name == "kill" else "connections"
     return Trial(name, title, options, 0.5, 3.5, breaks=what, spends=True, more=4)
@@ -68,7 +68,7 @@ CONNECT = Trial(
     *(0, 1),
     more=2,
 )
-KILL = breaking("kill", "the broker is killed and started again", "--kill")
+KILL = breaking("kill", "the broker is killed and restarted", "--kill")
 CUT = breaking("cut", "all receivers lose their connections", "--cut")
 FULL = (HOLD, CONNECT, CUT, KILL, *RELAY)
 SCALING = relay("50x64:64", 0.5, 1.5, 3)

@@ -19,7 +19,7 @@ Fixtures (`tests/conftest.py`), for most tests::
 
 Context managers of the same names (and `service`) serve scopes of your own: ``with nats_server() as bus:``;
 `nats_cluster` gives three NATS servers that keep their streams together. `harness.page` has the dev client in
-Chromium, `harness.workers` who runs which tests beside whom.
+Chromium, `harness.workers` which worker runs which tests, `harness.unchanged` which tests are skipped.
 All of them block; in a test whose own sockets must stay alive, ``await asyncio.to_thread(edge.restart)``.
 Environment variables ``CLOUDMATCH_*`` of the shell do not reach what is started here: pass what it needs.
 """

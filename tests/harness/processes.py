@@ -23,9 +23,9 @@ _given: set[int] = set()  # ports
 
 
 def free_port() -> int:
-    """Give a free TCP port on loopback, outside the range from which the kernel takes ports for clients.
+    """Return a free TCP port on loopback, outside the range from which the kernel takes ports for clients.
 
-    A server that is to come back on its port needs one of these: a client that keeps knocking at a dead
+    A server that is to come back on its port needs one of these: a client that keeps trying a dead
     port of the kernel's range may be given that very port and connect to itself. None is given twice, nor to
     two workers: it may be free only because its server is down for a moment.
     """
@@ -53,7 +53,7 @@ def environment(settings: Mapping[str, str]) -> dict[str, str]:
 
 
 def alive(folder: Path) -> dict[int, str]:
-    """Give pid and command line of every process that was started with `folder` in its environment."""
+    """Pid and command line of every process that was started with `folder` in its environment."""
     found = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
@@ -66,7 +66,7 @@ def alive(folder: Path) -> dict[int, str]:
 
 
 def children(pid: int) -> dict[int, str]:
-    """Give pid and command line of every process that a process has started and that still runs."""
+    """Pid and command line of every running child of a process."""
     found = {}
     with contextlib.suppress(OSError):  # it has ended, or the child has
         for thread in Path(f"/proc/{pid}/task").iterdir():
@@ -122,7 +122,7 @@ class Process:
         )
 
     def wait_line(self, pattern: str, deadline: float = 20) -> re.Match[str]:
-        """Give the match of `pattern` in the log as soon as it is there.
+        """Return the match of `pattern` in the log as soon as there is one.
 
         Raises:
             AssertionError: the process ended, or the deadline passed; carries the end of the log.
@@ -132,11 +132,11 @@ class Process:
             over = self.returncode is not None
             match = re.search(pattern, self.log)
             if match is None and over:
-                raise AssertionError(f"{self.name} ended before it said {pattern!r}\n{self.tail()}")
+                raise AssertionError(f"{self.name} ended before it printed {pattern!r}\n{self.tail()}")
             return match
 
         try:
-            match = eventually_sync(found, deadline, f"{self.name} saying {pattern!r}")
+            match = eventually_sync(found, deadline, f"{self.name} printing {pattern!r}")
         except AssertionError as error:
             error.add_note(self.tail())
             raise
@@ -144,7 +144,7 @@ class Process:
         return match
 
     def wait(self, deadline: float = 10) -> int:
-        """Give the exit code once the process has ended by itself."""
+        """Return the exit code once the process has ended."""
         try:
             return self._child.wait(deadline)
         except subprocess.TimeoutExpired:
@@ -160,7 +160,10 @@ class Process:
         self._child.wait()
 
     def terminate(self, deadline: float = 10) -> bool:
-        """End the process by SIGTERM; when that took longer than `deadline`, by SIGKILL. Tell which."""
+        """End the process by SIGTERM; if that takes longer than `deadline`, by SIGKILL.
+
+        Returns whether SIGTERM sufficed.
+        """
         self._child.send_signal(signal.SIGTERM)
         self._child.send_signal(signal.SIGCONT)
         try:

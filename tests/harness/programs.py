@@ -1,4 +1,4 @@
-"""Programs that only tests need, and that may be missing."""
+"""Programs that only tests need and that may be missing."""
 
 import os
 import shutil
@@ -7,7 +7,7 @@ import pytest
 
 
 def need(program: str, package: str) -> str:
-    """Give the path of a program. Without it, skip on a laptop, fail where CI is set."""
+    """Path of a program. Without it, skip on a laptop, fail where CI is set."""
     path = shutil.which(program)
     if path is None:
         message = f"{program} is missing: apt-get install {package}"

@@ -1,4 +1,4 @@
-"""The servers that CloudMatch stands on, private to a test or a run."""
+"""NATS, RabbitMQ and the Kafka broker, private to a test or a run."""
 
 import contextlib
 import http.client
@@ -17,11 +17,11 @@ from harness.processes import BIN, ROOT, Process, environment, free_port
 from harness.waiting import eventually_sync
 
 OK = {"status": "ok"}  # of a healthy NATS server
-ATTEMPTS = 3  # another run may take a port between our look and the server's
+ATTEMPTS = 3  # another run may take the port before the server does
 
 
 class ServerMissingError(Exception):
-    """A server is not installed; the message says how to get it."""
+    """A server is not installed; the message explains how to install it."""
 
 
 class NatsServer:
@@ -65,7 +65,7 @@ class NatsServer:
         self.port = port
 
     def ask(self, path: str) -> Any:
-        """Give what the monitoring side answers, as JSON; None when it does not, or with an error."""
+        """JSON of the monitoring side; None if it does not answer, or with an error."""
         try:
             with urllib.request.urlopen(self.monitor + path, timeout=2) as answer:  # noqa: S310 # on loopback
                 return json.load(answer)
@@ -97,7 +97,7 @@ class NatsCluster:
         return ",".join(server.url for server in self.servers)
 
     def leader(self, stream: str) -> NatsServer | None:
-        """Give the server that leads a stream; None while there is none, or no such stream."""
+        """The server that leads a stream; None while there is none, or no such stream."""
         for server in self.servers:
             answer = server.ask("/jsz?streams=1") if server.process.returncode is None else None
             for account in (answer or {}).get("account_details", ()):
@@ -108,7 +108,7 @@ class NatsCluster:
         return None
 
     def healthy(self) -> bool:
-        """Tell whether all servers run and have all that JetStream keeps."""
+        """Whether all servers run and are in sync."""
         return all(s.process.returncode is None and s.ask("/healthz") == OK for s in self.servers)
 
     def wait_healthy(self, deadline: float = 30) -> None:
@@ -152,7 +152,7 @@ class RabbitMQ:
         return "\n".join(f"--- {f.name}\n{f.read_text(errors='replace')[-3000:]}" for f in files)
 
     def control(self, *command: str) -> str:
-        """Run a command of ``rabbitmqctl`` on the node; give what it printed."""
+        """Run a command of ``rabbitmqctl`` on the node; return its output."""
         settings = {"CLOUDMATCH_AMQP_PORT": str(self.port), "CLOUDMATCH_RUN_DIR": str(self.folder)}
         done = subprocess.run(
             [BIN / "python", "-m", "cloudmatch_local.rabbitmq", *command],
@@ -196,7 +196,7 @@ class KafkaBroker:
 
     @property
     def settings(self) -> dict[str, str]:
-        """How services find it."""
+        """Settings of services that use it."""
         return {"CLOUDMATCH_KAFKA_PORT": self.bootstrap.rpartition(":")[2]}
 
     def kill(self) -> None:
@@ -209,7 +209,7 @@ class KafkaBroker:
 
 
 def answers(port: int) -> bool:
-    """Tell whether something listens on this port of loopback."""
+    """Whether something listens on this port of loopback."""
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex(("127.0.0.1", port)) == 0
@@ -280,7 +280,7 @@ def _running(server: NatsServer | RabbitMQ | KafkaBroker) -> Iterator:
             break
         except AssertionError as error:
             server.process.kill()
-            if attempt == ATTEMPTS or not re.search("(?i)address already in use|eaddrinuse", _said(error)):
+            if attempt == ATTEMPTS or not re.search("(?i)address already in use|eaddrinuse", _text(error)):
                 raise
     try:
         yield server
@@ -288,5 +288,5 @@ def _running(server: NatsServer | RabbitMQ | KafkaBroker) -> Iterator:
         server.terminate()
 
 
-def _said(error: BaseException) -> str:
+def _text(error: BaseException) -> str:
     return "\n".join([str(error), *getattr(error, "__notes__", ())])

@@ -19,7 +19,7 @@ LISTENS = r"listening at (https?://\S+:\d+)"
 TRACEBACK = "Traceback (most recent call last)"
 
 
-# As the kubelet, who probes whatever the certificate says.
+# Like the kubelet, which accepts any certificate.
 _TRUSTING = ssl.create_default_context()
 _TRUSTING.check_hostname = False
 _TRUSTING.verify_mode = ssl.CERT_NONE
@@ -57,7 +57,7 @@ class Service:
             raise
 
     def get(self, path: str, body: bytes | None = None) -> tuple[int, str]:
-        """Give status and text of a GET (or, with a JSON `body`, a POST); (0, reason) without an answer."""
+        """Status and text of a GET (or, with a JSON `body`, a POST); (0, reason) without an answer."""
         request = urllib.request.Request(  # noqa: S310 # always http or https, on loopback
             self.url + path, body, {"Content-Type": "application/json"} if body is not None else {}
         )
@@ -71,13 +71,13 @@ class Service:
             return 0, str(error)
 
     def get_json(self, path: str) -> Any:
-        """Give the JSON of a GET that must answer 200."""
+        """JSON of a GET that must answer 200."""
         status, text = self.get(path)
         assert status == 200, f"{self.name} answered {status} to {path}: {text}"
         return json.loads(text)
 
     def metric(self, name: str) -> float:
-        """Give the sum of a metric over all its labels; 0 when it is not there."""
+        """Sum of a metric over all its labels; 0 if it is missing."""
         pattern = rf"^{re.escape(name)}(?:\{{[^}}]*\}})? (\S+)"
         return sum(map(float, re.findall(pattern, self.get("/metrics")[1], re.MULTILINE)))
 
@@ -98,7 +98,7 @@ class Service:
         self.process.kill()
 
     def terminate(self, deadline: float = 10) -> None:
-        """End the process by SIGTERM; fail when that does not suffice."""
+        """End the process by SIGTERM; fail if that does not suffice."""
         assert self.process.terminate(deadline), f"SIGTERM did not end {self.name}\n{self.process.tail()}"
 
     def restart(self, *, ready: bool = True, deadline: float = 20) -> None:
@@ -108,11 +108,11 @@ class Service:
         self.start(ready=ready, deadline=deadline)
 
     def logs(self) -> str:
-        """All that every start of this service has printed."""
+        """Output of all starts of this service."""
         return "\n".join(file.read_text(errors="replace") for file in sorted(self.folder.glob("*.log")))
 
     def check(self) -> None:
-        """Fail when the service logged a traceback, or ended by itself with an error."""
+        """Fail when the service logged a traceback, or has failed."""
         logs = self.logs()
         assert TRACEBACK not in logs, f"{self.name} logged a traceback\n{logs[-8000:]}"
         code = self.process.returncode
@@ -120,7 +120,7 @@ class Service:
 
 
 def source_of(analytics: Service) -> int | None:
-    """Give the pid of analytics' process that takes sizes from RabbitMQ; None while there is none."""
+    """Pid of the process of analytics that reads from RabbitMQ; None while there is none."""
     commands = children(analytics.process.pid).items()
     return next((pid for pid, command in commands if "spawn_main" in command), None)
 

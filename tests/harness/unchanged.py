@@ -92,7 +92,7 @@ class Unchanged:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        """Learn from a worker of pytest-xdist what it was told to leave out."""
+        """Get from a worker of pytest-xdist what it left out."""
         self._incomplete |= set(getattr(node, "workeroutput", {}).get("incomplete", RESTS_ON))
 
     def pytest_sessionfinish(self, exitstatus: int) -> None:

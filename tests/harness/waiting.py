@@ -1,7 +1,7 @@
 """Wait for a condition with a deadline, never for a time.
 
-The longer a wait has lasted, the rarer it looks: a condition is often a request to a service, and looking a
-hundred times a second would load the machine more than the test itself.
+The longer a wait has lasted, the less often it checks: a condition is often a request to a service, and a
+hundred of them a second would load the machine more than the test itself.
 """
 
 import asyncio
@@ -11,14 +11,14 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 T = TypeVar("T")
-INTERVAL, LONGEST = 0.01, 0.2  # s between two looks: at first, and at most
+INTERVAL, LONGEST = 0.01, 0.2  # s between two checks: at first, and at most
 SHARE = 0.1  # of the time waited so far, between these two
 
 
 async def eventually(
     condition: Callable[[], T | Awaitable[T]], deadline: float = 10, what: str = "the condition"
 ) -> T:
-    """Give the first true value of `condition`, a plain or async function.
+    """Return the first true value of `condition`, a plain or async function.
 
     Raises:
         AssertionError: it was not true within `deadline` seconds; names `what` and the last value.
@@ -34,7 +34,7 @@ async def eventually(
 
 
 def eventually_sync(condition: Callable[[], T], deadline: float = 10, what: str = "the condition") -> T:
-    """Do what `eventually` does, without an event loop."""
+    """`eventually` without an event loop."""
     begin = time.monotonic()
     while not (value := condition()):
         time.sleep(_pause(begin, deadline, value, what))
@@ -42,7 +42,7 @@ def eventually_sync(condition: Callable[[], T], deadline: float = 10, what: str 
 
 
 def _pause(begin: float, deadline: float, value: object, what: str) -> float:
-    """Seconds until the next look; raises AssertionError after the deadline."""
+    """Seconds until the next check; raises AssertionError after the deadline."""
     waited = time.monotonic() - begin
     if waited > deadline:
         raise AssertionError(f"{what} did not hold within {deadline} s; last value: {value!r}")

@@ -1,9 +1,9 @@
-"""Tests side by side: how many workers, which file is whose, what is alone, how Ctrl-C ends all.
+"""Tests side by side: how many workers, which runs which file, how Ctrl-C ends them all.
 
-`make test` runs pytest with ``-n auto``, and pytest-xdist asks here. Most tests wait for processes most of
-the time, so two workers share two cores well. Each takes one file after the other: what a module's tests
-share is made once, what a session's share once per worker. Files that load the machine on purpose never run
-two at a time: one worker takes these first, the other meanwhile what rests on little.
+`make test` runs pytest with ``-n auto``, for which pytest-xdist calls these hooks. Most tests wait for
+processes most of the time, so two workers share two cores well. Each runs one file after the other: fixtures
+of a module are made once, those of a session once per worker. Files that load the machine on purpose never
+run two at a time: one worker runs them first, the other one the rest.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from xdist.scheduler import LoadScopeScheduling
 from harness.processes import children
 
 WORKERS = 2
-PATIENCE = 60  # s until all that a worker has started has ended
+PATIENCE = 60  # s for a worker to end all its processes
 
 HEAVY = (
     "tests/deploy/test_roll_out.py",
@@ -32,12 +32,12 @@ HEAVY = (
 
 
 def heavy(name: str) -> bool:
-    """Tell whether a test, or its file, loads the machine on purpose."""
+    """Whether a test, or its file, loads the machine on purpose."""
     return name.startswith(HEAVY)
 
 
-class Turns(LoadScopeScheduling):
-    """Give each worker a file at a time, in order; of those that are heavy never two at a time."""
+class FileScheduling(LoadScopeScheduling):
+    """Give each worker a file at a time, in order; heavy ones never two at a time."""
 
     def __init__(self, config: pytest.Config, log: Any = None) -> None:
         config.option.loadscopereorder = False
@@ -54,7 +54,7 @@ class Turns(LoadScopeScheduling):
                 self.workqueue.move_to_end(file, last=False)
                 super()._assign_work_unit(node)
                 return
-        node.shutdown()  # what is left is for who has taken what is heavy
+        node.shutdown()  # the rest is for the worker with the heavy file
 
     def _has_heavy(self, node: Any) -> bool:
         work = self.assigned_work[node]
@@ -62,10 +62,10 @@ class Turns(LoadScopeScheduling):
 
 
 class Interruption:
-    """Hand Ctrl-C on to the workers, and wait until they have ended what they started.
+    """Forward Ctrl-C to the workers, and wait until they have ended what they started.
 
-    They are in process groups of their own, so that a terminal interrupts them once and not twice, and
-    pytest-xdist itself would kill them in the middle of it.
+    They are in process groups of their own, so that a terminal interrupts them once and not twice;
+    pytest-xdist itself would kill them during their teardown.
     """
 
     def __init__(self) -> None:
@@ -88,23 +88,23 @@ class Interruption:
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Give the number of workers; none where a person wants to see what tests print."""
+    """The number of workers; none with ``-s``, which shows what tests print."""
     return 0 if config.option.capture == "no" else WORKERS
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Turns:
-    """Let tests take turns."""
-    return Turns(config, log)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FileScheduling:
+    """Schedule files, not tests."""
+    return FileScheduling(config, log)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put first what is heavy, for the worker that takes it will be busy for longest."""
+    """Put heavy files first: their worker is busy the longest."""
     items.sort(key=lambda item: not heavy(item.nodeid))
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let only the session that a person talks to hear Ctrl-C."""
+    """Let Ctrl-C interrupt only the session at the terminal."""
     if hasattr(config, "workerinput"):
         os.setpgid(0, 0)
     else:

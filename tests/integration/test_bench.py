@@ -1,4 +1,4 @@
-"""The load generator counts whatever an edge does wrong, and nothing where it does nothing wrong."""
+"""The load generator counts the errors of an edge, and none where there are none."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ from bench import generator
 from bench.report import Check, Run
 from bench.shapes import parse
 
-# -- an edge that errs
+# -- an edge with errors
 
 Fault = Callable[[int, str], list[str]]  # number and text of a payload → the texts that are delivered
 
@@ -88,11 +88,11 @@ def counted(run: Run) -> dict[str, int]:
 
 
 def at_five(change: Callable[[str], list[str]]) -> Fault:
-    """Err with the fifth payload only."""
+    """An error in the fifth payload only."""
     return lambda n, text: change(text) if n == 5 else [text]
 
 
-async def test_with_an_edge_that_does_not_err_it_finds_nothing_wrong(load_generator: Path) -> None:
+async def test_nothing_is_counted_where_an_edge_has_no_errors(load_generator: Path) -> None:
     run = await load(load_generator, lambda _, text: [text])
     assert run.valid
     assert counted(run) == {}
@@ -112,7 +112,7 @@ async def test_with_an_edge_that_does_not_err_it_finds_nothing_wrong(load_genera
         pytest.param(lambda n, text: [text] if n < 5 else [], {"lost": 4}, id="nothing after the fifth"),
     ],
 )
-async def test_what_an_edge_does_wrong_is_counted_and_makes_the_run_invalid(
+async def test_each_error_of_an_edge_is_counted_and_makes_the_run_invalid(
     load_generator: Path, fault: Fault, found: dict[str, int]
 ) -> None:
     run = await load(load_generator, fault)
@@ -120,7 +120,7 @@ async def test_what_an_edge_does_wrong_is_counted_and_makes_the_run_invalid(
     assert not run.valid
 
 
-async def test_an_edge_that_greets_wrongly_is_named(load_generator: Path) -> None:
+async def test_an_edge_with_a_wrong_greeting_is_quoted(load_generator: Path) -> None:
     async def device(socket: ServerConnection) -> None:
         await socket.send("hello")
         await socket.wait_closed()

@@ -1,4 +1,4 @@
-"""The generator's dialects: in each it finds what a server does wrong, and nothing where it does not err."""
+"""In each of its dialects the generator counts a server's errors, and none where there are none."""
 
 import asyncio
 import contextlib
@@ -15,10 +15,10 @@ from websockets.typing import Subprotocol
 
 from bench import generator, trials
 from bench.machine import ROOT
+from bench.peer_runner import PeerRunner
 from bench.peers import Peer
 from bench.peers.every import PEERS
 from bench.report import Run
-from bench.session import Session
 from bench.shapes import parse
 from harness.unchanged import OPTIONAL
 
@@ -26,7 +26,7 @@ OTHERS = [peer for peer in PEERS if peer.name not in {"cloudmatch", "classic"}]
 Fault = Callable[[int, bytes], list[bytes]]  # number and payload → the payloads that are delivered
 
 
-# -- servers that speak a dialect, for one pair, one way
+# -- servers of one dialect each, for one pair, one way
 
 
 class Plain:
@@ -35,18 +35,18 @@ class Plain:
     subprotocol: str | None = None
 
     async def open(self, socket: ServerConnection) -> str:
-        """Do what comes before payloads; give the name of the device."""
+        """Do the handshake; return the name of the device."""
         assert socket.request is not None
         await socket.send("ready")
         return socket.request.path.rpartition(".")[2]
 
     def take(self, message: str | bytes) -> tuple[list[bytes], list[bytes]]:
-        """Give the payloads in what a device said, and what to answer."""
+        """The payloads in a message of a device, and the replies to it."""
         assert isinstance(message, str)
         return [message.encode()], []
 
     def give(self, name: str, payload: bytes) -> list[str | bytes]:
-        """Give the messages that deliver a payload."""
+        """The messages that deliver a payload."""
         return [payload.decode()]
 
 
@@ -133,7 +133,7 @@ class MQTT(Plain):
         body = len(topic).to_bytes(2, "big") + topic + number + payload
         length = bytes([len(body)]) if len(body) < 128 else bytes([len(body) % 128 | 128, len(body) // 128])
         packet = bytes([0x30 | self.qos << 1]) + length + body
-        return [packet[:1], packet[1:20], packet[20:]]  # frames end wherever they like
+        return [packet[:1], packet[1:20], packet[20:]]  # frame boundaries mean nothing
 
 
 class NATS(Plain):
@@ -173,7 +173,7 @@ SERVERS: dict[str, Callable[[], Plain]] = {
 
 @contextlib.asynccontextmanager
 async def relay(server: Plain, fault: Fault) -> AsyncIterator[int]:
-    """Give the port of a server for a0 and b0 that errs as `fault` says."""
+    """The port of a server for a0 and b0 with the errors of `fault`."""
     sockets: dict[str, asyncio.Future[ServerConnection]] = {
         name: asyncio.get_running_loop().create_future() for name in ("a0", "b0")
     }
@@ -271,19 +271,19 @@ def _files() -> Iterator[None]:
 
 @pytest.mark.servers
 @pytest.mark.parametrize("peer", OTHERS, ids=lambda peer: peer.name)
-def test_each_peer_that_is_installed_carries_payloads_undamaged_and_bears_lost_connections(
+def test_each_peer_that_is_installed_carries_payloads_undamaged_and_survives_lost_connections(
     load_generator: Path, peer: Peer
 ) -> None:
     folder = ROOT / ".run/bench/peers"
-    if lacks := peer.missing(folder):
-        pytest.skip(f"{peer.title} is not installed ({lacks}): {OPTIONAL}")
+    if missing := peer.missing(folder):
+        pytest.skip(f"{peer.title} is not installed ({missing}): {OPTIONAL}")
     (folder / "run").mkdir(parents=True, exist_ok=True)
-    session = Session(peer, folder, load_generator)
+    runner = PeerRunner(peer, folder, load_generator)
     try:
-        carried = session.attempt(trials.relay("3x2:64", 0.1, 0.3, 1), 0)
-        cut = session.attempt(trials.CUT._replace(seconds=1.5), 0)
+        carried = runner.attempt(trials.relay("3x2:64", 0.1, 0.3, 1), 0)
+        cut = runner.attempt(trials.CUT._replace(seconds=1.5), 0)
     finally:
-        complaint = session.stop()
+        complaint = runner.stop()
     assert complaint == ""
     assert carried.run is not None, carried.error
     assert carried.run.check is not None

@@ -1,4 +1,4 @@
-"""The bench of the facts measures what it says, on a few of them."""
+"""The bench of the facts measures every figure that it promises, on a few facts."""
 
 import os
 from pathlib import Path
@@ -11,19 +11,19 @@ from bench import facts_analytics, facts_bridge, facts_journal, generator
 
 pytestmark = pytest.mark.servers
 
-# What takes no time that a clock tick shows, or is 0 on a machine that does nothing else.
+# Too short for a clock tick, or 0 on an otherwise idle machine.
 MAY_BE_NOTHING = {"µs/event", "µs/size", "×", "cores"}
 
 
 async def test_the_journal_is_measured_and_verified() -> None:
     rows = await facts_journal.measure(Progress(disable=True), quick=True)
     assert {row.part for row in rows} == {"journal"}
-    assert {row.met for row in rows} == {None}  # of a run of seconds nothing is promised
+    assert {row.met for row in rows} == {None}  # a quick run has no goals
     assert all(row.value > 0 for row in rows if row.unit not in MAY_BE_NOTHING)
 
 
 async def test_the_bridge_is_measured(rabbitmq: harness.RabbitMQ, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert rabbitmq.url  # it is installed; the bench starts one of its own
+    assert rabbitmq.url  # it is installed; the bench starts its own
     monkeypatch.setattr(facts_bridge, "QUICK", 3000)
     rows = await facts_bridge.measure(Progress(disable=True), quick=True)
     assert {row.part for row in rows} == {"bridge"}

@@ -7,7 +7,7 @@ from pathlib import Path
 from harness import BIN, Process, alive, eventually_sync
 from harness.processes import ROOT
 
-# Its process takes a while to end in good order: an interrupted end would leave it behind.
+# Its process takes a second to end: a teardown that is cut short would leave it behind.
 LONG = """
 import sys, time
 from pathlib import Path
@@ -44,7 +44,7 @@ def test_ctrl_c_ends_both_workers_in_order_and_leaves_no_process_behind(tmp_path
     run = Process("run", [BIN / "python", "-m", "pytest", "-n", "auto", "-rA"], env, tmp_path)
     try:
         eventually_sync(lambda: len(list(tmp_path.glob("*.runs"))) == 2, 60, "a test on each worker")
-        os.killpg(run.pid, signal.SIGINT)  # as a terminal does: everyone in the foreground hears it
+        os.killpg(run.pid, signal.SIGINT)  # as a terminal does: the whole foreground group gets it
         assert run.wait(60) == 2, run.tail()
         assert len(list(tmp_path.glob("*.ended"))) == 2, run.tail()
         eventually_sync(lambda: not alive(tmp_path), 10, "the end of every process")

@@ -62,7 +62,7 @@ class MemoryBucket:
 
 
 class SteppedBucket(MemoryBucket):
-    """A bucket whose calls are carried out and answered when the schedule says so."""
+    """A bucket whose calls are carried out and answered when the schedule decides."""
 
     async def get(self, key: str) -> Entry:
         entry: Entry = await suspended(Call(lambda: self.read(key)))

@@ -62,7 +62,7 @@ class Network:
         request = subject.startswith(INBOX) or reply.startswith(INBOX)
         if request:
             copies = 0 if self.trouble and self.loses_requests and chance.random() < 0.1 else 1
-        # Where a connection began is told once: lost, it costs the sizes of a few payloads.
+        # Where a connection began is sent once: lost, it costs the sizes of a few payloads.
         elif self.trouble and not subject.endswith(f".{subjects.HANDOVER_REPLY}"):
             copies = chance.choices((1, 0, 2), (90, 6, 4))[0]
         for _ in range(copies):

@@ -29,5 +29,5 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return getattr(self, "jumped", 0.0)
 
     def time_ns(self) -> int:
-        """The module `time`'s, for those who ask it: ns since 1970."""
+        """As of the module `time`, which this loop replaces: ns since 1970."""
         return 1_700_000_000 * 10**9 + int(self.time() * 1e9)

@@ -15,7 +15,7 @@ class Wire:
         self.match: int | None = None
         # payloads that the device has sent
         self.sent: list[Frame] = []
-        self.delivered = 0  # how many of them its edge has said are at the peer
+        self.delivered = 0  # how many of them its edge has acknowledged as delivered
         self._next = 0  # how many it has sent, or need not repeat, on this connection
         # payloads that it has received
         self.received = 0
@@ -23,12 +23,12 @@ class Wire:
         self._acknowledged = 0
 
     def on_connect(self, query: dict[str, str]) -> None:
-        """The device connects and says what it has received."""
+        """The device connects and reports what it has received."""
         received = int(query.get("received", 0)) if "match" in query else 0
         if self.match is not None:
             assert query.get("match") == str(self.match), f"{self.name} has forgotten its match"
         assert received >= self._acknowledged, f"{self.name} has forgotten what it acknowledged"
-        assert received == self.received, f"{self.name} says {received}, has {self.received}"
+        assert received == self.received, f"{self.name} reports {received}, has {self.received}"
         self._last = received
 
     def on_sent(self, frame: Frame) -> None:

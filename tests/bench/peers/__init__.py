@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 
 class PeerMissingError(Exception):
-    """A peer cannot be installed or started here; the message says why."""
+    """A peer cannot be installed or started here; the message gives the reason."""
 
 
 class Broker(Protocol):
@@ -36,8 +36,8 @@ class Peer:
     name: str
     title: str
     dialect: str  # of the generator
-    parts: str  # what runs, in words
-    promise: str  # what its makers say of delivery, in words
+    parts: str  # the processes, in words
+    promise: str  # the delivery guarantee that it documents
     install: Callable[[Path], None]
     run: Callable[[Path], contextlib.AbstractContextManager[Running]]
     versions: Callable[[Path], dict[str, str]]

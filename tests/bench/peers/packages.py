@@ -19,12 +19,12 @@ def quietly(command: Sequence[str | Path], cwd: Path, more: Mapping[str, str] | 
     """Run a command with `more` in its environment; give what it printed.
 
     Raises:
-        PeerMissingError: it is not there, failed, or did not end; ends with its last words.
+        PeerMissingError: it is missing, failed, or did not end; with the end of its output.
     """
-    words = list(map(str, command))
+    arguments = list(map(str, command))
     try:
         done = subprocess.run(
-            words,
+            arguments,
             cwd=cwd,
             env={**os.environ, **(more or {})},
             capture_output=True,
@@ -34,12 +34,12 @@ def quietly(command: Sequence[str | Path], cwd: Path, more: Mapping[str, str] | 
             stdin=subprocess.DEVNULL,
         )
     except FileNotFoundError:
-        raise PeerMissingError(f"{words[0]} is not installed") from None
+        raise PeerMissingError(f"{arguments[0]} is not installed") from None
     except subprocess.TimeoutExpired:
-        raise PeerMissingError(f"`{' '.join(words)}` did not end within {PATIENCE} s") from None
+        raise PeerMissingError(f"`{' '.join(arguments)}` did not end within {PATIENCE} s") from None
     if done.returncode:
         last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
-        raise PeerMissingError(f"`{' '.join(words)}` failed: {''.join(last)}")
+        raise PeerMissingError(f"`{' '.join(arguments)}` failed: {''.join(last)}")
     return done.stdout
 
 
@@ -62,19 +62,19 @@ def debian_environment(folder: Path) -> dict[str, str]:
 
 
 def version_of(folder: Path, name: str) -> str:
-    """Give the version that one of Debian's programs says it has; empty when it does not."""
+    """The version that one of Debian's programs prints; empty if it prints none."""
     program = debian_program(folder, name)
     if program is None:
         return ""
     option = "-h" if name == "mosquitto" else "--version"
     env = {**os.environ, **debian_environment(folder)}
-    said = subprocess.run([program, option], capture_output=True, text=True, check=False, env=env).stdout
-    found = re.search(r"\d+\.\d+\.\d+", said)
+    output = subprocess.run([program, option], capture_output=True, text=True, check=False, env=env).stdout
+    found = re.search(r"\d+\.\d+\.\d+", output)
     return found[0] if found else ""
 
 
 def debian(folder: Path, *names: str) -> None:
-    """Fetch Debian packages, and what they need and this machine lacks, and unpack them here.
+    """Fetch Debian packages, and their missing dependencies, and unpack them here.
 
     They are not installed: no service starts, now or at the next boot, and no root is needed.
     """

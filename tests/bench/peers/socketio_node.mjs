@@ -7,7 +7,7 @@ import { Server } from "socket.io";
 const [, , port, redis] = process.argv;
 const publisher = createClient({ url: `redis://127.0.0.1:${redis}` });
 const subscriber = publisher.duplicate();
-for (const client of [publisher, subscriber]) client.on("error", () => {}); // it connects again by itself
+for (const client of [publisher, subscriber]) client.on("error", () => {}); // it reconnects automatically
 process.on("unhandledRejection", () => {}); // of what was being published when Redis died
 await Promise.all([publisher.connect(), subscriber.connect()]);
 

@@ -22,7 +22,7 @@ subscribed: dict[bytes, asyncio.Event] = {}
 async def deliver() -> None:
     """Hand out what Redis has for the devices here."""
     while True:
-        with contextlib.suppress(RedisError):  # it connects again by itself
+        with contextlib.suppress(RedisError):  # it reconnects automatically
             async for message in subscriptions.listen():
                 channel = message["channel"]
                 if message["type"] == "subscribe" and channel in subscribed:
@@ -46,7 +46,7 @@ async def device(socket: WebSocket) -> None:
     try:
         while True:
             text = await socket.receive_text()
-            with contextlib.suppress(RedisError):  # after its own attempts to say it again
+            with contextlib.suppress(RedisError):  # after its own retries
                 await redis.publish(peer, text)
     except WebSocketDisconnect:
         if devices.get(own) is socket:

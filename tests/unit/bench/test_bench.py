@@ -14,7 +14,7 @@ def test_a_shape_is_read_as_it_is_written(shape: object) -> None:
 @pytest.mark.parametrize(
     "text", ["", "50", "50x:64", "x64:64", "50x64", "50x64:10", "50x64:100000", "0x1:64", "1x0:64"]
 )
-def test_what_is_no_shape_is_refused(text: str) -> None:
+def test_an_invalid_shape_is_rejected(text: str) -> None:
     with pytest.raises(ShapeError):
         parse(text)
 
@@ -36,25 +36,25 @@ def test_a_summary_takes_medians_and_shows_the_spread() -> None:
     assert summary.spread == 1.0
 
 
-def test_the_generators_own_use_is_not_counted_as_the_servers() -> None:
+def test_the_cpu_of_the_generator_is_not_counted_for_the_servers() -> None:
     assert summarise([run(100, 5, 3)]).servers_us == 3
 
 
-def test_figures_of_a_quiet_machine_and_an_idle_generator_raise_no_doubt() -> None:
-    assert summarise([run(100, 5, 1, b',"strangers":0.05'), run(100, 5, 1)]).doubts() == []
+def test_a_quiet_machine_and_an_idle_generator_give_no_caveat() -> None:
+    assert summarise([run(100, 5, 1, b',"strangers":0.05'), run(100, 5, 1)]).caveats() == []
 
 
-def test_one_run_beside_a_stranger_is_enough_to_doubt_the_figures() -> None:
-    doubts = summarise([run(100, 5, 1), run(100, 5, 1, b',"strangers":0.4'), run(100, 5, 1)]).doubts()
-    assert doubts == ["other processes used 0.40 cores"]
+def test_one_run_beside_other_processes_gives_a_caveat() -> None:
+    caveats = summarise([run(100, 5, 1), run(100, 5, 1, b',"strangers":0.4'), run(100, 5, 1)]).caveats()
+    assert caveats == ["other processes used 0.40 cores"]
 
 
-def test_a_generator_that_is_the_bottleneck_is_named() -> None:
-    assert summarise([run(100, 5, 1, cores=0.95)]).doubts() == [
+def test_a_generator_that_is_the_bottleneck_gives_a_caveat() -> None:
+    assert summarise([run(100, 5, 1, cores=0.95)]).caveats() == [
         "the generator is the bottleneck: 95% of a core"
     ]
 
 
-def test_a_generator_that_sends_late_is_named() -> None:
+def test_a_generator_that_sends_late_gives_a_caveat() -> None:
     late = b',"lateness_us":{"p50":1,"p99":2,"p999":3,"max":4}'
-    assert summarise([run(100, 5, 1, late)]).doubts() == ["the generator sent late: p99 0.0 ms"]
+    assert summarise([run(100, 5, 1, late)]).caveats() == ["the generator sent late: p99 0.0 ms"]

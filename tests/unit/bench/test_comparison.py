@@ -71,7 +71,7 @@ def test_peers_take_turns_and_every_other_round_goes_backwards() -> None:
     ]
 
 
-def test_what_is_tried_once_comes_before_the_rounds_so_that_only_repetitions_can_lack() -> None:
+def test_single_trials_come_before_the_rounds_so_that_only_repetitions_can_be_missing() -> None:
     steps = trials.order(trials.FULL, ["a"], ["big"])
     assert [step.trial.name for step in steps[:4]] == ["idle", "opening", "cut", "kill"]
     assert [step.peer for step in steps[4:7]] == ["big"] * 3
@@ -79,7 +79,7 @@ def test_what_is_tried_once_comes_before_the_rounds_so_that_only_repetitions_can
     assert len(steps) == 4 + 3 + 3 * len(trials.RELAY)
 
 
-def test_every_shape_of_the_long_run_is_tried_three_times_and_of_the_short_one_twice() -> None:
+def test_the_long_run_tries_every_shape_three_times_and_the_short_one_twice() -> None:
     assert {trial.repetitions for trial in trials.RELAY} == {3}
     assert {trial.repetitions for trial in trials.QUICK} == {2}
 
@@ -107,68 +107,68 @@ def test_latencies_are_shown_in_milliseconds() -> None:
     assert column(comparison(outcome("ours", "1x1:64", run())), "Latency")[0] == "1.00 / 2.00 / 3.00"
 
 
-def test_shapes_beside_the_usual_ones_are_shown_too() -> None:
+def test_unusual_shapes_are_shown_as_well() -> None:
     made = comparison(
         outcome("ours", "7x7:77", run()), outcome("ours", "1x1:64", run()), outcome("ours", "idle", run())
     )
     assert [row[0] for row in made.tables()[0].rows] == ["1 × 1, 64 B", "7 × 7, 77 B"]
 
 
-def test_who_does_not_reach_the_rate_asked_for_is_called_overloaded() -> None:
+def test_a_peer_that_does_not_reach_the_rate_is_called_overloaded() -> None:
     made = comparison(
         outcome("ours", "50@20000:64", run(19_900)), outcome("theirs", "50@20000:64", run(12_000))
     )
     assert column(made, "per second") == ["19,900 ± 0%", "12,000 ± 0% (overloaded)"]
 
 
-def test_what_was_lost_when_something_broke_is_said_of_how_many() -> None:
+def test_losses_of_a_failure_are_shown_with_the_number_sent() -> None:
     made = comparison(
         outcome("ours", "kill", run()),
         outcome("ours", "cut", None, error="it ended\nwith a traceback"),
         outcome("theirs", "kill", run(lost=7)),
     )
-    table = next(table for table in made.tables() if "promised" in table.title)
+    table = next(table for table in made.tables() if "Guarantees" in table.title)
     assert [row[4:6] for row in table.rows] == [["0 of 1,000", "failed"], ["7 of 1,000", "–"]]
 
 
-def test_order_was_kept_only_if_it_was_kept_in_every_run() -> None:
+def test_order_is_kept_only_if_every_run_kept_it() -> None:
     made = comparison(outcome("ours", "1x1:64", run()), outcome("ours", "1x1:64", run(reordered=1), 1))
-    table = next(table for table in made.tables() if "promised" in table.title)
+    table = next(table for table in made.tables() if "Guarantees" in table.title)
     assert table.rows[0][2] == "no"
 
 
-def test_memory_is_what_all_servers_grew_by_over_connections() -> None:
+def test_memory_is_the_growth_of_all_servers_per_connection() -> None:
     made = comparison(outcome("ours", "idle", run()), outcome("ours", "1x1:64", run()))
-    table = next(table for table in made.tables() if "promised" in table.title)
+    table = next(table for table in made.tables() if "Guarantees" in table.title)
     assert dict(zip(table.header, table.rows[0], strict=True))["KiB per idle connection"] == "20.0"
 
 
-def test_what_was_tried_with_nobody_has_no_column() -> None:
+def test_a_trial_without_outcomes_has_no_column() -> None:
     made = comparison(outcome("ours", "1x1:64", run()))
     assert made.tables()[-1].header == ["", "promise", "order kept", "repeated"]
 
 
-def test_who_was_left_out_what_failed_and_what_was_lost_on_the_way_is_not_hidden() -> None:
+def test_skipped_peers_failures_and_losses_are_reported() -> None:
     made = comparison(
         outcome("ours", "1x1:64", None, error="it ended\nwith a traceback"),
         outcome("theirs", "50x64:64", run(lost=3, strangers=0.5)),
         skipped={"Third": "not installed: go"},
     )
-    assert made.doubts() == [
+    assert made.caveats() == [
         "Third was left out: not installed: go",
         "OURS, 1x1:64: it ended",
-        "THEIRS, 50 × 64, 64 B: 3 payloads never came",
+        "THEIRS, 50 × 64, 64 B: 3 payloads were lost",
         "In 1 of 1 runs other processes used more than 0.1 cores, up to 0.50",
     ]
 
 
-def test_a_comparison_without_a_single_figure_can_be_shown() -> None:
+def test_a_comparison_without_figures_can_be_shown() -> None:
     made = comparison(outcome("ours", "1x1:64", None, error="it ended"))
     assert "it ended" in markdown(made, "")
     assert picture(made) == ""
 
 
-def test_a_comparison_is_read_as_it_was_kept() -> None:
+def test_a_comparison_survives_its_json() -> None:
     made = comparison(outcome("ours", "1x1:64", run()))
     assert msgspec.convert(json.loads(json.dumps(msgspec.to_builtins(made))), Comparison) == made
 
@@ -176,7 +176,7 @@ def test_a_comparison_is_read_as_it_was_kept() -> None:
 @pytest.mark.parametrize(
     ("value", "written"), [(0.123, "0.12"), (4.56, "4.56"), (45.67, "45.7"), (4567, "4,567")]
 )
-def test_figures_have_the_digits_that_say_something(value: float, written: str) -> None:
+def test_figures_have_their_significant_digits(value: float, written: str) -> None:
     assert figure(value) == written
 
 
@@ -195,7 +195,7 @@ def test_bars_grow_with_the_logarithm() -> None:
     assert large - middle == pytest.approx(middle - small, abs=0.2)
 
 
-def test_what_is_drawn_is_well_formed_whatever_it_is_called() -> None:
+def test_the_svg_is_well_formed_whatever_the_names() -> None:
     drawn = svg("a < b", [Group("<g>", [Bar("R&D", 1.5, True)])])
     assert "R&amp;D" in drawn
     assert len(widths(drawn)) == 1

@@ -26,7 +26,7 @@ async def test_eventually_fails_at_its_deadline_and_says_what_it_waited_for():
     assert time.monotonic() - began < 1
 
 
-def test_the_longer_a_wait_has_lasted_the_rarer_it_looks():
+def test_the_longer_a_wait_has_lasted_the_less_often_it_checks():
     looks = []
 
     def looked() -> bool:

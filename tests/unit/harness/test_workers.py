@@ -1,14 +1,14 @@
-"""How tests are shared out among workers."""
+"""How files are shared out among workers."""
 
 from types import SimpleNamespace
 
 import pytest
 
-from harness.workers import Turns, heavy
+from harness.workers import FileScheduling, heavy
 
 
 class Worker:
-    """Runs what it is given; as pytest-xdist's, it begins a test once it knows what comes after it."""
+    """Like pytest-xdist's, it starts a test once it knows the next one."""
 
     def __init__(self, name: str) -> None:
         self.gateway = SimpleNamespace(id=name)
@@ -26,17 +26,17 @@ class Worker:
     def can_go_on(self) -> bool:
         return len(self.given) > (0 if self.shutting_down else 1)
 
-    def step(self, turns: Turns) -> bool:
-        """Run the next test; tell whether that could be."""
+    def step(self, scheduling: FileScheduling) -> bool:
+        """Run the next test; return whether there was one."""
         if not self.can_go_on:
             return False
         self.ran.append(self.given.pop(0))
-        turns.mark_test_complete(self, self.ran[-1])
+        scheduling.mark_test_complete(self, self.ran[-1])
         return True
 
 
 def named(light: tuple[int, ...], heavies: tuple[int, ...]) -> list[str]:
-    """Give so many tests of each file."""
+    """Names of that many tests of each file."""
     tests = [f"tests/faults/test_{i}.py::t{j}" for i, size in enumerate(heavies) for j in range(size)]
     return tests + [f"tests/unit/test_{i}.py::t{j}" for i, size in enumerate(light) for j in range(size)]
 
@@ -44,29 +44,29 @@ def named(light: tuple[int, ...], heavies: tuple[int, ...]) -> list[str]:
 def shared_out(tests: list[str], pace: int = 1) -> list[str]:
     """Run tests on two workers, the first of which runs `pace` for each of the other; give whose each was."""
     config = SimpleNamespace(getvalue=lambda _: ["2*popen"], option=SimpleNamespace(loadscopereorder=True))
-    turns = Turns(config)
+    scheduling = FileScheduling(config)
     workers = [Worker("gw0"), Worker("gw1")]
     for worker in workers:
-        turns.add_node(worker)
+        scheduling.add_node(worker)
     for worker in workers:
-        turns.add_node_collection(worker, tests)
-    turns.schedule()
+        scheduling.add_node_collection(worker, tests)
+    scheduling.schedule()
     of: dict[int, str] = {}
     left = list(workers)
     while left:
         moved = False
         for worker, times in zip(workers, (pace, 1), strict=True):
             for _ in range(times):
-                if worker in left and worker.step(turns):
+                if worker in left and worker.step(scheduling):
                     moved = True
                     of[worker.ran[-1]] = worker.gateway.id
             if worker in left and worker.shutting_down and not worker.given:
                 left.remove(worker)
-                if worker in turns.nodes:
-                    turns.remove_node(worker)
+                if worker in scheduling.nodes:
+                    scheduling.remove_node(worker)
                 moved = True
-        assert moved, "nobody goes on"
-    assert turns.tests_finished
+        assert moved, "no worker can run a test"
+    assert scheduling.tests_finished
     return [of[i] for i in range(len(tests))]
 
 

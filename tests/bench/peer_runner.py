@@ -1,4 +1,4 @@
-"""Peers that run side by side, each idle until it is its turn, and what they are tried with."""
+"""Run one peer of a comparison: start it, try it, restart it after a failure."""
 
 import contextlib
 import os
@@ -16,8 +16,8 @@ from bench.trials import OUTAGE, Trial
 PATIENCE = 60  # s for a broker to be killed by the generator
 
 
-class Session:
-    """One peer, started when it is first needed, and anew after it has failed."""
+class PeerRunner:
+    """One peer, started when first needed, and again after a failure."""
 
     def __init__(self, peer: Peer, folder: Path, program: Path) -> None:
         self.peer, self.folder, self.program = peer, folder, program
@@ -26,7 +26,7 @@ class Session:
         self._count = 0
 
     def start(self, *, redundant: bool = False) -> Running:
-        """Give the peer, running; as it runs where its broker may die, if asked to and there is a way."""
+        """Start the peer unless it runs; `redundant`: as where its broker may die, if it can."""
         if redundant and self.peer.redundant is not None:
             self.stop()
         if self._running is None:
@@ -35,16 +35,16 @@ class Session:
         return self._running
 
     def stop(self) -> str:
-        """End it; give what it complained of."""
+        """Stop the peer; return the error it ended with, or an empty string."""
         self._running = None
         try:
             self._stack.close()
-        except Exception as error:  # noqa: BLE001 # one peer's trouble is told, and is not the others'
+        except Exception as error:  # noqa: BLE001 # one peer's failure is reported and does not stop the others
             return _first_line(error)
         return ""
 
     def attempt(self, trial: Trial, repetition: int) -> Outcome:
-        """Try; a failure is an outcome, too."""
+        """Run a trial once; a failure is an outcome as well."""
         load = os.getloadavg()[0]
         try:
             running = self.start(redundant=trial.breaks == "broker")
@@ -59,7 +59,7 @@ class Session:
     def _run(self, running: Running, trial: Trial) -> Run:
         self._count += 1
         options = ["--dialect", self.peer.dialect, *trial.options]
-        pids = {} if trial.breaks else running.pids  # those may end meanwhile
+        pids = {} if trial.breaks else running.pids  # they may end during the run
         kills = trial.breaks == "broker"
         if kills:
             options.append(str(running.broker.pid))
@@ -75,21 +75,21 @@ class Session:
                 seconds=trial.seconds,
             )
 
-        return _reviving(running.broker, run) if kills else run()
+        return _restarting_broker(running.broker, run) if kills else run()
 
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _reviving(broker: Broker, run: Callable[[], Run]) -> Run:
-    """Run, and bring the broker back `OUTAGE` seconds after it has been killed."""
+def _restarting_broker(broker: Broker, run: Callable[[], Run]) -> Run:
+    """Run, and restart the broker `OUTAGE` seconds after it was killed."""
     failures: list[str] = []
     over = threading.Event()
 
-    def revive() -> None:
+    def restart() -> None:
         end = time.monotonic() + PATIENCE
-        while _lives(broker.pid) and not over.is_set() and time.monotonic() < end:
+        while _is_running(broker.pid) and not over.is_set() and time.monotonic() < end:
             time.sleep(0.005)
         if over.wait(OUTAGE):
             return
@@ -98,7 +98,7 @@ def _reviving(broker: Broker, run: Callable[[], Run]) -> Run:
         except (AssertionError, OSError, PeerMissingError) as error:
             failures.append(str(error))
 
-    thread = threading.Thread(target=revive)
+    thread = threading.Thread(target=restart)
     thread.start()
     try:
         result = run()
@@ -106,12 +106,12 @@ def _reviving(broker: Broker, run: Callable[[], Run]) -> Run:
         over.set()
         thread.join()
     if failures:
-        raise PeerMissingError(f"the broker does not come back: {failures[0]}")
+        raise PeerMissingError(f"the broker did not restart: {failures[0]}")
     return result
 
 
-def _lives(pid: int) -> bool:
-    """Tell whether a process runs: one that has ended and was not waited for does not."""
+def _is_running(pid: int) -> bool:
+    """Whether a process runs; a zombie does not."""
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return False
