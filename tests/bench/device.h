@@ -1,4 +1,4 @@
-/* A device of the generator, and the dialects that it may speak. */
+/* A device of the generator, and its dialects. */
 #ifndef DEVICE_H
 #define DEVICE_H
 
@@ -17,18 +17,18 @@ struct device {
     enum state state;
     struct device *peer;
     char name[16];      /* a<pair> or b<pair> */
-    char token[64];     /* what a dialect needs to come back with */
-    uint8_t before[96]; /* what a dialect says before each payload */
-    size_t before_length;
-    uint8_t heard[96]; /* what it hears before each payload */
-    size_t heard_length;
+    char token[64];     /* what a dialect needs to reconnect */
+    uint8_t head[96]; /* what precedes each payload sent */
+    size_t head_length;
+    uint8_t received_head[96]; /* what precedes each payload received */
+    size_t received_head_length;
     uint64_t owed;                   /* payloads that may be sent now */
     uint64_t sent;                   /* payloads, as far as they count: see rewind_to */
     uint64_t made;                   /* the most that `sent` has been */
-    uint64_t acked;                  /* payloads that the server has taken, where a dialect says so */
-    uint64_t next, received; /* the highest number heard, and 1; how many were heard */
-    uint64_t unsaid, said;   /* payloads not acknowledged yet; when the last were */
-    uint8_t *seen;                   /* bit for each number that came */
+    uint64_t acked;                  /* payloads that the server has acknowledged, if the dialect does */
+    uint64_t next, received; /* the highest number received, plus 1; how many were received */
+    uint64_t unacked, acked_at;   /* payloads not acknowledged yet; when the last ack was sent */
+    uint8_t *seen;                   /* bit for each number received */
     size_t seen_capacity;
     uint8_t *out; /* frames not written yet: out[out_from .. out_to) */
     size_t out_from, out_to, out_capacity;
@@ -41,23 +41,23 @@ struct device {
     bool was_ready, dirty, waiting, blocked;
 };
 
-/* How payloads are wrapped, and what devices say before. All dialects speak WebSocket. */
+/* How payloads are framed, and the handshake. All dialects use WebSocket. */
 struct dialect {
     const char *name;
     int opcode;              /* of all frames sent */
-    bool stream;             /* frames are cut anywhere: what they carry is one stream of bytes */
+    bool stream;             /* frame boundaries mean nothing: frames carry one stream of bytes */
     const char *subprotocol; /* or NULL */
-    const char *after;       /* what follows a payload sent, */
-    const char *heard_after; /* and one heard; NULL: the same */
-    /* Write the path to connect to; fill `before` and `heard`. */
+    const char *tail;        /* what follows a payload sent, */
+    const char *received_tail; /* and one received; NULL: the same */
+    /* Write the path to connect to; fill `head` and `received_head`. */
     void (*prepare)(struct device *, char *path, size_t size);
     /* The WebSocket is open. */
     void (*opened)(struct device *);
-    /* Hear a whole message; or of a stream as much as is whole, and give how many bytes that is. */
-    size_t (*hear)(struct device *, int opcode, const uint8_t *, size_t, uint64_t time);
-    /* Put the number of a payload where it belongs, in `before`; NULL: nowhere. */
+    /* Handle a whole message, or the whole part of a stream; return how many bytes that is. */
+    size_t (*on_message)(struct device *, int opcode, const uint8_t *, size_t, uint64_t time);
+    /* Put the number of a payload into `head`; NULL: it has no place there. */
     void (*number)(struct device *);
-    /* Acknowledge what was heard, unless it is better to wait for more; NULL: nothing is. Give which. */
+    /* Acknowledge what was received, or wait for more; return which. NULL: no acks. */
     bool (*acknowledge)(struct device *);
 };
 
@@ -66,20 +66,20 @@ extern const struct dialect classic, v1, plain, socketio, mqtt0, mqtt1, nats, ce
 
 /* -- what dialects call */
 
-/* Say something that is no payload. */
-void say(struct device *, const void *, size_t);
-__attribute__((format(printf, 2, 3))) void say_text(struct device *, const char *format, ...);
+/* Write a message that is no payload. */
+void write_message(struct device *, const void *, size_t);
+__attribute__((format(printf, 2, 3))) void write_text_message(struct device *, const char *format, ...);
 
-/* The device can send and hear payloads. */
+/* The device can send and receive payloads. */
 void ready(struct device *);
 
-/* Account for what came, beginning with `heard` and ending with `heard_after`. */
-void hear_payload(struct device *, const uint8_t *, size_t, uint64_t time);
+/* Account for a payload, which begins with `received_head` and ends with `received_tail`. */
+void on_payload(struct device *, const uint8_t *, size_t, uint64_t time);
 
 /* Send all again from payload number `number` on. */
 void rewind_to(struct device *, uint64_t number);
 
-/* End the process: a device heard what it should not. */
+/* End the process: a device received something unexpected. */
 __attribute__((noreturn)) void unexpected(const struct device *, const uint8_t *, size_t, const char *wanted);
 
 bool begins(const uint8_t *, size_t, const char *with);

@@ -15,19 +15,19 @@ static int place(const struct device *d, char *path, size_t size) {
 
 static void prepare_classic(struct device *d, char *path, size_t size) {
     place(d, path, size);
-    d->heard_length = (size_t)sprintf((char *)d->heard, "device %s says: ", d->peer->name);
+    d->received_head_length = (size_t)sprintf((char *)d->received_head, "device %s says: ", d->peer->name);
 }
 
 static void opened(struct device *d) { *d->token = 0; }
 
-static size_t hear_classic(struct device *d, int opcode, const uint8_t *p, size_t size, uint64_t time) {
+static size_t on_classic(struct device *d, int opcode, const uint8_t *p, size_t size, uint64_t time) {
     static const char greeting[] = "Connected and handled by ";
     char wanted[64];
     int length = snprintf(wanted, sizeof wanted, "I matched with device '%s'!", d->peer->name);
     bool matched = size == (size_t)length && begins(p, size, wanted);
     if (opcode != TEXT) unexpected(d, p, size, "a text");
     if (d->state == READY) { /* the peer may have come back, too */
-        if (!matched || !(opt.cut || opt.kill)) hear_payload(d, p, size, time);
+        if (!matched || !(opt.cut || opt.kill)) on_payload(d, p, size, time);
     } else if (!*d->token) {
         if (!begins(p, size, greeting)) unexpected(d, p, size, greeting);
         *d->token = 1; /* it has been greeted */
@@ -39,8 +39,8 @@ static size_t hear_classic(struct device *d, int opcode, const uint8_t *p, size_
 }
 
 const struct dialect classic = {
-    .name = "classic", .opcode = TEXT, .after = "", .prepare = prepare_classic, .opened = opened,
-    .hear = hear_classic,
+    .name = "classic", .opcode = TEXT, .tail = "", .prepare = prepare_classic, .opened = opened,
+    .on_message = on_classic,
 };
 
 /* -- cloudmatch.v1 */
@@ -65,11 +65,11 @@ static bool number_of(const uint8_t *p, size_t size, const char *field, uint64_t
     return true;
 }
 
-static size_t hear_v1(struct device *d, int opcode, const uint8_t *p, size_t size, uint64_t time) {
+static size_t on_v1(struct device *d, int opcode, const uint8_t *p, size_t size, uint64_t time) {
     static const char resume[] = "\"resume\":\"";
     uint64_t number;
     if (opcode == BINARY) {
-        hear_payload(d, p, size, time);
+        on_payload(d, p, size, time);
     } else if (begins(p, size, "{\"type\":\"welcome\"")) {
         const uint8_t *at = memmem(p, size, resume, strlen(resume));
         if (!at || sscanf((const char *)at + strlen(resume), "%63[^\"]", d->token) != 1)
@@ -90,14 +90,14 @@ static size_t hear_v1(struct device *d, int opcode, const uint8_t *p, size_t siz
 
 static bool acknowledge_v1(struct device *d) {
     uint64_t time = now();
-    if (d->unsaid < ACK_COUNT && time < d->said + ACK_DELAY) return false;
-    say_text(d, "{\"type\":\"ack\",\"received\":%llu}", (unsigned long long)d->next);
-    d->unsaid = 0;
-    d->said = time;
+    if (d->unacked < ACK_COUNT && time < d->acked_at + ACK_DELAY) return false;
+    write_text_message(d, "{\"type\":\"ack\",\"received\":%llu}", (unsigned long long)d->next);
+    d->unacked = 0;
+    d->acked_at = time;
     return true;
 }
 
 const struct dialect v1 = {
-    .name = "v1", .opcode = BINARY, .subprotocol = "cloudmatch.v1", .after = "", .prepare = prepare_v1,
-    .opened = opened_v1, .hear = hear_v1, .acknowledge = acknowledge_v1,
+    .name = "v1", .opcode = BINARY, .subprotocol = "cloudmatch.v1", .tail = "", .prepare = prepare_v1,
+    .opened = opened_v1, .on_message = on_v1, .acknowledge = acknowledge_v1,
 };

@@ -31,20 +31,20 @@ static void prepare(struct device *d, char *path, size_t size) {
     size_t length = topic(d->peer, name);
     if (length > 60) fail("the name of the app is too long");
     snprintf(path, size, "/mqtt");
-    d->before[0] = (uint8_t)(PUBLISH | qos() << 1);
-    uint8_t *p = write_length(d->before + 1, 2 + length + (qos() ? 2 : 0) + (size_t)opt.size);
+    d->head[0] = (uint8_t)(PUBLISH | qos() << 1);
+    uint8_t *p = write_length(d->head + 1, 2 + length + (qos() ? 2 : 0) + (size_t)opt.size);
     p = write_text(p, name, length);
     if (qos()) p += 2; /* for the packet's number: see number */
-    d->before_length = (size_t)(p - d->before);
-    d->heard_length = 2 + topic(d, name);
-    write_text(d->heard, name, d->heard_length - 2);
+    d->head_length = (size_t)(p - d->head);
+    d->received_head_length = 2 + topic(d, name);
+    write_text(d->received_head, name, d->received_head_length - 2);
 }
 
 static void number(struct device *d) {
     if (!qos()) return;
     uint64_t id = d->sent % 65535 + 1;
-    d->before[d->before_length - 2] = (uint8_t)(id >> 8);
-    d->before[d->before_length - 1] = (uint8_t)id;
+    d->head[d->head_length - 2] = (uint8_t)(id >> 8);
+    d->head[d->head_length - 1] = (uint8_t)id;
 }
 
 static void opened(struct device *d) {
@@ -59,7 +59,7 @@ static void opened(struct device *d) {
     *p++ = 0;
     p = write_text(p, name, length);
     packet[1] = (uint8_t)(p - packet - 2);
-    say(d, packet, (size_t)(p - packet));
+    write_message(d, packet, (size_t)(p - packet));
 }
 
 static void subscribe(struct device *d) {
@@ -68,24 +68,24 @@ static void subscribe(struct device *d) {
     p = write_text(p, name, topic(d, name));
     *p++ = (uint8_t)qos();
     packet[1] = (uint8_t)(p - packet - 2);
-    say(d, packet, (size_t)(p - packet));
+    write_message(d, packet, (size_t)(p - packet));
 }
 
-static void hear_publish(struct device *d, int level, const uint8_t *p, size_t size, uint64_t time) {
+static void on_publish(struct device *d, int level, const uint8_t *p, size_t size, uint64_t time) {
     static uint8_t whole[96 + MAX_SIZE];
     if (!level) {
-        hear_payload(d, p, size, time);
+        on_payload(d, p, size, time);
         return;
     }
-    if (size < d->heard_length + 2 || size > sizeof whole) unexpected(d, p, size, "a payload of ours");
-    uint8_t ack[4] = {PUBACK, 2, p[d->heard_length], p[d->heard_length + 1]};
-    memcpy(whole, p, d->heard_length);
-    memcpy(whole + d->heard_length, p + d->heard_length + 2, size - d->heard_length - 2);
-    hear_payload(d, whole, size - 2, time);
-    say(d, ack, sizeof ack);
+    if (size < d->received_head_length + 2 || size > sizeof whole) unexpected(d, p, size, "a payload of ours");
+    uint8_t ack[4] = {PUBACK, 2, p[d->received_head_length], p[d->received_head_length + 1]};
+    memcpy(whole, p, d->received_head_length);
+    memcpy(whole + d->received_head_length, p + d->received_head_length + 2, size - d->received_head_length - 2);
+    on_payload(d, whole, size - 2, time);
+    write_message(d, ack, sizeof ack);
 }
 
-static size_t hear(struct device *d, int opcode, const uint8_t *data, size_t size, uint64_t time) {
+static size_t on_message(struct device *d, int opcode, const uint8_t *data, size_t size, uint64_t time) {
     size_t at = 0;
     if (opcode != BINARY) unexpected(d, data, size, "a binary frame");
     while (size - at >= 2) {
@@ -96,7 +96,7 @@ static size_t hear(struct device *d, int opcode, const uint8_t *data, size_t siz
         } while (p[head++] & 128 && head < 5 && head < size - at);
         if ((p[head - 1] & 128) || size - at < head + length) break;
         switch (p[0] & 0xf0) {
-        case PUBLISH: hear_publish(d, p[0] >> 1 & 3, p + head, length, time); break;
+        case PUBLISH: on_publish(d, p[0] >> 1 & 3, p + head, length, time); break;
         case PUBACK: d->acked++; break;
         case CONNACK:
             if (p[3]) unexpected(d, p, length + 2, "to be let in");
@@ -106,7 +106,7 @@ static size_t hear(struct device *d, int opcode, const uint8_t *data, size_t siz
             ready(d);
             if (qos()) rewind_to(d, d->acked);
             break;
-        default: fail("%s heard a packet that begins with 0x%02x", d->name, p[0]);
+        default: fail("%s received a packet that begins with 0x%02x", d->name, p[0]);
         }
         at += head + length;
     }
@@ -114,10 +114,10 @@ static size_t hear(struct device *d, int opcode, const uint8_t *data, size_t siz
 }
 
 const struct dialect mqtt0 = {
-    .name = "mqtt0", .opcode = BINARY, .stream = true, .subprotocol = "mqtt", .after = "", .prepare = prepare,
-    .opened = opened, .hear = hear,
+    .name = "mqtt0", .opcode = BINARY, .stream = true, .subprotocol = "mqtt", .tail = "", .prepare = prepare,
+    .opened = opened, .on_message = on_message,
 };
 const struct dialect mqtt1 = {
-    .name = "mqtt1", .opcode = BINARY, .stream = true, .subprotocol = "mqtt", .after = "", .prepare = prepare,
-    .opened = opened, .hear = hear, .number = number,
+    .name = "mqtt1", .opcode = BINARY, .stream = true, .subprotocol = "mqtt", .tail = "", .prepare = prepare,
+    .opened = opened, .on_message = on_message, .number = number,
 };

@@ -7,21 +7,21 @@
 
 static void prepare(struct device *d, char *path, size_t size) {
     snprintf(path, size, "/socket.io/?EIO=4&transport=websocket&d=%s.%s", opt.app, d->name);
-    d->before_length = d->heard_length = strlen("42[\"m\",\"");
-    memcpy(d->before, "42[\"m\",\"", d->before_length);
-    memcpy(d->heard, d->before, d->before_length);
+    d->head_length = d->received_head_length = strlen("42[\"m\",\"");
+    memcpy(d->head, "42[\"m\",\"", d->head_length);
+    memcpy(d->received_head, d->head, d->head_length);
 }
 
 static void opened(struct device *d) { (void)d; }
 
-static size_t hear(struct device *d, int opcode, const uint8_t *p, size_t size, uint64_t time) {
+static size_t on_message(struct device *d, int opcode, const uint8_t *p, size_t size, uint64_t time) {
     if (opcode != TEXT) unexpected(d, p, size, "a text");
     if (begins(p, size, "42")) {
-        hear_payload(d, p, size, time);
+        on_payload(d, p, size, time);
     } else if (begins(p, size, "2")) {
-        say_text(d, "3"); /* ping, pong */
+        write_text_message(d, "3"); /* ping, pong */
     } else if (begins(p, size, "0{")) {
-        say_text(d, "40"); /* the namespace "/" */
+        write_text_message(d, "40"); /* the namespace "/" */
     } else if (begins(p, size, "40{")) {
         ready(d);
     } else {
@@ -31,5 +31,5 @@ static size_t hear(struct device *d, int opcode, const uint8_t *p, size_t size, 
 }
 
 const struct dialect socketio = {
-    .name = "socketio", .opcode = TEXT, .after = "\"]", .prepare = prepare, .opened = opened, .hear = hear,
+    .name = "socketio", .opcode = TEXT, .tail = "\"]", .prepare = prepare, .opened = opened, .on_message = on_message,
 };

@@ -28,11 +28,11 @@ struct device *devices;
 int device_count;
 uint64_t reconnects, last_arrival;
 
-static struct device **dirty, **before; /* devices with something to say; see turn */
+static struct device **dirty, **before; /* devices with something to send; see turn */
 static struct device **waiting;         /* devices that will acknowledge soon */
 static int dirty_count, waiting_count, absent, poller;
 static uint64_t next_look; /* at those that wait */
-static bool bearing;
+static bool reconnecting;
 static void (*file_ready)(void);
 static uint8_t inbox[INBOX + LONGEST];
 
@@ -41,8 +41,8 @@ void *enough(void *memory, size_t size) {
     return memory;
 }
 
-void prepare_frames(bool bear) {
-    bearing = bear;
+void prepare_frames(bool reconnect) {
+    reconnecting = reconnect;
     signal(SIGPIPE, SIG_IGN);
     dirty = calloc((size_t)device_count, sizeof *dirty);
     before = calloc((size_t)device_count, sizeof *before);
@@ -84,7 +84,7 @@ static uint8_t *room(struct device *d, size_t size) {
 
 size_t unsent(const struct device *d) { return d->out_to - d->out_from; }
 
-/* Clients mask what they send (RFC 6455, 5.3). Any key is right; servers cannot tell ours from random. */
+/* Clients mask what they send (RFC 6455, 5.3). Any key will do. */
 static const uint8_t KEY[8] = {0x37, 0xfa, 0x21, 0x3d, 0x37, 0xfa, 0x21, 0x3d};
 
 uint8_t *frame(struct device *d, int opcode, size_t size) {
@@ -112,27 +112,27 @@ void mask(uint8_t *p, size_t size) {
     for (size_t i = 0; i < size; i++) p[i] ^= KEY[i & 3];
 }
 
-static void say_frame(struct device *d, int opcode, const void *what, size_t size) {
+static void write_frame(struct device *d, int opcode, const void *what, size_t size) {
     uint8_t *p = frame(d, opcode, size);
     if (size) memcpy(p, what, size);
     mask(p, size);
     touch(d);
 }
 
-void say(struct device *d, const void *what, size_t size) { say_frame(d, dialect->opcode, what, size); }
+void write_message(struct device *d, const void *what, size_t size) { write_frame(d, dialect->opcode, what, size); }
 
-void say_text(struct device *d, const char *format, ...) {
+void write_text_message(struct device *d, const char *format, ...) {
     char text[512];
     va_list arguments;
     va_start(arguments, format);
     int size = vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    if (size >= (int)sizeof text) fail("too long to be said");
-    say_frame(d, TEXT, text, (size_t)size);
+    if (size >= (int)sizeof text) fail("message too long");
+    write_frame(d, TEXT, text, (size_t)size);
 }
 
 static void lose(struct device *d, const char *why, uint64_t pause) {
-    if (!bearing) fail("the connection of %s was lost: %s", d->name, why);
+    if (!reconnecting) fail("the connection of %s was lost: %s", d->name, why);
     close(d->fd);
     d->state = ABSENT;
     d->out_from = d->out_to = d->rest_length = d->part_length = d->frame_left = 0;
@@ -147,7 +147,7 @@ void cut(struct device *d) {
 
 /* Send what is owed, all in one write. */
 static void flush(struct device *d) {
-    if (d->unsaid && dialect->acknowledge && d->state == READY && !dialect->acknowledge(d) && !d->waiting) {
+    if (d->unacked && dialect->acknowledge && d->state == READY && !dialect->acknowledge(d) && !d->waiting) {
         d->waiting = true;
         waiting[waiting_count++] = d;
     }
@@ -182,14 +182,14 @@ bool begins(const uint8_t *p, size_t size, const char *with) {
 }
 
 void unexpected(const struct device *d, const uint8_t *p, size_t size, const char *wanted) {
-    fail("%s heard '%.*s' where '%s' was expected", d->name, (int)(size < 200 ? size : 200),
+    fail("%s received '%.*s', expected '%s'", d->name, (int)(size < 200 ? size : 200),
          (const char *)p, wanted);
 }
 
 /* Hear a control frame. */
-static void hear_control(struct device *d, int opcode, const uint8_t *p, size_t size) {
+static void on_control(struct device *d, int opcode, const uint8_t *p, size_t size) {
     if (opcode == PING) {
-        say_frame(d, PONG, p, size);
+        write_frame(d, PONG, p, size);
     } else if (opcode == CLOSE) {
         char why[160];
         int code = size >= 2 ? p[0] << 8 | p[1] : 1005;
@@ -197,7 +197,7 @@ static void hear_control(struct device *d, int opcode, const uint8_t *p, size_t 
                  (const char *)p + 2);
         lose(d, why, AGAIN);
     } else if (opcode != PONG) {
-        fail("%s heard a frame of an unknown kind, %d", d->name, opcode);
+        fail("%s received a frame of an unknown kind, %d", d->name, opcode);
     }
 }
 
@@ -207,16 +207,16 @@ static void take_stream(struct device *d, int opcode, const uint8_t *data, size_
         d->part = enough(d->part, d->part_length + size);
         memcpy(d->part + d->part_length, data, size);
         d->part_length += size;
-        size_t taken = dialect->hear(d, opcode, d->part, d->part_length, time);
+        size_t taken = dialect->on_message(d, opcode, d->part, d->part_length, time);
         if (d->state == ABSENT) return;
         memmove(d->part, d->part + taken, d->part_length -= taken);
     } else {
-        size_t taken = dialect->hear(d, opcode, data, size, time);
+        size_t taken = dialect->on_message(d, opcode, data, size, time);
         if (d->state == ABSENT || taken == size) return;
         d->part = enough(d->part, d->part_length = size - taken);
         memcpy(d->part, data + taken, size - taken);
     }
-    if (d->part_length > INBOX) fail("%s hears something endless", d->name);
+    if (d->part_length > INBOX) fail("%s receives an endless message", d->name);
 }
 
 /* Take the frames that are whole, and all of a stream; give the number of bytes taken. */
@@ -235,7 +235,7 @@ static size_t take_frames(struct device *d, const uint8_t *data, size_t size, ui
         const uint8_t *p = data + at;
         int opcode = p[0] & 15;
         size_t length = p[1], head = length < 126 ? 2 : length == 126 ? 4 : 10;
-        if (length > 127) fail("%s heard a frame that is masked", d->name);
+        if (length > 127) fail("%s received a masked frame", d->name);
         if (size - at < head) break;
         if (head > 2) {
             length = 0;
@@ -247,9 +247,9 @@ static size_t take_frames(struct device *d, const uint8_t *data, size_t size, ui
             continue;
         }
         if (size - at < head + length) break;
-        if (opcode >= CLOSE) hear_control(d, opcode, p + head, length);
-        else if (p[0] & 0x80 && opcode) dialect->hear(d, opcode, p + head, length, time);
-        else fail("%s heard a frame that begins with 0x%02x, not a whole message", d->name, p[0]);
+        if (opcode >= CLOSE) on_control(d, opcode, p + head, length);
+        else if (p[0] & 0x80 && opcode) dialect->on_message(d, opcode, p + head, length, time);
+        else fail("%s received a frame that begins with 0x%02x, not a whole message", d->name, p[0]);
         at += head + length;
     }
     return at;
@@ -280,9 +280,9 @@ static void receive(struct device *d) {
     if (d->state == UPGRADING) taken = take_answer(d, inbox, size);
     if (d->state != UPGRADING) taken += take_frames(d, inbox + taken, size - taken, time);
     if (d->state == ABSENT) return;
-    if (d->unsaid && dialect->acknowledge) touch(d);
+    if (d->unacked && dialect->acknowledge) touch(d);
     d->rest_length = size - taken;
-    if (d->rest_length > LONGEST) fail("%s hears an endless frame", d->name);
+    if (d->rest_length > LONGEST) fail("%s receives an endless frame", d->name);
     if (d->rest_length) {
         d->rest = enough(d->rest, d->rest_length);
         memcpy(d->rest, inbox + taken, d->rest_length);
@@ -377,10 +377,10 @@ bool turn(uint64_t until) {
 void close_all(void) {
     uint8_t code[2] = {1000 >> 8, 1000 & 255};
     uint64_t deadline = now() + 3 * SECOND;
-    bearing = true;
+    reconnecting = true;
     for (struct device *d = devices; d < devices + device_count; d++) {
         if (d->state <= ABSENT) continue;
-        say_frame(d, CLOSE, code, sizeof code);
+        write_frame(d, CLOSE, code, sizeof code);
         flush(d);
     }
     for (struct device *d = devices; d < devices + device_count; d++) {

@@ -8,20 +8,20 @@ extern struct device *devices;
 extern int device_count;
 extern uint64_t reconnects, last_arrival;
 
-/* Make the loop; connections that are lost come back when `bearing`, and end the process otherwise. */
-void prepare_frames(bool bearing);
+/* Make the loop; a lost connection is restored if `reconnecting`, and ends the process otherwise. */
+void prepare_frames(bool reconnecting);
 
 /* Connect a device and ask for its WebSocket. */
 void connect_device(struct device *);
 
-/* Lose the connection of a device; it comes back after a while. */
+/* Break the connection of a device; it reconnects after a while. */
 void cut(struct device *);
 
 /* Have `what` called whenever a file is readable. */
 void watch_file(int fd, void (*what)(void));
 
-/* One turn of the loop: all that has come in, then one write for each device that has something to say.
-   Give whether `until` has not come yet. */
+/* One turn of the loop: all that has come in, then one write for each device that has something to send.
+   Return whether `until` has not come yet. */
 bool turn(uint64_t until);
 
 /* Add a frame with `size` bytes of payload; give the place of the payload, to be filled and masked. */
@@ -29,10 +29,10 @@ uint8_t *frame(struct device *, int opcode, size_t size);
 void mask(uint8_t *, size_t size);
 size_t unsent(const struct device *);
 
-/* The device has something to say in this turn. */
+/* The device has something to send in this turn. */
 void touch(struct device *);
 
-/* Say goodbye and wait, not for ever, until the servers have heard it. */
+/* Close all connections and wait, with a deadline, for the servers to answer. */
 void close_all(void);
 
 #endif

@@ -27,7 +27,7 @@ static const struct dialect *const dialects[] = {&classic, &v1,    &plain, &sock
                                                  &mqtt0,   &mqtt1, &nats,  &centrifugo};
 const struct dialect *dialect;
 
-static struct histogram openings; /* from connecting to being able to send and hear */
+static struct histogram openings; /* from connecting until a device can send and receive */
 static int ready_count, timer = -1;
 static uint64_t last_news; /* when a device last became ready */
 static uint64_t paced;     /* payloads that have been due, in open loop */
@@ -54,7 +54,7 @@ static void pace(void) {
     }
 }
 
-/* Connect all pairs, some at a time; return when each device can send and hear. */
+/* Connect all pairs, some at a time; return when each device can send and receive. */
 static void open_pairs(void) {
     int opened = 0;
     last_news = now();

@@ -28,7 +28,7 @@ static const char usage[] =
     "  --opening N       pairs that connect at a time [32]\n"
     "  --warmup S        seconds before measuring begins [1]\n"
     "  --seconds S       seconds of measuring [5]\n"
-    "  --quiet S         how long after the last arrival what has not come is lost [3]\n"
+    "  --quiet S         seconds after the last arrival until missing payloads count as lost [3]\n"
     "  --idle S          send nothing: hold the connections for S seconds\n"
     "  --app NAME        app of the devices [bench]\n"
     "  --host ADDRESS    of the servers, IPv4 [127.0.0.1]\n"

@@ -2,7 +2,7 @@
  * A payload is ASCII text of a fixed size: its number (8 hex digits), the time it was due (16 hex digits,
  * ns), then filler that depends on its number. The receiver accounts for every payload: a number seen
  * before is repeated, one that comes after a higher one is reordered, other bytes are damage, and what has
- * not come a while after the last was sent is lost.
+ * not arrived a while after the last was sent is lost.
  *
  * Closed loop: each sender keeps a window of payloads in flight; one that arrives frees its place, and those
  * of all that it has overtaken. Open loop: payloads are due at a fixed total rate, whether earlier ones
@@ -58,14 +58,14 @@ static bool read_hex(const uint8_t *p, int digits, uint64_t *value) {
 }
 
 static void make(struct device *d, uint64_t due) {
-    size_t after = strlen(dialect->after), size = d->before_length + (size_t)opt.size + after;
+    size_t after = strlen(dialect->tail), size = d->head_length + (size_t)opt.size + after;
     if (dialect->number) dialect->number(d);
     uint8_t *whole = frame(d, dialect->opcode, size), *p = whole;
-    memcpy(p, d->before, d->before_length);
-    write_hex(p += d->before_length, NUMBER, d->sent);
+    memcpy(p, d->head, d->head_length);
+    write_hex(p += d->head_length, NUMBER, d->sent);
     write_hex(p += NUMBER, TIME, due);
     memcpy(p += TIME, filler + d->sent % FILLER_PERIOD, (size_t)opt.size - STAMP);
-    memcpy(p + opt.size - STAMP, dialect->after, after);
+    memcpy(p + opt.size - STAMP, dialect->tail, after);
     mask(whole, size);
     if (++d->sent > d->made) d->made = d->sent;
 }
@@ -102,15 +102,15 @@ static bool mark(struct device *d, uint64_t number) {
     return before & bit;
 }
 
-void hear_payload(struct device *d, const uint8_t *p, size_t size, uint64_t time) {
+void on_payload(struct device *d, const uint8_t *p, size_t size, uint64_t time) {
     uint64_t number, due, freed = 0;
     struct device *from = d->peer;
-    const uint8_t *body = p + d->heard_length;
-    const char *end = dialect->heard_after ? dialect->heard_after : dialect->after;
+    const uint8_t *body = p + d->received_head_length;
+    const char *end = dialect->received_tail ? dialect->received_tail : dialect->tail;
     size_t after = strlen(end);
     account.received++;
-    d->unsaid++;
-    if (size != d->heard_length + (size_t)opt.size + after || memcmp(p, d->heard, d->heard_length) ||
+    d->unacked++;
+    if (size != d->received_head_length + (size_t)opt.size + after || memcmp(p, d->received_head, d->received_head_length) ||
         memcmp(body + opt.size, end, after) || !read_hex(body, NUMBER, &number) ||
         !read_hex(body + NUMBER, TIME, &due) || due > time || number >= from->made ||
         memcmp(body + STAMP, filler + number % FILLER_PERIOD, (size_t)opt.size - STAMP)) {

@@ -127,7 +127,9 @@ async def test_an_edge_with_a_wrong_greeting_is_quoted(load_generator: Path) -> 
 
     async with serve(device, "127.0.0.1", 0, compression=None) as server:
         port = server.sockets[0].getsockname()[1]
-        with pytest.raises(generator.GeneratorError, match="heard 'hello' where 'Connected and handled by"):
+        with pytest.raises(
+            generator.GeneratorError, match="received 'hello', expected 'Connected and handled by"
+        ):
             await asyncio.to_thread(
                 generator.run, load_generator, (port, port), {}, [], app="test", warmup=0, seconds=0.3
             )
