@@ -139,7 +139,7 @@ async def test_a_certificate_changes_while_devices_stay(edges: list[Service], au
         assert await receive_text(c) == "device a says: still here"
         # A chain without its key is not taken.
         authority.spoil()
-        await eventually(lambda: "keeps its certificate" in edges[0].process.log, 15, "the refusal")
+        await eventually(lambda: "certificate not reloaded" in edges[0].process.log, 15, "the refusal")
         async with device(edges[0], "b", 1, 1, authority.trust):
             pass
 

@@ -13,7 +13,7 @@ class EdgeSettings(Settings, frozen=True, kw_only=True):
 
     prefix = "CLOUDMATCH_EDGE"
 
-    host: Annotated[str, Meta(min_length=1, description="Address that devices connect to.")] = "127.0.0.1"
+    host: Annotated[str, Meta(min_length=1, description="Address to listen on for devices.")] = "127.0.0.1"
     port: Annotated[Port, Meta(description="Port of edge 0; edge i listens on +10·i.")] = 8080
     index: Annotated[int, Meta(ge=0, le=999, description="Number of this edge on this machine.")] = 0
     name: Annotated[
@@ -31,29 +31,29 @@ class EdgeSettings(Settings, frozen=True, kw_only=True):
     ] = 30.0
     grace: Annotated[
         float,
-        Meta(ge=0, description="Seconds within which a device whose connection dropped may go on with it."),
+        Meta(ge=0, description="Seconds within which a disconnected device may resume its session."),
     ] = 30.0
     origins: Annotated[
-        str, Meta(description="Origins that browsers may come from, comma-separated. Default: any.")
+        str, Meta(description="Allowed origins of browsers, comma-separated. Default: any.")
     ] = ""
     tls_cert_file: Annotated[
         str, Meta(description="Certificate chain (PEM) for `wss`, with its key. Default: `ws`.")
     ] = ""
-    tls_key_file: Annotated[str, Meta(description="Its key (PEM). Both are read again when they change.")] = (
-        ""
-    )
+    tls_key_file: Annotated[
+        str, Meta(description="Private key (PEM). Both files are reloaded when they change.")
+    ] = ""
 
     services: Annotated[
         str,
         Meta(
             pattern=r"^((edge|match-engine|journal|bridge-rabbit|analytics)=https?://[^,\s]+(,|$))*$",
-            description="Where the dev client finds services: `journal=http://…`, comma-separated.",
+            description="URLs of services for the dev client: `journal=http://…`, comma-separated.",
         ),
     ] = ""
 
     @property
     def places(self) -> dict[str, list[str]]:
-        """URLs by service, as many as were named; without a slash at the end."""
+        """URLs by service, without trailing slashes."""
         found: dict[str, list[str]] = {}
         for each in filter(None, self.services.split(",")):
             service, _, url = each.partition("=")
@@ -61,10 +61,10 @@ class EdgeSettings(Settings, frozen=True, kw_only=True):
         return found
 
     def check(self) -> None:
-        """Try the certificate.
+        """Check the certificate and its key.
 
         Raises:
-            SettingsError: it cannot be used, or there is no key, or a key alone.
+            SettingsError: they are invalid, or only one of them is set.
         """
         cert, key = variable(type(self), "tls_cert_file"), variable(type(self), "tls_key_file")
         if bool(self.tls_cert_file) != bool(self.tls_key_file):
@@ -79,10 +79,10 @@ class EdgeSettings(Settings, frozen=True, kw_only=True):
 
     @property
     def own_port(self) -> int:
-        """The port of this very edge; 0 stays 0: a free one."""
+        """The port of this edge; 0 for any free port."""
         return self.port and self.port + 10 * self.index
 
     @property
     def own_name(self) -> str:
-        """The name of this very edge."""
+        """The name of this edge."""
         return self.name or f"edge-{self.index}"

@@ -1,4 +1,4 @@
-"""What a device may say of itself when it connects."""
+"""The query of a connection, parsed and checked."""
 
 import pytest
 from hypothesis import given
@@ -7,13 +7,18 @@ from hypothesis import strategies as st
 from cloudmatch_edge.dialects.parameters import BadParameterError, Parameters, parse
 
 
-def test_integers_of_2019_clients_are_taken_and_the_app_is_default() -> None:
+def test_integers_of_2019_clients_are_accepted_and_the_app_is_default() -> None:
     assert parse("id=a&lat=1&lon=3") == Parameters("a", 1.0, 3.0, "default", None, None)
 
 
-def test_all_parameters_are_read() -> None:
+def test_all_parameters_are_parsed() -> None:
     query = "id=a%20b&lat=-52.37&lon=180&app=d%C3%A9mo&radius=2.5e2&tag=red"
     assert parse(query) == Parameters("a b", -52.37, 180.0, "démo", 250.0, "red")
+
+
+def test_a_connection_may_resume_a_session() -> None:
+    who = parse("id=a&lat=0&lon=0&resume=abc.DEF_1-2&received=12&match=7")
+    assert (who.resume, who.received, who.match) == ("abc.DEF_1-2", 12, 7)
 
 
 def test_an_empty_tag_is_a_tag() -> None:
@@ -48,6 +53,13 @@ def test_unknown_parameters_are_ignored() -> None:
         ("id=a&lat=1&lon=1&app=", "app"),
         ("id=a&lat=1&lon=1&app=" + "x" * 65, "app"),
         ("id=a&lat=1&lon=1&tag=" + "x" * 65, "tag"),
+        ("id=a&lat=1&lon=1&resume=", "resume"),
+        ("id=a&lat=1&lon=1&resume=a%20b", "resume"),
+        ("id=a&lat=1&lon=1&resume=" + "x" * 65, "resume"),
+        ("id=a&lat=1&lon=1&received=-1", "received"),
+        ("id=a&lat=1&lon=1&received=1.0", "received"),
+        ("id=a&lat=1&lon=1&received=%D9%A1", "received"),
+        ("id=a&lat=1&lon=1&match=" + "1" * 19, "match"),
         ("id=%FF&lat=1&lon=1", "query"),
         ("&".join(f"p{i}=1" for i in range(60)), "query"),
     ],
@@ -60,7 +72,7 @@ def test_the_first_bad_parameter_is_named(query: str, parameter: str) -> None:
 
 
 @given(st.text(max_size=200))
-def test_any_query_is_read_or_refused(query: str) -> None:
+def test_any_query_is_parsed_or_rejected(query: str) -> None:
     try:
         who = parse(query)
     except BadParameterError:

@@ -7,7 +7,7 @@ from cloudmatch_edge.bus.ack_router import LINGER, AckRouter
 from cloudmatch_edge.relay.match import Match
 from cloudmatch_edge.relay.receiver import ACK_DELAY
 
-TICK = 0.05  # s between two checks for what is overdue
+TICK = 0.05  # s between two ticks of a match
 
 
 class ActiveMatches:
@@ -62,7 +62,7 @@ class ActiveMatches:
         return any(match.sending or not match.handover.done for match in self._watched)
 
     def tick(self) -> None:
-        """Check for what is overdue, now and from now on."""
+        """Tick all watched matches, now and every `TICK` seconds."""
         now = self._loop.time()
         stalled, self._ticked_at = now - self._ticked_at > STALLED_AFTER, now
         for match in list(self._watched):

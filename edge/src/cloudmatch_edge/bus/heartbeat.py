@@ -1,4 +1,4 @@
-"""The heartbeat by which match-engine knows that this edge is alive; notices when it was not."""
+"""Heartbeats that show match-engine that this edge is alive; detects when it was frozen or cut off."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

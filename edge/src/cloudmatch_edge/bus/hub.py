@@ -204,7 +204,7 @@ class Hub:
         address = subjects.parse_reply(subject)
         if address is None or self._router.route(address, payload, headers):
             return
-        # A peer asks about a match that the device does not know: the update is on its way, or was lost.
+        # A peer asks about a match that was not announced here: the update is on its way, or was lost.
         device = self._devices.get(subjects.dn_from_ack(address))
         if device is not None:
             device.on_unannounced_match(address.match)

@@ -34,7 +34,7 @@ TICK = 0.05  # s between two checks whether they were delivered
 VERIFY_AFTER = 0.2  # s for an update to arrive before it is asked for
 RETRY_MIN, RETRY_MAX = 0.1, 2.0  # s between two requests
 UNVERSIONED = (1 << 62, True)  # version of an answer that has none
-STALE_LEADER_MAX = 12.0  # s for which a server may still believe that it leads the bucket
+STALE_LEADER_MAX = 12.0  # s for which a server may not have noticed that it no longer leads the bucket
 
 _repeated = Counter("cloudmatch_edge_requests_repeated", "Requests to match-engine repeated unanswered")
 
@@ -94,9 +94,8 @@ class MatchEngineClient:
 
     async def _seek(self, device: Device) -> None:
         loop = asyncio.get_running_loop()
-        behind_since: float | None = (
-            None  # since when answers are older than what was known before the request
-        )
+        # since when answers are older than the version that was known before the request
+        behind_since: float | None = None
         while True:
             known = device.version
             answer = await self._request(device, self._seek_request(device), lambda: self._is_here(device))
@@ -223,7 +222,7 @@ class MatchEngineClient:
         await self._request(device, request, lambda: True)
 
     def disown(self, subject: str, connection_id: int) -> None:
-        """Tell match-engine that a connection it still lists here is gone."""
+        """Notify match-engine that a connection it still lists here is gone."""
         app, device = subjects.app_and_device(subject)
         request = StepAway(app=app, device=device, edge=self._edge, connection_id=connection_id)
         self._bus.spawn(self._disown(subjects.match(app, "", device), request))

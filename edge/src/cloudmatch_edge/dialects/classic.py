@@ -32,7 +32,7 @@ class Classic:
         return _sentence(f"I matched with device '{peer}'!")
 
     def payloads(self, peer: str, _first: int, payloads: Sequence[Payload]) -> list[SocketFrame]:
-        """Write binary payloads (of peers that speak another dialect) unchanged."""
+        """Write binary payloads (of peers with another dialect) unchanged."""
         prefix = f"device {peer} says: ".encode()
         return [(True, prefix + data) if text else (text, data) for text, data in payloads]
 
@@ -42,7 +42,7 @@ class Classic:
             return [Send(frames)]
         return [
             Send(frames[: texts.index(False)]),
-            Close(UNSUPPORTED_DATA, "this dialect knows text only"),
+            Close(UNSUPPORTED_DATA, "classic devices send text only"),
         ]
 
     # -- events that are not announced

@@ -1,4 +1,4 @@
-"""What a device says of itself when it connects: the query of ``/device/connect``, checked."""
+"""The query of ``/device/connect``, parsed and checked."""
 
 import math
 import re
@@ -10,7 +10,7 @@ _TOKEN = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class BadParameterError(ValueError):
-    """A parameter is missing or cannot be used."""
+    """A parameter is missing or invalid."""
 
     def __init__(self, parameter: str, detail: str) -> None:
         super().__init__(f"{parameter}: {detail}")
@@ -19,7 +19,7 @@ class BadParameterError(ValueError):
 
 
 class Parameters(NamedTuple):
-    """Who a device is, where, and whom it wants."""
+    """A device, its position, and which peers it accepts."""
 
     id: str
     lat: float  # degrees
@@ -27,16 +27,16 @@ class Parameters(NamedTuple):
     app: str = "default"
     radius: float | None = None  # metres; None: the server's rule
     tag: str | None = None
-    resume: str | None = None  # token of the session that the connection goes on with
-    received: int = 0  # payloads of its match that the device has had
-    match: int | None = None  # which match that is; None: the one that it is in
+    resume: str | None = None  # token of the session to resume
+    received: int = 0  # payloads of its match that the device has received
+    match: int | None = None  # that match; None: whichever the device is in
 
 
 def parse(query: str) -> Parameters:
-    """Read the query of a connection.
+    """Parse the query of a connection.
 
     Raises:
-        BadParameterError: names the first parameter that is missing or wrong.
+        BadParameterError: names the first parameter that is missing or invalid.
     """
     try:
         given = parse_qs(query, keep_blank_values=True, errors="strict", max_num_fields=50)
@@ -108,7 +108,7 @@ def _radius(given: Mapping[str, Sequence[str]]) -> float:
 def _token(given: Mapping[str, Sequence[str]]) -> str:
     value = _one(given, "resume")
     if not _TOKEN.fullmatch(value):
-        raise BadParameterError("resume", "is no token that a welcome has given")
+        raise BadParameterError("resume", "must be a token from a `welcome` message")
     return value
 
 

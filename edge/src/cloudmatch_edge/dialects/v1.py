@@ -91,8 +91,8 @@ class V1:
         return [encode(PeerBack(peer))]
 
     def peer_left(self, peer: str, reason: str) -> list[SocketFrame]:
-        known = reason if reason in Reason.__args__ else "left"  # type: ignore[attr-defined]  # a Literal has it
-        return [encode(PeerLeft(peer, known))]  # type: ignore[arg-type]  # looked up just above
+        valid = reason if reason in Reason.__args__ else "left"  # type: ignore[attr-defined]  # a Literal has it
+        return [encode(PeerLeft(peer, valid))]  # type: ignore[arg-type]  # looked up just above
 
     def gap(self, first: int, end: int, reason: str) -> list[SocketFrame]:
         return [encode(Gap(from_=first + 1, to=end, reason=reason))]
@@ -166,5 +166,5 @@ def _command(message: Ack | Unmatch | Locate | Leave | Ping | Error) -> base.Com
             return base.Leave()
         case Ping():
             return base.Reply([encode(Pong())])
-        case Error():
+        case Error():  # pragma: no branch  # there are no others
             return base.Reply([encode(message)])

@@ -20,29 +20,29 @@ Code = Literal["bad_json", "bad_message", "unknown_type", "not_matched", "payloa
 
 
 class FromDevice(msgspec.Struct, frozen=True, tag_field="type"):
-    """What a device says."""
+    """A message from a device."""
 
 
 class Message(FromDevice, frozen=True, tag="message"):
-    """Payload for the match. With `ref` a receipt follows."""
+    """A payload for the match. With `ref` a receipt follows."""
 
     text: str
     ref: Ref | None = None
 
 
 class Ack(FromDevice, frozen=True, tag="ack"):
-    """The device has the first `received` payloads of this match."""
+    """The device has received the first `received` payloads of this match."""
 
     received: Count
-    match: int | None = None  # a device that names it is not taken to speak of a later match
+    match: int | None = None  # if it is named, the ack never counts for a later match
 
 
 class Unmatch(FromDevice, frozen=True, tag="unmatch"):
-    """Leave the match, wait for another partner."""
+    """Leave the match and wait for another peer."""
 
 
 class Locate(FromDevice, frozen=True, tag="locate"):
-    """The device has moved: whom it is matched with next may change, not the present match."""
+    """The device has moved. This affects its next match, not the present one."""
 
     lat: Latitude
     lon: Longitude
@@ -53,31 +53,31 @@ class Leave(FromDevice, frozen=True, tag="leave"):
 
 
 class Ping(FromDevice, frozen=True, tag="ping"):
-    """Ask for a `pong`: for those whose WebSocket cannot ping."""
+    """Request a `pong`, for WebSocket clients that cannot send pings."""
 
 
 class ToDevice(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type"):
-    """What a device hears."""
+    """A message to a device."""
 
 
 class Welcome(ToDevice, frozen=True, tag="welcome"):
-    """First frame of every connection."""
+    """The first message of every connection."""
 
     device: str
-    session: str  # the same for all connections that go on with one another
-    resume: str  # token, the same for all of them
+    session: str  # the same for all connections of the session
+    resume: str  # token of the session
     grace: float  # s
     max_payload: int  # bytes
 
 
 class Waiting(ToDevice, frozen=True, tag="waiting"):
-    """In the pool."""
+    """The device waits in the pool."""
 
     since: int  # ms since 1970
 
 
 class Matched(ToDevice, frozen=True, tag="matched"):
-    """A match begins: the counters of both directions start at 0."""
+    """A match begins; the counters of both directions start at 0."""
 
     match: int
     peer: str
@@ -93,19 +93,19 @@ class Heard(ToDevice, frozen=True, tag="message"):
 
 
 class Delivered(ToDevice, frozen=True, tag="ack"):
-    """The first `delivered` payloads that the device sent are in the peer's hands."""
+    """The first `delivered` payloads of the device were delivered to its peer."""
 
     delivered: int
 
 
 class Receipt(ToDevice, frozen=True, tag="receipt"):
-    """The message with this `ref` is in the peer's hands."""
+    """The message with this `ref` was delivered to the peer."""
 
     ref: str
 
 
 class PeerAway(ToDevice, frozen=True, tag="peer_away"):
-    """The peer's connection dropped, its grace runs."""
+    """The peer is disconnected, within its grace."""
 
     peer: str
 
@@ -124,7 +124,7 @@ class PeerLeft(ToDevice, frozen=True, tag="peer_left"):
 
 
 class Resumed(ToDevice, frozen=True, tag="resumed"):
-    """The match goes on: the server has the first `received` of the device's payloads."""
+    """The match continues; the first `received` payloads of the device were delivered."""
 
     match: int
     peer: str
@@ -141,7 +141,7 @@ class Gap(ToDevice, frozen=True, tag="gap"):
 
 
 class Error(ToDevice, frozen=True, tag="error"):
-    """What the device sent was not done; the connection lives on."""
+    """A message of the device was rejected; the connection stays open."""
 
     code: Code
     detail: str
@@ -195,7 +195,7 @@ def decode(data: bytes) -> AnyFromDevice | Error:
 
 
 def _diagnose(data: bytes, detail: str) -> Error:
-    """Name what is wrong with a text frame that is none of the messages."""
+    """Return the error of a text frame that is none of the messages."""
     try:
         typed = _decode_type(data)
     except msgspec.ValidationError:
@@ -203,5 +203,5 @@ def _diagnose(data: bytes, detail: str) -> Error:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return Error("bad_json", detail)
     if typed.type not in TYPES:
-        return Error("unknown_type", f"{typed.type[:64]!r} is no type of this dialect", typed.ref)
+        return Error("unknown_type", f"{typed.type[:64]!r} is not a message type", typed.ref)
     return Error("bad_message", detail, typed.ref)

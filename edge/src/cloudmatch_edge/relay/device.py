@@ -225,7 +225,7 @@ class Device:
         elif (address.match, True) <= self.version:
             messages_dropped.labels("stale_match").inc()
         elif len(self._early) < WINDOW_PAYLOADS:
-            # The peer knows of a match that we do not: the update is on its way, or was lost.
+            # Its match was not announced here: the update is on its way, or was lost.
             self._early.append((address, payload))
             self.on_unannounced_match(address.match)
 
@@ -273,7 +273,7 @@ class Device:
             match = Match(self, paired, self._bus, self._matches)
             self.write(self.dialect.matched(paired.match, paired.peer, paired.distance, self._bus.clock()))
         else:
-            # The device has received nothing of a match that it does not know.
+            # If the device names another match, it has received nothing of this one.
             known = self.who.match in (None, paired.match)
             received = self.who.received if known else 0
             match = Match(self, paired, self._bus, self._matches, received)

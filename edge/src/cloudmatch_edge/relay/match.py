@@ -242,7 +242,7 @@ class Match:
             self._send_position(to=position.connection_id)
             if self.outbound.started and self.outbound.resync(position.next, position.delivered):
                 self._on_progress()
-        # A disconnected device sends nothing: match-engine was told that it cannot have.
+        # Not if disconnected: match-engine has been notified that this connection sent nothing.
         elif not self.outbound.started and not self._device.disconnected:
             self._resume(position.delivered)
 

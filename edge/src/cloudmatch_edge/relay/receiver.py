@@ -31,7 +31,7 @@ class Receiver:
         self._early: dict[int, Sequence[Payload]] = {}  # batches that came too early, by first number
         self._written: deque[tuple[int, int]] = deque()  # batches not wholly delivered: where they end, bytes
         self._written_bytes = 0  # of these batches
-        self._heard = 0.0  # when the device last sent an ack, or had nothing to acknowledge
+        self._ack_waited_since = 0.0  # when the device last sent an ack, or had nothing to acknowledge
 
     # -- from the peer
 
@@ -80,13 +80,13 @@ class Receiver:
     def on_written(self, count: int, size: int, now: float) -> None:
         """Wait for the device's ack of the last `count` payloads, of `size` bytes in all."""
         if self.delivered == self.next - count:
-            self._heard = now
+            self._ack_waited_since = now
         self._written.append((self.next, size))
         self._written_bytes += size
 
     def on_device_ack(self, total: int, now: float) -> bool:
         """Account for the device's ack of the first `total` payloads; return whether it is new."""
-        self._heard = now
+        self._ack_waited_since = now
         total = min(total, self.next)
         if total <= self.delivered:
             return False
@@ -102,7 +102,7 @@ class Receiver:
         Args:
             acks_readable: whether the device has ever sent an ack, and its socket is read.
         """
-        if acks_readable or now - self._heard < DEVICE_ACK_TIMEOUT:
+        if acks_readable or now - self._ack_waited_since < DEVICE_ACK_TIMEOUT:
             return False
         if self.next - self.delivered < WINDOW_PAYLOADS // 2 and self._written_bytes < WINDOW_BYTES // 2:
             return False

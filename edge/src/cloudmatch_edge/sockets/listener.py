@@ -21,13 +21,13 @@ from cloudmatch_edge.sockets import pages
 from cloudmatch_edge.sockets.connection import CLOSE_TIMEOUT, Connection
 
 CONNECT = "/device/connect"
-PING_INTERVAL = 20.0  # s; a device silent for a whole interval is gone
+PING_INTERVAL = 20.0  # s; a device silent for a whole interval is closed
 # On shutdown: connections closed at once, at least; rounds, at most; s between two rounds
 CLOSE_BATCH, CLOSE_ROUNDS, CLOSE_PAUSE = 20, 100, 0.02
 
 
 class Listener:
-    """All sockets of one edge."""
+    """All sockets of one edge; it accepts devices once `open` was called."""
 
     def __init__(self, settings: EdgeSettings, health: Health) -> None:
         self._max_payload = settings.max_payload
@@ -39,7 +39,7 @@ class Listener:
         self._client = pages.dev_client(settings.own_name, settings.places)
         self._hub: Hub | None = None
         self._closing = False
-        # set when the last connection is gone after `close`
+        # set when the last connection has ended after `close`
         self._empty = asyncio.Event()
 
     def flush_soon(self, connection: Connection) -> None:
@@ -113,7 +113,7 @@ class Listener:
                 connection.ping()
 
     async def close(self) -> None:
-        """Close all connections, a batch at a time, lest all reconnect at once; wait until they are gone."""
+        """Close all connections in batches, lest all reconnect at once; wait until they have ended."""
         self._closing = True
         batch = max(CLOSE_BATCH, len(self._connections) // CLOSE_ROUNDS)
         for at, connection in enumerate(list(self._connections), 1):

@@ -1,4 +1,4 @@
-"""What the edge answers to plain HTTP: the dev client, probes, metrics, errors."""
+"""Plain HTTP of the edge: the dev client, probes, metrics, errors."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ TYPES = {
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
 }
-# Where the files of the page are: packaged, or in the room's folder of a checkout.
+# Folders of the page: in the package, or in a checkout.
 PACKAGE = Path(__file__).parents[1]
 WEB = (PACKAGE / "web", PACKAGE.parents[1] / "dev-client/web")
 SDK = (PACKAGE / "web/cloudmatch.js", PACKAGE.parents[1] / "clients/javascript/cloudmatch.js")
@@ -33,24 +33,24 @@ class Page(NamedTuple):
 
 
 def dev_client(name: str, services: Mapping[str, Sequence[str]]) -> dict[str, Page]:
-    """Read the dev client; give its parts by path.
+    """Read the dev client; return its parts by path.
 
-    The JavaScript client is one of them, at ``/cloudmatch.js``, and so is what the page cannot know:
-    ``/services.json`` says which edge this is and where the other services are.
+    Among them are the JavaScript client, ``/cloudmatch.js``, and ``/services.json``: the name of this edge
+    and the URLs of the other services.
 
     Raises:
-        FileNotFoundError: it is neither packaged nor in a checkout.
+        FileNotFoundError: it is neither in the package nor in a checkout.
     """
     folder, sdk = _first(WEB), _first(SDK)
     origins = {_origin(url) for urls in services.values() for url in urls}
-    told = json.dumps({"edge": name, "services": services}).encode()
+    settings = json.dumps({"edge": name, "services": services}).encode()
     parts = {f"/web/{file.name}": _part(file) for file in folder.iterdir() if file.suffix in TYPES}
     index = parts.pop("/web/index.html")
     return {
         **parts,
         "/": index._replace(headers=(*index.headers, ("Content-Security-Policy", _policy(origins)))),
         "/cloudmatch.js": _part(sdk),
-        "/services.json": Page(200, JSON, told, (("Cache-Control", "no-store"),)),
+        "/services.json": Page(200, JSON, settings, (("Cache-Control", "no-store"),)),
     }
 
 
@@ -73,7 +73,7 @@ def _origin(url: str) -> str:
 
 
 def _policy(origins: set[str]) -> str:
-    """Let the page run its own files only; it may connect to any edge, and read these origins."""
+    """The page may run its own files only, connect to any edge, and read these origins."""
     return "; ".join(
         (
             *("default-src 'none'", "script-src 'self'", "style-src 'self'", "img-src 'self' data:"),
@@ -84,11 +84,11 @@ def _policy(origins: set[str]) -> str:
 
 
 def answer(path: str, health: Health, client: Mapping[str, Page], known: str = "") -> Page:
-    """Answer a GET of `path` that is no connection of a device.
+    """Answer a GET of `path`, other than a device's.
 
     Args:
-        client: the dev client's parts.
-        known: ETags of what the browser has (its If-None-Match).
+        client: the parts of the dev client.
+        known: ETags that the browser has cached (If-None-Match).
     """
     if part := client.get(path):
         etag = dict(part.headers).get("ETag")
@@ -100,14 +100,14 @@ def answer(path: str, health: Health, client: Mapping[str, Page], known: str = "
         return Page(status, JSON, body)
     if path == METRICS:
         return Page(200, METRICS_TYPE, metrics())
-    return error(404, "not_found", f"there is nothing at {path}")
+    return error(404, "not_found", f"nothing at {path}")
 
 
 def error(status: int, code: str, detail: str, **more: str) -> Page:
-    """Make an error in the one shape that all errors have."""
+    """Make an error, in the shape of all errors."""
     return Page(status, JSON, json.dumps({"error": {"code": code, "detail": detail, **more}}).encode())
 
 
 def bad_parameter(bad: BadParameterError) -> Page:
-    """Refuse a connection whose parameters cannot be used."""
+    """Make the error of a connection with an invalid parameter."""
     return error(400, "bad_parameter", f"{bad.parameter} {bad.detail}", parameter=bad.parameter)

@@ -1,4 +1,5 @@
-"""The server's side of the conversations that the SDKs run as well."""
+"""cloudmatch.v1: its commands and frames, and the server's side of the conversations that the SDKs run as
+well."""
 
 import base64
 import json
@@ -20,10 +21,11 @@ from cloudmatch_bus.contract.messages import (
     Position,
 )
 from cloudmatch_bus.contract.payloads import Payload, join
+from cloudmatch_edge.dialects import base
 from cloudmatch_edge.dialects.base import SocketFrame
-from cloudmatch_edge.dialects.close_codes import CloseCode
+from cloudmatch_edge.dialects.close_codes import TOO_LARGE, CloseCode
 from cloudmatch_edge.dialects.parameters import Parameters
-from cloudmatch_edge.dialects.v1 import V1
+from cloudmatch_edge.dialects.v1 import V1, frame_limit
 from cloudmatch_edge.dialects.v1_messages import Welcome
 from cloudmatch_edge.relay.device import Device
 from unit.edge.fakes import FakeBus, FakeMatches, FakeMatchmaking
@@ -239,3 +241,70 @@ def test_the_server_holds_the_conversation(conversation: dict[str, Any]) -> None
                 server.closed = None
     assert [shown(frame) for frame in server.written] == []
     assert server.closed is None
+
+
+# -- frames and commands
+
+
+def v1(max_payload: int = 8) -> V1:
+    return V1(Welcome("a", "s", "t", 30, max_payload))
+
+
+def codes(command: base.Command) -> list[str]:
+    """Return the error codes of a reply."""
+    assert isinstance(command, base.Reply)
+    return [shown(frame)["code"] for frame in command.frames]
+
+
+def test_a_frame_may_be_six_times_as_long_as_its_payload() -> None:
+    escaped = json.dumps({"type": "message", "text": "\x01" * 100, "ref": "x" * 128})
+    assert 600 < len(escaped) <= frame_limit(100)
+
+
+def test_payloads_of_one_turn_are_sent_together_with_the_refs_of_their_receipts() -> None:
+    frames = [(False, b"\xff"), (True, b'{"type":"message","text":"one","ref":"1"}'), (False, b"")]
+    (send,) = v1().parse(frames)
+    assert send == base.Send([(False, b"\xff"), (True, b"one"), (False, b"")], [(1, "1")])
+
+
+def test_commands_keep_their_place_between_payloads() -> None:
+    frames = [(False, b"1"), (True, b'{"type":"ack","received":2,"match":7}'), (False, b"2")]
+    assert v1().parse(frames) == [
+        base.Send([(False, b"1")], []),
+        base.Acknowledge(2, 7),
+        base.Send([(False, b"2")], []),
+    ]
+
+
+def test_a_binary_frame_of_the_largest_size_is_a_payload_and_a_larger_one_closes() -> None:
+    assert v1().parse([(False, b"x" * 8)]) == [base.Send([(False, b"x" * 8)], [])]
+    before, close = v1().parse([(False, b"1"), (False, b"x" * 9), (False, b"never")])
+    assert before == base.Send([(False, b"1")], [])
+    assert isinstance(close, base.Close)
+    assert close.code == TOO_LARGE
+
+
+def test_a_larger_text_is_rejected_and_the_connection_stays_open() -> None:
+    too_large = (True, b'{"type":"message","text":"123456789","ref":"1"}')
+    rejected, send = v1().parse([too_large, (True, b'{"type":"message","text":"12345678"}')])
+    assert codes(rejected) == ["payload_too_large"]
+    assert send == base.Send([(True, b"12345678")], [])
+
+
+def test_nothing_is_parsed_after_a_device_leaves() -> None:
+    assert v1().parse([(True, b'{"type":"leave"}'), (False, b"never")]) == [base.Leave()]
+
+
+def test_an_unknown_reason_is_shown_as_left() -> None:
+    (frame,) = v1().peer_left("b", "a reason of tomorrow")
+    assert shown(frame) == {"type": "peer_left", "peer": "b", "reason": "left"}
+
+
+def test_a_gap_is_counted_from_one_and_has_both_ends() -> None:
+    (frame,) = v1().gap(3, 5, "lost")
+    assert shown(frame) == {"type": "gap", "from": 4, "to": 5, "reason": "lost"}
+
+
+def test_a_device_that_sends_too_many_commands_gets_an_error() -> None:
+    (frame,) = v1().rate_limited()
+    assert shown(frame) == {"type": "error", "code": "rate_limited"}
