@@ -34,12 +34,12 @@ def moments(request: pytest.FixtureRequest) -> random.Random:
 
 @asynccontextmanager
 async def load(bus: Facts) -> AsyncIterator[None]:
-    """Publish facts of one payload, some 2,000 a second, inside the context."""
+    """Publish facts of one payload, some 1,000 a second, inside the context."""
     over = asyncio.Event()
 
     async def publish() -> None:
         while not over.is_set():
-            for _ in range(50):
+            for _ in range(25):
                 bus.payloads(1)
             await bus.kept()
             await asyncio.sleep(0.025)  # a steady load, not the most that the machine can do
