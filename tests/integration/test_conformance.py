@@ -1,7 +1,7 @@
 """Speed costs no conformance: what Autobahn's cases find right in the websockets library is right in an edge.
 
-Two echoes hear the same cases: one of the library alone, and one that is an edge's own sockets, with the same
-code from byte to payload and back, and a device behind each that says everything again. Only limits are
+Two echoes get the same cases: one of the library alone, and one made of an edge's own sockets, with the same
+code from byte to payload and back, and a device behind each that sends everything back. Only limits are
 raised: cases send messages of 16 MiB in up to 65,536 fragments. An edge has no compression, so cases of
 compression are left out.
 """
@@ -33,7 +33,7 @@ CASES = 290  # of 301 or so, at least: fewer would prove little
 
 
 class Echo:
-    """A device that has credit for everything and says it again: a turn later, as what has been on a bus."""
+    """A device that has credit for everything and sends it back: a turn later, as if from the bus."""
 
     credit = (64, 64 * 1024)
     dialect = Classic("echo")
@@ -45,14 +45,14 @@ class Echo:
         asyncio.get_running_loop().call_soon(self._connection.write, frames)
 
     def pause_writing(self) -> None:
-        """Hear that the socket takes no more."""
+        """Ignore that the socket is full."""
 
     def resume_writing(self) -> None:
-        """Hear that it does again."""
+        """Ignore that the socket has drained."""
 
 
 class EchoingListener(Listener):
-    """Lets everybody in, without a bus."""
+    """Accepts every device, without a bus."""
 
     def respond(self, request: Request) -> Parameters:
         return parse("id=a&lat=0&lon=0")
@@ -64,12 +64,12 @@ class EchoingListener(Listener):
         return Echo(connection)
 
     def leave(self, device: object, code: int) -> None:
-        """Let it go."""
+        """Forget the device."""
 
 
 @contextlib.asynccontextmanager
 async def an_edge() -> AsyncIterator[int]:
-    """Give the port of an echo that is an edge's sockets."""
+    """Yield the port of an echo made of an edge's sockets."""
     listener = EchoingListener(EdgeSettings(), Health())
     server = await asyncio.get_running_loop().create_server(lambda: Connection(listener), "127.0.0.1", 0)
     async with server:
@@ -79,7 +79,7 @@ async def an_edge() -> AsyncIterator[int]:
 
 @contextlib.asynccontextmanager
 async def the_library() -> AsyncIterator[int]:
-    """Give the port of an echo of the library alone."""
+    """Yield the port of an echo of the library alone."""
 
     async def echo(connection: ServerConnection) -> None:
         with contextlib.suppress(ConnectionClosed):
@@ -93,7 +93,7 @@ async def the_library() -> AsyncIterator[int]:
 async def judge(
     echo: Callable[[], AbstractAsyncContextManager[int]], only: Sequence[str] | None = None
 ) -> tuple[set[str], dict[str, str]]:
-    """Give the cases that an echo passes, and what is wrong with it in the others."""
+    """Return the cases that an echo passes, and what is wrong with it in the others."""
     async with echo() as port:
         try:
             results = await kosoku.run_fuzzingclient(

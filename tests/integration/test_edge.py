@@ -1,4 +1,4 @@
-"""Edges and workers with real sockets and a real NATS: what devices hear, and what is refused."""
+"""Edges and workers with real sockets and a real NATS: what devices receive, and what is rejected."""
 
 import asyncio
 import contextlib
@@ -25,7 +25,7 @@ def edges(nats_server: NatsServer, start: Start) -> list[Service]:
 
 
 async def closed(socket: ClientConnection) -> int:
-    """Give the close code of a connection that the edge ends."""
+    """Return the close code of a connection that the edge closes."""
     await asyncio.wait_for(socket.wait_closed(), 10)
     assert socket.close_code is not None
     return socket.close_code
@@ -67,7 +67,7 @@ async def test_by_the_rule_of_2019_devices_two_degrees_apart_wait(edges: list[Se
     async with pair(edges) as (_, c), device(edges[1], "b", 1, 3) as b:
         await c.close()
         await eventually(lambda: edges[0].metric("cloudmatch_edge_matched") == 0, what="a without a match")
-        # a and b wait, out of each other's reach. A neighbour of both finds b, who is nearer.
+        # a and b wait, out of each other's reach. A neighbour of both finds b, the nearer one.
         async with device(edges[0], "d", 1, 2.2) as d:
             assert await receive_text(d) == "I matched with device 'b'!"
             assert await receive_text(b) == "I matched with device 'd'!"
@@ -105,7 +105,7 @@ async def test_a_newer_connection_on_the_same_edge_replaces_the_older(edges: lis
         assert await closed(older) == 4001
 
 
-async def test_binary_closes_with_1003_and_the_peer_finds_another(edges: list[Service]) -> None:
+async def test_binary_closes_with_1003_and_the_peer_is_matched_again(edges: list[Service]) -> None:
     async with pair(edges) as (a, c):
         await a.send(b"\x00")
         assert await closed(a) == 1003
@@ -139,30 +139,30 @@ async def test_text_that_is_not_utf8_closes_with_1007(edges: list[Service]) -> N
         ("id=a&lat=1&lon=1&radius=0", "radius"),
     ],
 )
-async def test_bad_parameters_are_refused_before_the_upgrade(
+async def test_bad_parameters_are_rejected_before_the_upgrade(
     nats_server: NatsServer, start: Start, query: str, parameter: str
 ) -> None:
     edge = start("edge", {"CLOUDMATCH_NATS_URL": nats_server.url})
-    with pytest.raises(InvalidStatus) as refused:
+    with pytest.raises(InvalidStatus) as rejected:
         await connect(edge.url.replace("http", "ws") + f"/device/connect?{query}")
-    assert refused.value.response.status_code == 400
-    error = json.loads(refused.value.response.body)["error"]
+    assert rejected.value.response.status_code == 400
+    error = json.loads(rejected.value.response.body)["error"]
     assert (error["code"], error["parameter"]) == ("bad_parameter", parameter)
 
 
-async def test_a_device_that_offers_only_unknown_subprotocols_is_refused(
+async def test_a_device_that_offers_only_unknown_subprotocols_is_rejected(
     nats_server: NatsServer, start: Start
 ) -> None:
     edge = start("edge", {"CLOUDMATCH_NATS_URL": nats_server.url})
-    with pytest.raises(InvalidStatus) as refused:
+    with pytest.raises(InvalidStatus) as rejected:
         await connect(
             edge.url.replace("http", "ws") + "/device/connect?id=a&lat=1&lon=1",
             subprotocols=["graphql-ws"],  # type: ignore[list-item]  # a str will do
         )
-    assert refused.value.response.status_code == 400
+    assert rejected.value.response.status_code == 400
 
 
-async def test_pages_from_other_origins_are_refused_only_where_origins_are_listed(
+async def test_pages_from_other_origins_are_rejected_only_if_origins_are_listed(
     nats_server: NatsServer, start: Start
 ) -> None:
     bus = {"CLOUDMATCH_NATS_URL": nats_server.url}
@@ -173,12 +173,12 @@ async def test_pages_from_other_origins_are_refused_only_where_origins_are_liste
         pass
     async with connect(listed.url.replace("http", "ws") + path, origin="https://good.example"):  # type: ignore[arg-type]  # the same
         pass
-    with pytest.raises(InvalidStatus) as refused:
+    with pytest.raises(InvalidStatus) as rejected:
         await connect(listed.url.replace("http", "ws") + path, origin="https://bad.example")  # type: ignore[arg-type]  # the same
-    assert refused.value.response.status_code == 403
+    assert rejected.value.response.status_code == 403
 
 
-async def test_a_payload_without_a_match_goes_nowhere_and_is_counted(edges: list[Service]) -> None:
+async def test_a_payload_without_a_match_is_dropped_and_counted(edges: list[Service]) -> None:
     async with device(edges[0], "a", 1, 1) as a:
         await a.send("anybody?")
         await eventually(lambda: edges[0].metric("cloudmatch_edge_payloads_undelivered_total") == 1)
@@ -186,10 +186,10 @@ async def test_a_payload_without_a_match_goes_nowhere_and_is_counted(edges: list
             assert await receive_text(c) == "I matched with device 'a'!"
             assert await receive_text(a) == "I matched with device 'c'!"
             await a.send("somebody!")
-            assert await receive_text(c) == "device a says: somebody!", "the first is not kept"
+            assert await receive_text(c) == "device a says: somebody!", "the first one is not kept"
 
 
-async def test_what_a_device_sent_before_it_left_arrives(edges: list[Service]) -> None:
+async def test_payloads_sent_before_a_device_leaves_are_delivered(edges: list[Service]) -> None:
     async with pair(edges) as (a, c):
         for i in range(200):
             await a.send(f"n{i}")
@@ -198,7 +198,7 @@ async def test_what_a_device_sent_before_it_left_arrives(edges: list[Service]) -
             assert await receive_text(c) == f"device a says: n{i}"
 
 
-async def test_an_edge_going_away_closes_with_1001_and_frees_the_peers(edges: list[Service]) -> None:
+async def test_an_edge_that_shuts_down_closes_with_1001_and_frees_the_peers(edges: list[Service]) -> None:
     async with pair(edges) as (a, c):
         await asyncio.gather(asyncio.to_thread(edges[0].terminate), closed(a))
         assert a.close_code == 1001
@@ -207,7 +207,7 @@ async def test_an_edge_going_away_closes_with_1001_and_frees_the_peers(edges: li
             assert await receive_text(c) == "I matched with device 'd'!"
 
 
-async def test_an_edge_going_away_lets_many_devices_go_by_and_by(edges: list[Service]) -> None:
+async def test_an_edge_that_shuts_down_closes_many_devices_in_batches(edges: list[Service]) -> None:
     async with contextlib.AsyncExitStack() as stack:
         devices = [
             await stack.enter_async_context(device(edges[0], f"d{i}", 1, 1, tag=i, app="crowd"))
@@ -220,10 +220,10 @@ async def test_an_edge_going_away_lets_many_devices_go_by_and_by(edges: list[Ser
             ends.append(asyncio.get_running_loop().time())
 
         await asyncio.gather(asyncio.to_thread(edges[0].terminate), *map(ends_at, devices))
-        assert max(ends) - min(ends) >= 0.05, "five shares, 20 ms apart"
+        assert max(ends) - min(ends) >= 0.05, "five batches, 20 ms apart"
 
 
-async def test_devices_that_come_before_any_worker_are_matched_when_one_starts(
+async def test_devices_that_connect_before_any_worker_are_matched_when_one_starts(
     nats_server: NatsServer, start: Start
 ) -> None:
     bus = {"CLOUDMATCH_NATS_URL": nats_server.url}
@@ -242,7 +242,7 @@ async def test_a_restart_of_nats_loses_the_pool_but_no_connection(
         assert await receive_text(c) == "device a says: before"
         await asyncio.to_thread(nats_server.kill)
         await asyncio.to_thread(nats_server.restart)
-        # Both are announced anew and matched anew, with each other: nobody else is there.
+        # Both are reported and matched again, with each other: there is no other device.
         assert (await receive_text(a), await receive_text(c)) == (
             "I matched with device 'c'!",
             "I matched with device 'a'!",

@@ -1,4 +1,4 @@
-"""Devices that speak TLS with their edge, one of whose peers may not."""
+"""Devices that connect to their edge by TLS; their peers need not."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ WINDOW = 32 * 1024 * 1024  # bytes: more than windows and sockets' buffers betwe
 
 
 class Authority:
-    """Who vouches for the edge."""
+    """A certificate authority, and the files of the edge's certificate."""
 
     def __init__(self, folder: Path) -> None:
         self._authority = trustme.CA()
@@ -35,7 +35,7 @@ class Authority:
         self.issue()
 
     def issue(self) -> None:
-        """Make a certificate, in the place of the one before; each file changes in one moment."""
+        """Issue a certificate in place of the previous one; each file is replaced atomically."""
         made = self._authority.issue_cert("127.0.0.1")
         for file, pem in (
             (self._key, made.private_key_pem.bytes()),
@@ -45,7 +45,7 @@ class Authority:
             new.replace(file)
 
     def spoil(self) -> None:
-        """Let the key be none."""
+        """Make the key invalid."""
         self._key.write_text("nothing")
 
 
@@ -56,7 +56,7 @@ def authority(tmp_path: Path) -> Authority:
 
 @pytest.fixture
 def edges(nats_server: NatsServer, start: Start, authority: Authority) -> list[Service]:
-    """Two edges; the first speaks TLS."""
+    """Two edges; the first one uses TLS."""
     bus = {"CLOUDMATCH_NATS_URL": nats_server.url}
     start("match-engine", bus)
     first = start("edge", {**bus, **authority.settings, "CLOUDMATCH_EDGE_NAME": "edge-0"})
@@ -68,7 +68,7 @@ async def pair(
     edges: list[Service], trust: ssl.SSLContext
 ) -> AsyncIterator[tuple[ClientConnection, ClientConnection]]:
     assert [edge.url.partition(":")[0] for edge in edges] == ["https", "http"]
-    # One that does not read does not hear the answer to its end, either.
+    # A device that does not read gets no answer to its close frame, either.
     async with (
         device(edges[0], "a", 1, 1, trust, close_timeout=1) as a,
         device(edges[1], "c", 1, 1, close_timeout=1) as c,
@@ -96,7 +96,7 @@ async def test_payloads_arrive_in_order_both_ways_whatever_their_size(
 
 
 @pytest.mark.parametrize("slow", ["a", "c"])
-async def test_a_device_that_does_not_read_stops_its_peer_and_nothing_is_lost(
+async def test_a_device_that_does_not_read_pauses_its_peer_and_nothing_is_lost(
     edges: list[Service], authority: Authority, slow: str
 ) -> None:
     async with pair(edges, authority.trust) as (a, c):
@@ -118,40 +118,40 @@ async def test_a_device_that_does_not_read_stops_its_peer_and_nothing_is_lost(
             await asyncio.sleep(0.5)
             return sent == before == seen
 
-        await eventually(stuck, 20, "the sender standing still")
+        await eventually(stuck, 20, "the sender to stop")
         assert 0 < sent * len(CHUNK) < WINDOW
-        for number in range(sent + 200):  # the sender goes on
+        for number in range(sent + 200):  # the sender continues
             assert await receive_text(reader) == f"device {name} says: {number} {CHUNK}"
         sending.cancel()
 
 
 async def test_a_certificate_changes_while_devices_stay(edges: list[Service], authority: Authority) -> None:
     async with pair(edges, authority.trust) as (a, c):
-        before = shown(a)
+        before = presented(a)
         authority.issue()
 
         async def renewed() -> bool:
             async with device(edges[0], "b", 1, 1, authority.trust) as b:
-                return shown(b) != before
+                return presented(b) != before
 
         await eventually(renewed, 15, "the new certificate")
         await a.send("still here")
         assert await receive_text(c) == "device a says: still here"
-        # A chain without its key is not taken.
+        # A chain without its key is not loaded.
         authority.spoil()
-        await eventually(lambda: "certificate not reloaded" in edges[0].process.log, 15, "the refusal")
+        await eventually(lambda: "certificate not reloaded" in edges[0].process.log, 15, "the warning")
         async with device(edges[0], "b", 1, 1, authority.trust):
             pass
 
 
-def shown(socket: ClientConnection) -> bytes | None:
-    """Give the certificate that the edge has shown."""
+def presented(socket: ClientConnection) -> bytes | None:
+    """Return the certificate that the edge presented."""
     channel = socket.transport.get_extra_info("ssl_object")
     assert isinstance(channel, ssl.SSLObject)
     return channel.getpeercert(binary_form=True)
 
 
-async def test_who_speaks_plainly_or_trusts_nobody_is_not_let_in(
+async def test_devices_without_tls_or_without_the_authority_cannot_connect(
     edges: list[Service], authority: Authority
 ) -> None:
     plain = edges[0].url.replace("https", "ws") + "/device/connect?id=a&lat=1&lon=1"
@@ -165,7 +165,7 @@ async def test_who_speaks_plainly_or_trusts_nobody_is_not_let_in(
 
 
 @pytest.mark.parametrize(
-    ("chain", "key", "says"),
+    ("chain", "key", "message"),
     [
         ("tls.crt", "", "must both be set, or neither"),
         ("", "tls.key", "must both be set, or neither"),
@@ -173,8 +173,8 @@ async def test_who_speaks_plainly_or_trusts_nobody_is_not_let_in(
         ("nowhere", "tls.key", "cannot be used"),
     ],
 )
-async def test_files_that_cannot_be_used_are_refused_by_name(
-    authority: Authority, tmp_path: Path, chain: str, key: str, says: str
+async def test_invalid_files_are_rejected_by_name(
+    authority: Authority, tmp_path: Path, chain: str, key: str, message: str
 ) -> None:
     settings = {
         "CLOUDMATCH_EDGE_TLS_CERT_FILE": chain and str(tmp_path / chain),
@@ -183,7 +183,7 @@ async def test_files_that_cannot_be_used_are_refused_by_name(
     edge = await asyncio.create_subprocess_exec(
         BIN / "edge", env=environment(settings), stderr=asyncio.subprocess.PIPE, cwd=tmp_path
     )
-    _, said = await asyncio.wait_for(edge.communicate(), 20)
+    _, output = await asyncio.wait_for(edge.communicate(), 20)
     assert edge.returncode == 2
-    assert said.startswith(b"CLOUDMATCH_EDGE_TLS_CERT_FILE")
-    assert says in said.decode()
+    assert output.startswith(b"CLOUDMATCH_EDGE_TLS_CERT_FILE")
+    assert message in output.decode()

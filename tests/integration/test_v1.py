@@ -1,4 +1,4 @@
-"""cloudmatch.v1 on bare sockets, beside devices of 2019, on edges that freeze."""
+"""cloudmatch.v1 on bare sockets, with classic devices as peers, on edges that freeze."""
 
 import asyncio
 import contextlib
@@ -26,36 +26,36 @@ def edges(nats_server: NatsServer, start: Callable[..., Service]) -> list[Servic
 
 
 class Device:
-    """A device that hears all it is told."""
+    """A device that keeps all frames it receives, and acknowledges payloads."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self.socket = socket
-        self.heard: list[Any] = []
-        self._task = asyncio.create_task(self._hear())
+        self.received: list[Any] = []
+        self._task = asyncio.create_task(self._receive())
 
-    async def _hear(self) -> None:
+    async def _receive(self) -> None:
         with contextlib.suppress(ConnectionClosed):
             async for frame in self.socket:
-                self.heard.append(frame)
+                self.received.append(frame)
                 if self.socket.subprotocol and isinstance(frame, str):
-                    self.heard[-1] = message = json.loads(frame)
+                    self.received[-1] = message = json.loads(frame)
                     if message["type"] == "message":
-                        await self.say(type="ack", received=message["n"])
+                        await self.send(type="ack", received=message["n"])
 
-    async def say(self, **message: Any) -> None:
+    async def send(self, **message: Any) -> None:
         await self.socket.send(json.dumps(message))
 
-    async def hears(self, frame: Any) -> None:
-        await eventually(lambda: frame in self.heard, 20, f"{frame!r} among {self.heard}")
+    async def receives(self, frame: Any) -> None:
+        await eventually(lambda: frame in self.received, 20, f"{frame!r} among {self.received}")
 
-    async def told(self, kind: str) -> Any:
-        """Give the first message of this type."""
-        await eventually(lambda: kind in self.types, 20, f"{kind} among {self.heard}")
-        return next(frame for frame in self.heard if isinstance(frame, dict) and frame["type"] == kind)
+    async def first(self, kind: str) -> Any:
+        """Return the first message of this type, once it has arrived."""
+        await eventually(lambda: kind in self.types, 20, f"{kind} among {self.received}")
+        return next(frame for frame in self.received if isinstance(frame, dict) and frame["type"] == kind)
 
     @property
     def types(self) -> list[str]:
-        return [frame["type"] for frame in self.heard if isinstance(frame, dict)]
+        return [frame["type"] for frame in self.received if isinstance(frame, dict)]
 
 
 @contextlib.asynccontextmanager
@@ -74,34 +74,34 @@ def frozen(edge: Service) -> Any:
         edge.process.signal(signal.SIGCONT)
 
 
-async def test_a_device_that_offers_only_unknown_subprotocols_is_refused(edges: list[Service]) -> None:
+async def test_a_device_that_offers_only_unknown_subprotocols_is_rejected(edges: list[Service]) -> None:
     url = edges[0].url.replace("http", "ws") + "/device/connect?id=a&lat=1&lon=1"
-    with pytest.raises(InvalidStatus) as refused:
+    with pytest.raises(InvalidStatus) as rejected:
         async with connect(url, subprotocols=[Subprotocol("cloudmatch.v9")]):
             pass
-    assert refused.value.response.status_code == 400
-    assert json.loads(refused.value.response.body or b"")["error"]["code"] == "unknown_subprotocol"
+    assert rejected.value.response.status_code == 400
+    assert json.loads(rejected.value.response.body or b"")["error"]["code"] == "unknown_subprotocol"
     async with connect(url, subprotocols=[Subprotocol("cloudmatch.v9"), V1]) as socket:
         assert socket.subprotocol == V1
 
 
-async def test_the_two_dialects_speak_to_each_other(edges: list[Service]) -> None:
+async def test_devices_of_both_dialects_exchange_payloads(edges: list[Service]) -> None:
     async with device(edges[0], "a", 1) as a, device(edges[1], "c", 2, v1=False) as c:
-        matched = await a.told("matched")
+        matched = await a.first("matched")
         assert matched["peer"] == "c"
         assert a.types == ["welcome", "waiting", "matched"]
         assert abs(matched["distance"] - 111_178) < 10
-        await c.hears("I matched with device 'a'!")
-        await a.say(type="message", text="ciào", ref="r")
+        await c.receives("I matched with device 'a'!")
+        await a.send(type="message", text="ciào", ref="r")
         await a.socket.send(b"\x00\xff")
-        await c.hears("device a says: ciào")
-        await c.hears(b"\x00\xff")
-        await a.told("receipt")
-        await a.hears({"type": "ack", "delivered": 2})
+        await c.receives("device a says: ciào")
+        await c.receives(b"\x00\xff")
+        await a.first("receipt")
+        await a.receives({"type": "ack", "delivered": 2})
         await c.socket.send("salve")
-        assert await a.told("message") == {"type": "message", "from": "c", "n": 1, "text": "salve"}
+        assert await a.first("message") == {"type": "message", "from": "c", "n": 1, "text": "salve"}
         await c.socket.close()
-        assert await a.told("peer_left") == {"type": "peer_left", "peer": "c", "reason": "left"}
+        assert await a.first("peer_left") == {"type": "peer_left", "peer": "c", "reason": "left"}
         await eventually(lambda: a.types[-1] == "waiting")
 
 
@@ -116,39 +116,39 @@ async def test_of_two_connections_at_the_same_moment_exactly_one_stays(edges: li
             assert codes == {4001, None}
             stays = next(d for d in both if d.socket.close_code is None)
             partner = await stack.enter_async_context(device(edges[0], "b", 2))
-            await partner.told("matched")
-            await stays.told("matched")
+            await partner.first("matched")
+            await stays.first("matched")
             assert stays.socket.close_code is None
-            await stays.say(type="leave")
+            await stays.send(type="leave")
             await stays.socket.wait_closed()
 
 
-async def test_a_classic_device_of_an_edge_that_froze_enters_the_pool_anew_by_its_socket(
+async def test_a_classic_device_of_an_edge_that_froze_enters_the_pool_again_on_its_socket(
     edges: list[Service],
 ) -> None:
     async with device(edges[0], "a", 1, v1=False) as a, device(edges[1], "c", 2, v1=False) as c:
-        await a.hears("I matched with device 'c'!")
+        await a.receives("I matched with device 'c'!")
         with frozen(edges[0]):
             async with device(edges[1], "b", 3, v1=False) as b:
-                await b.hears("I matched with device 'c'!")
+                await b.receives("I matched with device 'c'!")
                 await c.socket.send("to b")
-                await b.hears("device c says: to b")
-        # The edge lives again, and b has left: the two find each other once more.
-        await eventually(lambda: a.heard.count("I matched with device 'c'!") == 2, 20, "the second match")
+                await b.receives("device c says: to b")
+        # The edge runs again, and b has left: the two are matched once more.
+        await eventually(lambda: a.received.count("I matched with device 'c'!") == 2, 20, "the second match")
         await a.socket.send("here again")
-        await c.hears("device a says: here again")
+        await c.receives("device a says: here again")
 
 
-async def test_a_device_whose_edge_froze_goes_on_in_its_match(edges: list[Service]) -> None:
+async def test_a_device_whose_edge_froze_continues_its_match(edges: list[Service]) -> None:
     async with device(edges[0], "a", 1) as a, device(edges[1], "c", 2) as c:
-        await a.told("matched")
-        await c.told("matched")
+        await a.first("matched")
+        await c.first("matched")
         with frozen(edges[0]):
-            await c.told("peer_away")
-            await c.say(type="message", text="while you were away", ref="r")
-            await a.say(type="message", text="from the ice")
-        await c.told("peer_back")
-        assert (await a.told("message"))["text"] == "while you were away"
-        assert (await c.told("message"))["text"] == "from the ice"
-        await c.told("receipt")
+            await c.first("peer_away")
+            await c.send(type="message", text="while you were away", ref="r")
+            await a.send(type="message", text="from the ice")
+        await c.first("peer_back")
+        assert (await a.first("message"))["text"] == "while you were away"
+        assert (await c.first("message"))["text"] == "from the ice"
+        await c.first("receipt")
         assert "peer_left" not in a.types + c.types

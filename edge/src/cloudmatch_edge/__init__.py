@@ -1,5 +1,4 @@
-"""edge: devices' sockets to subjects and back.
+"""The edge: relays payloads between the WebSockets of devices and NATS.
 
-Pure: :mod:`parameters`, :mod:`classic`, :mod:`window`, :mod:`pages`. Shells: :mod:`device`, :mod:`relay`,
-:mod:`gateway`.
+`sockets` and `bus` do the I/O; `relay` and `dialects` are pure.
 """

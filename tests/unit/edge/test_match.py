@@ -358,6 +358,14 @@ def test_a_superseded_match_asks_its_successor_until_it_is_cut_off() -> None:
     assert len(end.bus.facts) == 1
 
 
+def test_a_connection_whose_sizes_are_all_reported_by_another_reports_none() -> None:
+    end = End()
+    end.push("x", "xx")
+    end.match.on_handover_reply(2, 2)
+    assert end.bus.facts == []
+    assert end.matches.unsettled == []
+
+
 def test_a_handover_reply_supersedes_a_connection_that_does_not_know_yet() -> None:
     end = End()
     end.match.on_handover_reply(0, 0)

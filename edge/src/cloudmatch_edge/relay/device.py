@@ -242,17 +242,16 @@ class Device:
                 self.supersede(answer.by, answer.edge)
             case DevicePaired() if (answer.match, True) > self.version:
                 self._begin(answer)
-            case DeviceWaiting() if (answer.since, False) > self.version:
-                self.version = answer.since, False
-                self.end_match("expired")
-                self.write(self.dialect.waiting(self._bus.clock()))
+            case DeviceWaiting():
+                if (answer.since, False) > self.version:
+                    self.version = answer.since, False
+                    self.end_match("expired")
+                    self.write(self.dialect.waiting(self._bus.clock()))
             case DeviceGone():
                 self._on_gone()
-            case DevicePaired() | PeerAway() | PeerReturned() | DeviceUnpaired():
+            case _:
                 if self.match is not None and self.match.number == answer.match:
                     self._update(self.match, answer)
-            case DeviceWaiting():
-                pass  # old
 
     def _update(self, match: Match, answer: DevicePaired | PeerAway | PeerReturned | DeviceUnpaired) -> None:
         """Apply an answer about the present match."""

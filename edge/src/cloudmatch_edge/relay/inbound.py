@@ -63,7 +63,7 @@ class Inbound:
                 awaits_ack = True
             elif not device.writing_paused:
                 receiver.on_socket_took_all()
-        if receiver.ack_now:
+        if receiver.ack_urgent or (not self._device_acks and receiver.ack_now):
             self.ack()
         return awaits_ack
 

@@ -148,9 +148,10 @@ class Match:
         if self.current:
             device.write(device.dialect.delivered(outbound.sender.delivered, refs))
             device.socket.resume_reading()
-        if outbound.sender.sizes_pending >= MAX_SIZES:
+        sizes = outbound.sender.sizes_pending
+        if sizes >= MAX_SIZES:
             outbound.publish_sizes()
-        if outbound.sender.sizes_pending:
+        elif sizes:
             self._registry.settle_soon(self)
 
     # -- time

@@ -89,11 +89,9 @@ class Outbound:
         return self._count(before)
 
     def _count(self, before: int) -> bool:
-        delivered = self.sender.delivered
-        if delivered == before:
-            return False
-        payloads_delivered.value += delivered - before
-        return True
+        delivered = self.sender.delivered - before
+        payloads_delivered.value += delivered
+        return delivered > 0
 
     def no_responders(self, seq: int) -> None:
         """Account for batch `seq` having reached no worker."""
