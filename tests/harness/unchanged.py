@@ -1,9 +1,10 @@
 """Skip the tests of the bench and of the harness while they, and what they rest on, are as when they passed.
 
 They test no service, and take minutes. `tests/passed.txt` names each of their files with a checksum of all
-that it rests on, as it was when its tests passed; pytest writes it, and it is committed with the change. So
-a clean clone knows it, too, and no change goes untested: with another checksum, or none, they run. They also
-run with ``--all`` (`make test-all`), and where the command line names their file.
+that it rests on, as it was when its tests passed; a complete run without failures updates it, and it is
+committed with the change. So a clean clone knows it, too, and no change goes untested: with another
+checksum, or none, they run. They also run with ``--all`` (`make test-all`), and where the command line names
+their file.
 """
 
 import hashlib
@@ -66,18 +67,21 @@ class Unchanged:
         self._config = config
         named = {Path(_file(arg)).resolve() for arg in config.args}
         self._named = {file for file in RESTS_ON if ROOT / file in named}
+        self._sums = {file: _now(file) for file in RESTS_ON}  # of what is about to be tested
         self._seen: set[str] = set()  # files of which a test ran
         # files of which a test failed, was left out, or could not run here
-        self._incomplete = {_file(arg) for arg in config.args if "::" in arg}
+        self._incomplete: set[str] = set()
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         if self._config.option.all:
             return
         passed = _passed()
-        skipped = {file for file in RESTS_ON if file not in self._named and passed.get(file) == _now(file)}
+        skipped = {
+            file for file in RESTS_ON if file not in self._named and passed.get(file) == self._sums[file]
+        }
         reason = "it and what it rests on are as when it passed: make test-all runs it"
         for item in items:
-            if _file(item.nodeid) in skipped:
+            if _file(item.nodeid) in unchanged - self._named:
                 item.add_marker(pytest.mark.skip(reason=reason))
 
     def pytest_deselected(self, items: list[pytest.Item]) -> None:
@@ -98,13 +102,19 @@ class Unchanged:
     def pytest_sessionfinish(self, exitstatus: int) -> None:
         if hasattr(self._config, "workeroutput"):
             self._config.workeroutput["incomplete"] = list(self._incomplete)
-        elif exitstatus == 0 and not os.environ.get("CI") and not self._config.getoption("lf", False):
-            self._remember(self._seen & RESTS_ON.keys() - self._incomplete)
+        elif exitstatus == 0 and self._complete and not os.environ.get("CI"):
+            self._remember(self._seen - self._incomplete)
 
-    @staticmethod
-    def _remember(files: set[str]) -> None:
-        if files:
-            passed = {**_passed(), **{file: _now(file) for file in files}}
+    @property
+    def _complete(self) -> bool:
+        """Whether the command line names no file, nor asks for the last failures only."""
+        named = self._config.args_source is pytest.Config.ArgsSource.ARGS
+        return not named and not self._config.getoption("lf", False)
+
+    def _remember(self, files: set[str]) -> None:
+        new = {file: sum_ for file, sum_ in self._sums.items() if file in files and sum_ == _now(file)}
+        if new:
+            passed = _passed() | new
             PASSED.write_text("".join(f"{passed[file]}  {file}\n" for file in sorted(passed)))
 
 

@@ -38,7 +38,10 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def plugin(*args: str, run_all: bool = False, worker: bool = False) -> Unchanged:
     options = {"all": run_all, "lf": False}
     config = SimpleNamespace(
-        args=args, option=SimpleNamespace(**options), getoption=lambda name, _: options[name]
+        args=args,
+        args_source=pytest.Config.ArgsSource.ARGS if args else pytest.Config.ArgsSource.TESTPATHS,
+        option=SimpleNamespace(**options),
+        getoption=lambda name, _: options[name],
     )
     if worker:
         config.workeroutput = {}
@@ -123,13 +126,22 @@ def test_a_peer_that_only_the_bench_installs_may_be_missing(root: Path) -> None:
     assert skipped()
 
 
+def test_what_changes_while_it_runs_is_not_remembered(root: Path) -> None:
+    session = plugin()
+    session.pytest_runtest_logreport(report("passed"))
+    (root / "tests/bench/load.c").write_text("changed")
+    session.pytest_sessionfinish(0)
+    assert not skipped()
+
+
 def test_an_interrupted_run_is_not_remembered(root: Path) -> None:
     run(report("passed"), exitstatus=2)
     assert not skipped()
 
 
-def test_a_run_of_one_test_of_the_file_is_not_remembered(root: Path) -> None:
-    run(report("passed"), args=(f"{FILE}::test_a",))
+@pytest.mark.parametrize("named", [FILE, f"{FILE}::test_a", "tests/integration"])
+def test_only_a_run_of_everything_is_remembered(root: Path, named: str) -> None:
+    run(report("passed"), args=(named,))
     assert not skipped()
 
 
