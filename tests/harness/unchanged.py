@@ -76,12 +76,10 @@ class Unchanged:
         if self._config.option.all:
             return
         passed = _passed()
-        skipped = {
-            file for file in RESTS_ON if file not in self._named and passed.get(file) == self._sums[file]
-        }
+        same = {file for file, sum_ in self._sums.items() if passed.get(file) == sum_} - self._named
         reason = "it and what it rests on are as when it passed: make test-all runs it"
         for item in items:
-            if _file(item.nodeid) in unchanged - self._named:
+            if _file(item.nodeid) in same:
                 item.add_marker(pytest.mark.skip(reason=reason))
 
     def pytest_deselected(self, items: list[pytest.Item]) -> None:
