@@ -12,8 +12,13 @@ Bytes are cut only as far as the caller has credit; the rest stays here.
 
 from functools import partial
 
-from websockets import frames as library
-from websockets.frames import BINARY, CONT, TEXT, Frame
+from websockets.frames import (  # type: ignore[attr-defined]  # apply_mask is undocumented: pinned, and tested
+    BINARY,
+    CONT,
+    TEXT,
+    Frame,
+    apply_mask,
+)
 from websockets.protocol import CLOSED, OPEN
 from websockets.server import ServerProtocol
 
@@ -24,7 +29,6 @@ from cloudmatch_edge.dialects.close_codes import INVALID_DATA, POLICY_VIOLATION
 WHOLE_TEXT, WHOLE_BINARY = 0x81, 0x82  # first byte of a frame that is a whole message
 WHOLE = (WHOLE_BINARY, WHOLE_TEXT)
 MASKED = 0x80  # bit in the second byte
-apply_mask = library.apply_mask  # type: ignore[attr-defined]  # undocumented: pinned, and tested
 FRAGMENTS_MAX = 4096  # of one message
 CACHED_HEADERS = 4096  # by length
 
