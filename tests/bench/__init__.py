@@ -1,1 +1,1 @@
-"""How fast the relay is, and what it costs: see README.md."""
+"""Benchmarks of throughput, latency and cost; README.md describes them."""

@@ -1,4 +1,4 @@
-"""Results of all trials with all peers as tables, for terminals and Markdown."""
+"""The results of all trials with all peers as tables, for terminals and Markdown."""
 
 from collections.abc import Callable, Sequence
 from statistics import median
@@ -6,15 +6,15 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from bench.report import GENERATOR, STRANGERS, Run, Summary, summarise
+from bench.report import GENERATOR, QUIET, Run, Summary, summarise
 from bench.shapes import GRAMMAR
 from bench.trials import CONNECT, CUT, HOLD, KILL, OUTAGE, RELAY, SCALING, Trial, relay
 
 NONE, OVERLOADED = "–", "overloaded"
-NOT_REACHED = 0.95  # of the rate of an open loop: a peer that delivers less is overloaded
+NOT_REACHED = 0.95  # share of an open loop's rate below which a peer counts as overloaded
 
 
-class About(msgspec.Struct, frozen=True):
+class PeerInfo(msgspec.Struct, frozen=True):
     """A peer that took part."""
 
     name: str
@@ -22,7 +22,7 @@ class About(msgspec.Struct, frozen=True):
     parts: str
     promise: str
     versions: dict[str, str]
-    redundancy: str = ""  # which of its brokers is killed, if it has more than one
+    redundancy: str = ""  # which of its brokers is killed, if there are several
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -31,13 +31,13 @@ class Outcome(msgspec.Struct, frozen=True):
     trial: str
     peer: str
     repetition: int
-    load: float  # of the machine, in processes, over the last minute, when it began
+    load: float  # load average of the machine over the minute before the trial
     run: Run | None = None
     error: str = ""
 
 
 class Table(NamedTuple):
-    """A table; its first column is text, the others are figures."""
+    """A table. The first column is text, the others are figures."""
 
     title: str
     header: list[str]
@@ -54,16 +54,16 @@ class Table(NamedTuple):
 
 
 class Comparison(msgspec.Struct):
-    """A whole run."""
+    """All outcomes of one run, and the conditions under which they were measured."""
 
     machine: dict[str, Any]
-    peers: list[About]
-    sizes: list[About]  # CloudMatch, of several sizes
-    skipped: dict[str, str]  # why, by title
+    peers: list[PeerInfo]
+    scales: list[PeerInfo]  # CloudMatch with different numbers of edges and workers
+    skipped: dict[str, str]  # the reason, by title
     outcomes: list[Outcome]
 
     def runs(self, peer: str, trial: str) -> list[Run]:
-        """The runs of all repetitions."""
+        """The completed runs of a trial with a peer, one for each repetition."""
         return [o.run for o in self.outcomes if o.run and (o.peer, o.trial) == (peer, trial)]
 
     def summary(self, peer: str, trial: str) -> Summary | None:
@@ -72,10 +72,10 @@ class Comparison(msgspec.Struct):
         return summarise(runs) if runs else None
 
     def relayed(self) -> list[Trial]:
-        """The relay trials that were run, the usual ones first and in their order."""
-        tried = {outcome.trial: None for outcome in self.outcomes if GRAMMAR.fullmatch(outcome.trial)}
-        usual = [trial for trial in RELAY if trial.name in tried]
-        return usual + [relay(name, 0, 0, 1) for name in tried if name not in {t.name for t in usual}]
+        """The relay trials that were run: the standard ones in their order, then the others."""
+        names = {outcome.trial: None for outcome in self.outcomes if GRAMMAR.fullmatch(outcome.trial)}
+        standard = [trial for trial in RELAY if trial.name in names]
+        return standard + [relay(name, 0, 0, 1) for name in names if name not in {t.name for t in standard}]
 
     def tables(self) -> list[Table]:
         """All tables that have rows."""
@@ -85,14 +85,14 @@ class Comparison(msgspec.Struct):
             ("Latency, ms: p50 / p99 / p99.9", latency),
         )
         tables = [self._by_peer(title, text) for title, text in ratings]
-        tables += [self._guarantees(), self._sizes()]
+        tables += [self._guarantees(), self._scales()]
         return [table for table in tables if table.rows]
 
     def _by_peer(self, title: str, text: Callable[[Summary, Trial], str]) -> Table:
         rows = []
         for trial in self.relayed():
-            found = [self.summary(peer.name, trial.name) for peer in self.peers]
-            rows.append([trial.title, *(text(of, trial) if of else NONE for of in found)])
+            summaries = [self.summary(peer.name, trial.name) for peer in self.peers]
+            rows.append([trial.title, *(text(each, trial) if each else NONE for each in summaries)])
         return Table(title, ["", *(peer.title for peer in self.peers)], rows)
 
     def _guarantees(self) -> Table:
@@ -120,9 +120,9 @@ class Comparison(msgspec.Struct):
                     ),
                 ]
             )
-        shown = [n for n in range(len(header)) if any(row[n] != NONE for row in rows)]  # all that was tried
+        shown = [n for n in range(len(header)) if any(row[n] != NONE for row in rows)]  # trials that were run
         return Table(
-            "Guarantees, and what was observed",
+            "Guarantees, promised and observed",
             [header[n] for n in shown],
             [[row[n] for n in shown] for row in rows],
         )
@@ -132,41 +132,42 @@ class Comparison(msgspec.Struct):
         checks = [o.run.check for o in outcomes if o.run and o.run.check]
         if not checks:
             return "failed" if outcomes else NONE
-        which = next(about.redundancy for about in self.peers if about.name == peer)
+        which = next(info.redundancy for info in self.peers if info.name == peer)
         note = f" ({which})" if which and trial == KILL else ""
         return f"{checks[0].lost:,} of {checks[0].sent:,}{note}"
 
-    def _sizes(self) -> Table:
+    def _scales(self) -> Table:
         rows = []
-        for size in self.sizes:
-            of = self.summary(size.name, SCALING.name)
-            if of:
-                rows.append([size.title, f"{of.rate:,.0f}", cost(of, SCALING), latency(of, SCALING)])
+        for scale in self.scales:
+            summary = self.summary(scale.name, SCALING.name)
+            if summary:
+                figures = (f"{summary.rate:,.0f}", cost(summary, SCALING), latency(summary, SCALING))
+                rows.append([scale.title, *figures])
         header = ["CloudMatch", "payloads/s", "CPU-µs per payload", "ms: p50 / p99 / p99.9"]
         return Table(f"More edges and workers on the same {self.machine['cores']} cores", header, rows)
 
     def caveats(self) -> list[str]:
         """Caveats about these figures."""
         found = [f"{title} was left out: {why}" for title, why in self.skipped.items()]
-        titles = {about.name: about.title for about in (*self.peers, *self.sizes)}
+        titles = {info.name: info.title for info in (*self.peers, *self.scales)}
         errors = {(o.peer, o.trial): o.error.splitlines()[0] for o in self.outcomes if o.error}
         found += [f"{titles[peer]}, {trial}: {error}" for (peer, trial), error in errors.items()]
-        for peer in (*self.peers, *self.sizes):
+        for peer in (*self.peers, *self.scales):
             for trial in self.relayed():
-                of = self.summary(peer.name, trial.name)
-                if of is None:
+                summary = self.summary(peer.name, trial.name)
+                if summary is None:
                     continue
-                found_here = of.caveats(strangers=False)
+                found_here = summary.caveats(other_cores=False)
                 lost = sum(run.check.lost for run in self.runs(peer.name, trial.name) if run.check)
                 if lost:
                     found_here.append(f"{lost:,} payloads were lost")
                 found += [f"{peer.title}, {trial.title}: {caveat}" for caveat in found_here]
-        # Where a broker is killed no server is measured: all count as other processes.
-        others = [o.run.strangers for o in self.outcomes if o.run and o.run.processes.keys() > {GENERATOR}]
-        if crowded := [cores for cores in others if cores > STRANGERS]:
+        # While something breaks, no server is measured: all of them count as other processes.
+        others = [o.run.other_cores for o in self.outcomes if o.run and o.run.processes.keys() > {GENERATOR}]
+        if noisy := [cores for cores in others if cores > QUIET]:
             found.append(
-                f"In {len(crowded)} of {len(others)} runs other processes used more than {STRANGERS} "
-                f"cores, up to {max(crowded):.2f}"
+                f"In {len(noisy)} of {len(others)} runs other processes used more than {QUIET} "
+                f"cores, up to {max(noisy):.2f}"
             )
         return found
 
@@ -182,78 +183,78 @@ class Comparison(msgspec.Struct):
 
 
 def figure(value: float) -> str:
-    """A figure with its significant digits."""
+    """Format a figure with its significant digits."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def around(value: float, spread: float) -> str:
-    """A median and half of its spread."""
+    """Format a median and half of the spread around it."""
     return f"{figure(value)} ± {min(spread / 2, 9.99):.0%}"
 
 
-def overloaded(of: Summary, trial: Trial) -> bool:
-    """Whether the rate of an open loop was not reached."""
-    wanted = float(trial.name.partition("@")[2].partition(":")[0] or 0)
-    return of.rate < NOT_REACHED * wanted
+def overloaded(summary: Summary, trial: Trial) -> bool:
+    """Whether the peer fell short of the rate of an open loop."""
+    target = float(trial.name.partition("@")[2].partition(":")[0] or 0)
+    return summary.rate < NOT_REACHED * target
 
 
-def cost(of: Summary, trial: Trial) -> str:
-    """Cost of a payload; none for an overloaded peer, which did not deliver most of them."""
-    return OVERLOADED if overloaded(of, trial) else around(of.servers_us, of.cost_spread)
+def cost(summary: Summary, trial: Trial) -> str:
+    """CPU time per payload; not given for an overloaded peer, which did not deliver all of them."""
+    return OVERLOADED if overloaded(summary, trial) else around(summary.servers_us, summary.cost_spread)
 
 
-def rate(of: Summary, trial: Trial) -> str:
+def rate(summary: Summary, trial: Trial) -> str:
     """Payloads delivered per second."""
-    text = around(of.rate, of.spread)
-    return f"{text} ({OVERLOADED})" if overloaded(of, trial) else text
+    text = around(summary.rate, summary.spread)
+    return f"{text} ({OVERLOADED})" if overloaded(summary, trial) else text
 
 
-def latency(of: Summary, trial: Trial) -> str:
-    """Latency of a payload."""
-    if overloaded(of, trial):
+def latency(summary: Summary, trial: Trial) -> str:
+    """Percentiles of the latency, ms."""
+    if overloaded(summary, trial):
         return OVERLOADED
-    return " / ".join(figure(us / 1000) for us in (of.p50, of.p99, of.p999))
+    return " / ".join(figure(us / 1000) for us in (summary.p50, summary.p99, summary.p999))
 
 
 def memory(runs: Sequence[Run]) -> str:
-    """Memory of an idle connection, in KiB of all server processes."""
+    """Memory per idle connection over all server processes, KiB."""
     if not runs:
         return NONE
-    grown = [
+    growth = [
         sum(use.rss_kib - use.rss_before_kib for name, use in run.processes.items() if name != GENERATOR)
         / run.connections
         for run in runs
     ]
-    return figure(median(grown))
+    return figure(median(growth))
 
 
 def opening(runs: Sequence[Run]) -> str:
-    """Time from connecting until a device can send and receive."""
+    """Percentiles of the time from connecting until a device can send and receive, ms."""
     times = [run.opening_us for run in runs if run.opening_us]
     if not times:
         return NONE
     return " / ".join(figure(median(us) / 1000) for us in ([t.p50 for t in times], [t.p99 for t in times]))
 
 
-def markdown(of: Comparison, plot: str) -> str:
-    """The whole report in Markdown; `plot`: file name of the picture, empty for none."""
-    machine = of.machine
-    low, high = of.loads()
-    about = (
+def markdown(result: Comparison, plot: str) -> str:
+    """The whole report in Markdown; `plot` is the file name of the picture, empty for none."""
+    machine = result.machine
+    low, high = result.loads()
+    conditions = (
         f"Measured {machine['date'][:10]} at commit {machine['commit']} on {machine['cores']} cores of "
         f"{machine['processor'] or 'an unnamed processor'}, {machine['system']}, Python {machine['python']}; "
         f"load of the machine {low:.1f} to {high:.1f}; the generator used up to "
-        f"{of.generator_share():.0%} of a core. Medians, all peers in one run, by turns.\n"
+        f"{result.generator_share():.0%} of a core. Medians; all peers took turns in one run.\n"
     )
-    parts = [about]
+    parts = [conditions]
     if plot:
         parts.append(f"![CPU-µs per payload, by peer]({plot})\n")
-    parts += [table.markdown for table in of.tables()]
+    parts += [table.markdown for table in result.tables()]
     versions = [
         f"- {peer.title}: {', '.join(f'{name} {version}' for name, version in peer.versions.items())}"
-        for peer in of.peers
+        for peer in result.peers
     ]
     parts.append("\n".join(["Versions:", "", *versions, ""]))
-    if caveats := of.caveats():
+    if caveats := result.caveats():
         parts.append("\n".join(["Caveats:", "", *(f"- {caveat}" for caveat in caveats), ""]))
     return "\n".join(parts)

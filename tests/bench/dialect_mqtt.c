@@ -1,4 +1,4 @@
-/* MQTT 3.1.1: each device listens to a topic of its own, and publishes to its peer's. */
+/* MQTT 3.1.1: each device subscribes to its own topic and publishes to its peer's. */
 #include <stdio.h>
 #include <string.h>
 
@@ -9,7 +9,7 @@ enum { CONNACK = 0x20, PUBLISH = 0x30, PUBACK = 0x40, SUBACK = 0x90 };
 
 static int qos(void) { return dialect == &mqtt1; }
 
-/* Write a number as MQTT writes lengths; give the place behind it. */
+/* Write a length in MQTT's variable-byte encoding; return the position after it. */
 static uint8_t *write_length(uint8_t *p, size_t length) {
     do {
         *p++ = (uint8_t)(length % 128 | (length > 127 ? 128 : 0));
@@ -29,26 +29,26 @@ static size_t topic(const struct device *d, char *name) { return (size_t)sprintf
 static void prepare(struct device *d, char *path, size_t size) {
     char name[64];
     size_t length = topic(d->peer, name);
-    if (length > 60) fail("the name of the app is too long");
+    if (length > 60) fail("--app: too long for this dialect");
     snprintf(path, size, "/mqtt");
-    d->head[0] = (uint8_t)(PUBLISH | qos() << 1);
-    uint8_t *p = write_length(d->head + 1, 2 + length + (qos() ? 2 : 0) + (size_t)opt.size);
+    d->prefix[0] = (uint8_t)(PUBLISH | qos() << 1);
+    uint8_t *p = write_length(d->prefix + 1, 2 + length + (qos() ? 2 : 0) + (size_t)opt.size);
     p = write_text(p, name, length);
-    if (qos()) p += 2; /* for the packet's number: see number */
-    d->head_length = (size_t)(p - d->head);
-    d->received_head_length = 2 + topic(d, name);
-    write_text(d->received_head, name, d->received_head_length - 2);
+    if (qos()) p += 2; /* the packet identifier: see set_number */
+    d->prefix_length = (size_t)(p - d->prefix);
+    d->received_prefix_length = 2 + topic(d, name);
+    write_text(d->received_prefix, name, d->received_prefix_length - 2);
 }
 
-static void number(struct device *d) {
+static void set_number(struct device *d) {
     if (!qos()) return;
-    uint64_t id = d->sent % 65535 + 1;
-    d->head[d->head_length - 2] = (uint8_t)(id >> 8);
-    d->head[d->head_length - 1] = (uint8_t)id;
+    uint64_t id = d->send_next % 65535 + 1;
+    d->prefix[d->prefix_length - 2] = (uint8_t)(id >> 8);
+    d->prefix[d->prefix_length - 1] = (uint8_t)id;
 }
 
-static void opened(struct device *d) {
-    bool clean = !(opt.cut || opt.kill); /* a device that is to come back wants to be remembered */
+static void on_open(struct device *d) {
+    bool clean = !(opt.cut || opt.kill); /* the broker must keep the session of a device that reconnects */
     uint8_t packet[128] = {0x10}, *p = packet + 2;
     char name[64];
     size_t length = topic(d, name);
@@ -72,16 +72,18 @@ static void subscribe(struct device *d) {
 }
 
 static void on_publish(struct device *d, int level, const uint8_t *p, size_t size, uint64_t time) {
-    static uint8_t whole[96 + MAX_SIZE];
+    static uint8_t message[96 + MAX_SIZE]; /* without the packet identifier */
     if (!level) {
         on_payload(d, p, size, time);
         return;
     }
-    if (size < d->received_head_length + 2 || size > sizeof whole) unexpected(d, p, size, "a payload of ours");
-    uint8_t ack[4] = {PUBACK, 2, p[d->received_head_length], p[d->received_head_length + 1]};
-    memcpy(whole, p, d->received_head_length);
-    memcpy(whole + d->received_head_length, p + d->received_head_length + 2, size - d->received_head_length - 2);
-    on_payload(d, whole, size - 2, time);
+    if (size < d->received_prefix_length + 2 || size > sizeof message)
+        unexpected(d, p, size, "a payload with QoS 1");
+    uint8_t ack[4] = {PUBACK, 2, p[d->received_prefix_length], p[d->received_prefix_length + 1]};
+    memcpy(message, p, d->received_prefix_length);
+    memcpy(message + d->received_prefix_length, p + d->received_prefix_length + 2,
+           size - d->received_prefix_length - 2);
+    on_payload(d, message, size - 2, time);
     write_message(d, ack, sizeof ack);
 }
 
@@ -99,11 +101,11 @@ static size_t on_message(struct device *d, int opcode, const uint8_t *data, size
         case PUBLISH: on_publish(d, p[0] >> 1 & 3, p + head, length, time); break;
         case PUBACK: d->acked++; break;
         case CONNACK:
-            if (p[3]) unexpected(d, p, length + 2, "to be let in");
+            if (p[3]) unexpected(d, p, length + 2, "CONNACK with return code 0");
             subscribe(d);
             break;
         case SUBACK:
-            ready(d);
+            mark_ready(d);
             if (qos()) rewind_to(d, d->acked);
             break;
         default: fail("%s received a packet that begins with 0x%02x", d->name, p[0]);
@@ -114,10 +116,10 @@ static size_t on_message(struct device *d, int opcode, const uint8_t *data, size
 }
 
 const struct dialect mqtt0 = {
-    .name = "mqtt0", .opcode = BINARY, .stream = true, .subprotocol = "mqtt", .tail = "", .prepare = prepare,
-    .opened = opened, .on_message = on_message,
+    .name = "mqtt0", .opcode = BINARY, .stream = true, .subprotocol = "mqtt", .suffix = "", .prepare = prepare,
+    .on_open = on_open, .on_message = on_message,
 };
 const struct dialect mqtt1 = {
-    .name = "mqtt1", .opcode = BINARY, .stream = true, .subprotocol = "mqtt", .tail = "", .prepare = prepare,
-    .opened = opened, .on_message = on_message, .number = number,
+    .name = "mqtt1", .opcode = BINARY, .stream = true, .subprotocol = "mqtt", .suffix = "", .prepare = prepare,
+    .on_open = on_open, .on_message = on_message, .set_number = set_number,
 };

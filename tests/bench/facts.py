@@ -1,11 +1,11 @@
 """Measure the consumers of facts: the journal, the bridge to RabbitMQ, and analytics.
 
-Each part is a module with a function that measures it and returns rows::
+Each part is a module with a function that measures it::
 
     async def measure(progress: Progress, quick: bool) -> list[Row]
 
-`progress` is rich's: a part adds its own task (``progress.add_task("journal: fresh", total=…)``) and
-advances it. `quick` asks for a run of seconds that only shows that the part can be measured.
+A part adds its own tasks to `progress` (``progress.add_task("journal: facts", total=…)``). A `quick` run
+takes seconds and only shows that the part can be measured.
 """
 
 import asyncio
@@ -31,18 +31,18 @@ class Row(NamedTuple):
     """One figure."""
 
     part: str  # the measured process
-    what: str  # what was measured, in a few words
+    what: str  # the measured quantity, in a few words
     value: float
     unit: str
-    goal: str = ""  # what it should be, in words; empty: no goal
-    met: bool | None = None  # whether it is met
+    goal: str = ""  # e.g. "≤ 5"; empty: none
+    met: bool | None = None  # whether the goal was met; None: not judged
 
 
 Measure = Callable[[Progress, bool], Awaitable[list[Row]]]
 
 
 def parts() -> dict[str, Measure]:
-    """Return the parts by name."""
+    """Return the measuring functions of all parts, by name."""
     found = {}
     for part in PARTS:
         name = f"bench.facts_{part}"
@@ -59,7 +59,7 @@ def number(value: float) -> str:
 
 
 def table(rows: list[Row]) -> Table:
-    """Lay out the figures."""
+    """Lay out the figures as a table."""
     made = Table(title="consumers of facts: throughput and cost", title_justify="left")
     for column in ("part", "what", "value", "unit", "goal", ""):
         made.add_column(column, justify="right" if column == "value" else "left")
@@ -76,11 +76,11 @@ async def _all(chosen: dict[str, Measure], progress: Progress, quick: bool) -> l
 
 
 def main(
-    part: Annotated[list[str] | None, typer.Argument(help="Which parts. Default: all.")] = None,
+    part: Annotated[list[str] | None, typer.Argument(help="Parts to measure. Default: all.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Seconds, not minutes; rough figures.")] = False,
-    folder: Annotated[Path, typer.Option(help="Where the JSON goes.")] = ROOT / ".run" / "bench",
+    folder: Annotated[Path, typer.Option(help="Folder of the JSON file.")] = ROOT / ".run" / "bench",
 ) -> None:
-    """Measure journal, bridge and analytics, each alone with the servers that it needs.
+    """Measure journal, bridge and analytics, each with only the servers that it needs.
 
     Examples: `make bench WHAT=facts`, `make bench WHAT=facts ARGS=--quick`,
     `make bench WHAT=facts ARGS='journal bridge'`.

@@ -1,4 +1,4 @@
-"""Throughput and cost of analytics, and what its services cost the relay."""
+"""Throughput and cost of analytics, and the effect of stopped consumers on the relay."""
 
 import contextlib
 import signal
@@ -23,16 +23,16 @@ from harness import eventually, kafka_broker, rabbitmq, service, source_of
 
 SIZES, QUICK = 200_000, 20_000
 GOAL = 10_000  # sizes/s
-EDGE = 0.1  # of the sizes, left out at the beginning
-GROWTH = 16  # MiB by which memory may grow after that
-SPREAD = 20_000  # ms over which the sizes' times are spread
+RAMP = 0.1  # share of the sizes left out at the beginning
+GROWTH = 16  # MiB by which memory may grow after the ramp
+TIME_SPAN = 20_000  # ms covered by the times of the sizes
 RELAY = parse("50x8:64")
 REPETITIONS, SECONDS = 5, 4.0
 RATIO = 0.97
 
 
 async def measure(progress: Progress, quick: bool) -> list[Row]:
-    """Let analytics count a full queue; then load a relay with and without stopped services beside it."""
+    """Let analytics count a full queue; then load a relay with and without frozen consumers."""
     return [*await _count(progress, quick), *_relay(progress, quick)]
 
 
@@ -60,7 +60,7 @@ async def _count(progress: Progress, quick: bool) -> list[Row]:
                 return sum(window["messages"] for window in windows) == total
 
             await eventually(summed, 30, "all sizes in closed windows")
-    span = samples.span(EDGE * total, total)
+    span = samples.span(RAMP * total, total)
     grown = {n: span.end.uses[n].memory - span.begin.uses[n].memory for n in ("source", "analytics")}
     return [
         Row(
@@ -82,14 +82,14 @@ async def _count(progress: Progress, quick: bool) -> list[Row]:
 
 
 async def _fill(url: str, total: int, done: Callable[[int], None]) -> None:
-    """Publish sizes of `DEVICES` devices; return once RabbitMQ has them all."""
-    begin = time.time_ns() // 1_000_000 - SPREAD
+    """Publish sizes of `DEVICES` devices; return once all are in the queue."""
+    begin = time.time_ns() // 1_000_000 - TIME_SPAN
     async with await aio_pika.connect(url) as connection:
         channel = await connection.channel(publisher_confirms=False)
         await amqp.declare(channel, "classic")
-        below = await channel.get_underlay_channel()
+        underlay = await channel.get_underlay_channel()
         for number in range(total):
-            sender, at = f"device-{number % DEVICES}", begin + number * SPREAD // total
+            sender, at = f"device-{number % DEVICES}", begin + number * TIME_SPAN // total
             size = SizeMessage(64, "bench", sender, "x", 7, at, f"{number}.0").encode()
             message = aio_pika.Message(
                 size.body,
@@ -98,12 +98,12 @@ async def _fill(url: str, total: int, done: Callable[[int], None]) -> None:
                 delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
                 headers=size.headers,
             )
-            await below.basic_publish(
+            await underlay.basic_publish(
                 size.body,
                 exchange=amqp.EXCHANGE,
                 routing_key=size.routing_key,
                 properties=message.properties,
-                wait=number % 100 == 0,  # drain the socket sometimes
+                wait=number % 100 == 0,  # drain the socket from time to time
             )
             if number % ACK_INTERVAL == 0:
                 done(number)
@@ -112,12 +112,12 @@ async def _fill(url: str, total: int, done: Callable[[int], None]) -> None:
             queue = await channel.declare_queue(amqp.QUEUE, passive=True)
             return queue.declaration_result.message_count == total
 
-        await eventually(queued, 60, "RabbitMQ having all sizes")
+        await eventually(queued, 60, "all sizes in the queue")
 
 
 @contextlib.contextmanager
-def _stopped(bus: str) -> Iterator[None]:
-    """Run journal, bridge and analytics: connected, then frozen by SIGSTOP; RabbitMQ is killed."""
+def _frozen_consumers(bus: str) -> Iterator[None]:
+    """Connect journal, bridge and analytics, then freeze them by SIGSTOP and kill RabbitMQ."""
     with contextlib.ExitStack() as running:
         node, kafka = running.enter_context(rabbitmq()), running.enter_context(kafka_broker())
         settings = {"CLOUDMATCH_NATS_URL": bus, "CLOUDMATCH_AMQP_URL": node.url, **kafka.settings}
@@ -132,21 +132,26 @@ def _stopped(bus: str) -> Iterator[None]:
 
 
 def _relay(progress: Progress, quick: bool) -> list[Row]:
-    """Load two relays in alternation: one whose facts have no consumers, one with frozen consumers."""
+    """Load two relays in alternation: one without consumers of facts, one with frozen consumers."""
     repetitions, seconds = (1, 1.5) if quick else (REPETITIONS, SECONDS)
     task = progress.add_task("relay beside frozen consumers", total=2 * repetitions)
-    with tempfile.TemporaryDirectory() as build, stack() as alone, stack() as beside, _stopped(beside.bus):
+    with (
+        tempfile.TemporaryDirectory() as build,
+        stack() as alone,
+        stack() as beside,
+        _frozen_consumers(beside.bus),
+    ):
         program = generator.build(Path(build))
         others: list[float] = []
 
         def rate(of: Stack, app: str) -> float:
             run = generator.run(program, of.ports, of.pids, RELAY.options, app=app, warmup=1, seconds=seconds)
             progress.advance(task)
-            others.append(run.strangers)
+            others.append(run.other_cores)
             return valid(RELAY, run).payloads_per_second
 
         rates = [(rate(alone, f"alone-{i}"), rate(beside, f"beside-{i}")) for i in range(repetitions)]
-    ratio = median(stopped / free for free, stopped in rates)
+    ratio = median(frozen / free for free, frozen in rates)
     met = None if quick else ratio >= RATIO
     return [
         Row("analytics", f"relay {RELAY}, no consumers", median(r for r, _ in rates), "payloads/s"),

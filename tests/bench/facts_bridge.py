@@ -15,11 +15,11 @@ SIZES = (64, 64)
 FACTS = 100_000
 QUICK = 5_000
 SINGLE = 50  # sizes sent one at a time
-EDGE = 0.1  # of the sizes, left out at the beginning and at the end
+RAMP = 0.1  # share of the sizes left out at the beginning and at the end
 
 
 async def measure(progress: Progress, quick: bool) -> list[Row]:
-    """Let a bridge publish sizes without a consumer; then one at a time with one."""
+    """Let the bridge publish sizes without a consumer, then single sizes with one."""
     count = QUICK if quick else FACTS
     total = count * len(SIZES)
     task = progress.add_task("bridge: facts", total=count)
@@ -47,7 +47,7 @@ async def measure(progress: Progress, quick: bool) -> list[Row]:
                         await eventually(lambda: messages, 10)
                         waits.append(time.monotonic() - begun)
                         progress.advance(task)
-    span = samples.span(EDGE * total, (1 - EDGE) * total)
+    span = samples.span(RAMP * total, (1 - RAMP) * total)
     return [
         Row("bridge", "published and confirmed", span.rate, "sizes/s"),
         *(Row("bridge", f"CPU of {name}", span.cpu_us(name), "µs/size") for name in pids),

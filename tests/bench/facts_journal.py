@@ -1,4 +1,4 @@
-"""Throughput of the journal, how it changes with size, and how long a start takes."""
+"""Throughput of the journal when empty and when full, and its start-up times."""
 
 import asyncio
 import time
@@ -14,27 +14,27 @@ from harness.facts import facts
 EVENTS = 1_000_000
 QUICK = 40_000
 SIZES = (64, 64)
-TENTH = 0.1  # of the events: the span of a rate, at the beginning and at the end
+TENTH = 0.1  # share of the events over which a rate is measured, at the beginning and at the end
 
 
 async def measure(progress: Progress, quick: bool) -> list[Row]:
-    """Let a journal store events; start it again with and without its snapshot."""
+    """Let a journal store events; then restart it with and without its snapshot."""
     count = QUICK if quick else EVENTS
     task = progress.add_task("journal: facts", total=count)
     with nats_server() as nats:
         async with facts(nats.url) as bus:
             await fill(bus.bus, count, SIZES, lambda done: progress.advance(task, done))
-        progress.reset(task, total=count, description="journal: reads")
+        progress.reset(task, total=count, description="journal: storing")
         with service("journal", {"CLOUDMATCH_NATS_URL": nats.url}, ready=False) as journal:
             pids = {"journal": journal.process.pid, "nats-server": nats.process.pid}
             samples = await watch(journal, "cloudmatch_journal_events_total", count, pids, progress, task)
             fresh = samples.span(0, TENTH * count)
             full = samples.span((1 - TENTH) * count, count)
             progress.reset(task, total=3, description="journal: starts")
-            with_state = await asyncio.to_thread(_restart, journal, rebuild=False)
+            with_snapshot = await asyncio.to_thread(_restart, journal, rebuild=False)
             started = use(journal.process.pid).memory
             progress.advance(task)
-            without = await asyncio.to_thread(_restart, journal, rebuild=True)
+            without_snapshot = await asyncio.to_thread(_restart, journal, rebuild=True)
             progress.advance(task)
             checked = await asyncio.to_thread(_verify, journal)
             progress.advance(task)
@@ -47,24 +47,24 @@ async def measure(progress: Progress, quick: bool) -> list[Row]:
     return [
         row("stored, empty", fresh.rate, "events/s", "≥ 5,000", fresh.rate >= 5000),
         row(f"stored, at {size}", full.rate, "events/s", "≥ 5,000", full.rate >= 5000),
-        row("fresh / then", ratio, "×", "≤ 1.3", ratio <= 1.3),
-        row("CPU, fresh", fresh.cpu_us("journal"), "µs/event"),
+        row("empty / full", ratio, "×", "≤ 1.3", ratio <= 1.3),
+        row("CPU, empty", fresh.cpu_us("journal"), "µs/event"),
         row(f"CPU, at {size}", full.cpu_us("journal"), "µs/event"),
-        row("CPU, then / fresh", full.cpu_us("journal") / fresh.cpu_us("journal"), "×"),
-        row("other processes, fresh", fresh.other_cores, "cores"),
+        row("CPU, full / empty", full.cpu_us("journal") / fresh.cpu_us("journal"), "×"),
+        row("other processes, empty", fresh.other_cores, "cores"),
         row(f"other processes, at {size}", full.other_cores, "cores"),
-        row("CPU of nats-server meanwhile", full.cpu_us("nats-server"), "µs/event"),
-        row("memory, fresh", fresh.end.uses["journal"].memory, "MiB"),
+        row(f"CPU of nats-server, at {size}", full.cpu_us("nats-server"), "µs/event"),
+        row("memory, empty", fresh.end.uses["journal"].memory, "MiB"),
         row(f"memory, at {size}", full.end.uses["journal"].memory, "MiB"),
-        row("memory after a start from the state", started, "MiB"),
-        row("start after kill -9, from the state", with_state, "s", "≤ 5", with_state <= 5),
-        row("start after kill -9, without a snapshot", without, "s"),
+        row("memory after a start from the snapshot", started, "MiB"),
+        row("start after kill -9, from the snapshot", with_snapshot, "s", "≤ 5", with_snapshot <= 5),
+        row("start after kill -9, without a snapshot", without_snapshot, "s"),
         row("verify against the stream", checked, "s"),
     ]
 
 
 def _restart(journal: Service, *, rebuild: bool) -> float:
-    """Kill it and start it; return the seconds until it is ready."""
+    """Kill and start it; return the seconds until it is ready."""
     journal.kill()
     if rebuild:
         Path(journal.env["CLOUDMATCH_RUN_DIR"], "journal/state.json").unlink()
@@ -74,7 +74,7 @@ def _restart(journal: Service, *, rebuild: bool) -> float:
 
 
 def _verify(journal: Service) -> float:
-    """Return the seconds that a verification takes; it must find no fault."""
+    """Verify the journal, which must be intact; return the seconds that it takes."""
     begun = time.monotonic()
     done = journal.ask("verify", deadline=600)
     assert done.returncode == 0, done

@@ -1,4 +1,4 @@
-/* Connections of devices: WebSocket frames in and out, one loop for all. */
+/* WebSocket connections of all devices, served by one event loop. */
 #ifndef FRAMES_H
 #define FRAMES_H
 
@@ -8,31 +8,33 @@ extern struct device *devices;
 extern int device_count;
 extern uint64_t reconnects, last_arrival;
 
-/* Make the loop; a lost connection is restored if `reconnecting`, and ends the process otherwise. */
+/* Create the loop. A lost connection is restored if `reconnecting`, and otherwise ends the process. */
 void prepare_frames(bool reconnecting);
 
-/* Connect a device and ask for its WebSocket. */
+/* Connect a device and begin its handshake. */
 void connect_device(struct device *);
 
-/* Break the connection of a device; it reconnects after a while. */
-void cut(struct device *);
+/* Close a device's connection without a close frame; it reconnects after a pause. */
+void cut_connection(struct device *);
 
-/* Have `what` called whenever a file is readable. */
-void watch_file(int fd, void (*what)(void));
+/* Call `callback` whenever the file is readable. */
+void watch_file(int fd, void (*callback)(void));
 
-/* One turn of the loop: all that has come in, then one write for each device that has something to send.
-   Return whether `until` has not come yet. */
-bool turn(uint64_t until);
+/* Run the loop once: read all that has arrived, then write once for each device with something to send.
+   Return false when `until` is over. */
+bool loop_once(uint64_t until);
 
-/* Add a frame with `size` bytes of payload; give the place of the payload, to be filled and masked. */
-uint8_t *frame(struct device *, int opcode, size_t size);
+/* Begin a frame with a payload of `size` bytes; return where the caller writes and masks that payload. */
+uint8_t *begin_frame(struct device *, int opcode, size_t size);
 void mask(uint8_t *, size_t size);
-size_t unsent(const struct device *);
 
-/* The device has something to send in this turn. */
-void touch(struct device *);
+/* Bytes of frames that the socket has not accepted yet. */
+size_t unsent_bytes(const struct device *);
 
-/* Close all connections and wait, with a deadline, for the servers to answer. */
+/* Have the device flushed at the end of the current turn of the loop. */
+void mark_dirty(struct device *);
+
+/* Close all connections, and wait with a deadline for the servers' close frames. */
 void close_all(void);
 
 #endif

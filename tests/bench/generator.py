@@ -9,11 +9,11 @@ from bench.report import Run, decode_run
 
 SOURCES = Path(__file__).parent
 FLAGS = ("-std=c11", "-O2", "-Wall", "-Wextra", "-Werror")
-PATIENCE = 120  # s on top of measuring: connecting, draining
+PATIENCE = 120  # s for connecting and draining, on top of measuring
 
 
 class GeneratorError(Exception):
-    """The generator cannot be built, or failed."""
+    """The generator could not be built, or failed."""
 
 
 class CompilerMissingError(GeneratorError):
@@ -21,16 +21,16 @@ class CompilerMissingError(GeneratorError):
 
 
 def build(folder: Path) -> Path:
-    """Compile the generator into `folder`.
+    """Compile the generator into `folder`; return the program.
 
     Raises:
-        CompilerMissingError: there is no compiler.
+        CompilerMissingError: no C compiler is installed.
         GeneratorError: it does not compile.
     """
     compiler = shutil.which("cc")
     if compiler is None:
         raise CompilerMissingError(
-            "The load generator is C: install a compiler (on Debian: apt install gcc libc6-dev)."
+            "The load generator is written in C: install a compiler (on Debian: apt install gcc libc6-dev)."
         )
     program = folder / "load"
     folder.mkdir(parents=True, exist_ok=True)
@@ -55,10 +55,10 @@ def run(
     warmup: float,
     seconds: float,
 ) -> Run:
-    """Load two servers once; return the measurements, valid or not.
+    """Run one load; return its measurements, valid or not.
 
     Raises:
-        GeneratorError: it could not connect, or a connection ended; with its own message.
+        GeneratorError: it could not connect, or lost a connection; carries its message.
     """
     command = [
         *(str(program), "--ports", ",".join(map(str, ports)), "--app", app),

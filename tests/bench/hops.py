@@ -1,7 +1,8 @@
-"""CPU of the Python code per payload, hop by hop: two edges and a worker in one process, without a socket.
+"""CPU time of the Python code per payload, by hop, without sockets: two edges and a worker in one process.
 
-What they write to NATS is handed on here; only their own work is timed. The best of many rounds counts, so
-the figures vary less on a busy machine than those of whole processes. Kernel and NATS come on top.
+What they write to NATS is forwarded in memory; only their own work is timed. The best of many repetitions
+counts, so the figures vary less on a busy machine than those of whole processes. The kernel and NATS cost
+extra.
 """
 
 import asyncio
@@ -34,13 +35,13 @@ from cloudmatch_match_engine.worker import Worker
 
 APP, MATCH = "bench", 7
 PAIRS = 50
-PAYLOADS = 12_800  # of a repetition
-ACK_EVERY = 16  # payloads that a device of cloudmatch.v1 acknowledges at once
-PUBLISHED = re.compile(rb"H?PUB (\S+) (\S*) (?:(\d+) )?(\d+)\r\n")
+PAYLOADS = 12_800  # per repetition
+ACK_EVERY = 16  # payloads per ack of a cloudmatch.v1 device
+PUBLISH = re.compile(rb"H?PUB (\S+) (\S*) (?:(\d+) )?(\d+)\r\n")
 
 
 class Socket(asyncio.Transport):
-    """A transport that keeps what is written."""
+    """A transport that keeps what is written to it."""
 
     def __init__(self) -> None:
         self.written: list[bytes] = []
@@ -64,19 +65,19 @@ class Socket(asyncio.Transport):
         pass
 
     def pause_reading(self) -> None:
-        raise AssertionError("a device has no credit left: this is not the usual case")
+        raise AssertionError("a device has run out of credit, which must not happen here")
 
     def resume_reading(self) -> None:
         pass
 
 
 class Client:
-    """As much of nats-py's client as the bus uses."""
+    """The part of nats-py's client that the bus uses."""
 
     pending_data_size, is_connected, max_payload = 0, True, 1 << 20
 
     def __init__(self) -> None:
-        self.subjects: list[str] = []  # by id of the subscription, from 1
+        self.subjects: list[str] = []  # by subscription id, from 1
 
     def new_inbox(self) -> str:
         return "_INBOX.bench"
@@ -86,35 +87,35 @@ class Client:
         return type("Subscription", (), {"_id": len(self.subjects)})
 
     async def request(self, *_: object, **__: object) -> None:
-        await asyncio.Event().wait()  # match-engine does not answer: devices are matched directly
+        await asyncio.Event().wait()  # no answer: devices are matched directly
 
 
 class Hop:
-    """One process: its bus and the CPU time of its work."""
+    """One process on the way: its bus, and the CPU time that it has spent."""
 
     def __init__(self) -> None:
         self.client = Client()
-        self.bus = Bus(self.client, fast=True)  # type: ignore[arg-type]  # as much of one as is used
-        self.line = NatsProtocol(self.bus._handlers, 1 << 30)
+        self.bus = Bus(self.client, fast=True)  # type: ignore[arg-type]  # only the part that is used
+        self.protocol = NatsProtocol(self.bus._handlers, 1 << 30)
         self.socket = Socket()
-        self.line.connection_made(self.socket)
+        self.protocol.connection_made(self.socket)
         assert self.bus._transport is not None
-        self.bus._transport.protocol = self.line
+        self.bus._transport.protocol = self.protocol
         self.spent = 0  # ns
 
-    async def work(self, work: Callable[[], None]) -> None:
-        """Run some work and what it leaves for the end of the event loop's turn."""
+    async def timed(self, work: Callable[[], None]) -> None:
+        """Run `work` and what it schedules for the same turn of the event loop; add up the CPU time."""
         start = time.process_time_ns()
         work()
         await asyncio.sleep(0)
         self.spent += time.process_time_ns() - start
 
     def sid(self, subject: str) -> int:
-        """Id of the subscription that a subject matches."""
-        words = subject.split(".")
+        """Id of the subscription that matches a subject."""
+        tokens = subject.split(".")
         for number, pattern in enumerate(self.client.subjects, 1):
             parts = pattern.removesuffix(".>").split(".")
-            if all(part in ("*", word) for part, word in zip(parts, words, strict=False)):
+            if all(part in ("*", token) for part, token in zip(parts, tokens, strict=False)):
                 return number
         raise AssertionError(f"no subscription to {subject}")
 
@@ -131,7 +132,7 @@ class Edge(Hop):
         self.devices: list[Connection] = []
 
     async def start(self) -> asyncio.Task[None]:
-        """Accept devices."""
+        """Start accepting devices."""
         await self.hub.start()
         self.listener.open(self.hub)
         task = asyncio.create_task(self.facts.run())
@@ -139,7 +140,7 @@ class Edge(Hop):
         return task
 
     def connect(self, device: str, subprotocol: str) -> None:
-        """Accept a device."""
+        """Open the WebSocket of a device."""
         connection = Connection(self.listener)
         connection.connection_made(Socket())
         connection.data_received(
@@ -152,7 +153,7 @@ class Edge(Hop):
 
 
 class Chain:
-    """Edge a, worker, edge b, and what NATS would do between them."""
+    """Edge a, worker and edge b, with NATS between them replaced by `carry`."""
 
     def __init__(self) -> None:
         self.a, self.worker, self.b = Edge("a"), Hop(), Edge("b")
@@ -160,7 +161,7 @@ class Chain:
         self.engine = Worker(self.worker.bus, 1.42)
 
     async def pair(self, dialect: str) -> None:
-        """Connect the devices, and give edges and worker their matches."""
+        """Connect the devices, and match them in edges and worker."""
         await self.worker.bus.subscribe(subjects.all_of("up"), self.engine._router.on_batch)
         subprotocol = "Sec-WebSocket-Protocol: cloudmatch.v1\r\n" if dialect == "v1" else ""
         for number in range(PAIRS):
@@ -189,38 +190,38 @@ class Chain:
         await asyncio.sleep(0)
 
     async def carry(self) -> None:
-        """Hand on what was written to NATS until nothing more is."""
+        """Forward what was written to NATS until nothing more is written."""
         while published := [found for hop in (self.a, self.worker, self.b) for found in _published(hop)]:
             bound: dict[Hop, list[bytes]] = defaultdict(list)
             for source, subject, reply, payload in published:
-                word = subject.split(".")[3]
-                if word == "ev":
+                kind = subject.split(".")[3]
+                if kind == "ev":
                     target, subject, reply, payload = source, reply, "", b'{"stream":"EVENTS","seq":1}'
                 else:
-                    target = self.worker if word == "up" else self.hops[subject.split(".")[4]]
+                    target = self.worker if kind == "up" else self.hops[subject.split(".")[4]]
                 head = " ".join(filter(None, (subject, str(target.sid(subject)), reply, str(len(payload)))))
                 bound[target].append(b"MSG %b\r\n%b\r\n" % (head.encode(), payload))
             for target, messages in bound.items():
                 data = b"".join(messages)
-                await target.work(lambda target=target, data=data: target.line.data_received(data))  # type: ignore[misc]
+                await target.timed(lambda target=target, data=data: target.protocol.data_received(data))  # type: ignore[misc]
 
 
 def _published(hop: Hop) -> list[tuple[Hop, str, str, bytes]]:
     data = hop.socket.pop()
     at, found = 0, []
     while at < len(data):
-        line = PUBLISHED.match(data, at)
-        assert line is not None, data[at : at + 80]
-        head, size = int(line[3] or 0), int(line[4])
-        payload = data[line.end() + head : line.end() + size]
-        found.append((hop, line[1].decode(), line[2].decode(), payload))
-        at = line.end() + size + 2
+        command = PUBLISH.match(data, at)
+        assert command is not None, data[at : at + 80]
+        head, size = int(command[3] or 0), int(command[4])
+        payload = data[command.end() + head : command.end() + size]
+        found.append((hop, command[1].decode(), command[2].decode(), payload))
+        at = command.end() + size + 2
     return found
 
 
 @contextlib.asynccontextmanager
 async def chain(dialect: str) -> AsyncIterator[Chain]:
-    """A chain whose devices are matched."""
+    """Yield a chain whose devices are matched."""
     made = Chain()
     tasks = [await edge.start() for edge in (made.a, made.b)]
     await made.pair(dialect)
@@ -236,36 +237,36 @@ async def measure(dialect: str, batch: int, size: int, repetitions: int) -> dict
     chunk = Frame(opcode, b"x" * size).serialize(mask=True) * batch
     rounds = max(1, PAYLOADS // PAIRS // batch)
     best: dict[str, float] = {}
-    async with chain(dialect) as under:
-        hops = {"edge a": under.a, "worker": under.worker, "edge b": under.b}
+    async with chain(dialect) as matched:
+        hops = {"edge a": matched.a, "worker": matched.worker, "edge b": matched.b}
         sent = unacknowledged = 0
 
         def send() -> None:
-            for connection in under.a.devices:
+            for connection in matched.a.devices:
                 connection.data_received(chunk)
 
         def acknowledge() -> None:
             ack = Frame(TEXT, b'{"type":"ack","received":%d}' % sent).serialize(mask=True)
-            for connection in under.b.devices:
+            for connection in matched.b.devices:
                 connection.data_received(ack)
 
         for _ in range(repetitions):
             for hop in hops.values():
                 hop.spent = 0
             for _ in range(rounds):
-                await under.a.work(send)
+                await matched.a.timed(send)
                 sent += batch
                 unacknowledged += batch
-                await under.carry()
+                await matched.carry()
                 if unacknowledged >= ACK_EVERY:
                     unacknowledged = 0
                     if dialect == "v1":
-                        await under.b.work(acknowledge)
-                        await under.carry()
+                        await matched.b.timed(acknowledge)
+                        await matched.carry()
             for name, hop in hops.items():
                 cost = hop.spent / 1000 / (rounds * PAIRS * batch)
                 best[name] = min(cost, best.get(name, cost))
-        for connection in under.b.devices:
+        for connection in matched.b.devices:
             assert connection._device is not None
             assert connection._device.match is not None
             assert connection._device.match.inbound.receiver.next == sent, "payloads were lost"
@@ -273,15 +274,15 @@ async def measure(dialect: str, batch: int, size: int, repetitions: int) -> dict
 
 
 def main(
-    size: Annotated[int, typer.Option(min=1, max=60_000, help="Bytes of a payload.")] = 64,
-    repetitions: Annotated[int, typer.Option(min=1, help="The best of these counts.")] = 10,
+    size: Annotated[int, typer.Option(min=1, max=60_000, help="Size of a payload, bytes.")] = 64,
+    repetitions: Annotated[int, typer.Option(min=1, help="Of which the best counts.")] = 10,
 ) -> None:
-    """Measure what the edges and the worker themselves do for one payload, in CPU-µs, without sockets.
+    """Measure the CPU time of edges and worker per payload, without sockets.
 
     Examples: `make bench WHAT=hops`, `make bench WHAT=hops ARGS='--size 1024'`.
     """
     table = Table(title=f"CPU-µs per payload of {size} bytes, {PAIRS} pairs", title_justify="left")
-    for column in ("", "edge a", "worker", "edge b", "together"):
+    for column in ("", "edge a", "worker", "edge b", "sum"):
         table.add_column(column, justify="right" if column else "left")
     gc.freeze()
     for dialect in ("v1", "classic"):

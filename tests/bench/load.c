@@ -1,9 +1,9 @@
 /*
- * A load generator for relays: pairs of devices that send payloads to each other through two servers.
+ * Load generator for relays: pairs of devices that send payloads to each other through two servers.
  *
- * One thread, one epoll. Device a<i> connects to one port, b<i> to the next. Both ends of a pair live in this
- * process: what b<i> receives is checked against what a<i> sent, and timed by one clock. How payloads are
- * made and accounted for: payloads.c. What the servers speak: dialect_*.c.
+ * One thread, one epoll instance. Device a<i> connects to one port, b<i> to the next. Both ends of a pair are in
+ * this process, so what b<i> receives is checked against what a<i> sent, and timed by the same clock.
+ * payloads.c generates and checks payloads, dialect_*.c speak the servers' protocols.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -20,66 +20,66 @@
 #include "options.h"
 #include "payloads.h"
 
-#define PATIENCE (20 * SECOND) /* for a step of the opening */
-#define DRAIN (20 * SECOND)    /* for payloads still on their way at the end, as long as any arrive */
+#define OPENING_TIMEOUT (20 * SECOND) /* without another device becoming ready */
+#define DRAIN_TIMEOUT (20 * SECOND)   /* for payloads in flight at the end */
 
 static const struct dialect *const dialects[] = {&classic, &v1,    &plain, &socketio,
                                                  &mqtt0,   &mqtt1, &nats,  &centrifugo};
 const struct dialect *dialect;
 
-static struct histogram openings; /* from connecting until a device can send and receive */
+static struct histogram openings; /* from connecting until a device is ready */
 static int ready_count, timer = -1;
-static uint64_t last_news; /* when a device last became ready */
-static uint64_t paced;     /* payloads that have been due, in open loop */
+static uint64_t last_ready; /* when a device last became ready */
+static uint64_t scheduled;  /* payloads that have become due, in open loop */
 
-void ready(struct device *d) {
+void mark_ready(struct device *d) {
     d->state = READY;
     if (!d->was_ready) {
         ready_count++;
-        last_news = now();
-        record(&openings, last_news - d->since);
+        last_ready = now();
+        record(&openings, last_ready - d->connect_started);
     }
     d->was_ready = true;
-    if (d->owed) touch(d);
+    if (d->credit) mark_dirty(d);
 }
 
-/* Owe what has become due since the last look. */
-static void pace(void) {
+/* Give credit for the payloads that have become due since the last call. */
+static void on_timer(void) {
     uint64_t ticks, due = (uint64_t)((double)(now() - began) * opt.rate / 1e9);
     if (read(timer, &ticks, sizeof ticks) < 0 || !sending) return;
-    for (; paced < due; paced++) {
-        struct device *d = sender(paced % (uint64_t)senders());
-        d->owed++;
-        touch(d);
+    for (; scheduled < due; scheduled++) {
+        struct device *d = sender(scheduled % (uint64_t)senders());
+        d->credit++;
+        mark_dirty(d);
     }
 }
 
-/* Connect all pairs, some at a time; return when each device can send and receive. */
+/* Connect all pairs, --opening at a time; return when all devices are ready. */
 static void open_pairs(void) {
     int opened = 0;
-    last_news = now();
+    last_ready = now();
     while (ready_count < device_count) {
         for (; opened < opt.pairs && opened - ready_count / 2 < opt.opening; opened++) {
             connect_device(&devices[2 * opened]);
             connect_device(&devices[2 * opened + 1]);
         }
-        turn(now() + SECOND / 10);
-        if (now() - last_news > PATIENCE)
-            fail("only %d of %d devices are ready, and nothing happens", ready_count, device_count);
+        loop_once(now() + SECOND / 10);
+        if (now() - last_ready > OPENING_TIMEOUT)
+            fail("only %d of %d devices became ready", ready_count, device_count);
     }
 }
 
-/* Let all that is due until then happen, and the one thing that breaks in between. */
-static void go_on_until(uint64_t end) {
-    static bool broken;
+/* Run the loop until `end`, and inject the fault of --kill or --cut when it is due. */
+static void run_until(uint64_t end) {
+    static bool injected;
     uint64_t at = began + (uint64_t)(opt.at * 1e9);
-    if ((opt.kill || opt.cut) && !broken && at < end) {
-        while (turn(at)) {}
-        broken = true;
-        if (opt.kill && kill(opt.kill, SIGKILL)) fail("process %d is not there", opt.kill);
-        for (int i = 1; opt.cut && i < device_count; i += 2) cut(&devices[i]);
+    if ((opt.kill || opt.cut) && !injected && at < end) {
+        while (loop_once(at)) {}
+        injected = true;
+        if (opt.kill && kill(opt.kill, SIGKILL)) fail("no process %d", opt.kill);
+        for (int i = 1; opt.cut && i < device_count; i += 2) cut_connection(&devices[i]);
     }
-    while (turn(end)) {}
+    while (loop_once(end)) {}
 }
 
 static void start_sending(void) {
@@ -91,57 +91,57 @@ static void start_sending(void) {
         struct itimerspec interval = {{0, ns}, {0, ns}};
         timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK);
         if (timer < 0 || timerfd_settime(timer, 0, &interval, NULL)) fail("timer: %s", strerror(errno));
-        watch_file(timer, pace);
+        watch_file(timer, on_timer);
     } else {
         for (int i = 0; i < senders(); i++) {
-            sender((uint64_t)i)->owed = (uint64_t)opt.window;
-            touch(sender((uint64_t)i));
+            sender((uint64_t)i)->credit = (uint64_t)opt.window;
+            mark_dirty(sender((uint64_t)i));
         }
     }
 }
 
-/* Start to send; return with the length of the measuring window in ns. */
+/* Apply the load; return the length of the measuring window in ns. */
 static uint64_t run(void) {
-    bool busy = opt.idle <= 0;
-    if (busy) start_sending();
+    bool loaded = opt.idle <= 0;
+    if (loaded) start_sending();
     else began = now();
-    go_on_until(began + (uint64_t)(opt.warmup * 1e9));
+    run_until(began + (uint64_t)(opt.warmup * 1e9));
     begin_window();
     measuring = true;
     uint64_t start = now();
-    go_on_until(start + (uint64_t)((busy ? opt.seconds : opt.idle) * 1e9));
+    run_until(start + (uint64_t)((loaded ? opt.seconds : opt.idle) * 1e9));
     uint64_t length = now() - start;
     end_window(length);
     measuring = sending = false;
     return length;
 }
 
-/* Wait for what is on its way. What was not sent yet is sent only if its time has come. */
+/* Wait for the payloads in flight. Unless a fault was injected, unsent ones are discarded. */
 static void drain(void) {
-    uint64_t deadline = now() + DRAIN;
+    uint64_t deadline = now() + DRAIN_TIMEOUT;
     uint64_t quiet = (uint64_t)(opt.quiet * 1e9);
-    bool broken = opt.kill || opt.cut;
-    for (int i = 0; i < device_count && !broken; i++) devices[i].owed = 0;
+    bool injected = opt.kill || opt.cut;
+    for (int i = 0; i < device_count && !injected; i++) devices[i].credit = 0;
     last_arrival = now();
-    while (count_lost() && now() < last_arrival + quiet && turn(now() + SECOND / 100) && now() < deadline) {}
+    while (count_lost() && now() < last_arrival + quiet && loop_once(now() + SECOND / 100) && now() < deadline) {}
 }
 
 static bool report(uint64_t length) {
-    bool busy = opt.idle <= 0;
-    bool clean = !(account.lost || account.repeated || account.reordered || account.damaged);
-    bool valid = !busy || (latencies.total && clean);
+    bool loaded = opt.idle <= 0;
+    bool clean = !(check.lost || check.repeated || check.reordered || check.damaged);
+    bool valid = !loaded || (latencies.total && clean);
     printf("{\"valid\":%s,\"connections\":%d,", valid ? "true" : "false", device_count);
     print_histogram("opening_us", &openings);
-    if (busy) {
+    if (loaded) {
         uint64_t sent = 0;
-        for (int i = 0; i < device_count; i++) sent += devices[i].made;
+        for (int i = 0; i < device_count; i++) sent += devices[i].sent_total;
         printf("\"payloads\":%" PRIu64 ",\"payloads_per_second\":%.1f,", latencies.total,
                (double)latencies.total * 1e9 / (double)length);
         print_histogram("latency_us", &latencies);
         if (opt.rate > 0) print_histogram("lateness_us", &lateness);
         printf("\"check\":{\"sent\":%" PRIu64 ",\"received\":%" PRIu64 ",\"lost\":%" PRIu64
                ",\"repeated\":%" PRIu64 ",\"reordered\":%" PRIu64 ",\"damaged\":%" PRIu64 "},",
-               sent, account.received, account.lost, account.repeated, account.reordered, account.damaged);
+               sent, check.received, check.lost, check.repeated, check.reordered, check.damaged);
         printf("\"reconnects\":%" PRIu64 ",", reconnects);
     }
     print_window(length, latencies.total);
@@ -155,9 +155,9 @@ static void choose_dialect(void) {
     if (!dialect) fail("no such dialect: %s", opt.dialect);
 }
 
-int main(int count, char **words) {
+int main(int argc, char **argv) {
     add_process("generator", getpid());
-    parse(count, words);
+    parse(argc, argv);
     choose_dialect();
     struct rlimit files;
     if (!getrlimit(RLIMIT_NOFILE, &files)) files.rlim_cur = files.rlim_max;

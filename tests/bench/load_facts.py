@@ -1,4 +1,4 @@
-"""Shared by the parts of the facts benchmark: facts in bulk, and the resource use of processes."""
+"""Shared by the facts benchmarks: publishing in bulk, and sampling the resources that processes use."""
 
 import asyncio
 import itertools
@@ -16,13 +16,13 @@ from cloudmatch_bus.contract.messages import PayloadsDelivered, encode
 from harness import Service
 
 DEVICES = 2000
-ACK_INTERVAL = 2000  # facts between two that wait for JetStream's ack: it may drop faster ones
+ACK_INTERVAL = 2000  # facts per JetStream ack waited for; the server may drop what is published faster
 SAMPLE_INTERVAL = 0.05  # s
 TICK = os.sysconf("SC_CLK_TCK")
 
 
 async def fill(bus: Bus, count: int, sizes: Sequence[int], advance: Callable[[int], None]) -> None:
-    """Publish `count` facts of payloads between `DEVICES` devices; return once all are stored."""
+    """Publish `count` facts of delivered payloads between `DEVICES` devices; return once all are stored."""
     at = time.time_ns() // 1_000_000
     devices = itertools.cycle(range(0, DEVICES, 2))
     for number, device in zip(range(1, count + 1), devices, strict=False):
@@ -54,13 +54,13 @@ def use(pid: int) -> Use:
 
 
 def busy() -> float:
-    """Return the CPU time that the machine has spent so far, s over all cores."""
+    """Return the CPU time of the whole machine so far, s over all cores."""
     user, nice, system, _, _, irq, softirq, *_ = Path("/proc/stat").read_text().split()[1:9]
     return sum(map(int, (user, nice, system, irq, softirq))) / TICK
 
 
 class Sample(NamedTuple):
-    """A sample of a working service."""
+    """A sample of a service at work."""
 
     at: float  # s
     done: float  # events, by its metric
@@ -72,9 +72,9 @@ class Samples(list[Sample]):
     """Samples of a service, oldest first."""
 
     def span(self, first: float, last: float) -> "Span":
-        """Return the span between the first samples with at least so many events.
+        """Return the span between the first samples with at least `first` and `last` events.
 
-        If both are the same sample, the span begins with the one before it.
+        If both are the same sample, the span begins with the previous one.
         """
         end = next(number for number, sample in enumerate(self) if number and sample.done >= last)
         begin = next(number for number, sample in enumerate(self) if sample.done >= first)
@@ -82,7 +82,7 @@ class Samples(list[Sample]):
 
 
 class Span(NamedTuple):
-    """What happened between two samples."""
+    """The difference between two samples."""
 
     begin: Sample
     end: Sample
@@ -94,7 +94,7 @@ class Span(NamedTuple):
 
     @property
     def other_cores(self) -> float:
-        """Cores busy with other processes (and with sampling)."""
+        """Cores used by other processes, sampling included."""
         measured = sum(self.end.uses[name].cpu - use.cpu for name, use in self.begin.uses.items())
         return (self.end.busy - self.begin.busy - measured) / (self.end.at - self.begin.at)
 
@@ -107,7 +107,7 @@ class Span(NamedTuple):
 async def watch(
     service: Service, metric: str, upto: float, pids: dict[str, int], bar: Progress, task: TaskID
 ) -> Samples:
-    """Sample a service until its metric reaches `upto`; twice at least."""
+    """Sample a service until its metric reaches `upto`, at least twice."""
     samples = Samples()
     done = 0.0
     while done < upto or len(samples) < 2:

@@ -1,4 +1,4 @@
-"""On what, and with what, was measured."""
+"""The machine and the versions of a measurement."""
 
 import contextlib
 import datetime
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def processor() -> str:
-    """Name the processor as the kernel does; empty where it does not."""
+    """Return the kernel's name of the processor; empty if it gives none."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -22,7 +22,7 @@ def processor() -> str:
 
 
 def machine() -> dict[str, Any]:
-    """Say on what and with what was measured."""
+    """Describe the machine, the commit and the versions of the libraries."""
     commit = subprocess.run(
         ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
     )

@@ -12,14 +12,14 @@ struct process {
     pid_t pid;
     clockid_t clock;
     uint64_t cpu;    /* ns, within the window */
-    long rss_before; /* KiB, when it was added */
+    long rss_before; /* KiB, before the first connection */
     long rss;        /* KiB, at the end of the window */
 };
 
 static struct process processes[PROCESSES];
 static int process_count;
-static uint64_t busy;    /* ns of all cores, within the window */
-static double strangers; /* cores that processes not measured here used, within the window */
+static uint64_t machine_cpu; /* ns over all cores, within the window */
+static double other_cores;   /* cores used by processes not measured here, within the window */
 
 void fail(const char *format, ...) {
     va_list arguments;
@@ -32,7 +32,7 @@ void fail(const char *format, ...) {
 
 static uint64_t read_clock(clockid_t clock) {
     struct timespec t;
-    if (clock_gettime(clock, &t)) fail("a process that is measured has ended");
+    if (clock_gettime(clock, &t)) fail("a measured process has ended");
     return (uint64_t)t.tv_sec * SECOND + (uint64_t)t.tv_nsec;
 }
 
@@ -40,7 +40,7 @@ uint64_t now(void) { return read_clock(CLOCK_MONOTONIC); }
 
 void record(struct histogram *h, uint64_t ns) {
     int shift = ns >> SUB ? 63 - __builtin_clzll(ns) - SUB + 1 : 0;
-    /* up to 2^SUB a bucket for each ns, above it 2^(SUB-1) buckets for each power of two */
+    /* one bucket per ns below 2^SUB, above that 2^(SUB-1) buckets per power of two */
     h->counts[((uint64_t)shift << (SUB - 1)) + (ns >> shift)]++;
     h->total++;
     if (ns > h->max) h->max = ns;
@@ -64,16 +64,16 @@ static long rss(pid_t pid) {
     long pages = 0;
     snprintf(path, sizeof path, "/proc/%d/statm", (int)pid);
     FILE *file = fopen(path, "r");
-    if (!file || fscanf(file, "%*d %ld", &pages) != 1) fail("process %d is not there", (int)pid);
+    if (!file || fscanf(file, "%*d %ld", &pages) != 1) fail("no process %d", (int)pid);
     fclose(file);
     return pages * (sysconf(_SC_PAGESIZE) / 1024);
 }
 
-/* CPU time of the whole machine in ns. Without interrupts: the loopback's are ours, and nobody's account. */
-static uint64_t machine(void) {
+/* CPU time of the whole machine in ns, without interrupts: those of the loopback belong to no process. */
+static uint64_t read_machine_cpu(void) {
     unsigned long long user, nice, system;
     FILE *file = fopen("/proc/stat", "r");
-    if (!file || fscanf(file, "cpu %llu %llu %llu", &user, &nice, &system) != 3) fail("no /proc/stat");
+    if (!file || fscanf(file, "cpu %llu %llu %llu", &user, &nice, &system) != 3) fail("cannot read /proc/stat");
     fclose(file);
     return (user + nice + system) * (SECOND / (uint64_t)sysconf(_SC_CLK_TCK));
 }
@@ -83,23 +83,23 @@ void add_process(const char *name, pid_t pid) {
     struct process *p = &processes[process_count++];
     snprintf(p->name, sizeof p->name, "%s", name);
     p->pid = pid;
-    if (clock_getcpuclockid(pid, &p->clock)) fail("process %d is not there", (int)pid);
+    if (clock_getcpuclockid(pid, &p->clock)) fail("no process %d", (int)pid);
     p->rss_before = rss(pid);
 }
 
 void begin_window(void) {
-    busy = machine();
+    machine_cpu = read_machine_cpu();
     for (struct process *p = processes; p < processes + process_count; p++) p->cpu = read_clock(p->clock);
 }
 
 void end_window(uint64_t length) {
-    uint64_t ours = 0;
-    busy = machine() - busy;
+    uint64_t measured = 0;
+    machine_cpu = read_machine_cpu() - machine_cpu;
     for (struct process *p = processes; p < processes + process_count; p++) {
-        ours += p->cpu = read_clock(p->clock) - p->cpu;
+        measured += p->cpu = read_clock(p->clock) - p->cpu;
         p->rss = rss(p->pid);
     }
-    strangers = busy > ours ? (double)(busy - ours) / (double)length : 0;
+    other_cores = machine_cpu > measured ? (double)(machine_cpu - measured) / (double)length : 0;
 }
 
 void print_histogram(const char *name, const struct histogram *h) {
@@ -108,7 +108,7 @@ void print_histogram(const char *name, const struct histogram *h) {
 }
 
 void print_window(uint64_t length, uint64_t payloads) {
-    printf("\"seconds\":%.3f,\"strangers\":%.3f,\"processes\":{", (double)length / 1e9, strangers);
+    printf("\"seconds\":%.3f,\"other_cores\":%.3f,\"processes\":{", (double)length / 1e9, other_cores);
     for (struct process *p = processes; p < processes + process_count; p++) {
         printf("%s\"%s\":{\"cores\":%.4f,\"rss_before_kib\":%ld,\"rss_kib\":%ld", p == processes ? "" : ",",
                p->name, (double)p->cpu / (double)length, p->rss_before, p->rss);

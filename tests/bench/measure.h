@@ -1,4 +1,4 @@
-/* What is measured: time, latencies, and what processes use. */
+/* Measuring: time, latencies, CPU and memory of processes. */
 #ifndef MEASURE_H
 #define MEASURE_H
 
@@ -20,14 +20,14 @@ uint64_t now(void);
 
 void record(struct histogram *h, uint64_t ns);
 
-/* Measure this process, too. */
+/* Measure another process. */
 void add_process(const char *name, pid_t pid);
 
-/* Begin and end the window in which processes are measured. */
+/* Begin and end the window over which CPU time is measured. */
 void begin_window(void);
 void end_window(uint64_t length);
 
-/* Print members of a JSON object: percentiles, with a comma behind; the window, per process and payload. */
+/* Print members of a JSON object: percentiles, followed by a comma; CPU and memory by process. */
 void print_histogram(const char *name, const struct histogram *h);
 void print_window(uint64_t length, uint64_t payloads);
 

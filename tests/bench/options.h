@@ -5,7 +5,7 @@
 #include <stdbool.h>
 
 enum {
-    NUMBER = 8, TIME = 16, STAMP = NUMBER + TIME, /* bytes at the head of a payload */
+    NUMBER = 8, TIME = 16, STAMP = NUMBER + TIME, /* bytes at the start of a payload */
     MAX_SIZE = 60000,                             /* of a payload */
 };
 
@@ -19,7 +19,7 @@ struct options {
 
 extern struct options opt;
 
-/* Read the command line and add the processes it names; end the process when it cannot be used. */
-void parse(int count, char **words);
+/* Read the command line and add the processes of --pids; print the usage and exit if it is invalid. */
+void parse(int argc, char **argv);
 
 #endif

@@ -1,4 +1,4 @@
-"""Measure pairing: one worker and one NATS server, with requests like those of edges."""
+"""Measure pairing: one worker and one NATS server, with the requests of edges."""
 
 import asyncio
 import contextlib
@@ -65,7 +65,7 @@ class Bench:
         self.rows: list[Row] = []
 
     async def measure(self, title: str, load: Callable[[], Awaitable[Sample]]) -> None:
-        """Run a load and show its result."""
+        """Run a load, keep its result and print it."""
         before = {name: cpu_seconds(pid) for name, pid in self.pids.items()}
         sample = await load()
         used = {name: cpu_seconds(pid) - before[name] for name, pid in self.pids.items()}
@@ -82,7 +82,7 @@ class Bench:
 
 @contextlib.asynccontextmanager
 async def bench() -> AsyncIterator[Bench]:
-    """Run a NATS server, a worker, and two edges without sockets."""
+    """Run a NATS server, a worker, and two edges without sockets for devices."""
     with contextlib.ExitStack() as running:
         nats = await asyncio.to_thread(running.enter_context, nats_server())
         settings = {"CLOUDMATCH_NATS_URL": nats.url}
@@ -100,8 +100,8 @@ async def run(pools: list[int], rate: float, seconds: float, hot: int) -> list[R
             town = Town(under_test.edges, f"town-{waiting}")
             await town.fill(waiting)
             gc.collect()
-            gc.freeze()  # pauses of the generator's own garbage collector must not be measured
-            await town.open_loop(rate, 1)  # to warm up
+            gc.freeze()  # keep pauses of the generator's own garbage collector out of the measurement
+            await town.open_loop(rate, 1)  # warm-up
             await under_test.measure(
                 f"{rate:.0f}/s, {waiting:,} waiting", lambda town=town: town.open_loop(rate, seconds)
             )
@@ -120,9 +120,9 @@ async def run(pools: list[int], rate: float, seconds: float, hot: int) -> list[R
 
 
 def table(rows: list[Row]) -> Table:
-    """Show the results of all loads."""
+    """Lay out the results of all loads as a table."""
     made = Table(
-        title="pairing: from the request until both devices are notified; CPU-ms per match, its end included",
+        title="pairing: from the request until both devices are notified; CPU-ms per match and its end",
         title_justify="left",
     )
     for column in ("load", "pairings/s", "p50 ms", "p99 ms", "max ms", "worker", "nats", "generator"):
@@ -140,17 +140,18 @@ def table(rows: list[Row]) -> Table:
 def main(
     quick: Annotated[bool, typer.Option("--quick", help="Small pools, short runs.")] = False,
     waiting: Annotated[
-        list[int] | None, typer.Option(min=2, help="Waiting devices; may be repeated.")
+        list[int] | None, typer.Option(min=2, help="Number of waiting devices; may be repeated.")
     ] = None,
     rate: Annotated[float, typer.Option(min=1, help="Arrivals per second.")] = 100.0,
     seconds: Annotated[float, typer.Option(min=0.5, help="Duration of each load.")] = 15.0,
     hot: Annotated[int, typer.Option(min=2, help="Devices in one place.")] = 1000,
     folder: Annotated[Path, typer.Option(help="Folder of the JSON file.")] = ROOT / ".run" / "bench",
 ) -> None:
-    """Measure how long it takes to be matched.
+    """Measure how long pairing takes.
 
-    Devices wait across a city, 150 m apart, each reaching 50 m. Others arrive beside them, one after another,
-    and leave when both have been notified of their match. Requests go over the bus, without sockets.
+    Devices wait all over a city, 150 m apart, each with a radius of 50 m. Others arrive beside them, one
+    after another, and leave when both have been notified of their match. Requests go over the bus, without
+    sockets.
 
     Examples: `make bench WHAT=pairing`, `make bench WHAT=pairing ARGS=--quick`.
     """

@@ -1,13 +1,13 @@
 /*
  * A payload is ASCII text of a fixed size: its number (8 hex digits), the time it was due (16 hex digits,
- * ns), then filler that depends on its number. The receiver accounts for every payload: a number seen
- * before is repeated, one that comes after a higher one is reordered, other bytes are damage, and what has
- * not arrived a while after the last was sent is lost.
+ * ns), then filler that depends on its number. The receiver checks every payload: a number seen before is
+ * repeated, one below a number already received is reordered, any other content is damaged, and whatever has
+ * not arrived some time after the last payload was sent is lost.
  *
- * Closed loop: each sender keeps a window of payloads in flight; one that arrives frees its place, and those
- * of all that it has overtaken. Open loop: payloads are due at a fixed total rate, whether earlier ones
- * arrived or not, and latency counts from when a payload was due: a stall is charged to all that had to wait
- * behind it.
+ * Closed loop: each sender keeps a window of payloads in flight; a payload that arrives frees its slot, and
+ * those of all that it has overtaken. Open loop: payloads are due at a fixed total rate, whether or not
+ * earlier ones have arrived, and latency counts from when a payload was due: a stall is charged to every
+ * payload that had to wait behind it.
  */
 #define _GNU_SOURCE
 #include "payloads.h"
@@ -17,14 +17,14 @@
 #include "frames.h"
 #include "options.h"
 
-enum { FILLER_PERIOD = 64, OUTBOX = 256 * 1024 /* unsent bytes at which a connection takes no more */ };
+enum { FILLER_PERIOD = 64, WRITE_LIMIT = 256 * 1024 /* unsent bytes above which no more frames are built */ };
 
-static const char alphabet[FILLER_PERIOD + 1] = /* no dialect needs to escape any of these */
+static const char alphabet[FILLER_PERIOD + 1] = /* needs no escaping in any dialect */
     "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_";
 static char filler[FILLER_PERIOD + MAX_SIZE];
 
 struct histogram latencies, lateness;
-struct account account;
+struct check check;
 bool measuring, sending;
 uint64_t began;
 
@@ -34,12 +34,12 @@ void prepare_payloads(void) {
 
 int senders(void) { return opt.both_ways ? device_count : opt.pairs; }
 
-struct device *sender(uint64_t turn) { return &devices[opt.both_ways ? turn : 2 * turn]; }
+struct device *sender(uint64_t index) { return &devices[opt.both_ways ? index : 2 * index]; }
 
-/* When the next payload of this device is due, in open loop: the senders take turns. */
+/* When the next payload of this device is due in open loop: senders take turns. */
 static uint64_t due_time(const struct device *d) {
     int turn = opt.both_ways ? 2 * d->pair + d->side : d->pair;
-    double index = (double)d->sent * senders() + turn;
+    double index = (double)d->send_next * senders() + turn;
     return began + (uint64_t)((index + 1) * 1e9 / opt.rate);
 }
 
@@ -57,87 +57,88 @@ static bool read_hex(const uint8_t *p, int digits, uint64_t *value) {
     return true;
 }
 
-static void make(struct device *d, uint64_t due) {
-    size_t after = strlen(dialect->tail), size = d->head_length + (size_t)opt.size + after;
-    if (dialect->number) dialect->number(d);
-    uint8_t *whole = frame(d, dialect->opcode, size), *p = whole;
-    memcpy(p, d->head, d->head_length);
-    write_hex(p += d->head_length, NUMBER, d->sent);
+static void write_payload(struct device *d, uint64_t due) {
+    size_t suffix_length = strlen(dialect->suffix), size = d->prefix_length + (size_t)opt.size + suffix_length;
+    if (dialect->set_number) dialect->set_number(d);
+    uint8_t *body = begin_frame(d, dialect->opcode, size), *p = body;
+    memcpy(p, d->prefix, d->prefix_length);
+    write_hex(p += d->prefix_length, NUMBER, d->send_next);
     write_hex(p += NUMBER, TIME, due);
-    memcpy(p += TIME, filler + d->sent % FILLER_PERIOD, (size_t)opt.size - STAMP);
-    memcpy(p + opt.size - STAMP, dialect->tail, after);
-    mask(whole, size);
-    if (++d->sent > d->made) d->made = d->sent;
+    memcpy(p += TIME, filler + d->send_next % FILLER_PERIOD, (size_t)opt.size - STAMP);
+    memcpy(p + opt.size - STAMP, dialect->suffix, suffix_length);
+    mask(body, size);
+    if (++d->send_next > d->sent_total) d->sent_total = d->send_next;
 }
 
-void send_owed(struct device *d) {
+void spend_credit(struct device *d) {
     uint64_t time = now();
-    while (d->owed && unsent(d) < OUTBOX) {
+    while (d->credit && unsent_bytes(d) < WRITE_LIMIT) {
         uint64_t due = opt.rate > 0 ? due_time(d) : time;
         if (measuring) record(&lateness, time > due ? time - due : 0);
-        make(d, due);
-        d->owed--;
+        write_payload(d, due);
+        d->credit--;
     }
 }
 
 void rewind_to(struct device *d, uint64_t number) {
-    if (number < d->sent) {
-        d->owed += d->sent - number;
-        d->sent = number;
-        touch(d);
+    if (number < d->send_next) {
+        d->credit += d->send_next - number;
+        d->send_next = number;
+        mark_dirty(d);
     }
 }
 
-/* Mark a number as seen; give whether it was. */
-static bool mark(struct device *d, uint64_t number) {
-    size_t place = number / 8;
-    if (place >= d->seen_capacity) {
-        size_t capacity = 2 * place + 1024;
-        d->seen = enough(d->seen, capacity);
+/* Mark a number as seen; return whether it was seen before. */
+static bool mark_seen(struct device *d, uint64_t number) {
+    size_t byte = number / 8;
+    if (byte >= d->seen_capacity) {
+        size_t capacity = 2 * byte + 1024;
+        d->seen = xrealloc(d->seen, capacity);
         memset(d->seen + d->seen_capacity, 0, capacity - d->seen_capacity);
         d->seen_capacity = capacity;
     }
-    uint8_t bit = (uint8_t)(1 << number % 8), before = d->seen[place];
-    d->seen[place] |= bit;
+    uint8_t bit = (uint8_t)(1 << number % 8), before = d->seen[byte];
+    d->seen[byte] |= bit;
     return before & bit;
 }
 
 void on_payload(struct device *d, const uint8_t *p, size_t size, uint64_t time) {
     uint64_t number, due, freed = 0;
     struct device *from = d->peer;
-    const uint8_t *body = p + d->received_head_length;
-    const char *end = dialect->received_tail ? dialect->received_tail : dialect->tail;
-    size_t after = strlen(end);
-    account.received++;
+    const uint8_t *body = p + d->received_prefix_length;
+    const char *suffix = dialect->received_suffix ? dialect->received_suffix : dialect->suffix;
+    size_t suffix_length = strlen(suffix);
+    check.received++;
     d->unacked++;
-    if (size != d->received_head_length + (size_t)opt.size + after || memcmp(p, d->received_head, d->received_head_length) ||
-        memcmp(body + opt.size, end, after) || !read_hex(body, NUMBER, &number) ||
-        !read_hex(body + NUMBER, TIME, &due) || due > time || number >= from->made ||
+    if (size != d->received_prefix_length + (size_t)opt.size + suffix_length ||
+        memcmp(p, d->received_prefix, d->received_prefix_length) ||
+        memcmp(body + opt.size, suffix, suffix_length) || !read_hex(body, NUMBER, &number) ||
+        !read_hex(body + NUMBER, TIME, &due) || due > time || number >= from->sent_total ||
         memcmp(body + STAMP, filler + number % FILLER_PERIOD, (size_t)opt.size - STAMP)) {
-        account.damaged++;
-        number = d->next; /* it stands for the one that was expected */
+        check.damaged++;
+        number = d->receive_next; /* take it for the one expected next */
         due = time;
     }
-    if (mark(d, number)) {
-        account.repeated++;
+    if (mark_seen(d, number)) {
+        check.repeated++;
         return;
     }
     d->received++;
-    if (number < d->next) {
-        account.reordered++;
+    if (number < d->receive_next) {
+        check.reordered++;
     } else {
-        freed = number + 1 - d->next;
-        d->next = number + 1;
+        freed = number + 1 - d->receive_next;
+        d->receive_next = number + 1;
     }
     if (measuring) record(&latencies, time - due);
     if (sending && opt.rate <= 0 && freed) {
-        from->owed += freed;
-        touch(from);
+        from->credit += freed;
+        mark_dirty(from);
     }
 }
 
 uint64_t count_lost(void) {
-    account.lost = 0;
-    for (int i = 0; i < device_count; i++) account.lost += devices[i].made - devices[i].peer->received;
-    return account.lost;
+    check.lost = 0;
+    for (int i = 0; i < device_count; i++) check.lost += devices[i].sent_total - devices[i].peer->received;
+    return check.lost;
 }

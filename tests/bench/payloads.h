@@ -1,26 +1,26 @@
-/* Payloads: made, sent, and accounted for. */
+/* Payloads: generated, sent and checked. */
 #ifndef PAYLOADS_H
 #define PAYLOADS_H
 
 #include "device.h"
 
-extern struct histogram latencies; /* from when a payload was due to when it was read */
-extern struct histogram lateness;  /* from when it was due to when it was written: caused by this process */
-extern struct account {
+extern struct histogram latencies; /* from when a payload was due until it was read */
+extern struct histogram lateness;  /* from when it was due until it was written: the generator's own delay */
+extern struct check {
     uint64_t received, lost, repeated, reordered, damaged;
-} account;
+} check;
 extern bool measuring, sending;
 extern uint64_t began; /* when sending began */
 
 void prepare_payloads(void);
 
 int senders(void);
-struct device *sender(uint64_t turn);
+struct device *sender(uint64_t index);
 
-/* Make the frames of all payloads that a device owes and has room for. */
-void send_owed(struct device *);
+/* Build frames for all payloads that a device has credit for, as far as its buffer allows. */
+void spend_credit(struct device *);
 
-/* Count what has not arrived; return how many are in transit, or lost. */
+/* Update check.lost and return it: the payloads that have not arrived, in flight or lost. */
 uint64_t count_lost(void);
 
 #endif

@@ -1,4 +1,4 @@
-"""Run one peer of a comparison: start it, try it, restart it after a failure."""
+"""Run the trials of one peer, and restart it after a failure."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ PATIENCE = 60  # s for a broker to be killed by the generator
 
 
 class PeerRunner:
-    """One peer, started when first needed, and again after a failure."""
+    """One peer, started on demand and restarted after a failure."""
 
     def __init__(self, peer: Peer, folder: Path, program: Path) -> None:
         self.peer, self.folder, self.program = peer, folder, program
@@ -26,7 +26,7 @@ class PeerRunner:
         self._count = 0
 
     def start(self, *, redundant: bool = False) -> Running:
-        """Start the peer unless it runs; `redundant`: as where its broker may die, if it can."""
+        """Start the peer unless it is running; `redundant`: with several brokers, if it can have them."""
         if redundant and self.peer.redundant is not None:
             self.stop()
         if self._running is None:
@@ -44,23 +44,23 @@ class PeerRunner:
         return ""
 
     def attempt(self, trial: Trial, repetition: int) -> Outcome:
-        """Run a trial once; a failure is an outcome as well."""
+        """Run a trial once; a failure is an outcome, too."""
         load = os.getloadavg()[0]
         try:
-            running = self.start(redundant=trial.breaks == "broker")
+            running = self.start(redundant=trial.fault == "broker")
             return Outcome(trial.name, self.peer.name, repetition, load, self._run(running, trial))
         except Exception as error:  # noqa: BLE001 # the same
             self.stop()
             return Outcome(trial.name, self.peer.name, repetition, load, error=_first_line(error))
         finally:
-            if trial.spends:
+            if trial.restarts_peer:
                 self.stop()
 
     def _run(self, running: Running, trial: Trial) -> Run:
         self._count += 1
         options = ["--dialect", self.peer.dialect, *trial.options]
-        pids = {} if trial.breaks else running.pids  # they may end during the run
-        kills = trial.breaks == "broker"
+        pids = {} if trial.fault else running.pids  # a process that ends cannot be measured
+        kills = trial.fault == "broker"
         if kills:
             options.append(str(running.broker.pid))
 
@@ -83,7 +83,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _restarting_broker(broker: Broker, run: Callable[[], Run]) -> Run:
-    """Run, and restart the broker `OUTAGE` seconds after it was killed."""
+    """Call `run`; meanwhile restart the broker `OUTAGE` seconds after it was killed."""
     failures: list[str] = []
     over = threading.Event()
 
@@ -111,7 +111,7 @@ def _restarting_broker(broker: Broker, run: Callable[[], Run]) -> Run:
 
 
 def _is_running(pid: int) -> bool:
-    """Whether a process runs; a zombie does not."""
+    """Whether a process is running; a zombie is not."""
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return False

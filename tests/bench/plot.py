@@ -1,13 +1,13 @@
-"""A picture of what a payload costs with each peer: bars on a logarithmic scale, as SVG."""
+"""The cost of a payload with each peer as an SVG: bars on a logarithmic scale."""
 
 import math
 from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
 
-WIDTH, LABEL, VALUE = 760, 190, 90  # px: of all, of the names, of the figures behind the bars
-BAR, GAP, HEAD = 16, 5, 30  # px: of a bar, between two, above a group
-FIRST, LAST = 0.1, 10_000.0  # the widest range of the scale
+WIDTH, LABEL, VALUE = 760, 190, 90  # px: of the picture, of the names, of the figures beside the bars
+BAR, GAP, HEAD = 16, 5, 30  # px: of a bar, between bars, above a group
+FIRST, LAST = 0.1, 10_000.0  # the scale never extends beyond these
 
 
 class Bar(NamedTuple):
@@ -25,7 +25,7 @@ class Group(NamedTuple):
     bars: Sequence[Bar]
 
 
-# Greys and colours that can be read on white and on black: pictures in a README know no theme of the page.
+# Colours legible on white and on black: a picture in a README does not follow the page's theme.
 STYLE = """
 text { font: 12px system-ui, sans-serif; fill: #6e7781 }
 .title { font-weight: 600 }
@@ -36,7 +36,7 @@ text { font: 12px system-ui, sans-serif; fill: #6e7781 }
 
 
 def svg(title: str, groups: Sequence[Group]) -> str:
-    """Draw groups of bars over one scale."""
+    """Draw groups of bars on one scale."""
     values = [bar.value for group in groups for bar in group.bars if bar.value > 0]
     low = 10 ** math.floor(math.log10(max(FIRST, min(values, default=1))))
     high = 10 ** math.ceil(math.log10(min(LAST, max(values, default=10)) * 1.001))

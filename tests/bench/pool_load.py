@@ -1,4 +1,4 @@
-"""A load on the pool: devices wait across a city, others arrive beside them and are matched."""
+"""A load on the pool: devices wait all over a city, others arrive beside them and are matched."""
 
 import asyncio
 import itertools
@@ -12,10 +12,10 @@ from harness.edges import Device, FakeEdge
 
 CITY = (52.30, 4.80)  # its south-west corner
 METRES = 111_195.0  # of a degree of latitude
-SPACING, REACH = 150.0, 50.0  # m; between waiting devices, and how far they reach: not to each other
-HOT_SPACING, HOT_REACH = 1.0, 0.4  # m; the same, all in one place
+SPACING, REACH = 150.0, 50.0  # m: between waiting devices; their radius, too small to match each other
+HOT_SPACING, HOT_REACH = 1.0, 0.4  # m: the same, for a crowd in one place
 DEADLINE = 30.0  # s
-FILLERS = 64  # devices that enter concurrently before the measurement
+FILLERS = 64  # devices that connect concurrently before the measurement
 
 Location = tuple[float, float]  # latitude, longitude
 
@@ -52,7 +52,7 @@ def grid(count: int, spacing: float) -> list[Location]:
 
 
 class Town:
-    """Waiting devices of one app, out of reach of each other. Visitors match with one and leave again."""
+    """Waiting devices of one app, out of reach of each other. Each visitor matches with one and leaves."""
 
     def __init__(self, edges: list[FakeEdge], app: str, *, hot: bool = False) -> None:
         self._edges = edges
@@ -60,7 +60,7 @@ class Town:
         self._spacing, self._reach = (HOT_SPACING, HOT_REACH) if hot else (SPACING, REACH)
         self._names = itertools.count()
         self._waiting: list[tuple[FakeEdge, Device]] = []
-        self._chance = random.Random(7)  # noqa: S311  # a load, no secret
+        self._random = random.Random(7)  # noqa: S311  # a load, not a secret
 
     async def fill(self, count: int) -> None:
         """Connect `count` devices that wait."""
@@ -75,15 +75,15 @@ class Town:
             self._waiting.append((edge, device))
 
     async def arrive(self, sample: Sample, due: float) -> None:
-        """Connect a visitor beside a waiting device; once matched it leaves, and the other waits again."""
+        """Connect a visitor beside a waiting device; once matched it leaves, and the resident waits again."""
         if not self._waiting:
             sample.missed += 1
             return
-        index = self._chance.randrange(len(self._waiting))
+        index = self._random.randrange(len(self._waiting))
         self._waiting[index], self._waiting[-1] = self._waiting[-1], self._waiting[index]
-        its_edge, resident = self._waiting.pop()
-        edge = self._edges[self._chance.randrange(len(self._edges))]
-        aside = self._chance.uniform(-0.5, 0.5) * self._reach / METRES
+        home, resident = self._waiting.pop()
+        edge = self._edges[self._random.randrange(len(self._edges))]
+        aside = self._random.uniform(-0.5, 0.5) * self._reach / METRES
         at = resident.request
         began = time.monotonic()
         sample.late.append(began - due)
@@ -96,7 +96,7 @@ class Town:
         sample.latencies.append(max(visitor.paired_at, resident.paired_at) - began)
         await edge.leave(visitor)
         await resident.until(lambda d: d.peer is None, DEADLINE)
-        self._waiting.append((its_edge, resident))
+        self._waiting.append((home, resident))
 
     async def open_loop(self, rate: float, seconds: float) -> Sample:
         """Let visitors arrive at a rate, whether or not earlier ones have finished."""

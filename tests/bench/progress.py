@@ -1,11 +1,11 @@
-"""How far a bench is."""
+"""The progress bar of the benches."""
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 
 def progress_bar(console: Console) -> Progress:
-    """Show what is done of how much, and for how long it still takes."""
+    """A bar with the number of completed steps and the remaining time."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

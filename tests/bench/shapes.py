@@ -1,4 +1,4 @@
-"""What the load generator is to do, written as a few characters."""
+"""Shapes of load, written as a few characters."""
 
 import re
 from typing import NamedTuple
@@ -10,11 +10,11 @@ GRAMMAR = re.compile(
 
 
 class ShapeError(ValueError):
-    """A shape cannot be understood."""
+    """A shape is malformed, or out of range."""
 
 
 class Shape(NamedTuple):
-    """Pairs of devices, and how they send: `window` payloads in flight each, or `rate`/s in total."""
+    """Pairs of devices, each with `window` payloads in flight or sending `rate`/s in total."""
 
     pairs: int
     window: int  # 0: open loop
@@ -28,29 +28,29 @@ class Shape(NamedTuple):
 
     @property
     def title(self) -> str:
-        """Say it to people."""
+        """The shape in words, for tables."""
         size = f"{self.size // 1024} KiB" if self.size % 1024 == 0 else f"{self.size} B"
         how = f"× {self.window}" if self.window else f"at {self.rate:,}/s"
         return f"{self.pairs} {how}, {size}{', both ways' if self.both_ways else ''}"
 
     @property
     def options(self) -> list[str]:
-        """Say it to the generator."""
+        """The shape as options of the generator."""
         how = ["--window", str(self.window)] if self.window else ["--rate", str(self.rate)]
         both = ["--both-ways"] if self.both_ways else []
         return ["--pairs", str(self.pairs), *how, "--size", str(self.size), *both]
 
 
 def parse(text: str) -> Shape:
-    """Read a shape: ``50x64:1024`` is 50 pairs × 64 in flight of 1024 bytes, ``50@20000:64`` an open loop.
+    """Parse a shape: ``50x64:1024`` is 50 pairs × 64 in flight of 1024 bytes, ``50@20000:64`` an open loop.
 
     Raises:
-        ShapeError: with the reason.
+        ShapeError: the message gives the reason.
     """
     found = GRAMMAR.fullmatch(text)
     if found is None:
         raise ShapeError(
-            f"{text!r} is no shape: write PAIRSxWINDOW:SIZE or PAIRS@RATE:SIZE, and +both if wanted"
+            f"{text!r} is not a shape: write PAIRSxWINDOW:SIZE or PAIRS@RATE:SIZE, optionally with +both"
         )
     numbers = {name: int(found[name] or 0) for name in ("pairs", "window", "rate", "size")}
     shape = Shape(**numbers, both_ways=found["both"] is not None)

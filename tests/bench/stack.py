@@ -1,4 +1,4 @@
-"""The processes that a payload passes through, and nothing else."""
+"""The processes through which payloads pass, and no others."""
 
 import contextlib
 from collections.abc import Iterator
@@ -9,17 +9,17 @@ from harness import NatsServer, nats_cluster, nats_server, service
 
 
 class Stack(NamedTuple):
-    """What is measured: ports of the edges in pairs, pids by name."""
+    """The processes to measure."""
 
-    ports: tuple[int, ...]
-    pids: dict[str, int]
+    ports: tuple[int, ...]  # of the edges, in pairs
+    pids: dict[str, int]  # by name
     bus: str  # URL of the NATS servers
-    nats: NatsServer  # the only one, or the one that leads the pool of devices
+    nats: NatsServer  # the only one, or the leader of the device bucket
 
 
 @contextlib.contextmanager
 def stack(edges: int = 2, workers: int = 1, *, cluster: bool = False) -> Iterator[Stack]:
-    """Run so many edges (1 or an even number) and workers on one NATS server, or on a cluster of three."""
+    """Run edges (1 or an even number) and workers on one NATS server, or on a cluster of three."""
     with contextlib.ExitStack() as running:
         three = running.enter_context(nats_cluster()) if cluster else None
         nats = running.enter_context(nats_server()) if three is None else three.servers[0]

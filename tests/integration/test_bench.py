@@ -1,4 +1,4 @@
-"""The load generator counts the errors of an edge, and none where there are none."""
+"""The load generator counts the errors of a faulty edge, and none with a correct one."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ from bench import generator
 from bench.report import Check, Run
 from bench.shapes import parse
 
-# -- an edge with errors
+# -- a faulty edge
 
 Fault = Callable[[int, str], list[str]]  # number and text of a payload → the texts that are delivered
 
@@ -36,7 +36,7 @@ class Swap:
 
 @contextlib.asynccontextmanager
 async def edges(fault: Fault) -> AsyncIterator[tuple[int, int]]:
-    """Two ports of one process that plays both edges and the relay, for one pair, one way."""
+    """Yield the ports of a server that stands in for two edges and the relay: one pair, one way."""
     sockets: dict[str, asyncio.Future[ServerConnection]] = {
         name: asyncio.get_running_loop().create_future() for name in ("a0", "b0")
     }
@@ -88,11 +88,11 @@ def counted(run: Run) -> dict[str, int]:
 
 
 def at_five(change: Callable[[str], list[str]]) -> Fault:
-    """An error in the fifth payload only."""
+    """Return a fault that affects only the fifth payload."""
     return lambda n, text: change(text) if n == 5 else [text]
 
 
-async def test_nothing_is_counted_where_an_edge_has_no_errors(load_generator: Path) -> None:
+async def test_no_error_is_counted_with_a_correct_edge(load_generator: Path) -> None:
     run = await load(load_generator, lambda _, text: [text])
     assert run.valid
     assert counted(run) == {}
@@ -120,7 +120,7 @@ async def test_each_error_of_an_edge_is_counted_and_makes_the_run_invalid(
     assert not run.valid
 
 
-async def test_an_edge_with_a_wrong_greeting_is_quoted(load_generator: Path) -> None:
+async def test_an_unexpected_greeting_is_quoted_in_the_error(load_generator: Path) -> None:
     async def device(socket: ServerConnection) -> None:
         await socket.send("hello")
         await socket.wait_closed()

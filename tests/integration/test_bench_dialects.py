@@ -1,4 +1,4 @@
-"""In each of its dialects the generator counts a server's errors, and none where there are none."""
+"""In each dialect the generator counts the errors of a faulty server, and none with a correct one."""
 
 import asyncio
 import contextlib
@@ -17,7 +17,7 @@ from bench import generator, trials
 from bench.machine import ROOT
 from bench.peer_runner import PeerRunner
 from bench.peers import Peer
-from bench.peers.every import PEERS
+from bench.peers.all_peers import PEERS
 from bench.report import Run
 from bench.shapes import parse
 from harness.unchanged import OPTIONAL
@@ -30,7 +30,7 @@ Fault = Callable[[int, bytes], list[bytes]]  # number and payload → the payloa
 
 
 class Plain:
-    """Texts."""
+    """Plain text frames."""
 
     subprotocol: str | None = None
 
@@ -40,13 +40,13 @@ class Plain:
         await socket.send("ready")
         return socket.request.path.rpartition(".")[2]
 
-    def take(self, message: str | bytes) -> tuple[list[bytes], list[bytes]]:
-        """The payloads in a message of a device, and the replies to it."""
+    def parse(self, message: str | bytes) -> tuple[list[bytes], list[bytes]]:
+        """Return the payloads in a message from a device, and the replies to it."""
         assert isinstance(message, str)
         return [message.encode()], []
 
-    def give(self, name: str, payload: bytes) -> list[str | bytes]:
-        """The messages that deliver a payload."""
+    def deliver(self, name: str, payload: bytes) -> list[str | bytes]:
+        """Return the messages that deliver a payload."""
         return [payload.decode()]
 
 
@@ -59,19 +59,19 @@ class SocketIO(Plain):
         await socket.send('0{"sid":"x","upgrades":[],"pingInterval":25000,"pingTimeout":20000}')
         assert await socket.recv() == "40"
         await socket.send('40{"sid":"y"}')
-        await socket.send("2")  # a ping: its answer comes before all payloads
+        await socket.send("2")  # a ping, which is answered before any payload
         if "d=test.b0" in socket.request.path:
             assert await socket.recv() == "3"
         return socket.request.path.rpartition(".")[2]
 
-    def take(self, message: str | bytes) -> tuple[list[bytes], list[bytes]]:
+    def parse(self, message: str | bytes) -> tuple[list[bytes], list[bytes]]:
         if message == "3":
             return [], []
         event, text = json.loads(message[2:])
         assert event == "m"
         return [text.encode()], []
 
-    def give(self, name: str, payload: bytes) -> list[str | bytes]:
+    def deliver(self, name: str, payload: bytes) -> list[str | bytes]:
         return ["42" + json.dumps(["m", payload.decode()], separators=(",", ":"))]
 
 
@@ -87,11 +87,11 @@ class V1(Plain):
             await socket.send(json.dumps(message, separators=(",", ":")))
         return parse_qs(urlsplit(socket.request.path).query)["id"][0]
 
-    def take(self, message: str | bytes) -> tuple[list[bytes], list[bytes]]:
+    def parse(self, message: str | bytes) -> tuple[list[bytes], list[bytes]]:
         assert isinstance(message, bytes)
         return [message], []
 
-    def give(self, name: str, payload: bytes) -> list[str | bytes]:
+    def deliver(self, name: str, payload: bytes) -> list[str | bytes]:
         return [payload]
 
 
@@ -115,7 +115,7 @@ class MQTT(Plain):
         await socket.send(b"\x90\3\0\1" + subscribe[-1:])
         return connect[14:].decode().rpartition("/")[2]
 
-    def take(self, message: str | bytes) -> tuple[list[bytes], list[bytes]]:
+    def parse(self, message: str | bytes) -> tuple[list[bytes], list[bytes]]:
         assert isinstance(message, bytes)
         if message[0] == 0x40:  # the receiver's acknowledgement
             return [], []
@@ -126,7 +126,7 @@ class MQTT(Plain):
             return [body[end:]], []
         return [body[end + 2 :]], [b"\x40\2" + body[end : end + 2]]
 
-    def give(self, name: str, payload: bytes) -> list[str | bytes]:
+    def deliver(self, name: str, payload: bytes) -> list[str | bytes]:
         topic = b"test/" + name.encode()
         self.sent += 1
         number = self.sent.to_bytes(2, "big") if self.qos else b""
@@ -137,7 +137,7 @@ class MQTT(Plain):
 
 
 class NATS(Plain):
-    """NATS' own protocol."""
+    """The NATS protocol."""
 
     async def open(self, socket: ServerConnection) -> str:
         await socket.send(b'INFO {"server_id":"x"}\r\n')
@@ -149,14 +149,14 @@ class NATS(Plain):
         await socket.send(b"PONG\r\n")
         return lines[1].split()[1].rpartition(".")[2]
 
-    def take(self, message: str | bytes) -> tuple[list[bytes], list[bytes]]:
+    def parse(self, message: str | bytes) -> tuple[list[bytes], list[bytes]]:
         assert isinstance(message, bytes)
         head, _, rest = message.partition(b"\r\n")
         assert head.startswith(b"PUB bench.test.")
         assert rest[int(head.split()[2]) :] == b"\r\n"
         return [rest[:-2]], []
 
-    def give(self, name: str, payload: bytes) -> list[str | bytes]:
+    def deliver(self, name: str, payload: bytes) -> list[str | bytes]:
         message = b"MSG bench.test.%s 1 %d\r\n%s\r\n" % (name.encode(), len(payload), payload)
         return [message[:9], message[9:60], message[60:]]
 
@@ -173,7 +173,7 @@ SERVERS: dict[str, Callable[[], Plain]] = {
 
 @contextlib.asynccontextmanager
 async def relay(server: Plain, fault: Fault) -> AsyncIterator[int]:
-    """The port of a server for a0 and b0 with the errors of `fault`."""
+    """Yield the port of a server for a0 and b0 with a fault."""
     sockets: dict[str, asyncio.Future[ServerConnection]] = {
         name: asyncio.get_running_loop().create_future() for name in ("a0", "b0")
     }
@@ -187,14 +187,14 @@ async def relay(server: Plain, fault: Fault) -> AsyncIterator[int]:
             async for message in socket:
                 if own == "b0":
                     continue  # acknowledgements
-                payloads, answers = server.take(message)
+                payloads, replies = server.parse(message)
                 for payload in payloads:
                     for delivered in fault(n, payload):
-                        for part in server.give("b0", delivered):
+                        for part in server.deliver("b0", delivered):
                             await peer.send(part)
                     n += 1
-                for answer in answers:
-                    await socket.send(answer)
+                for reply in replies:
+                    await socket.send(reply)
 
     subprotocols = [Subprotocol(server.subprotocol)] if server.subprotocol else None
     async with serve(device, "127.0.0.1", 0, compression=None, subprotocols=subprotocols) as listening:
@@ -216,7 +216,7 @@ class Swap:
 
 
 def at_five(change: Callable[[bytes], list[bytes]]) -> Callable[[], Fault]:
-    """Err with the fifth payload only."""
+    """Return a fault that affects only the fifth payload."""
     return lambda: lambda n, payload: change(payload) if n == 5 else [payload]
 
 
@@ -237,7 +237,7 @@ def counted(run: Run) -> dict[str, int]:
 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("dialect", SERVERS)
-async def test_what_a_server_does_wrong_is_counted_in_every_dialect(
+async def test_the_errors_of_a_server_are_counted_in_every_dialect(
     load_generator: Path, dialect: str, fault: str
 ) -> None:
     make, found = FAULTS[fault]
@@ -257,12 +257,12 @@ async def test_what_a_server_does_wrong_is_counted_in_every_dialect(
     assert run.valid == (not found)
 
 
-# -- real ones
+# -- real servers
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _files() -> Iterator[None]:
-    """Allow peers as many connections as the system does."""
+    """Raise the limit of open files, which peers inherit, as far as the system allows."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1], limits[1]))
     yield
@@ -271,7 +271,7 @@ def _files() -> Iterator[None]:
 
 @pytest.mark.servers
 @pytest.mark.parametrize("peer", OTHERS, ids=lambda peer: peer.name)
-def test_each_peer_that_is_installed_carries_payloads_undamaged_and_survives_lost_connections(
+def test_each_installed_peer_relays_payloads_undamaged_and_survives_lost_connections(
     load_generator: Path, peer: Peer
 ) -> None:
     folder = ROOT / ".run/bench/peers"
@@ -280,15 +280,15 @@ def test_each_peer_that_is_installed_carries_payloads_undamaged_and_survives_los
     (folder / "run").mkdir(parents=True, exist_ok=True)
     runner = PeerRunner(peer, folder, load_generator)
     try:
-        carried = runner.attempt(trials.relay("3x2:64", 0.1, 0.3, 1), 0)
+        relayed = runner.attempt(trials.relay("3x2:64", 0.1, 0.3, 1), 0)
         cut = runner.attempt(trials.CUT._replace(seconds=1.5), 0)
     finally:
-        complaint = runner.stop()
-    assert complaint == ""
-    assert carried.run is not None, carried.error
-    assert carried.run.check is not None
-    assert carried.run.valid, carried.run.check
-    assert carried.run.payloads > 0
-    assert all(use.cpu_us > 0 for use in carried.run.processes.values())
+        error = runner.stop()
+    assert error == ""
+    assert relayed.run is not None, relayed.error
+    assert relayed.run.check is not None
+    assert relayed.run.valid, relayed.run.check
+    assert relayed.run.payloads > 0
+    assert all(use.cpu_us > 0 for use in relayed.run.processes.values())
     assert cut.run is not None, cut.error
     assert cut.run.reconnects == 50

@@ -1,4 +1,4 @@
-"""Centrifugo, two nodes, and Redis between them; where Go is at hand to build it."""
+"""Centrifugo: two nodes with Redis between them. Built from source, which takes a Go compiler."""
 
 import json
 from contextlib import AbstractContextManager
@@ -16,26 +16,26 @@ def _program(folder: Path) -> Path:
 
 
 def missing(folder: Path) -> str:
-    """Name what is not installed yet."""
+    """Return what is not installed yet; empty: nothing."""
     if packages.debian_program(folder, "redis-server") is None:
         return "redis-server"
     return "" if _program(folder).exists() else f"centrifugo {VERSION}"
 
 
 def install(folder: Path) -> None:
-    """Build it, and get Redis from Debian."""
+    """Build it, and fetch Redis from Debian."""
     if packages.debian_program(folder, "redis-server") is None:
         packages.debian(folder, "redis-server")
     packages.go(_program(folder), f"{MODULE}@v{VERSION}")
 
 
 def versions(folder: Path) -> dict[str, str]:
-    """Give what runs."""
+    """Return the versions of its programs."""
     return {"centrifugo": VERSION, "redis-server": packages.version_of(folder, "redis-server")}
 
 
 def settings(port: int, redis_port: int) -> dict[str, Any]:
-    """Let everybody connect, subscribe and publish; keep no history, which would cost more."""
+    """Allow all clients to connect, subscribe and publish; keep no history, which would cost more."""
     return {
         "http_server": {"address": "127.0.0.1", "port": str(port)},
         "client": {"insecure": True},

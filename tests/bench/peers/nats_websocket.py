@@ -1,4 +1,4 @@
-"""NATS' own WebSocket listener: the floor, with one process and no promise."""
+"""NATS' own WebSocket listener: the lower bound, a single process without guarantees."""
 
 import contextlib
 from collections.abc import Iterator
@@ -15,22 +15,22 @@ websocket {{ listen: "127.0.0.1:{websocket}", no_tls: true }}
 
 
 def missing(_: Path) -> str:
-    """Name what is not installed: nothing, CloudMatch stands on it."""
+    """Return an empty string: CloudMatch requires it, so it is installed."""
     return ""
 
 
 def install(_: Path) -> None:
-    """Do nothing: it is there."""
+    """Do nothing: it is installed."""
 
 
 def versions(folder: Path) -> dict[str, str]:
-    """Give what runs."""
-    return {"nats-server": packages.quietly([BIN / "nats-server", "--version"], folder).split()[-1]}
+    """Return the versions of its programs."""
+    return {"nats-server": packages.output_of([BIN / "nats-server", "--version"], folder).split()[-1]}
 
 
 @contextlib.contextmanager
 def run(folder: Path) -> Iterator[Running]:
-    """Run one server."""
+    """Run one nats-server."""
     logs, port = folder / "run", free_port()
     file = logs / f"nats-{port}.conf"
     file.write_text(SETTINGS.format(port=free_port(), websocket=port))

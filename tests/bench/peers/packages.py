@@ -1,4 +1,4 @@
-"""Get other people's programs into a folder of our own: nothing else on the machine changes."""
+"""Install third-party programs into a folder, without changing the rest of the machine."""
 
 import os
 import re
@@ -15,11 +15,11 @@ PATIENCE = 600  # s for an installation
 PEERS = Path(__file__).parent
 
 
-def quietly(command: Sequence[str | Path], cwd: Path, more: Mapping[str, str] | None = None) -> str:
-    """Run a command with `more` in its environment; give what it printed.
+def output_of(command: Sequence[str | Path], cwd: Path, more: Mapping[str, str] | None = None) -> str:
+    """Run a command with `more` in its environment; return what it printed.
 
     Raises:
-        PeerMissingError: it is missing, failed, or did not end; with the end of its output.
+        PeerMissingError: it is missing, failed or timed out; carries the last line of its output.
     """
     arguments = list(map(str, command))
     try:
@@ -48,21 +48,22 @@ def _root(folder: Path) -> Path:
 
 
 def debian_program(folder: Path, name: str) -> Path | None:
-    """Give where a program is: installed on this machine, or unpacked here; None: it is not."""
-    for place in (Path("/usr/sbin"), Path("/usr/bin"), _root(folder) / "usr/sbin", _root(folder) / "usr/bin"):
-        if (place / name).exists():
-            return place / name
+    """Return the path of a program, installed on this machine or unpacked here; None: there is none."""
+    for root in (Path("/"), _root(folder)):
+        for program in (root / "usr/sbin" / name, root / "usr/bin" / name):
+            if program.exists():
+                return program
     return None
 
 
 def debian_environment(folder: Path) -> dict[str, str]:
-    """Give the environment in which an unpacked program finds its libraries."""
-    places = [*map(str, _root(folder).glob("usr/lib/*-linux-gnu")), os.environ.get("LD_LIBRARY_PATH", "")]
-    return {"LD_LIBRARY_PATH": ":".join(filter(None, places))}
+    """Return the environment in which an unpacked program finds its libraries."""
+    folders = [*map(str, _root(folder).glob("usr/lib/*-linux-gnu")), os.environ.get("LD_LIBRARY_PATH", "")]
+    return {"LD_LIBRARY_PATH": ":".join(filter(None, folders))}
 
 
 def version_of(folder: Path, name: str) -> str:
-    """The version that one of Debian's programs prints; empty if it prints none."""
+    """Return the version that a program from Debian prints; empty if it prints none."""
     program = debian_program(folder, name)
     if program is None:
         return ""
@@ -74,9 +75,9 @@ def version_of(folder: Path, name: str) -> str:
 
 
 def debian(folder: Path, *names: str) -> None:
-    """Fetch Debian packages, and their missing dependencies, and unpack them here.
+    """Fetch Debian packages with their missing dependencies, and unpack them here.
 
-    They are not installed: no service starts, now or at the next boot, and no root is needed.
+    They are not installed, so that no service starts, now or at the next boot, and root is not needed.
     """
     archives = folder / "archives"
     (archives / "partial").mkdir(parents=True, exist_ok=True)
@@ -85,14 +86,14 @@ def debian(folder: Path, *names: str) -> None:
         *("--download-only", "--no-install-recommends", "install", *names),
     ]
     try:
-        quietly(fetch, folder)
-    except PeerMissingError:  # its lists may be too old
+        output_of(fetch, folder)
+    except PeerMissingError:  # the package lists may be out of date
         if os.getuid():
             raise
-        quietly(["apt-get", "-o", "DPkg::Lock::Timeout=120", "update"], folder)
-        quietly(fetch, folder)
+        output_of(["apt-get", "-o", "DPkg::Lock::Timeout=120", "update"], folder)
+        output_of(fetch, folder)
     for package in archives.glob("*.deb"):
-        quietly(["dpkg", "-x", package, _root(folder)], folder)
+        output_of(["dpkg", "-x", package, _root(folder)], folder)
     shutil.rmtree(archives)
 
 
@@ -100,22 +101,22 @@ def npm(folder: Path) -> None:
     """Install what package.json pins."""
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(PEERS / "package.json", folder)
-    quietly(["npm", "install", "--no-package-lock", "--no-audit", "--no-fund", "--omit=dev"], folder)
+    output_of(["npm", "install", "--no-package-lock", "--no-audit", "--no-fund", "--omit=dev"], folder)
 
 
 def pypi(folder: Path, pins: Mapping[str, str]) -> None:
-    """Make a virtual environment with these libraries."""
+    """Create a virtual environment with these libraries."""
     if not (folder / "bin/python").exists():
-        quietly([sys.executable, "-m", "venv", folder], folder.parent)
+        output_of([sys.executable, "-m", "venv", folder], folder.parent)
     pip = [folder / "bin/python", "-m", "pip", "install", "--disable-pip-version-check", "--quiet"]
-    quietly([*pip, *(f"{name}=={version}" for name, version in pins.items())], folder)
+    output_of([*pip, *(f"{name}=={version}" for name, version in pins.items())], folder)
 
 
 def go(program: Path, module: str) -> None:
-    """Build a program from its module; what it was built from is not kept."""
+    """Build a program from its module; keep only the program."""
     program.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         more = {"GOPATH": scratch, "GOBIN": scratch, "GOFLAGS": "-modcacherw"}
-        quietly(["go", "install", module], program.parent, more)
+        output_of(["go", "install", module], program.parent, more)
         built = next(file for file in Path(scratch).iterdir() if file.is_file())
         shutil.move(built, program)

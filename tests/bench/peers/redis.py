@@ -1,4 +1,4 @@
-"""A Redis of our own, for the peers that stand on one."""
+"""Redis, for the peers that need one."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ from harness import free_port
 
 @contextlib.contextmanager
 def redis(folder: Path, logs: Path) -> Iterator[Server]:
-    """Run Redis; it keeps nothing on disk."""
+    """Run Redis without persistence."""
     program = packages.debian_program(folder, "redis-server")
     if program is None:
         raise PeerMissingError("redis-server is not installed")
@@ -28,11 +28,11 @@ def two_nodes(
     command: Callable[[int, int], Sequence[str | Path]],
     env: Mapping[str, str] | None = None,
 ) -> Iterator[Running]:
-    """Run Redis and two nodes on it.
+    """Run Redis and two nodes that use it.
 
     Args:
-        command: that starts a node, of its port and that of Redis.
-        env: of the nodes.
+        command: returns the command that starts a node, given its port and that of Redis.
+        env: environment of the nodes.
     """
     logs = folder / "run"
     with contextlib.ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""A program that listens on one port, and can be started again there."""
+"""A program that listens on one port, and can be restarted there."""
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +10,7 @@ from harness.servers import answers
 
 
 class Server:
-    """A program; it listens on `port` of loopback."""
+    """A program that listens on `port` of loopback."""
 
     def __init__(
         self, name: str, command: Sequence[str | Path], port: int, env: Mapping[str, str], logs: Path
@@ -24,7 +24,7 @@ class Server:
         return self.process.pid
 
     def start(self) -> None:
-        """Start it; return once it listens."""
+        """Start it; return once it is listening."""
         process = self.process = Process(self.name, self.command, self.env, self.logs)
 
         def listens() -> bool:
@@ -35,13 +35,13 @@ class Server:
         eventually_sync(listens, 10, f"{self.name} listening")
 
     def restart(self) -> None:
-        """Start it again once it has ended."""
+        """Wait until it has ended, then start it."""
         if self.process is not None:
             self.process.wait(10)
         self.start()
 
-    def end(self) -> None:
-        """End it, if it was ever started."""
+    def stop(self) -> None:
+        """Stop it, if it was started."""
         if self.process is not None:
             self.process.terminate()
 
@@ -53,4 +53,4 @@ def serving(server: Server) -> Iterator[Server]:
         server.start()
         yield server
     finally:
-        server.end()
+        server.stop()

@@ -1,4 +1,4 @@
-"""Socket.IO 4, two nodes, and Redis between them."""
+"""Socket.IO 4: two nodes with Redis between them."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ def _folder(folder: Path) -> Path:
 
 
 def missing(folder: Path) -> str:
-    """Name what is not installed yet."""
+    """Return what is not installed yet; empty: nothing."""
     if not shutil.which("node"):
         return "node is not installed"
     if packages.debian_program(folder, "redis-server") is None:
@@ -30,18 +30,18 @@ def missing(folder: Path) -> str:
 
 
 def install(folder: Path) -> None:
-    """Get it from npm, and Redis from Debian."""
+    """Fetch it from npm, and Redis from Debian."""
     if packages.debian_program(folder, "redis-server") is None:
         packages.debian(folder, "redis-server")
     packages.npm(_folder(folder))
 
 
 def versions(folder: Path) -> dict[str, str]:
-    """Give what runs."""
+    """Return the versions of its programs."""
     pins = json.loads((packages.PEERS / "package.json").read_text())["dependencies"]
     return {
         **pins,
-        "node": packages.quietly(["node", "--version"], folder).strip(),
+        "node": packages.output_of(["node", "--version"], folder).strip(),
         "redis-server": packages.version_of(folder, "redis-server"),
     }
 

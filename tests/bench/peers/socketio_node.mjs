@@ -1,4 +1,4 @@
-// A node of Socket.IO: what comes from a device goes to its peer's room, by Redis.
+// A Socket.IO node: emits what a device sends to the room of its peer, through Redis.
 import { createServer } from "node:http";
 import { createAdapter } from "@socket.io/redis-adapter";
 import { createClient } from "redis";
@@ -8,7 +8,7 @@ const [, , port, redis] = process.argv;
 const publisher = createClient({ url: `redis://127.0.0.1:${redis}` });
 const subscriber = publisher.duplicate();
 for (const client of [publisher, subscriber]) client.on("error", () => {}); // it reconnects automatically
-process.on("unhandledRejection", () => {}); // of what was being published when Redis died
+process.on("unhandledRejection", () => {}); // publications in flight when Redis was killed
 await Promise.all([publisher.connect(), subscriber.connect()]);
 
 const http = createServer();

@@ -1,4 +1,4 @@
-"""A node of Starlette: what comes from a device is published to its peer's channel of Redis."""
+"""A Starlette node: publishes what a device sends to the Redis channel of its peer."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ subscribed: dict[bytes, asyncio.Event] = {}
 
 
 async def deliver() -> None:
-    """Hand out what Redis has for the devices here."""
+    """Send what arrives from Redis to the devices connected here."""
     while True:
         with contextlib.suppress(RedisError):  # it reconnects automatically
             async for message in subscriptions.listen():
@@ -28,7 +28,7 @@ async def deliver() -> None:
                 if message["type"] == "subscribe" and channel in subscribed:
                     subscribed[channel].set()
                 elif message["type"] == "message" and channel in devices:
-                    with contextlib.suppress(RuntimeError, WebSocketDisconnect):  # it has just left
+                    with contextlib.suppress(RuntimeError, WebSocketDisconnect):  # it has just disconnected
                         await devices[channel].send_text(message["data"].decode())
         await asyncio.sleep(0.05)
 
@@ -56,7 +56,7 @@ async def device(socket: WebSocket) -> None:
 
 @contextlib.asynccontextmanager
 async def lifespan(_: Starlette) -> AsyncIterator[None]:
-    """Listen to Redis before the first device comes."""
+    """Subscribe before the first device connects."""
     await subscriptions.subscribe("bench")
     delivering = asyncio.create_task(deliver())
     yield

@@ -1,4 +1,4 @@
-"""Starlette under uvicorn, two processes, and Redis between them."""
+"""Starlette under uvicorn: two processes with Redis between them."""
 
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -15,7 +15,7 @@ PINS = {
     "redis": "8.1.0",
     "hiredis": "3.5.0",
 }
-PROTOCOL = "websockets-sansio"  # the fastest of those that uvicorn offers
+PROTOCOL = "websockets-sansio"  # the fastest that uvicorn offers
 
 
 def _folder(folder: Path) -> Path:
@@ -23,7 +23,7 @@ def _folder(folder: Path) -> Path:
 
 
 def missing(folder: Path) -> str:
-    """Name what is not installed yet."""
+    """Return what is not installed yet; empty: nothing."""
     if packages.debian_program(folder, "redis-server") is None:
         return "redis-server"
     for name, version in PINS.items():
@@ -33,19 +33,19 @@ def missing(folder: Path) -> str:
 
 
 def install(folder: Path) -> None:
-    """Get it from PyPI, and Redis from Debian."""
+    """Fetch it from PyPI, and Redis from Debian."""
     if packages.debian_program(folder, "redis-server") is None:
         packages.debian(folder, "redis-server")
     packages.pypi(_folder(folder), PINS)
 
 
 def versions(folder: Path) -> dict[str, str]:
-    """Give what runs."""
+    """Return the versions of its programs."""
     return {**PINS, "redis-server": packages.version_of(folder, "redis-server")}
 
 
 def run(folder: Path) -> AbstractContextManager[Running]:
-    """Run Redis and two processes of uvicorn."""
+    """Run Redis and two uvicorn processes."""
 
     def command(port: int, redis: int) -> list[str | Path]:
         program = [_folder(folder) / "bin/python", "-P", packages.PEERS / "starlette_node.py"]

@@ -1,13 +1,14 @@
-"""Shapes are read as they are written; summaries are medians."""
+"""Shapes of load, and summaries of runs."""
 
 import pytest
 
+from bench import relay
 from bench.report import Run, decode_run, summarise
 from bench.shapes import RELAY, ShapeError, parse
 
 
 @pytest.mark.parametrize("shape", RELAY)
-def test_a_shape_is_read_as_it_is_written(shape: object) -> None:
+def test_a_shape_is_parsed_from_what_it_prints(shape: object) -> None:
     assert parse(str(shape)) == shape
 
 
@@ -41,11 +42,11 @@ def test_the_cpu_of_the_generator_is_not_counted_for_the_servers() -> None:
 
 
 def test_a_quiet_machine_and_an_idle_generator_give_no_caveat() -> None:
-    assert summarise([run(100, 5, 1, b',"strangers":0.05'), run(100, 5, 1)]).caveats() == []
+    assert summarise([run(100, 5, 1, b',"other_cores":0.05'), run(100, 5, 1)]).caveats() == []
 
 
-def test_one_run_beside_other_processes_gives_a_caveat() -> None:
-    caveats = summarise([run(100, 5, 1), run(100, 5, 1, b',"strangers":0.4'), run(100, 5, 1)]).caveats()
+def test_one_run_on_a_noisy_machine_gives_a_caveat() -> None:
+    caveats = summarise([run(100, 5, 1), run(100, 5, 1, b',"other_cores":0.4'), run(100, 5, 1)]).caveats()
     assert caveats == ["other processes used 0.40 cores"]
 
 
@@ -58,3 +59,9 @@ def test_a_generator_that_is_the_bottleneck_gives_a_caveat() -> None:
 def test_a_generator_that_sends_late_gives_a_caveat() -> None:
     late = b',"lateness_us":{"p50":1,"p99":2,"p999":3,"max":4}'
     assert summarise([run(100, 5, 1, late)]).caveats() == ["the generator sent late: p99 0.0 ms"]
+
+
+def test_the_relay_bench_names_the_shape_to_which_a_caveat_applies() -> None:
+    noisy, quiet = summarise([run(100, 5, 1, b',"other_cores":0.4')]), summarise([run(100, 5, 1)])
+    rows = [(parse("1x1:64"), noisy), (parse("50x1:64"), quiet)]
+    assert relay.caveats(rows) == ["1 × 1, 64 B: other processes used 0.40 cores"]

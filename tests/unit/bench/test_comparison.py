@@ -1,4 +1,4 @@
-"""What is tried with peers, in which order, and what it comes to."""
+"""The trials of a comparison, their order, and the report on them."""
 
 import json
 from xml.etree import ElementTree
@@ -8,14 +8,19 @@ import pytest
 
 from bench import trials
 from bench.compare import picture
-from bench.comparison import About, Comparison, Outcome, figure, markdown
-from bench.peers.every import PEERS
+from bench.comparison import Comparison, Outcome, PeerInfo, figure, markdown
+from bench.peers.all_peers import PEERS
 from bench.plot import Bar, Group, svg
 from bench.report import Check, ProcessUse, Run, Times
 
 
 def run(
-    rate: float = 100, cpu: float = 4, lost: int = 0, reordered: int = 0, strangers: float = 0, **more: object
+    rate: float = 100,
+    cpu: float = 4,
+    lost: int = 0,
+    reordered: int = 0,
+    other_cores: float = 0,
+    **more: object,
 ) -> Run:
     times = Times(p50=1000, p99=2000, p999=3000, max=4000)
     return Run(
@@ -26,7 +31,7 @@ def run(
             "edge": ProcessUse(cores=0.5, rss_before_kib=100, rss_kib=140, cpu_us=cpu),
             "generator": ProcessUse(cores=0.2, rss_before_kib=1, rss_kib=9, cpu_us=9),
         },
-        strangers=strangers,
+        other_cores=other_cores,
         payloads=1000,
         payloads_per_second=rate,
         latency_us=times,
@@ -46,7 +51,7 @@ def comparison(*outcomes: Outcome, skipped: dict[str, str] | None = None) -> Com
         "python": "3",
     }
     peers = [
-        About(name, name.upper(), "one process", "at most once", {"x": "1"}) for name in ("ours", "theirs")
+        PeerInfo(name, name.upper(), "one process", "at most once", {"x": "1"}) for name in ("ours", "theirs")
     ]
     return Comparison(machine, peers, [], skipped or {}, list(outcomes))
 
@@ -79,23 +84,23 @@ def test_single_trials_come_before_the_rounds_so_that_only_repetitions_can_be_mi
     assert len(steps) == 4 + 3 + 3 * len(trials.RELAY)
 
 
-def test_the_long_run_tries_every_shape_three_times_and_the_short_one_twice() -> None:
+def test_the_full_run_repeats_every_shape_three_times_and_the_quick_one_twice() -> None:
     assert {trial.repetitions for trial in trials.RELAY} == {3}
     assert {trial.repetitions for trial in trials.QUICK} == {2}
 
 
-def test_both_runs_keep_within_their_time() -> None:
+def test_both_runs_fit_into_their_time() -> None:
     names = [peer.name for peer in PEERS]
     assert trials.estimate(trials.order(trials.FULL, names, ["1", "2", "4"])) < 15 * 60
     assert trials.estimate(trials.order(trials.QUICK, names)) < 2 * 60
 
 
-def test_peers_have_names_and_titles_of_their_own() -> None:
+def test_no_two_peers_share_a_name_or_a_title() -> None:
     for of in (lambda peer: peer.name, lambda peer: peer.title):
         assert len(set(map(of, PEERS))) == len(PEERS)
 
 
-# -- what it comes to
+# -- the tables
 
 
 def test_medians_are_shown_with_half_of_their_spread() -> None:
@@ -107,21 +112,21 @@ def test_latencies_are_shown_in_milliseconds() -> None:
     assert column(comparison(outcome("ours", "1x1:64", run())), "Latency")[0] == "1.00 / 2.00 / 3.00"
 
 
-def test_unusual_shapes_are_shown_as_well() -> None:
+def test_shapes_of_the_command_line_follow_the_standard_ones() -> None:
     made = comparison(
         outcome("ours", "7x7:77", run()), outcome("ours", "1x1:64", run()), outcome("ours", "idle", run())
     )
     assert [row[0] for row in made.tables()[0].rows] == ["1 × 1, 64 B", "7 × 7, 77 B"]
 
 
-def test_a_peer_that_does_not_reach_the_rate_is_called_overloaded() -> None:
+def test_a_peer_that_falls_short_of_the_rate_counts_as_overloaded() -> None:
     made = comparison(
         outcome("ours", "50@20000:64", run(19_900)), outcome("theirs", "50@20000:64", run(12_000))
     )
     assert column(made, "per second") == ["19,900 ± 0%", "12,000 ± 0% (overloaded)"]
 
 
-def test_losses_of_a_failure_are_shown_with_the_number_sent() -> None:
+def test_losses_are_shown_with_the_number_sent() -> None:
     made = comparison(
         outcome("ours", "kill", run()),
         outcome("ours", "cut", None, error="it ended\nwith a traceback"),
@@ -131,7 +136,7 @@ def test_losses_of_a_failure_are_shown_with_the_number_sent() -> None:
     assert [row[4:6] for row in table.rows] == [["0 of 1,000", "failed"], ["7 of 1,000", "–"]]
 
 
-def test_order_is_kept_only_if_every_run_kept_it() -> None:
+def test_a_peer_keeps_the_order_only_if_it_did_in_every_run() -> None:
     made = comparison(outcome("ours", "1x1:64", run()), outcome("ours", "1x1:64", run(reordered=1), 1))
     table = next(table for table in made.tables() if "Guarantees" in table.title)
     assert table.rows[0][2] == "no"
@@ -148,10 +153,10 @@ def test_a_trial_without_outcomes_has_no_column() -> None:
     assert made.tables()[-1].header == ["", "promise", "order kept", "repeated"]
 
 
-def test_skipped_peers_failures_and_losses_are_reported() -> None:
+def test_caveats_name_skipped_peers_failures_losses_and_noise() -> None:
     made = comparison(
         outcome("ours", "1x1:64", None, error="it ended\nwith a traceback"),
-        outcome("theirs", "50x64:64", run(lost=3, strangers=0.5)),
+        outcome("theirs", "50x64:64", run(lost=3, other_cores=0.5)),
         skipped={"Third": "not installed: go"},
     )
     assert made.caveats() == [
@@ -168,7 +173,7 @@ def test_a_comparison_without_figures_can_be_shown() -> None:
     assert picture(made) == ""
 
 
-def test_a_comparison_survives_its_json() -> None:
+def test_a_comparison_decodes_from_its_own_json() -> None:
     made = comparison(outcome("ours", "1x1:64", run()))
     assert msgspec.convert(json.loads(json.dumps(msgspec.to_builtins(made))), Comparison) == made
 
@@ -195,7 +200,7 @@ def test_bars_grow_with_the_logarithm() -> None:
     assert large - middle == pytest.approx(middle - small, abs=0.2)
 
 
-def test_the_svg_is_well_formed_whatever_the_names() -> None:
+def test_the_svg_escapes_names_and_titles() -> None:
     drawn = svg("a < b", [Group("<g>", [Bar("R&D", 1.5, True)])])
     assert "R&amp;D" in drawn
     assert len(widths(drawn)) == 1

@@ -1,4 +1,4 @@
-"""The report of the facts benchmark, and how it reads its samples."""
+"""The report of the facts benchmark, and its evaluation of samples."""
 
 from bench import facts
 from bench.load_facts import Sample, Samples, Use
@@ -16,12 +16,12 @@ def test_rate_and_cost_are_those_of_the_requested_span() -> None:
     assert round(span.cpu_us("journal")) == 200
 
 
-def test_other_cores_are_those_busy_beside_the_measured_processes() -> None:
+def test_other_cores_are_those_used_by_processes_that_are_not_measured() -> None:
     samples = Samples([sample(0, 0, 1, busy=10), sample(2, 100, 2, busy=14)])
     assert samples.span(0, 100).other_cores == 1.5
 
 
-def test_a_span_within_one_sample_begins_with_the_one_before_it() -> None:
+def test_a_span_within_one_sample_begins_with_the_previous_one() -> None:
     samples = Samples([sample(0, 0, 1), sample(1, 5000, 1.1), sample(2, 5000, 1.1)])
     assert samples.span(4000, 5000).rate == 5000
 
