@@ -1,4 +1,4 @@
-"""Permissions of the users of the bus on real servers; keys and certificates that change while these run."""
+"""Permissions of the bus's users on real servers, and the rotation of their keys and certificates."""
 
 import asyncio
 import contextlib
@@ -26,41 +26,42 @@ PATIENCE = 5.0  # s for a permitted message to arrive
 
 @pytest.fixture
 def here(tmp_path: Path) -> Iterator[Environment]:
-    """The environment `local`: one server, and a key for each user."""
+    """The environment `local`: one server, a key for each user."""
     environment = Environment("overlays/local", tmp_path)
     with environment.nats():
         yield environment
 
 
 class Denials(list[str]):
-    """What the server denied a user."""
+    """The denials that a user has received."""
 
-    async def of(self, what: str) -> None:
-        """Return once the server has denied this."""
-        await eventually(lambda: any(what.lower() in each for each in self), PATIENCE, f"a denial of {what}")
+    async def wait_for(self, operation: str) -> None:
+        """Return once the server has denied this operation."""
+        denied = operation.lower()
+        await eventually(lambda: any(denied in each for each in self), PATIENCE, f"a denial of {operation}")
 
 
 @contextlib.asynccontextmanager
 async def user(environment: Environment, name: str, denials: Denials | None = None) -> AsyncIterator[Bus]:
-    """Connect as a user; without `denials`, none may occur."""
+    """Connect as a user. Denials are added to `denials`; without it, none may occur."""
     bus = await asyncio.wait_for(connect(environment.person(name), name), 10)
-    heard = Denials() if denials is None else denials
+    observed = Denials() if denials is None else denials
     report = bus.client._error_cb
 
     async def note(error: Exception) -> None:
-        heard.append(str(error).lower())
+        observed.append(str(error).lower())
         await report(error)
 
-    bus.client._error_cb = note  # type: ignore[assignment]  # an async function like the one before
+    bus.client._error_cb = note  # type: ignore[assignment]  # an async function, as before
     try:
         yield bus
         await bus.client.flush()
-        assert denials is not None or not heard
+        assert denials is not None or not observed
     finally:
         await bus.close()
 
 
-MAY_NOT_SAY = [
+FORBIDDEN_PUBLICATIONS = [
     ("edge", subjects.dn("demo", "edge-1", "a")),
     ("edge", subjects.ctl("demo", "edge-1", "a")),
     ("edge", subjects.ev("demo", "matched", "a")),
@@ -82,7 +83,7 @@ MAY_NOT_SAY = [
     ("trace", "$JS.API.INFO"),
     ("operator", subjects.dn("demo", "edge-1", "a")),
 ]
-MAY_NOT_HEAR = [
+FORBIDDEN_SUBSCRIPTIONS = [
     ("edge", subjects.all_of("up"), ""),
     ("edge", subjects.every_ev(), ""),
     ("edge", "_INBOX_match-engine.>", ""),
@@ -103,28 +104,26 @@ MAY_NOT_HEAR = [
 async def test_an_operation_without_permission_is_denied_logged_and_counted(
     here: Environment, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for name in dict.fromkeys(name for name, *_ in (*MAY_NOT_SAY, *MAY_NOT_HEAR)):
+    for name in dict.fromkeys(name for name, *_ in (*FORBIDDEN_PUBLICATIONS, *FORBIDDEN_SUBSCRIPTIONS)):
         denials = Denials()
         before = denied()
         async with user(here, name, denials) as bus:
-            mine = [subject for who, subject in MAY_NOT_SAY if who == name]
-            for subject in mine:
+            publications = [subject for who, subject in FORBIDDEN_PUBLICATIONS if who == name]
+            for subject in publications:
                 assert bus.publish(subject, b"ciao")
-            hears = [each[1:] for each in MAY_NOT_HEAR if each[0] == name]
-            for subject, queue in hears:
+            subscriptions = [each[1:] for each in FORBIDDEN_SUBSCRIPTIONS if each[0] == name]
+            for subject, queue in subscriptions:
                 await bus.subscribe(subject, lambda *_: None, queue)
-            for subject in mine:
-                await denials.of(f'publish to "{subject}"')
-            for subject, queue in hears:
-                await denials.of(
+            for subject in publications:
+                await denials.wait_for(f'publish to "{subject}"')
+            for subject, queue in subscriptions:
+                await denials.wait_for(
                     f'subscription to "{subject}"' + (f' using queue "{queue}"' if queue else "")
                 )
-        assert denied() - before == len(mine) + len(hears)
-        assert (
-            f'permission denied by nats: nats: permissions violation for publish to "{mine[0].lower()}'
-            in (caplog.text.lower())
-            or not mine
-        )
+        assert denied() - before == len(publications) + len(subscriptions)
+        if publications:
+            denial = f'permissions violation for publish to "{publications[0]}'.lower()
+            assert f"permission denied by nats: nats: {denial}" in caplog.text.lower()
 
 
 def denied() -> float:
@@ -132,7 +131,9 @@ def denied() -> float:
     return REGISTRY.get_sample_value("cloudmatch_bus_denied_total") or 0
 
 
-async def test_a_service_that_may_not_create_streams_waits_for_the_one_that_may(here: Environment) -> None:
+async def test_a_service_that_may_not_create_streams_waits_until_they_exist(
+    here: Environment,
+) -> None:
     async with user(here, "edge") as edge:
         waiting = asyncio.create_task(ensure_provisioned(edge, 1, create=False))
         async with user(here, "match-engine") as worker:
@@ -147,17 +148,17 @@ async def test_a_service_that_may_not_create_streams_waits_for_the_one_that_may(
 
 async def test_clients_without_a_known_key_are_rejected(here: Environment) -> None:
     settings = here.person("edge")
-    for stranger in (
+    for unknown in (
         NatsSettings(url=settings.url),
-        replace(settings, nkey_file=str(here.folder / "stranger")),
+        replace(settings, nkey_file=str(here.folder / "unknown")),
     ):
-        (here.folder / "stranger").write_text(nkeys_cli.make_seed())
+        (here.folder / "unknown").write_text(nkeys_cli.make_seed())
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(connect(stranger, "edge"), 1.5)
+            await asyncio.wait_for(connect(unknown, "edge"), 1.5)
     assert "authentication error" in here.nodes[0].process.log
 
 
-async def test_operators_see_all_messages_and_may_ask_explain(here: Environment) -> None:
+async def test_operators_may_read_stream_states_and_request_explanations(here: Environment) -> None:
     async with user(here, "match-engine") as worker, user(here, "operator") as operator:
         await provision(worker, 1)
         assert (await operator.jetstream().stream_info(streams.EVENTS)).state.messages == 0
@@ -180,8 +181,8 @@ def test_the_tracer_subscribes_with_its_own_key(here: Environment) -> None:
         assert tracer.terminate()
 
 
-async def test_a_key_is_rotated_without_a_moment_in_which_no_key_works(here: Environment) -> None:
-    """As in deploy/README.md: the server accepts both, users switch, the old one is revoked."""
+async def test_a_key_is_rotated_without_an_interruption(here: Environment) -> None:
+    """As in deploy/README.md: the server accepts both keys, users switch, the old one is revoked."""
     (node,) = here.nodes
     old, new = here.keys, here.folder / "new"
     nkeys_cli.make(new)
@@ -192,8 +193,8 @@ async def test_a_key_is_rotated_without_a_moment_in_which_no_key_works(here: Env
         node.mount()
         node.execute(RELOAD)
 
-    refused = Denials()
-    async with user(here, "edge", refused) as first:
+    errors = Denials()
+    async with user(here, "edge", errors) as first:
         accept(old, new)
         await eventually(lambda: "Reloaded: accounts" in node.process.log, PATIENCE, "the reload")
         await first.client.flush()
@@ -202,7 +203,7 @@ async def test_a_key_is_rotated_without_a_moment_in_which_no_key_works(here: Env
         second = await asyncio.wait_for(connect(settings, "edge"), PATIENCE)
         try:
             accept(new)
-            await eventually(lambda: "authorization violation" in str(refused), PATIENCE, "the old key's end")
+            await eventually(lambda: "authorization violation" in str(errors), PATIENCE, "the old key's end")
             assert first.health()
             await second.client.flush()
             assert second.client.stats["reconnects"] == 0
@@ -210,26 +211,26 @@ async def test_a_key_is_rotated_without_a_moment_in_which_no_key_works(here: Env
             await second.close()
 
 
-async def shown(node: Node, trust: str) -> bytes | None:
-    """Return the certificate of a NATS server."""
+async def presented(node: Node, trust: str) -> bytes | None:
+    """Return the certificate that a NATS server presents."""
     context = ssl.create_default_context(cafile=trust)
     reader, writer = await asyncio.open_connection("127.0.0.1", node.ports["client"])
     try:
         assert (await reader.readline()).startswith(b"INFO ")
         await writer.start_tls(context, server_hostname="nats")
-        seen: bytes | None = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
-        return seen
+        found: bytes | None = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        return found
     finally:
         writer.transport.abort()
 
 
-async def test_the_certificate_of_nats_is_replaced_while_clients_stay_connected(tmp_path: Path) -> None:
+async def test_the_servers_certificate_is_replaced_while_clients_stay_connected(tmp_path: Path) -> None:
     here = Environment("overlays/production", tmp_path)
     with here.nats() as nodes:
         trust = here.authority_file
         async with user(here, "match-engine") as bus:
             await provision(bus, 3)
-            before = [await shown(node, trust) for node in nodes]
+            before = [await presented(node, trust) for node in nodes]
             assert len(set(before)) == 1
             here.secrets["nats-tls"] = certificate(here.authority, *NODES)
             for node in nodes:
@@ -237,7 +238,7 @@ async def test_the_certificate_of_nats_is_replaced_while_clients_stay_connected(
                 node.execute(RELOAD)
 
             async def changed() -> bool:
-                after = [await shown(node, trust) for node in nodes]
+                after = [await presented(node, trust) for node in nodes]
                 return len(set(after)) == 1 and not set(after) & set(before)
 
             await eventually(changed, PATIENCE, "the new certificate")

@@ -1,7 +1,7 @@
 """Every pod is replaced in turn, as in a roll-out by Kubernetes, while devices exchange payloads.
 
-In the environment `production`, as in the story of 2019: its NATS, with TLS and keys, and its settings.
-Devices are those of the Python client; a balancer gives each connection an edge that is ready.
+NATS, with TLS and keys, and the settings are those of the environment `production`. The devices are those of
+the Python client; a load balancer forwards each connection to an edge that is ready.
 """
 
 import asyncio
@@ -25,16 +25,16 @@ from faults.workload import Workload
 from harness import Service, eventually
 from harness.amqp import arriving
 
-PAIRS, RATE = 6, 300  # payloads a second, all together
-# Share of the bytes received by which the facts may differ. If both devices of a match leave an edge that
-# stops, a size may be counted twice. 0.1 % was seen on an overloaded machine.
-UNSURE = 0.005
-PAUSE = 0.5  # s between two steps, in which the replacement must work
+PAIRS, RATE = 6, 300  # payloads per second in total
+# Tolerated difference between the facts and the bytes received, as a share of the latter. A size may be
+# counted twice if both devices of a match leave an edge that stops. 0.1 % was observed on a busy machine.
+TOLERANCE = 0.005
+PAUSE = 0.5  # s of load between two steps
 Start = Callable[..., Service]
 
 
 class System:
-    """The pods that are rolled out."""
+    """The pods of all services."""
 
     def __init__(self, nodes: list[Node], start: Start) -> None:
         self.nodes = nodes
@@ -56,12 +56,12 @@ class System:
         return ports
 
     def _deployment(self, pods: list[Service]) -> None:
-        """Replace the first: start a new one, stop sending devices to the old one, then stop it."""
+        """Replace the oldest pod: start a new one, remove the old one from the balancer, then stop it."""
         pods.append(self._next(pods[0].name))
         pods.pop(0).terminate(20)
 
     def steps(self) -> Iterator[tuple[str, Callable[[], None]]]:
-        """Yield what is replaced, in order, and how."""
+        """Yield all replacements in order: a name, and the function that does it."""
         for node in reversed(self.nodes):  # as a StatefulSet does
             yield "a server of NATS", node.replace
         for _ in self.workers:
@@ -85,8 +85,8 @@ def here(tmp_path: Path, amqp_url: str) -> Iterator[Environment]:
 
 
 @contextlib.asynccontextmanager
-async def talking(system: System) -> AsyncIterator[Workload]:
-    """Let devices exchange payloads; at the end all have arrived."""
+async def load(system: System) -> AsyncIterator[Workload]:
+    """Let devices exchange payloads; at the end, verify that all have arrived."""
     workload = Workload(PAIRS, RATE, 2019, V1Device)
     async with Link(system.ports) as balancer:
         await workload.connect([f"http://127.0.0.1:{balancer.port}"])
@@ -99,7 +99,7 @@ async def talking(system: System) -> AsyncIterator[Workload]:
             await workload.close()
 
 
-async def in_events(here: Environment) -> int:
+async def bytes_in_facts(here: Environment) -> int:
     """Sum the sizes in the `delivered` facts."""
     bus = await connect(here.person("journal"), "journal")
     try:
@@ -119,7 +119,7 @@ async def test_a_roll_out_of_everything_loses_nothing_and_duplicates_nothing(
     with here.services() as start:
         system = await asyncio.to_thread(System, here.nodes, start)
         async with arriving(amqp_url) as sizes:
-            async with talking(system) as workload:
+            async with load(system) as workload:
                 for _ in range(request.config.getoption("--rounds")):
                     for name, replace in system.steps():
                         await asyncio.sleep(PAUSE)
@@ -136,22 +136,22 @@ async def test_a_roll_out_of_everything_loses_nothing_and_duplicates_nothing(
             assert workload.received == workload.sent > 1000
             assert workload.resumed >= PAIRS
 
-            told = await in_events(here)
+            published = await bytes_in_facts(here)
             counts: dict[str, int] = {}
 
             def agree() -> bool:
                 states = [system.journal.get_json(f"/device/state/{t.name}") for t in workload.devices]
                 counts["journal"] = sum(state["bytesReceived"] for state in states)
                 counts["rabbitmq"] = sum({str(m.message_id): int(m.body) for m in sizes}.values())
-                return counts["journal"] == counts["rabbitmq"] == told
+                return counts["journal"] == counts["rabbitmq"] == published
 
             try:
-                await eventually(agree, 30, f"agreement on {told} bytes")
+                await eventually(agree, 30, f"{published} bytes in journal and RabbitMQ")
             except AssertionError as error:
                 error.add_note(str(counts))
                 raise
             verified = await asyncio.to_thread(system.journal.ask, "verify")
             assert verified.returncode == 0, verified
-            print(f"devices received {workload.bytes_received:,} bytes, the facts have {told:,}")  # noqa: T201 # the same
-            assert abs(told - workload.bytes_received) <= UNSURE * workload.bytes_received
+            print(f"devices received {workload.bytes_received:,} bytes, the facts contain {published:,}")  # noqa: T201 # the same
+            assert abs(published - workload.bytes_received) <= TOLERANCE * workload.bytes_received
     here.check()

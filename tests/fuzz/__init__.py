@@ -1,1 +1,1 @@
-"""Nonsense for edges: frames and bytes that no client of good will would send."""
+"""Fuzz an edge with frames and bytes that no well-behaved client would send."""

@@ -1,4 +1,4 @@
-"""What is sent: frames of a dialect, mutated, and bytes that are no frames at all. The same for a seed."""
+"""Valid and mutated frames of a dialect, and bytes that are not frames; determined by a seed."""
 
 import json
 import random
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 MAX_PAYLOAD = 64 * 1024  # bytes, the edge's setting
-LIMIT = 6 * MAX_PAYLOAD  # bytes of a text frame that the edge reads in any case
+MAX_TEXT = 6 * MAX_PAYLOAD  # bytes of a text frame that the edge reads without closing the connection
 NUMBERS = (
     0,
     1,
@@ -26,8 +26,8 @@ NUMBERS = (
     1.5,
     1e308,
 )
-SAID_BY_DEVICES = ("message", "ack", "unmatch", "locate", "leave", "ping")
-SAID_BY_SERVERS = ("welcome", "waiting", "matched", "resumed", "receipt", "peer_left", "gap", "error", "pong")
+DEVICE_MESSAGES = ("message", "ack", "unmatch", "locate", "leave", "ping")
+SERVER_MESSAGES = ("welcome", "waiting", "matched", "resumed", "receipt", "peer_left", "gap", "error", "pong")
 TOKENS = (
     b"NaN",
     b"-Infinity",
@@ -43,26 +43,26 @@ TOKENS = (
 
 
 class Frame(NamedTuple):
-    """A frame of a device. `last`: whether the edge may close because of it, so nothing should follow."""
+    """A frame from a device. `last`: the edge may close the connection because of it."""
 
     data: bytes
     opcode: int = TEXT
     last: bool = False
 
     def encoded(self) -> bytes:
-        """Give its bytes on the wire."""
+        """Return its bytes on the wire."""
         return encode(self.opcode, self.data)
 
 
 def encode(
     opcode: int, data: bytes, head: int = 0x80, mask: bytes | None = bytes(4), length: int = -1
 ) -> bytes:
-    """Make a WebSocket frame, right or wrong.
+    """Encode a WebSocket frame, valid or not.
 
     Args:
         head: FIN and reserved bits.
-        mask: key; None: the frame is not masked.
-        length: what it says its length is; -1: the truth.
+        mask: masking key; None: the frame is not masked.
+        length: written as the payload's length; -1: its actual length.
     """
     size = len(data) if length < 0 else length
     masked = 0 if mask is None else 0x80
@@ -80,67 +80,67 @@ def encode(
     return out + mask + data
 
 
-class Nonsense:
-    """A source of it."""
+class FrameGenerator:
+    """A source of frames, valid and malformed."""
 
     def __init__(self, seed: str) -> None:
-        self._chance = random.Random(seed)  # noqa: S311  # no secret
+        self._random = random.Random(seed)  # noqa: S311  # not a secret
 
-    # -- of cloudmatch.v1
+    # -- cloudmatch.v1
 
     def v1(self) -> Frame:
-        """Give a frame of a cloudmatch.v1 device."""
-        chance = self._chance.random()
+        """Return a frame from a cloudmatch.v1 device."""
+        chance = self._random.random()
         if chance < 0.001:
             return self._oversized()
         if chance < 0.08:
             return Frame(self._bytes(2000), BINARY)
         if chance < 0.1:
-            return Frame(self._bytes(125), self._chance.choice((PING, PONG)))
+            return Frame(self._bytes(125), self._random.choice((PING, PONG)))
         if chance < 0.15:
             return Frame(self._words(200).encode())
-        said = self._said()
-        data = json.dumps(said, ensure_ascii=self._chance.random() < 0.5).encode(errors="surrogatepass")
-        if self._chance.random() < 0.5:
+        message = self._message()
+        data = json.dumps(message, ensure_ascii=self._random.random() < 0.5).encode(errors="surrogatepass")
+        if self._random.random() < 0.5:
             data = self._mutated(data)
-        if self._chance.random() < 0.999:
+        if self._random.random() < 0.999:
             data = data.decode(errors="replace").encode()
-        return Frame(data, last=b"leave" in data or len(data) > LIMIT or not _is_utf8(data))
+        return Frame(data, last=b"leave" in data or len(data) > MAX_TEXT or not _is_utf8(data))
 
-    def _said(self) -> Any:
-        chance = self._chance
-        kind = chance.choices(
-            (*SAID_BY_DEVICES, *SAID_BY_SERVERS, self._words(20)),
-            (30, 20, 0.3, 10, 0.05, 10, *(1 for _ in SAID_BY_SERVERS), 2),
+    def _message(self) -> Any:
+        rng = self._random
+        kind = rng.choices(
+            (*DEVICE_MESSAGES, *SERVER_MESSAGES, self._words(20)),
+            (30, 20, 0.3, 10, 0.05, 10, *(1 for _ in SERVER_MESSAGES), 2),
         )[0]
-        said: dict[str, Any] = {"type": kind}
+        message: dict[str, Any] = {"type": kind}
         match kind:
             case "message":
-                said["text"] = self._words(300) if chance.random() < 0.99 else "é" * MAX_PAYLOAD
-                if chance.random() < 0.3:
-                    said["ref"] = self._words(chance.choice((5, 5, 200)))
+                message["text"] = self._words(300) if rng.random() < 0.99 else "é" * MAX_PAYLOAD
+                if rng.random() < 0.3:
+                    message["ref"] = self._words(rng.choice((5, 5, 200)))
             case "ack":
-                said["received"] = chance.choice(NUMBERS)
-                if chance.random() < 0.05:  # later ones without are then not believed
-                    said["match"] = chance.choice(NUMBERS)
+                message["received"] = rng.choice(NUMBERS)
+                if rng.random() < 0.05:  # from then on the edge ignores acks without a match
+                    message["match"] = rng.choice(NUMBERS)
             case "locate":
-                said |= {"lat": chance.uniform(-100, 100), "lon": chance.uniform(-200, 200)}
-        while chance.random() < 0.3:
-            name = chance.choice((*said, "type", "text", "received", "ref", "lat", "match", self._words(8)))
-            said[name] = self._value()
-        if chance.random() < 0.05 and len(said) > 1:
-            del said[chance.choice(list(said))]
-        return said if chance.random() < 0.97 else self._value()
+                message |= {"lat": rng.uniform(-100, 100), "lon": rng.uniform(-200, 200)}
+        while rng.random() < 0.3:
+            name = rng.choice((*message, "type", "text", "received", "ref", "lat", "match", self._words(8)))
+            message[name] = self._value()
+        if rng.random() < 0.05 and len(message) > 1:
+            del message[rng.choice(list(message))]
+        return message if rng.random() < 0.97 else self._value()
 
     def _value(self) -> Any:
-        chance = self._chance
-        make: Callable[[], Any] = chance.choice(
+        rng = self._random
+        make: Callable[[], Any] = rng.choice(
             (
-                lambda: chance.choice(NUMBERS),
-                lambda: chance.choice((None, True, False, [], {}, "", "\ud800", "\x00")),
+                lambda: rng.choice(NUMBERS),
+                lambda: rng.choice((None, True, False, [], {}, "", "\ud800", "\x00")),
                 lambda: self._words(50),
-                lambda: self._deep(chance.choice((2, 20, 900))),
-                lambda: {self._words(5): self._words(5) for _ in range(chance.randrange(30))},
+                lambda: self._deep(rng.choice((2, 20, 900))),
+                lambda: {self._words(5): self._words(5) for _ in range(rng.randrange(30))},
             )
         )
         return make()
@@ -148,14 +148,14 @@ class Nonsense:
     def _deep(self, depth: int) -> Any:
         value: Any = 0
         for _ in range(depth):
-            value = [value] if self._chance.random() < 0.5 else {"a": value}
+            value = [value] if self._random.random() < 0.5 else {"a": value}
         return value
 
     def _mutated(self, data: bytes) -> bytes:
-        chance = self._chance
-        for _ in range(chance.choice((1, 1, 2, 8))):
-            at, to = sorted(chance.randint(0, len(data)) for _ in "<>")
-            match chance.randrange(7):
+        rng = self._random
+        for _ in range(rng.choice((1, 1, 2, 8))):
+            at, to = sorted(rng.randint(0, len(data)) for _ in "<>")
+            match rng.randrange(7):
                 case 0:
                     data = data[:at] + self._bytes(3) + data[at:]
                 case 1:
@@ -165,22 +165,20 @@ class Nonsense:
                 case 3:
                     data = data[:at]
                 case 4:
-                    data = data[:at] + chance.choice(TOKENS) + data[at:]
+                    data = data[:at] + rng.choice(TOKENS) + data[at:]
                 case 5:
                     data = (
-                        data[:at]
-                        + chance.choice((b"[", b'{"a":', b'"')) * chance.choice((1, 50, 9000))
-                        + data[at:]
+                        data[:at] + rng.choice((b"[", b'{"a":', b'"')) * rng.choice((1, 50, 9000)) + data[at:]
                     )
                 case _ if at < len(data):
-                    data = data[:at] + bytes([data[at] ^ 1 << chance.randrange(8)]) + data[at + 1 :]
+                    data = data[:at] + bytes([data[at] ^ 1 << rng.randrange(8)]) + data[at + 1 :]
         return data
 
-    # -- of classic devices
+    # -- classic
 
     def classic(self) -> Frame:
-        """Give a frame of a classic device."""
-        chance = self._chance.random()
+        """Return a frame from a classic device."""
+        chance = self._random.random()
         if chance < 0.002:
             return self._oversized()
         if chance < 0.004:
@@ -190,67 +188,64 @@ class Nonsense:
         return Frame(self._words(500).encode())
 
     def _oversized(self) -> Frame:
-        opcode = self._chance.choice((TEXT, BINARY))
-        return Frame(b"x" * self._chance.choice((MAX_PAYLOAD + 1, 10 * MAX_PAYLOAD)), opcode, last=True)
+        opcode = self._random.choice((TEXT, BINARY))
+        return Frame(b"x" * self._random.choice((MAX_PAYLOAD + 1, 10 * MAX_PAYLOAD)), opcode, last=True)
 
-    # -- below all dialects
+    # -- below the dialects
 
     def request(self) -> bytes:
-        """Give what a socket says in place of a request."""
-        chance = self._chance
-        good = handshake(f"id={self._words(5)}&lat=1&lon=1")
-        match chance.randrange(6):
+        """Return a malformed request for a WebSocket."""
+        rng = self._random
+        valid = handshake(f"id={self._words(5)}&lat=1&lon=1")
+        match rng.randrange(6):
             case 0:
                 return self._bytes(300)
             case 1:
-                return good[: chance.randrange(len(good))]
+                return valid[: rng.randrange(len(valid))]
             case 2:
-                return b"GET " + b"/" * chance.choice((10, 20_000, 200_000)) + b" HTTP/1.1\r\n\r\n"
+                return b"GET " + b"/" * rng.choice((10, 20_000, 200_000)) + b" HTTP/1.1\r\n\r\n"
             case 3:
-                return good[:-2] + b"X: y\r\n" * chance.choice((1, 300)) + b"\r\n"
+                return valid[:-2] + b"X: y\r\n" * rng.choice((1, 300)) + b"\r\n"
             case 4:
                 return handshake(self._words(200), path=self._words(30))
             case _:
-                return self._mutated(good)
+                return self._mutated(valid)
 
     def broken(self) -> bytes:
-        """Give bytes that are no good frames; the edge may close because of them."""
-        chance = self._chance
-        match chance.randrange(9):
+        """Return bytes that are not valid frames; the edge may close the connection because of them."""
+        rng = self._random
+        match rng.randrange(9):
             case 0:
                 return self._bytes(500)
             case 1:
                 return encode(TEXT, self._bytes(50), mask=None)
             case 2:
-                return encode(chance.choice((TEXT, BINARY)), b"abc", head=chance.choice((0x40, 0x90, 0xF0)))
+                return encode(rng.choice((TEXT, BINARY)), b"abc", head=rng.choice((0x40, 0x90, 0xF0)))
             case 3:
-                return encode(chance.choice((3, 7, 11, 15)), self._bytes(20))
+                return encode(rng.choice((3, 7, 11, 15)), self._bytes(20))
             case 4:
-                return encode(
-                    BINARY, b"abc", length=chance.choice((2**31, 2**40, 2**63 - 1, 2**63, 2**64 - 1))
-                )
+                return encode(BINARY, b"abc", length=rng.choice((2**31, 2**40, 2**63 - 1, 2**63, 2**64 - 1)))
             case 5:
                 return (
-                    encode(chance.choice((CLOSE, PING)), self._bytes(90), head=chance.choice((0, 0x80)))
-                    + b"x" * 40
+                    encode(rng.choice((CLOSE, PING)), self._bytes(90), head=rng.choice((0, 0x80))) + b"x" * 40
                 )
             case 6:
                 return encode(PING, b"x" * 126)
             case 7:
-                return encode(TEXT, b"begun", head=0) + encode(chance.choice((0, TEXT)), self._bytes(9))
+                return encode(TEXT, b"begun", head=0) + encode(rng.choice((0, TEXT)), self._bytes(9))
             case _:
                 return encode(
-                    CLOSE, struct.pack("!H", chance.choice((0, 999, 1005, 1006, 5000, 65535))) + b"\xff"
+                    CLOSE, struct.pack("!H", rng.choice((0, 999, 1005, 1006, 5000, 65535))) + b"\xff"
                 )
 
-    # -- what it is made of
+    # -- building blocks
 
     def _bytes(self, most: int) -> bytes:
-        return self._chance.randbytes(self._chance.randrange(most + 1))
+        return self._random.randbytes(self._random.randrange(most + 1))
 
     def _words(self, most: int) -> str:
-        letters = self._chance.choice(("abc ", 'aé漢😀\n"\\', '{}[]:,"0'))
-        return "".join(self._chance.choices(letters, k=self._chance.randrange(most + 1)))
+        letters = self._random.choice(("abc ", 'aé漢😀\n"\\', '{}[]:,"0'))
+        return "".join(self._random.choices(letters, k=self._random.randrange(most + 1)))
 
 
 def _is_utf8(data: bytes) -> bool:
@@ -262,7 +257,7 @@ def _is_utf8(data: bytes) -> bool:
 
 
 def handshake(query: str, subprotocol: str = "", path: str = "/device/connect") -> bytes:
-    """Make the request of a WebSocket."""
+    """Return the opening request of a WebSocket."""
     offered = f"Sec-WebSocket-Protocol: {subprotocol}\r\n" if subprotocol else ""
     return (
         f"GET {path}?{query} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

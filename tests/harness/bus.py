@@ -1,4 +1,4 @@
-"""The bus on a real server, for its own tests."""
+"""Connections to a real NATS server, for tests of the bus."""
 
 import asyncio
 import contextlib
@@ -13,9 +13,9 @@ from cloudmatch_bus.client.settings import NatsSettings
 
 
 @contextlib.asynccontextmanager
-async def connected(url: str, *, lane: bool = True) -> AsyncIterator[Bus]:
+async def connected(url: str, *, fast: bool = True) -> AsyncIterator[Bus]:
     """Connect to the server at `url` and provision it, again after each reconnection."""
-    bus = await connect(NatsSettings(url=url, lane=lane), "test")
+    bus = await connect(NatsSettings(url=url, lane=fast), "test")
     try:
         await ensure_provisioned(bus, 1)
         bus.on_reconnect.append(lambda: ensure_provisioned(bus, 1))
@@ -30,7 +30,7 @@ async def running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     task = asyncio.create_task(work)
     try:
         yield
-        assert not task.done(), "it ended without being stopped"
+        assert not task.done(), "the work ended before it was stopped"
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

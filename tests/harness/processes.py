@@ -1,4 +1,4 @@
-"""One child process: its log in a file, its end by its own pid."""
+"""Child processes, each with a log file and ended by its pid; free ports; processes left behind."""
 
 import contextlib
 import os
@@ -15,23 +15,23 @@ from harness.waiting import eventually_sync
 
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).resolve().parents[2]
-OMITTED = ("CLOUDMATCH", "PYTHONDONTWRITEBYTECODE")  # of our environment, where a program is started
+OMITTED = ("CLOUDMATCH", "PYTHONDONTWRITEBYTECODE")  # from the environment of started programs
 _PORTS = random.SystemRandom()
-_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))  # that run tests side by side
-_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))  # which of them this is
-_given: set[int] = set()  # ports
+_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))  # pytest workers
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))  # the number of this one
+_taken: set[int] = set()  # ports returned so far
 
 
 def free_port() -> int:
-    """Return a free TCP port on loopback, outside the range from which the kernel takes ports for clients.
+    """Return a free TCP port on loopback, outside the kernel's range of ephemeral ports.
 
-    A server that is to come back on its port needs one of these: a client that keeps trying a dead
-    port of the kernel's range may be given that very port and connect to itself. None is given twice, nor to
-    two workers: it may be free only because its server is down for a moment.
+    A server that restarts on its port needs one of these: a client that retries a closed port within the
+    ephemeral range may be assigned that port itself, and connect to itself. No port is returned twice, nor to
+    two pytest workers: one that is free now may belong to a server that is restarting.
     """
     while True:
         port = _PORTS.randrange(20_000 + _WORKER % _WORKERS, 32_000, _WORKERS)
-        if port in _given:
+        if port in _taken:
             continue
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -39,14 +39,14 @@ def free_port() -> int:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
-        _given.add(port)
+        _taken.add(port)
         return port
 
 
 def environment(settings: Mapping[str, str]) -> dict[str, str]:
-    """This process' environment with `settings` as its only CloudMatch settings.
+    """The environment of this process, with `settings` as its only CloudMatch settings.
 
-    Compiled code is kept: services start hundreds of times from the same sources.
+    Bytecode is cached on disk: services are started hundreds of times from the same sources.
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(OMITTED)}
     return {**kept, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT / "deploy/local"), **settings}
@@ -60,7 +60,7 @@ def alive(folder: Path) -> dict[int, str]:
             try:
                 if str(folder).encode() in (entry / "environ").read_bytes():
                     found[int(entry.name)] = (entry / "cmdline").read_text().replace("\0", " ")
-            except OSError:  # it has ended, or is another user's
+            except OSError:  # ended, or another user's
                 continue
     return found
 
@@ -68,7 +68,7 @@ def alive(folder: Path) -> dict[int, str]:
 def children(pid: int) -> dict[int, str]:
     """Pid and command line of every running child of a process."""
     found = {}
-    with contextlib.suppress(OSError):  # it has ended, or the child has
+    with contextlib.suppress(OSError):  # ended, or its child has
         for thread in Path(f"/proc/{pid}/task").iterdir():
             for child in map(int, (thread / "children").read_text().split()):
                 if command := Path(f"/proc/{child}/cmdline").read_text().replace("\0", " "):
@@ -77,7 +77,7 @@ def children(pid: int) -> dict[int, str]:
 
 
 class Process:
-    """A started program. Everything it prints goes to `log_file`, or to the file descriptor `stdout`."""
+    """A running program. Its output goes to `log_file`, or its stdout to the file descriptor `stdout`."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class Process:
         self.name = name
         self.log_file = folder / f"{name}.log"
         with self.log_file.open("ab") as log:
-            # A session of its own: Ctrl-C reaches pytest alone, which then ends its children in order.
+            # Its own session: Ctrl-C reaches only pytest, which then ends its children in order.
             self._child = subprocess.Popen(
                 list(map(str, command)),
                 env=environment(env),
@@ -116,16 +116,16 @@ class Process:
         return self.log_file.read_text(errors="replace")
 
     def tail(self, lines: int = 40) -> str:
-        """The end of the log, for messages."""
+        """The end of the log, for error messages."""
         return f"--- {self.name}, pid {self.pid}, exit {self.returncode}\n" + "\n".join(
             self.log.splitlines()[-lines:]
         )
 
     def wait_line(self, pattern: str, deadline: float = 20) -> re.Match[str]:
-        """Return the match of `pattern` in the log as soon as there is one.
+        """Wait until `pattern` occurs in the log; return the match.
 
         Raises:
-            AssertionError: the process ended, or the deadline passed; carries the end of the log.
+            AssertionError: the process ended, or the deadline passed; includes the end of the log.
         """
 
         def found() -> re.Match[str] | None:
@@ -144,26 +144,23 @@ class Process:
         return match
 
     def wait(self, deadline: float = 10) -> int:
-        """Return the exit code once the process has ended."""
+        """Wait for the process to end; return its exit code."""
         try:
             return self._child.wait(deadline)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"{self.name} still runs after {deadline} s\n{self.tail()}") from None
+            raise AssertionError(f"{self.name} is still running after {deadline} s\n{self.tail()}") from None
 
     def signal(self, number: int) -> None:
-        """Send a signal; nothing happens when the process has ended."""
+        """Send a signal; do nothing if the process has ended."""
         self._child.send_signal(number)
 
     def kill(self) -> None:
-        """End the process as a power cut would (SIGKILL)."""
+        """End the process abruptly (SIGKILL)."""
         self._child.kill()
         self._child.wait()
 
     def terminate(self, deadline: float = 10) -> bool:
-        """End the process by SIGTERM; if that takes longer than `deadline`, by SIGKILL.
-
-        Returns whether SIGTERM sufficed.
-        """
+        """End the process by SIGTERM, or by SIGKILL after `deadline`; return whether SIGTERM sufficed."""
         self._child.send_signal(signal.SIGTERM)
         self._child.send_signal(signal.SIGCONT)
         try:

@@ -21,7 +21,7 @@ async def bus(nats_server: NatsServer) -> AsyncIterator[Bus]:
 
 @pytest.fixture(params=[True, False], ids=["fast", "plain"])
 async def either_bus(request: pytest.FixtureRequest, nats_server: NatsServer) -> AsyncIterator[Bus]:
-    async with connected(nats_server.url, lane=request.param) as made:
+    async with connected(nats_server.url, fast=request.param) as made:
         yield made
 
 

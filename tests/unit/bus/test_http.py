@@ -41,7 +41,7 @@ def test_a_page_of_an_allowed_origin_may_read_every_response_even_errors(
 
 
 def test_a_page_of_any_other_origin_may_not_read_responses(client: TestClient) -> None:
-    assert ALLOW not in client.get("/metrics", headers={"Origin": "http://stranger"}).headers
+    assert ALLOW not in client.get("/metrics", headers={"Origin": "http://elsewhere"}).headers
 
 
 def test_only_get_is_allowed_from_other_origins(client: TestClient) -> None:

@@ -52,13 +52,13 @@ def test_a_silent_worker_is_removed_after_two_seconds_and_added_again_by_its_hea
 
 def test_a_worker_that_was_frozen_restarts_all_timers() -> None:
     mine = membership("me", ["other"])
-    thaw = 60.0
-    mine.check(thaw, connected=True)
+    resumed_at = 60.0
+    mine.check(resumed_at, connected=True)
     assert mine.workers == {"me", "other"}
     for step in range(1, 5):
-        mine.check(thaw + step * HEARTBEAT_INTERVAL, connected=True)
+        mine.check(resumed_at + step * HEARTBEAT_INTERVAL, connected=True)
     assert mine.workers == {"me", "other"}
-    mine.check(thaw + WORKER_DEAD_AFTER + HEARTBEAT_INTERVAL, connected=True)
+    mine.check(resumed_at + WORKER_DEAD_AFTER + HEARTBEAT_INTERVAL, connected=True)
     assert mine.workers == {"me"}
 
 
@@ -75,7 +75,7 @@ def test_a_leaving_worker_is_removed_at_once_but_no_worker_removes_itself() -> N
     mine = membership("me", ["other"])
     mine.on_leave("other")
     mine.on_leave("me")
-    mine.on_leave("stranger")
+    mine.on_leave("unknown")
     assert mine.workers == {"me"}
     mine.check(10 * STALLED_AFTER, connected=True)
     assert mine.workers == {"me"}

@@ -110,7 +110,7 @@ def test_earlier_incarnations_are_dead_as_soon_as_a_newer_one_is_seen() -> None:
     assert watched.presence.is_dead("e1", 5), "a late heartbeat revives no process"
     watched.presence.on_leave("e1", 5)
     assert not watched.presence.is_dead("e1", 7), (
-        "a late farewell of an earlier process does not end the newer one"
+        "a late leave of an earlier process does not end the newer one"
     )
 
 

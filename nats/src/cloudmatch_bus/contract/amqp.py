@@ -23,7 +23,7 @@ MAX_DIGITS = 15  # no payload has 10^15 bytes, and sums must fit into 64 bits
 
 
 class UnreadableError(ValueError):
-    """An AMQP message does not hold a size; the text says why."""
+    """An AMQP message does not contain a size; the text gives the reason."""
 
 
 class Encoded(NamedTuple):

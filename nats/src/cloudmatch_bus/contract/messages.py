@@ -142,7 +142,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
 
 
 class SeekPartner(Request, frozen=True, kw_only=True, tag="seek"):
-    """Put the device into the pool, or report its current state; sent once, and again whenever in doubt.
+    """Put the device into the pool, or report its current state; repeated while the outcome is unknown.
 
     With `resume`, the connection continues the session of the previous connection with the same `token`.
     """
