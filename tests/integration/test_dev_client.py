@@ -290,8 +290,8 @@ def test_an_edge_without_addresses_of_services_shows_that_and_the_rest_works(
 # -- appearance and accessibility
 
 LONG = "x" * 64
-STRANGER = "<img src=x onerror=alert(1)>"
-HOSTILE = f"#{STRANGER.replace(' ', '%20').replace('=', '%3D')}@1,1&{LONG}@1,1.5&c@1,2&d@1,5"
+MARKUP = "<img src=x onerror=alert(1)>"
+HOSTILE = f"#{MARKUP.replace(' ', '%20').replace('=', '%3D')}@1,1&{LONG}@1,1.5&c@1,2&d@1,5"
 
 
 @pytest.mark.parametrize(("name", "width", "scheme"), [("wide", 1600, "light"), ("phone", 320, "dark")])
@@ -326,19 +326,19 @@ def accessible(visitor: Visitor) -> None:
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_content_from_strangers_is_text_however_long(visit: Callable[..., Visitor]) -> None:
+def test_ids_and_payloads_are_shown_as_text_however_long(visit: Callable[..., Visitor]) -> None:
     visitor = visit(HOSTILE)
     page = visitor.page
     page.set_viewport_size({"width": 320, "height": 700})
-    matched(visitor, STRANGER, LONG)
-    visitor.card(LONG).send(STRANGER)
-    visitor.card(STRANGER).logs(f"message {STRANGER}")
+    matched(visitor, MARKUP, LONG)
+    visitor.card(LONG).send(MARKUP)
+    visitor.card(MARKUP).logs(f"message {MARKUP}")
     visitor.card(LONG).send(json.dumps({"never ending": "y" * 50_000}))
-    more = visitor.card(STRANGER).node.get_by_role("button", name="more characters")
+    more = visitor.card(MARKUP).node.get_by_role("button", name="more characters")
     more.wait_for()
-    page.locator("#events").get_by_text(STRANGER).first.wait_for()
+    page.locator("#events").get_by_text(MARKUP).first.wait_for()
     assert page.locator("main img").count() == 0
-    visitor.picture("strangers")
+    visitor.picture("markup")
     accessible(visitor)
     more.click()
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -26,7 +26,7 @@ _dead = Gauge("cloudmatch_bridge_rabbit_dead_letters", "Sizes in the dead-letter
 
 
 class DeadLetterError(Exception):
-    """RabbitMQ cannot be used, or did not confirm a message; the text says why."""
+    """RabbitMQ cannot be used, or did not confirm a message; the message gives the reason."""
 
 
 class DeadLetterQueue:
