@@ -5,9 +5,9 @@ whichever edge, takes over where the old one stopped. What was not delivered is 
 device itself, so nothing need be carried along; the two ends only have to learn how far the other is, by
 `Position`s, questions and answers directly between the two edges:
 
-- A new end asks the other one for its position, and begins at what was delivered; the other end retransmits what
-  is missing. Of two connections the one with the larger id is the newer; acks and answers name the connection
-  they are meant for, since a device may return to an edge that held it before.
+- A new end asks the other one for its position, and begins at what was delivered; the other end retransmits
+  what is missing. Of two connections the one with the larger id is the newer; acks and answers name the
+  connection they are meant for, since a device may return to an edge that held it before.
 - Only the sending end reports sizes, when payloads are delivered; by `Handover`, of several connections one
   reports each.
 """
