@@ -1,38 +1,19 @@
 """The HTTP API over store and ledger, without a bus."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from litestar.testing import TestClient
 
 from cloudmatch_bus.client.consumer import Delivery
-from cloudmatch_bus.contract.messages import AmountReported, DeviceConnected, MatchMade, PayloadsDelivered
+from cloudmatch_bus.contract.messages import AmountReported, DeviceConnected, MatchMade
 from cloudmatch_bus.process.health import Health
 from cloudmatch_bus.process.http import application
 from cloudmatch_journal.http_api import handlers
 from cloudmatch_journal.journal import Journal
 from cloudmatch_journal.store import Store
-
-SIZE = 4
-
-
-def payload(position: int) -> Delivery:
-    fact = PayloadsDelivered(app="default", at=position, match=7, sender="a", receiver="b/ø ?", sizes=[4])
-    return Delivery(position, fact)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store(tmp_path, SIZE)
-    yield store
-    store.close()
-
-
-@pytest.fixture
-def journal(store: Store) -> Journal:
-    return Journal(store, SIZE)
+from unit.journal.samples import payload
 
 
 @pytest.fixture

@@ -1,36 +1,16 @@
 """Store and ledger in step, without a bus."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cloudmatch_bus.client.consumer import Delivery, DownstreamError
-from cloudmatch_bus.contract.messages import PayloadsDelivered
+from cloudmatch_bus.client.consumer import DownstreamError
 from cloudmatch_journal.core.retention import DAY, Retention
 from cloudmatch_journal.files import StoreError
 from cloudmatch_journal.journal import Journal
 from cloudmatch_journal.store import Store
-
-SIZE = 4
-
-
-def payload(position: int) -> Delivery:
-    fact = PayloadsDelivered(app="default", at=position, match=7, sender="a", receiver="b/ø ?", sizes=[4])
-    return Delivery(position, fact)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store(tmp_path, SIZE)
-    yield store
-    store.close()
-
-
-@pytest.fixture
-def journal(store: Store) -> Journal:
-    return Journal(store, SIZE)
+from unit.journal.samples import SIZE, payload
 
 
 def sent(journal: Journal) -> int:
