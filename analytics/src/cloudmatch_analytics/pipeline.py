@@ -183,6 +183,14 @@ def forget_changelogs(state: Path) -> None:
         partition.close()  # type: ignore[no-untyped-call] # Quix leaves it bare
 
 
+def raise_consumer_error(_error: Exception, _message: object, _log: logging.Logger) -> bool:
+    """Have Quix raise an error of its consumer without logging it: whatever handles it logs it.
+
+    Some are part of normal operation, such as a commit that fails because the group is rebalancing.
+    """
+    return False
+
+
 def create_application(kafka: KafkaSettings, group: str, instance: str, state: Path) -> Application:
     """Create the Quix application. A broker must answer.
 
@@ -205,6 +213,7 @@ def create_application(kafka: KafkaSettings, group: str, instance: str, state: P
         processing_guarantee="at-least-once" if kafka.embedded else "exactly-once",
         topic_manager=topics.topic_manager(kafka, group),
         broker_availability_timeout=0,  # librdkafka reconnects; the probe would block a stop
+        on_consumer_error=raise_consumer_error,
         consumer_extra_config=CONSUMER,
         producer_extra_config=PRODUCER if kafka.embedded else PRODUCER | transactions,
         loglevel=None,
