@@ -41,6 +41,7 @@ def test_the_servers_file_is_rendered_from_the_table() -> None:
         (subjects.ev("demo", "matched", "a"), {"match-engine"}, {"trace", "operator"}),
         (subjects.ev("demo", "reported", "a"), {"journal"}, {"trace", "operator"}),
         (subjects.explain(), {"operator"}, {"trace", "operator"}),
+        (subjects.cluster(), {"operator"}, {"trace", "operator"}),
         ("$KV.match.dev.demo.a", {"match-engine", "operator"}, {"operator"}),
         ("$JS.API.STREAM.DELETE.EVENTS", {"operator"}, set()),
         ("$JS.ACK.EVENTS.bridge-rabbit.1.2.3.4.5", {"bridge-rabbit", "operator"}, set()),
@@ -57,7 +58,12 @@ def test_a_worker_receives_payloads_and_requests_only_in_its_queue_group() -> No
     allowed = USERS["match-engine"].subscribe
     assert {f"{subjects.all_of(kind)} {subjects.QUEUE_GROUP}" for kind in ("up", "match")} < set(allowed)
     grouped = tuple(each.removesuffix(f" {subjects.QUEUE_GROUP}") for each in allowed)
-    for subject in (subjects.up("demo", "a"), subjects.match("demo", "cell", "a"), subjects.explain()):
+    for subject in (
+        subjects.up("demo", "a"),
+        subjects.match("demo", "cell", "a"),
+        subjects.explain(),
+        subjects.cluster(),
+    ):
         assert may(grouped, subject)
         assert not may(allowed, subject)
 

@@ -134,7 +134,7 @@ CTL = subjects.ctl(APP, EDGE, DEVICE)
 EV = subjects.ev(APP, "left", DEVICE)
 BEAT = subjects.heartbeat("worker", "w 1")
 PROBE = subjects.probe(EDGE)
-ALL = {UP, UP_FALLBACK, MATCH, DN, ACK, CTL, EV, BEAT, PROBE, subjects.explain()}
+ALL = {UP, UP_FALLBACK, MATCH, DN, ACK, CTL, EV, BEAT, PROBE, subjects.explain(), subjects.cluster()}
 
 
 @pytest.mark.parametrize(

@@ -327,12 +327,19 @@ class Tombstone(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
-    """A process is alive, or about to stop."""
+    """A process is alive, or about to stop; and how much it does. Workers of all versions read only the first
+    four fields to decide; the others are shown (`cluster`)."""
 
     role: str  # edge or worker
     name: str  # unique among running processes; a worker's was never used before
     leaving: bool = False
     incarnation: int = msgspec.field(default=0, name="start")  # µs since 1970 when the process started
+    version: str = ""  # of its distribution; "": of a process that does not say
+    draining: bool = False  # it accepts nothing new
+    devices: int = 0  # connected to this edge
+    max_devices: int = 0  # that this edge accepts; 0: unlimited
+    partitions: int = 0  # that this worker serves
+    load: float = 0.0  # CPU time since its last heartbeat, as a share of one core
 
 
 encode: Callable[[object], bytes] = msgspec.json.Encoder().encode

@@ -73,7 +73,7 @@ USERS = {
             subjects.every_heartbeat("worker"),
             subjects.every_probe(),
             f"{inbox('edge')}.>",  # answers to pairing requests
-            CLI_INBOX,  # answers to `explain`
+            CLI_INBOX,  # answers to `explain` and `cluster`
             f"{BUCKET_PREFIX}>",
             f"{API}.STREAM.MSG.GET.{BUCKET_STREAM}",
             f"{API}.CONSUMER.CREATE.{BUCKET_STREAM}",
@@ -84,7 +84,7 @@ USERS = {
         ),
         subscribe=(
             *(_in_queue_group(subjects.all_of(kind)) for kind in ("up", "match")),
-            _in_queue_group(subjects.explain()),
+            *map(_in_queue_group, (subjects.explain(), subjects.cluster())),
             *(f"$SRV.{verb}{which}" for verb in ("PING", "INFO", "STATS") for which in _MICRO),
             *map(subjects.every_heartbeat, ("edge", "worker")),
             f"{inbox('match-engine')}.>",
@@ -109,7 +109,7 @@ USERS = {
     ),
     "trace": Rights(publish=(), subscribe=(subjects.EVERYTHING, f"{inbox('trace')}.>", CLI_INBOX)),
     "operator": Rights(
-        publish=("$JS.>", "$KV.>", "$SRV.>", subjects.explain()),
+        publish=("$JS.>", "$KV.>", "$SRV.>", subjects.explain(), subjects.cluster()),
         subscribe=(subjects.EVERYTHING, "$KV.>", f"{inbox('operator')}.>", CLI_INBOX),
     ),
 }

@@ -14,6 +14,7 @@ A subject is tokens joined by dots. An id may hold any character, so it is escap
     cm.v1.sys.hb.<edge|worker>.<id>       heartbeats
     cm.v1.sys.probe.<edge>                probes of an edge that has been silent
     cm.v1.sys.explain                     why a device is not matched: anyone → match-engine
+    cm.v1.sys.cluster                     edges and workers, and where a device is: anyone → match-engine
 """
 
 import re
@@ -105,6 +106,11 @@ def probe(edge: str) -> str:
 def explain() -> str:
     """Requests to match-engine: why is a device not matched?"""
     return f"{ROOT}.sys.explain"
+
+
+def cluster() -> str:
+    """Requests to match-engine: which edges and workers are there, and which edge holds a device?"""
+    return f"{ROOT}.sys.cluster"
 
 
 def ack_prefix(app: str, edge: str, device: str, match: int) -> str:
