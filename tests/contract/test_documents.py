@@ -35,6 +35,7 @@ def test_the_subjects_in_the_bus_readme_are_those_of_the_code() -> None:
         subjects.heartbeat("worker", "w1"),
         subjects.probe("edge"),
         subjects.explain(),
+        subjects.cluster(),
     }
 
 
