@@ -33,15 +33,19 @@ async def serve(environment: Environment, stop: asyncio.Event) -> None:
         if bus is not None:
             facts = FactPublisher(bus)
             tasks = [asyncio.create_task(facts.run()), asyncio.create_task(listener.ping())]
-            hub = Hub(bus, settings.own_name, facts, settings.patience, settings.grace)
+            hub = Hub(
+                bus, settings.own_name, facts, settings.patience, settings.grace, settings.max_connections
+            )
             await hub.start()
             tasks.append(asyncio.create_task(hub.heartbeat.run()))
             if tls:
                 tasks.append(asyncio.create_task(tls.watch()))
+            health.set_check("devices", lambda: hub.full)
             listener.open(hub)
             await stop.wait()
             health.set_check("stopping", lambda: "shutting down")
             server.close()
+            hub.begin_drain()
             await listener.close()
             await hub.drain(DRAIN_TIMEOUT)
             await facts.drain(DRAIN_TIMEOUT)

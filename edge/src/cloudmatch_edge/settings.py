@@ -23,6 +23,14 @@ class EdgeSettings(Settings, frozen=True, kw_only=True):
     max_payload: Annotated[
         int, Meta(ge=1, le=512 * 1024, description="Largest payload in bytes; larger ones close with 1009.")
     ] = 64 * 1024
+    max_connections: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Devices connected to this edge, at most; at that number it refuses more with 503 "
+            "and is not ready. 0: unlimited.",
+        ),
+    ] = 0
     patience: Annotated[
         float,
         Meta(

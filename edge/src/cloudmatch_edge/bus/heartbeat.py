@@ -13,13 +13,29 @@ ROLE = "edge"
 
 
 class HeartbeatLoop:
-    """The heartbeat of an edge. `on_stall` is called after the process was frozen or cut off."""
+    """The heartbeat of an edge.
 
-    def __init__(self, bus: Bus, name: str, on_stall: Callable[[], Awaitable[None]]) -> None:
+    Args:
+        on_stall: called after the process was frozen or cut off.
+        devices: how many are connected to this edge.
+        max_devices: that this edge accepts; 0: unlimited.
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        name: str,
+        on_stall: Callable[[], Awaitable[None]],
+        devices: Callable[[], int],
+        max_devices: int,
+    ) -> None:
         self.incarnation = now_us()
         self._bus = bus
         self._name = name
         self._on_stall = on_stall
+        self._devices = devices
+        self._max_devices = max_devices
+        self._draining = False
         self._loop = asyncio.get_running_loop()
         self._echoed_at = self._loop.time()  # when our own heartbeat last came back
 
@@ -36,6 +52,11 @@ class HeartbeatLoop:
             self.publish()
             await asyncio.sleep(HEARTBEAT_INTERVAL)
 
+    def drain(self) -> None:
+        """Announce at once that the edge accepts nothing new."""
+        self._draining = True
+        self.publish()
+
     def publish(self, *, leaving: bool = False) -> None:
         """Publish one heartbeat: the edge is alive, or about to end."""
         self._bus.publish(subjects.heartbeat(ROLE, self._name), self._encoded(leaving=leaving))
@@ -51,4 +72,14 @@ class HeartbeatLoop:
             self._bus.publish(reply, self._encoded(leaving=False))
 
     def _encoded(self, *, leaving: bool) -> bytes:
-        return encode(Heartbeat(role=ROLE, name=self._name, leaving=leaving, incarnation=self.incarnation))
+        return encode(
+            Heartbeat(
+                role=ROLE,
+                name=self._name,
+                leaving=leaving,
+                incarnation=self.incarnation,
+                draining=self._draining,
+                devices=self._devices(),
+                max_devices=self._max_devices,
+            )
+        )

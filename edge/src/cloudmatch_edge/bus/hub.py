@@ -36,6 +36,10 @@ log = logging.getLogger("hub")
 FORGET_AFTER = 10.0  # s beyond its grace for which a disconnected device is kept, if no update ends it
 
 _devices = Gauge("cloudmatch_edge_devices", "Devices connected to this edge")
+_max_devices = Gauge("cloudmatch_edge_max_devices", "Devices that this edge accepts; 0: unlimited")
+_fullness = Gauge(
+    "cloudmatch_edge_fullness_ratio", "Devices connected, as a share of those accepted; 0 if unlimited"
+)
 _disconnected = Gauge("cloudmatch_edge_away", "Devices disconnected from this edge that may return")
 
 
@@ -56,11 +60,17 @@ class Hub:
     Args:
         patience: s without progress of its peer after which a device is closed.
         grace: s for which a device may be disconnected if its dialect can resume.
+        max_devices: connected at the same time; 0: unlimited.
     """
 
-    def __init__(self, bus: Bus, name: str, facts: FactPublisher, patience: float, grace: float) -> None:
+    def __init__(
+        self, bus: Bus, name: str, facts: FactPublisher, patience: float, grace: float, max_devices: int = 0
+    ) -> None:
         self.grace = grace
-        self.heartbeat = HeartbeatLoop(bus, name, self._report_all)
+        self.connected = 0  # devices; of those with several connections the newest counts
+        self._max_devices = max_devices
+        _max_devices.set(max_devices)
+        self.heartbeat = HeartbeatLoop(bus, name, self._report_all, lambda: self.connected, max_devices)
         self._bus = bus
         self._facts = facts
         self._loop = asyncio.get_running_loop()
@@ -83,6 +93,10 @@ class Hub:
         await self._bus.subscribe(subjects.every_ctl(name), self._on_ctl)
         self._matches.tick()
 
+    def begin_drain(self) -> None:
+        """Announce that devices are no longer accepted."""
+        self.heartbeat.drain()
+
     async def drain(self, timeout: float) -> None:
         """Wait until match-engine has been notified of all departures, and what the devices sent was
         delivered or handed over, at most `timeout` seconds; then announce the end of this edge."""
@@ -95,6 +109,18 @@ class Hub:
         self.heartbeat.publish(leaving=True)
 
     # -- devices come and go
+
+    @property
+    def full(self) -> str | None:
+        """Why no further device is accepted, or None."""
+        if not self._max_devices or self.connected < self._max_devices:
+            return None
+        return f"full: {self.connected} of {self._max_devices} devices"
+
+    def accepts(self, who: Parameters) -> bool:
+        """Whether a connection may be added: the edge is not full, or it replaces one of the same device."""
+        old = self._devices.get(subjects.dn(who.app, self._port.name, who.id))
+        return not self.full or (old is not None and not old.disconnected)
 
     def join(
         self, who: Parameters, socket: Socket, dialect: Dialect, token: str = "", *, resume: bool = False
@@ -113,9 +139,11 @@ class Hub:
             resume=resume,
         )
         if (old := self._devices.get(device.subject)) is not None:
+            if not old.disconnected:
+                self._count(-1)
             old.supersede(device.connection_id, self._port.name)
         self._devices[device.subject] = device
-        _devices.inc()
+        self._count(1)
         self._facts.publish(
             DeviceConnected(
                 app=who.app,
@@ -138,7 +166,6 @@ class Hub:
 
     def leave(self, device: Device, code: int) -> None:
         """Remove a connection that was closed with `code`."""
-        _devices.dec()
         who = device.who
         self._facts.publish(
             DeviceLeft(
@@ -151,6 +178,8 @@ class Hub:
             )
         )
         current = self._is_current(device)
+        if current:
+            self._count(-1)
         if device.dialect.resumable and not device.leaving:
             device.disconnect()
             if current and not device.replaced:
@@ -163,6 +192,11 @@ class Hub:
             self._match_engine.leave(device, "replaced" if replaced else "left")
         if current:
             del self._devices[device.subject]
+
+    def _count(self, change: int) -> None:
+        self.connected += change
+        _devices.set(self.connected)
+        _fullness.set(self.connected / self._max_devices if self._max_devices else 0)
 
     def _is_current(self, device: Device) -> bool:
         """Whether this is the newest connection of the device on this edge."""

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import secrets
 
+from prometheus_client import Counter
 from websockets.http11 import Request
 from websockets.typing import Origin
 
@@ -22,8 +23,11 @@ from cloudmatch_edge.sockets.connection import CLOSE_TIMEOUT, Connection
 
 CONNECT = "/device/connect"
 PING_INTERVAL = 20.0  # s; a device silent for a whole interval is closed
+NOT_READY_RETRY, FULL_RETRY = 1, 5  # s after which a refused device should try again
 # On shutdown: connections closed at once, at least; rounds, at most; s between two rounds
 CLOSE_BATCH, CLOSE_ROUNDS, CLOSE_PAUSE = 20, 100, 0.02
+
+_refused = Counter("cloudmatch_edge_devices_refused", "Devices refused because the edge was full")
 
 
 class Listener:
@@ -71,7 +75,12 @@ class Listener:
         except BadParameterError as bad:
             return pages.bad_parameter(bad)
         if self._hub is None or self._closing:
-            return pages.error(503, "not_ready", "the edge is not connected to the bus, or shutting down")
+            detail = "the edge is not connected to the bus, or shutting down"
+            return pages.unavailable("not_ready", detail, NOT_READY_RETRY)
+        if not self._hub.accepts(who):
+            _refused.inc()
+            detail = f"{self._hub.full}; try again later, or another edge"
+            return pages.unavailable("edge_full", detail, FULL_RETRY)
         return who
 
     def frame_limit(self, *, speaks_v1: bool) -> int:

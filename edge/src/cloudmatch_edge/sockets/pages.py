@@ -108,6 +108,16 @@ def error(status: int, code: str, detail: str, **more: str) -> Page:
     return Page(status, JSON, json.dumps({"error": {"code": code, "detail": detail, **more}}).encode())
 
 
+def unavailable(code: str, detail: str, retry_after: int) -> Page:
+    """Make the error of a connection that may succeed in `retry_after` seconds."""
+    headers = (
+        ("Retry-After", str(retry_after)),
+        ("Access-Control-Expose-Headers", "Retry-After"),
+        ("Cache-Control", "no-store"),
+    )
+    return error(503, code, detail)._replace(headers=headers)
+
+
 def bad_parameter(bad: BadParameterError) -> Page:
     """Make the error of a connection with an invalid parameter."""
     return error(400, "bad_parameter", f"{bad.parameter} {bad.detail}", parameter=bad.parameter)

@@ -1,0 +1,142 @@
+"""An edge with CLOUDMATCH_EDGE_MAX_CONNECTIONS: who is refused at that number, and who is told."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import InvalidStatus
+
+from cloudmatch_bus.contract import subjects
+from cloudmatch_bus.contract.messages import Heartbeat, decode_heartbeat
+from harness import NatsServer, Service, eventually
+from harness.bus import connected
+from harness.classic import device, receive_text
+
+Start = Callable[..., Service]
+CAP = 2
+FULL = {"ready": False, "reasons": {"devices": "full: 2 of 2 devices"}}
+
+
+@pytest.fixture
+def edge(nats_server: NatsServer, start: Start) -> Service:
+    """An edge that accepts two devices, and a worker."""
+    bus = {"CLOUDMATCH_NATS_URL": nats_server.url}
+    start("match-engine", bus)
+    return start("edge", {**bus, "CLOUDMATCH_EDGE_MAX_CONNECTIONS": str(CAP)})
+
+
+@contextlib.asynccontextmanager
+async def pair(edge: Service) -> AsyncIterator[tuple[ClientConnection, ClientConnection]]:
+    """Fill the edge with two matched devices."""
+    async with device(edge, "a", 1, 1) as a, device(edge, "c", 1, 2) as c:
+        assert await receive_text(a) == "I matched with device 'c'!"
+        assert await receive_text(c) == "I matched with device 'a'!"
+        yield a, c
+
+
+def address(edge: Service, name: str) -> str:
+    return edge.url.replace("http", "ws") + f"/device/connect?id={name}&lat=1&lon=1"
+
+
+@pytest.mark.parametrize("dialect", [None, "cloudmatch.v1"])
+async def test_a_further_device_is_refused_with_503_while_the_others_go_on(
+    edge: Service, dialect: str | None
+) -> None:
+    async with pair(edge) as (a, c):
+        for _ in range(3):
+            with pytest.raises(InvalidStatus) as refused:
+                await connect(address(edge, "b"), subprotocols=dialect and [dialect])
+            answer = refused.value.response
+            assert answer.status_code == 503
+            assert answer.headers["Retry-After"] == "5"
+            error = json.loads(answer.body)["error"]
+            assert error == {
+                "code": "edge_full",
+                "detail": "full: 2 of 2 devices; try again later, or another edge",
+            }
+            await a.send("still there?")
+            assert await receive_text(c) == "device a says: still there?"
+        assert edge.metric("cloudmatch_edge_devices_refused_total") == 3
+
+
+async def test_a_full_edge_is_not_ready_but_alive_until_a_device_leaves(edge: Service) -> None:
+    async with device(edge, "a", 1, 1):
+        assert edge.get("/system/readiness")[0] == 200
+        assert edge.metric("cloudmatch_edge_max_devices") == CAP
+        assert edge.metric("cloudmatch_edge_fullness_ratio") == 0.5
+        async with device(edge, "c", 1, 2):
+            status, text = edge.get("/system/readiness")
+            assert (status, json.loads(text)) == (503, FULL)
+            assert edge.get("/system/liveness") == (200, "alive")
+            assert edge.metric("cloudmatch_edge_fullness_ratio") == 1
+        await eventually(lambda: edge.get("/system/readiness")[0] == 200, what="ready again")
+        async with device(edge, "b", 1, 2):
+            assert edge.metric("cloudmatch_edge_devices") == CAP
+
+
+async def test_a_newer_connection_of_a_device_of_the_full_edge_replaces_the_older(edge: Service) -> None:
+    async with pair(edge) as (a, c), device(edge, "a", 1, 1) as newer:
+        await asyncio.wait_for(a.wait_closed(), 10)
+        assert a.close_code == 4001
+        assert await receive_text(c) == "I matched with device 'a'!"
+        assert await receive_text(newer) == "I matched with device 'c'!"
+        assert edge.metric("cloudmatch_edge_devices") == CAP
+        with pytest.raises(InvalidStatus, match="503"):
+            await connect(address(edge, "b"))
+
+
+async def test_a_disconnected_device_gives_its_place_to_another_until_it_can_return(edge: Service) -> None:
+    v1 = ["cloudmatch.v1"]
+    async with device(edge, "c", 1, 2):
+        away = await connect(address(edge, "away"), subprotocols=v1)
+        token = json.loads(await away.recv())["resume"]
+        away.transport.abort()
+        await eventually(lambda: edge.metric("cloudmatch_edge_away") == 1, what="a device in its grace")
+        returning = f"{address(edge, 'away')}&resume={token}"
+        async with device(edge, "b", 1, 50):
+            with pytest.raises(InvalidStatus, match="503"):
+                await connect(returning, subprotocols=v1)
+        await eventually(lambda: edge.metric("cloudmatch_edge_devices") == 1, what="a free place")
+        async with connect(returning, subprotocols=v1) as back:
+            assert json.loads(await back.recv())["type"] == "welcome"
+            assert edge.metric("cloudmatch_edge_devices") == CAP
+            assert edge.metric("cloudmatch_edge_away") == 0
+
+
+async def test_a_flood_of_attempts_never_exceeds_the_number(edge: Service) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def attempt(number: int) -> bool:
+            try:
+                socket = await connect(address(edge, f"flood-{number}"), open_timeout=30)
+            except InvalidStatus as refused:
+                assert refused.response.status_code == 503  # noqa: PT017 # the others were accepted
+                return False
+            stack.push_async_callback(socket.close)
+            return True
+
+        accepted = await asyncio.gather(*map(attempt, range(200)))
+        assert sum(accepted) == CAP
+        assert edge.metric("cloudmatch_edge_devices") == CAP
+        assert edge.metric("cloudmatch_edge_devices_refused_total") == 200 - CAP
+
+
+async def test_heartbeats_say_how_many_devices_there_are_and_that_the_edge_drains(
+    nats_server: NatsServer, edge: Service
+) -> None:
+    beats: list[Heartbeat] = []
+    async with connected(nats_server.url) as bus, device(edge, "a", 1, 1):
+        await bus.subscribe(
+            subjects.every_heartbeat("edge"), lambda _, __, data, ___: beats.append(decode_heartbeat(data))
+        )
+        await eventually(lambda: beats and beats[-1].devices == 1, what="one device in a heartbeat")
+        assert beats[-1].max_devices == CAP
+        assert not beats[-1].draining
+        edge.terminate()
+        await eventually(lambda: beats[-1].leaving, what="its last heartbeat")
+        assert any(beat.draining and not beat.leaving for beat in beats)
+        assert beats[-1].draining
+        assert beats[-1].devices == 0
