@@ -8,7 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import pytest
@@ -122,7 +122,15 @@ def test_every_request_is_answered_as_its_title_says(services: dict[str, Litesta
             )
             assert answer.status_code == request.status, (request, answer.text)
             if answer.status_code >= 400:
-                assert answer.json()["error"]["detail"], request
+                assert detail(answer.json(), request), request
+
+
+def detail(answer: Any, request: Request) -> object:
+    """Return what an error says: of an unknown device in a JSON string, as in 2019."""
+    if request.path.startswith("/device/state/"):
+        assert isinstance(answer, str)
+        return answer
+    return answer["error"]["detail"]
 
 
 @pytest.mark.parametrize("service", ["journal", "engine", "bridge", "analytics"])

@@ -87,7 +87,7 @@ async def test_a_report_is_published_on_the_bus_and_an_invalid_one_is_not(
     bad = {"deviceId": "a", "eventType": "nonsense", "amount": 1}
     assert service.get("/device/event", json.dumps(bad).encode())[0] == 400
     good = {"deviceId": "a", "eventType": "bytesSent", "amount": 5}
-    assert service.get("/device/event", json.dumps(good).encode()) == (200, "Thanks!")
+    assert service.get("/device/event", json.dumps(good).encode()) == (200, '"Thanks!"')
     await eventually(lambda: service.get("/device/state/a")[0] == 200)
     assert service.get_json("/device/state/a")["bytesSent"] == 5
     assert [event["fact"]["type"] for event in pages(service, "/events")] == ["reported"]

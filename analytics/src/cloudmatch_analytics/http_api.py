@@ -183,12 +183,12 @@ class HttpThread:
     """The HTTP API in a thread with an event loop of its own."""
 
     def __init__(
-        self, sock: socket.socket, store: WindowStore, health: Health, origins: Sequence[str]
+        self, sockets: Sequence[socket.socket], store: WindowStore, health: Health, origins: Sequence[str]
     ) -> None:
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
         app = create_app(health, store, self._stop, origins)
-        serving = serve(app, NAME, sock, self._stop)
+        serving = serve(app, NAME, sockets, self._stop)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="http")
         self._future: Future[None] = self._thread.submit(self._loop.run_until_complete, serving)
 

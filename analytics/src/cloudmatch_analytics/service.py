@@ -37,7 +37,7 @@ def serve(environment: Environment, stop: threading.Event) -> None:
     health = Health()
     health.set_check("source", lambda: status.problem)
     health.set_check("pipeline", supervisor.problem)
-    http = HttpThread(sock, windows, health, environment[HttpSettings].allowed_origins)
+    http = HttpThread([sock], windows, health, environment[HttpSettings].allowed_origins)
     http.on_end(stop.set)
     try:
         supervisor.run(stop)

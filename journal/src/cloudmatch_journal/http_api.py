@@ -5,25 +5,40 @@ from typing import Annotated, Any, Literal
 from urllib.parse import unquote
 
 import msgspec
-from litestar import MediaType, Request, get, post
+from litestar import MediaType, Request, Response, get, post
 from litestar.exceptions import NotFoundException, ServiceUnavailableException
+from litestar.openapi import ResponseSpec
 from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.types import ControllerRouterHandler
 from msgspec import Meta
 
 from cloudmatch_bus.contract.messages import AmountReported, AnyFact
 from cloudmatch_bus.process.clock import now_ms
+from cloudmatch_bus.process.http import errors, require_json
 from cloudmatch_journal.core.ledger import DeviceState, Kind, Ledger, MatchState
 from cloudmatch_journal.store import Page, Store
 
 Id = Annotated[str, Meta(min_length=1, max_length=64)]
 # sums beyond this are not exact in every JSON parser
-Amount = Annotated[int, Meta(gt=-(10**15), lt=10**15)]
+Amount = Annotated[
+    int,
+    Meta(gt=-(10**15), lt=10**15, description='An integer, or one in a string (`"300"`), as in 2019.'),
+]
+ReportType = Annotated[
+    Literal["connectionsOpen", "connectionOpen", "bytesSent"],
+    Meta(description="`connectionOpen`, as some requests of 2019 spell it, means `connectionsOpen`."),
+]
 
 App = Annotated[str, QueryParameter(name="app", description="The device's app.")]
 After = Annotated[int, QueryParameter(name="after", ge=0, description="Only events after this position.")]
 Limit = Annotated[int, QueryParameter(name="limit", ge=1, le=1000, description="Number of events, at most.")]
 Type = Annotated[Kind | None, QueryParameter(name="type", description="Only events of this type.")]
+
+BAD_PARAMETER = errors(bad_request="A parameter is invalid.")
+UNKNOWN_DEVICE = ResponseSpec(
+    str, generate_examples=False, description="No event names the device: a sentence, a JSON string."
+)
+THANKS = '"Thanks!"'  # JSON: litestar writes strings as they are
 
 Publish = Callable[[AmountReported], bool]
 
@@ -32,7 +47,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """An amount that a client reports about a device, in the format of 2019."""
 
     device_id: Id
-    event_type: Literal["connectionsOpen", "bytesSent"]
+    event_type: ReportType
     amount: Amount
     app: Id = "default"
 
@@ -95,38 +110,57 @@ class Match(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     directions: list[Direction] = msgspec.field(name="ways")
 
 
+class UnknownDeviceError(NotFoundException):
+    """No event names the device."""
+
+
 def handlers(store: Store, ledger: Ledger, publish: Publish) -> list[ControllerRouterHandler]:
     """Create the handlers that answer from `store` and `ledger` and pass reports to `publish`."""
     return [_report_handler(publish), *_event_handlers(store), *_state_handlers(ledger)]
 
 
 def _report_handler(publish: Publish) -> ControllerRouterHandler:
-    @post("/device/event", status_code=200, media_type=MediaType.TEXT, sync_to_thread=False)
+    @post(
+        "/device/event",
+        status_code=200,
+        media_type=MediaType.JSON,
+        guards=[require_json],
+        responses=errors(
+            bad_request="The report is invalid: nothing is stored.",
+            unsupported_media_type="`Content-Type` is not JSON: nothing is stored.",
+            unavailable="The bus is not accepting reports now.",
+        ),
+        response_description='The JSON string `"Thanks!"`, as in 2019.',
+        sync_to_thread=False,
+    )
     def report(data: JSONBody[Report]) -> str:
-        """Report an amount about a device. It is published on the bus like any other fact."""
+        """Report an amount about a device. It is published on the bus like any other fact.
+
+        `Content-Type` must be `application/json` or end in `+json`.
+        """
         fact = AmountReported(
             app=data.app,
             at=now_ms(),
             device=data.device_id,
-            event_type=data.event_type,
+            event_type="bytesSent" if data.event_type == "bytesSent" else "connectionsOpen",
             amount=data.amount,
         )
         if not publish(fact):
             raise ServiceUnavailableException("the bus is not accepting reports now")
-        return "Thanks!"
+        return THANKS
 
     return report
 
 
 def _event_handlers(store: Store) -> list[ControllerRouterHandler]:
-    @get("/device/events/{device_id:path}", sync_to_thread=False)
+    @get("/device/events/{device_id:path}", responses=BAD_PARAMETER, sync_to_thread=False)
     def device_events(
         request: Request[Any, Any, Any], app: App = "default", after: After = 0, limit: Limit = 100
     ) -> Events:
         """Return a page of the events that name a device."""
         return _events(store.read(after, limit, device=(app, _device_id(request))), store.first_position)
 
-    @get("/events", sync_to_thread=False)
+    @get("/events", responses=BAD_PARAMETER, sync_to_thread=False)
     def events(after: After = 0, limit: Limit = 100, type: Type = None) -> Events:  # noqa: A002 # its public name
         """Return a page of the journal."""
         return _events(store.read(after, limit, kind=type), store.first_position)
@@ -135,16 +169,26 @@ def _event_handlers(store: Store) -> list[ControllerRouterHandler]:
 
 
 def _state_handlers(ledger: Ledger) -> list[ControllerRouterHandler]:
-    @get("/device/state/{device_id:path}", sync_to_thread=False)
+    @get(
+        "/device/state/{device_id:path}",
+        exception_handlers={UnknownDeviceError: _sentence},
+        responses=BAD_PARAMETER | {404: UNKNOWN_DEVICE},
+        sync_to_thread=False,
+    )
     def device_state(request: Request[Any, Any, Any], app: App = "default") -> Device:
-        """Return the state of a device."""
+        """Return the state of a device. If it is unknown, the answer is that of 2019: a JSON string."""
         device_id = _device_id(request)
         state = ledger.device(app, device_id)
         if state is None:
-            raise NotFoundException(f"no event names device {device_id!r} of app {app!r}")
+            where = "" if app == "default" else f" in app {app}"
+            raise UnknownDeviceError(f"deviceId {device_id} could not be found{where}")
         return _device(state)
 
-    @get("/match/{match_id:int}", sync_to_thread=False)
+    @get(
+        "/match/{match_id:int}",
+        responses=BAD_PARAMETER | errors(not_found="No event names this match."),
+        sync_to_thread=False,
+    )
     def match(match_id: FromPath[int]) -> Match:
         """Return the state of a match."""
         state = ledger.match(match_id)
@@ -153,6 +197,11 @@ def _state_handlers(ledger: Ledger) -> list[ControllerRouterHandler]:
         return _match(state)
 
     return [device_state, match]
+
+
+def _sentence(_: Request[Any, Any, Any], unknown: UnknownDeviceError) -> Response[bytes]:
+    """Answer as in 2019; every other error is an `Error`."""
+    return Response(msgspec.json.encode(unknown.detail), status_code=404, media_type=MediaType.JSON)
 
 
 def _device_id(request: Request[Any, Any, Any]) -> str:

@@ -81,15 +81,21 @@ def test_errors_are_one_sentence(words: tuple[str, ...], sentence: str) -> None:
 
 def test_state_shows_a_device_as_the_journal_has_it() -> None:
     known = {"deviceId": "a/b", "connectionsOpen": 1, "bytesSent": 4, "lastSeen": 1_000}
-    missing = {"error": {"code": "not_found", "detail": "no event names device 'x'"}}
-    with answering({"/device/state/a%2Fb": (200, known), "/device/state/x": (404, missing)}) as (url, asked):
+    missing = "deviceId x could not be found"  # all other errors have the shape of the next one
+    broken = {"error": {"code": "internal", "detail": "see the log"}}
+    answers = {"a%2Fb": (200, known), "x": (404, missing), "y": (500, broken), "z": (502, ["?"])}
+    with answering({f"/device/state/{name}": answer for name, answer in answers.items()}) as (url, asked):
         code, output = cloudmatch("state", "a/b", "--app", "demo", "--journal", url)
         assert code == 0
         assert "bytesSent │ 4" in output
         assert "lastSeen │ 1970-01-01" in output or "lastSeen │ 1969-12-31" in output
         assert asked == ["/device/state/a%2Fb?app=demo"]
         code, output = cloudmatch("state", "x", "--journal", url)
-        assert (code, output) == (1, "no event names device 'x'.")
+        assert (code, output) == (1, "deviceId x could not be found.")
+        code, output = cloudmatch("state", "y", "--journal", url)
+        assert (code, output) == (1, "see the log.")
+        code, output = cloudmatch("state", "z", "--journal", url)
+        assert (code, output.partition("answered ")[2][:3]) == (1, "502")
 
 
 def test_windows_shows_each_window_with_a_bar() -> None:

@@ -58,7 +58,8 @@ def test_a_report_of_2019_is_published_and_answered_with_thanks(
     client: TestClient[Any], published: list[AmountReported]
 ) -> None:
     answer = client.post("/device/event", json={"deviceId": "a", "eventType": "bytesSent", "amount": 4})
-    assert (answer.status_code, answer.text) == (200, "Thanks!")
+    assert (answer.status_code, answer.text) == (200, '"Thanks!"')
+    assert answer.headers["content-type"] == "application/json"
     answer = client.post(
         "/device/event", json={"deviceId": "a", "eventType": "connectionsOpen", "amount": -1}
     )
@@ -68,6 +69,47 @@ def test_a_report_of_2019_is_published_and_answered_with_thanks(
         ("default", "a", "connectionsOpen", -1),
     ]
     assert all(f.at > 1_700_000_000_000 for f in published)
+
+
+COLLECTION = b'{"deviceId":"c","eventType":"connectionOpen","amount":"300"}'  # a request of 2019, as it was
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "application/json",
+        "Application/JSON",
+        "application/json;charset=utf-8",
+        ' application/json ; charset="UTF-8"',
+        "application/vnd.cloudmatch.v2+json",
+    ],
+)
+def test_the_report_of_the_collection_of_2019_is_published_under_the_name_that_was_meant(
+    client: TestClient[Any], published: list[AmountReported], content_type: str
+) -> None:
+    answer = client.post("/device/event", content=COLLECTION, headers={"Content-Type": content_type})
+    assert (answer.status_code, answer.json()) == (200, "Thanks!")
+    assert [(f.device, f.event_type, f.amount) for f in published] == [("c", "connectionsOpen", 300)]
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        *("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"),
+        *("application/octet-stream", "application/jsonp", "application/json, text/plain", "json", "+json"),
+        *("text/plain;application/json", "text/plain, application/a+json", ""),
+        None,
+    ],
+)
+def test_a_report_that_is_not_declared_as_json_is_refused_as_any_page_could_send_it(
+    client: TestClient[Any], published: list[AmountReported], content_type: str | None
+) -> None:
+    headers = {} if content_type is None else {"Content-Type": content_type}
+    answer = client.post("/device/event", content=COLLECTION, headers=headers)
+    assert answer.status_code == 415
+    assert answer.json()["error"]["code"] == "unsupported_media_type"
+    assert answer.json()["error"]["detail"].startswith("Content-Type must be application/json, ")
+    assert published == []
 
 
 @pytest.mark.parametrize(
@@ -122,9 +164,17 @@ async def test_a_device_has_a_state(client: TestClient[Any], journal: Journal) -
     answer = client.get("/device/state/b%2F%C3%B8%20%3F")
     assert answer.json()["bytesReceived"] == 4
     assert answer.json()["deviceId"] == "b/ø ?"
-    for path in ("/device/state/z", "/device/state/a?app=other"):
-        assert client.get(path).status_code == 404
-        assert client.get(path).json()["error"]["code"] == "not_found"
+
+
+def test_an_unknown_device_is_answered_as_in_2019_by_a_json_string(client: TestClient[Any]) -> None:
+    for path, sentence in {
+        "/device/state/nobody": "deviceId nobody could not be found",
+        "/device/state/n%22o%2F%C3%B8": 'deviceId n"o/ø could not be found',
+        "/device/state/a?app=other": "deviceId a could not be found in app other",
+    }.items():
+        answer = client.get(path)
+        assert (answer.status_code, answer.headers["content-type"]) == (404, "application/json")
+        assert answer.json() == sentence
 
 
 async def test_events_are_paged_by_position(client: TestClient[Any], journal: Journal) -> None:
@@ -174,7 +224,8 @@ async def test_a_match_has_a_state(client: TestClient[Any], journal: Journal) ->
             {"sender": "b/ø ?", "receiver": "a", "payloads": 0, "bytes": 0},
         ],
     }
-    assert client.get("/match/8").status_code == 404
+    answer = client.get("/match/8")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
 
 
 def test_the_api_is_described_by_openapi(client: TestClient[Any]) -> None:
@@ -187,4 +238,26 @@ def test_the_api_is_described_by_openapi(client: TestClient[Any]) -> None:
         "/events",
         "/match/{match_id}",
     }
-    assert "bytesReceived" in schema["components"]["schemas"]["Device"]["properties"]
+    schemas = schema["components"]["schemas"]
+    assert "bytesReceived" in schemas["Device"]["properties"]
+    report = schemas["Report"]["properties"]
+    assert report["eventType"]["enum"] == ["connectionsOpen", "connectionOpen", "bytesSent"]
+    assert "means `connectionsOpen`" in report["eventType"]["description"]
+    assert "in a string" in report["amount"]["description"]
+
+
+def test_openapi_tells_the_two_answers_of_2019_from_all_other_errors(client: TestClient[Any]) -> None:
+    paths = client.get("/schema/openapi.json").json()["paths"]
+    shapes = {
+        (path, status): answer["content"]["application/json"]["schema"]
+        for path, methods in paths.items()
+        for method in methods.values()
+        for status, answer in method["responses"].items()
+    }
+    text = {"type": "string"}
+    assert shapes.pop(("/device/event", "200")) == text
+    assert shapes.pop(("/device/state/{device_id}", "404")) == text
+    failed = {key: shape for key, shape in shapes.items() if key[1] != "200"}
+    assert {("/device/event", status) for status in ("400", "415", "503")} <= failed.keys()
+    assert ("/match/{match_id}", "404") in failed
+    assert all(shape == {"$ref": "#/components/schemas/Error"} for shape in failed.values())

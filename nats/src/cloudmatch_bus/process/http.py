@@ -3,15 +3,19 @@
 import asyncio
 import contextlib
 import logging
+import re
 import socket
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import msgspec
 import uvicorn
 from litestar import Litestar, MediaType, Request, Response, get
 from litestar.config.cors import CORSConfig
-from litestar.exceptions import HTTPException
-from litestar.openapi import OpenAPIConfig
+from litestar.connection import ASGIConnection
+from litestar.exceptions import ClientException, HTTPException
+from litestar.handlers import BaseRouteHandler
+from litestar.openapi import OpenAPIConfig, ResponseSpec
 from litestar.types import ControllerRouterHandler
 
 from cloudmatch_bus.process.health import LIVENESS, METRICS, METRICS_TYPE, READINESS, Health, metrics
@@ -20,7 +24,57 @@ from cloudmatch_bus.process.listen import log_listening
 log = logging.getLogger("http")
 
 
-CODES = {400: "bad_request", 404: "not_found", 405: "method_not_allowed"}
+CODES = {
+    400: "bad_request",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "too_large",
+    415: "unsupported_media_type",
+    503: "unavailable",
+}
+JSON_TYPE = re.compile(r"\s*(application/json|[\w.!#$&^+-]+/[\w.!#$&^+-]+\+json)\s*(;.*)?", re.IGNORECASE)
+
+
+class ErrorDetail(msgspec.Struct, frozen=True):
+    """What went wrong."""
+
+    code: str
+    detail: str
+
+
+class Error(msgspec.Struct, frozen=True):
+    """The answer to a request that failed."""
+
+    error: ErrorDetail
+
+
+def errors(**descriptions: str) -> dict[int, ResponseSpec]:
+    """Describe errors for OpenAPI; `descriptions` by code, as in `CODES`."""
+    statuses = {code: status for status, code in CODES.items()}
+    return {
+        statuses[code]: ResponseSpec(Error, generate_examples=False, description=text)
+        for code, text in descriptions.items()
+    }
+
+
+class NotJsonError(ClientException):
+    """The body of the request is not declared as JSON."""
+
+    status_code = 415
+
+
+def require_json(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    """Guard a handler from bodies that are not declared as JSON.
+
+    Browsers let any page send others, such as ``text/plain``, without asking this server first.
+
+    Raises:
+        NotJsonError: the ``Content-Type`` is no type of JSON.
+    """
+    declared = ", ".join(connection.headers.getall("content-type", []))
+    if not JSON_TYPE.fullmatch(declared):
+        found = f"not {declared}" if declared else "but there is none"
+        raise NotJsonError(f"Content-Type must be application/json, {found}")
 
 
 def _error(_: Request[Any, Any, Any], error: Exception) -> Response[dict[str, Any]]:
@@ -34,7 +88,9 @@ def _error(_: Request[Any, Any, Any], error: Exception) -> Response[dict[str, An
             for e in error.extra
         )
     code = CODES.get(error.status_code, "error")
-    return Response({"error": {"code": code, "detail": detail}}, status_code=error.status_code)
+    return Response(
+        {"error": {"code": code, "detail": detail}}, status_code=error.status_code, headers=error.headers
+    )
 
 
 def application(
@@ -79,11 +135,12 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def serve(app: Litestar, service: str, sock: socket.socket, stop: asyncio.Event) -> None:
-    """Serve `app` on a socket of `listen` until `stop`; log ``<service> listening at <url>`` at start."""
+async def serve(app: Litestar, service: str, sockets: Sequence[socket.socket], stop: asyncio.Event) -> None:
+    """Serve `app` on sockets of `listen` until `stop`; log ``<service> listening at <url>`` for each."""
     server = _Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=2))
-    task = asyncio.create_task(server.serve(sockets=[sock]))
-    log_listening(service, sock)
+    task = asyncio.create_task(server.serve(sockets=list(sockets)))
+    for sock in sockets:
+        log_listening(service, sock)
     await stop.wait()
     server.should_exit = True
     await task

@@ -32,7 +32,9 @@ def ask(base: str, path: str, **query: object) -> Any:
 
 
 def _detail(error: urllib.error.HTTPError) -> str:
+    """Return what an error says: a JSON string of 2019, or the detail of any other."""
     try:
-        return str(json.load(error)["error"]["detail"])
+        answer = json.load(error)
+        return answer if isinstance(answer, str) else str(answer["error"]["detail"])
     except (ValueError, KeyError, TypeError):
         return f"{error.url} answered {error.code} {error.reason}"
