@@ -2,9 +2,12 @@
 
 import pytest
 
+from cloudmatch_bus.contract.deliveries import Claim, span
 from cloudmatch_bus.contract.messages import (
     AmountReported,
     AnyFact,
+    DeliveriesClaimed,
+    DeliveriesCounted,
     DeviceConnected,
     DeviceLeft,
     Fact,
@@ -20,6 +23,12 @@ LEFT = DeviceLeft(app="demo", at=1, device="a", edge="e", connection_id=5, code=
 MADE = MatchMade(app="demo", at=1, match=7, device="a", peer="c", distance=1.5)
 ENDED = MatchEnded(app="demo", at=1, match=7, device="a", peer="c", reason="left")
 DELIVERED = PayloadsDelivered(app="demo", at=1, match=7, sender="a", receiver="c", sizes=[4])
+COUNTED = DeliveriesCounted(
+    app="demo", at=1, source="a", incarnation=5, number=1, spans=[span("a", "c", 7, 0, [4])]
+)
+CLAIMED = DeliveriesClaimed(
+    app="demo", at=1, source="a", incarnation=5, number=1, claims=[Claim("c", "a", 7, delivered=3)]
+)
 REPORTED = AmountReported(app="demo", at=1, device="a", event_type="bytesSent", amount=4)
 
 
@@ -31,6 +40,8 @@ REPORTED = AmountReported(app="demo", at=1, device="a", event_type="bytesSent", 
         (MADE, "matched", ("a", "c")),
         (ENDED, "unmatched", ("a", "c")),
         (DELIVERED, "delivered", ("a", "c")),
+        (COUNTED, "deliveries", ("a", "c")),
+        (CLAIMED, "claimed", ("c", "a")),
         (REPORTED, "reported", ("a",)),
     ],
 )

@@ -38,6 +38,8 @@ def test_the_servers_file_is_rendered_from_the_table() -> None:
         (subjects.ctl("demo", "edge-0", "a"), {"match-engine"}, {"edge", "trace", "operator"}),
         (subjects.ack_prefix("demo", "edge-0", "a", 7) + "3.a", {"edge"}, {"edge", "trace", "operator"}),
         (subjects.ev("demo", "delivered", "a"), {"edge"}, {"trace", "operator"}),
+        (subjects.ev("demo", "deliveries", "edge-0"), {"edge", "journal"}, {"trace", "operator"}),
+        (subjects.ev("demo", "claimed", "edge-0"), {"edge"}, {"trace", "operator"}),
         (subjects.ev("demo", "matched", "a"), {"match-engine"}, {"trace", "operator"}),
         (subjects.ev("demo", "reported", "a"), {"journal"}, {"trace", "operator"}),
         (subjects.explain(), {"operator"}, {"trace", "operator"}),
@@ -74,6 +76,7 @@ def test_no_user_can_read_the_replies_to_another() -> None:
         assert {n for n, rights in USERS.items() if may(rights.subscribe, inbox)} <= {name}
 
 
-def test_the_journal_cannot_move_the_bridges_consumer() -> None:
+def test_the_journal_cannot_move_a_consumer_of_the_bridge() -> None:
     for what in ("CREATE", "MSG.NEXT", "DELETE"):
-        assert f"$JS.API.CONSUMER.{what}.EVENTS.bridge-rabbit" in USERS["journal"].deny_publish
+        for durable in ("bridge-rabbit", "bridge-rabbit-singles"):
+            assert f"$JS.API.CONSUMER.{what}.EVENTS.{durable}" in USERS["journal"].deny_publish

@@ -7,9 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cloudmatch_bus.contract.deliveries import Claim, span
 from cloudmatch_bus.contract.messages import (
     AmountReported,
     AnyFact,
+    DeliveriesClaimed,
+    DeliveriesCounted,
     DeviceConnected,
     DeviceLeft,
     MatchEnded,
@@ -58,6 +61,21 @@ def device(ledger: Ledger, name: str = "a") -> DeviceState:
     state = ledger.device(APP, name)
     assert state is not None
     return state
+
+
+def test_every_span_of_a_batch_counts_for_its_sender_receiver_and_match() -> None:
+    spans = [span("a", "b", 7, 0, [4, 5]), span("b", "a", 7, 0, [6]), span("a", "", 0, 0, [3])]
+    counted = DeliveriesCounted(app=APP, at=9, source="edge-0", incarnation=1, number=1, spans=spans)
+    claimed = DeliveriesClaimed(
+        app=APP, at=10, source="edge-1", incarnation=1, number=1, claims=[Claim("a", "b", 7, delivered=2)]
+    )
+    ledger = folded(counted, claimed)
+    a, b = device(ledger), device(ledger, "b")
+    assert (a.messages_sent, a.bytes_sent, a.messages_received, a.bytes_received) == (3, 12, 1, 6)
+    assert (b.messages_sent, b.bytes_sent, b.messages_received, b.bytes_received) == (1, 6, 2, 9)
+    match = ledger.match(7)
+    assert match is not None
+    assert [(d.sender, d.payloads, d.bytes) for d in match.directions] == [("a", 2, 9), ("b", 1, 6)]
 
 
 @pytest.mark.parametrize(

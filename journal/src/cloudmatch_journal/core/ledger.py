@@ -17,6 +17,8 @@ import msgspec
 from cloudmatch_bus.contract.messages import (
     AmountReported,
     AnyFact,
+    DeliveriesClaimed,
+    DeliveriesCounted,
     DeviceConnected,
     DeviceLeft,
     MatchEnded,
@@ -154,8 +156,15 @@ class Ledger:
             case MatchEnded():
                 self._ended(fact)
             case PayloadsDelivered():
-                self._delivered(fact)
-            case _:
+                self._count(
+                    fact.app, fact.match, fact.sender, fact.receiver, len(fact.sizes), sum(fact.sizes)
+                )
+            case DeliveriesCounted():
+                for each in fact.spans:
+                    self._count(fact.app, each.match, each.sender, each.receiver, each.payloads, each.bytes)
+            case DeliveriesClaimed():
+                pass
+            case AmountReported():  # pragma: no branch  # there are no others
                 self._reported(fact)
         return True
 
@@ -197,16 +206,20 @@ class Ledger:
         if state.ended_at is None:
             state.ended_at, state.ended_by, state.reason = fact.at, fact.device, fact.reason
 
-    def _delivered(self, fact: PayloadsDelivered) -> None:
-        count, total = len(fact.sizes), sum(fact.sizes)
-        sender, receiver = self._state(fact.app, fact.sender), self._state(fact.app, fact.receiver)
-        sender.messages_sent += count
+    def _count(
+        self, app: str, match: int, sender_id: str, receiver_id: str, payloads: int, total: int
+    ) -> None:
+        sender = self._state(app, sender_id)
+        sender.messages_sent += payloads
         sender.bytes_sent += total
-        receiver.messages_received += count
+        if not receiver_id:  # a report, which names no receiver
+            return
+        receiver = self._state(app, receiver_id)
+        receiver.messages_received += payloads
         receiver.bytes_received += total
-        for direction in self._pair(fact.app, fact.match, fact.sender, fact.receiver).directions:
-            if direction.sender == fact.sender:
-                direction.payloads += count
+        for direction in self._pair(app, match, sender_id, receiver_id).directions:
+            if direction.sender == sender_id:
+                direction.payloads += payloads
                 direction.bytes += total
 
     def _reported(self, fact: AmountReported) -> None:

@@ -9,9 +9,12 @@ recognized by its number alone.
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
+
+from cloudmatch_bus.contract.deliveries import Claim, Span
 
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
@@ -99,8 +102,43 @@ class MatchEnded(Fact, frozen=True, kw_only=True, tag="unmatched"):
         return (self.device, self.peer)
 
 
+class Batch(Fact, frozen=True, kw_only=True):
+    """A fact about many devices of one app, named for ever by its first three fields."""
+
+    source: str  # an edge, or the journal
+    incarnation: int = msgspec.field(name="start")  # µs since 1970 when the source's process started
+    number: int  # of this batch among the source's, from 1
+
+    @property
+    def primary_device(self) -> str:
+        return self.source  # in place of a device
+
+
+class DeliveriesCounted(Batch, frozen=True, kw_only=True, tag="deliveries"):
+    """Payloads were delivered, in one slice of 10 s; no other fact counts them."""
+
+    spans: Annotated[list[Span], Meta(min_length=1)]
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(device for s in self.spans for device in (s.sender, s.receiver)))
+
+
+class DeliveriesClaimed(Batch, frozen=True, kw_only=True, tag="claimed"):
+    """Payloads were delivered, and may have been counted: the journal counts those that were not."""
+
+    claims: Annotated[list[Claim], Meta(min_length=1)]
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(device for c in self.claims for device in (c.sender, c.receiver)))
+
+
 class PayloadsDelivered(Fact, frozen=True, kw_only=True, tag="delivered"):
-    """Payloads were delivered to the peer, in order, each once; `sizes` has one entry for each."""
+    """Payloads were delivered to the peer, in order, each once; `sizes` has one entry for each.
+
+    Edges of earlier versions publish it; the journal shows every span of `DeliveriesCounted` as one.
+    """
 
     match: int
     sender: str
@@ -128,7 +166,16 @@ class AmountReported(Fact, frozen=True, kw_only=True, tag="reported"):
         return self.device
 
 
-AnyFact = DeviceConnected | DeviceLeft | MatchMade | MatchEnded | PayloadsDelivered | AmountReported
+AnyFact = (
+    DeviceConnected
+    | DeviceLeft
+    | MatchMade
+    | MatchEnded
+    | DeliveriesCounted
+    | DeliveriesClaimed
+    | PayloadsDelivered
+    | AmountReported
+)
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):

@@ -12,7 +12,7 @@ user that answers requests may publish to the inboxes of those that send them.
 from typing import NamedTuple
 
 from cloudmatch_bus.contract import subjects
-from cloudmatch_bus.contract.streams import BUCKET_PREFIX, BUCKET_STREAM, EVENTS
+from cloudmatch_bus.contract.streams import BUCKET_PREFIX, BUCKET_STREAM, EVENTS, SINGLES
 
 API = "$JS.API"
 CLI_INBOX = "_INBOX.>"  # of the NATS command line
@@ -54,7 +54,7 @@ USERS = {
     "edge": Rights(
         publish=(
             *map(subjects.all_of, ("up", "ack", "match")),
-            *_facts("connected", "left", "delivered"),
+            *_facts("connected", "left", "deliveries", "claimed", "delivered"),
             subjects.every_heartbeat("edge"),
             f"{inbox('match-engine')}.>",  # answers to probes
             _EVENTS_INFO,
@@ -92,18 +92,24 @@ USERS = {
     ),
     "journal": Rights(
         publish=(
-            *_facts("reported"),
+            *_facts("reported", "deliveries"),
             _EVENTS_INFO,
             *(f"{API}.CONSUMER.{what}.{EVENTS}.*" for what in _CONSUMER_VERBS),
         ),
         subscribe=tuple(f"{inbox(name)}.>" for name in JOURNAL),
-        deny_publish=tuple(f"{API}.CONSUMER.{what}.{EVENTS}.{BRIDGE}" for what in _CONSUMER_VERBS),
+        deny_publish=tuple(
+            f"{API}.CONSUMER.{what}.{EVENTS}.{durable}"
+            for durable in (BRIDGE, SINGLES)
+            for what in _CONSUMER_VERBS
+        ),
     ),
     BRIDGE: Rights(
         publish=(
             _EVENTS_INFO,
-            f"{API}.CONSUMER.MSG.NEXT.{EVENTS}.{BRIDGE}",
-            f"$JS.ACK.{EVENTS}.{BRIDGE}.>",
+            f"{API}.CONSUMER.DURABLE.CREATE.{EVENTS}.{SINGLES}",
+            *(f"{API}.CONSUMER.{what}.{EVENTS}.{SINGLES}" for what in ("DELETE", "INFO")),
+            *(f"{API}.CONSUMER.MSG.NEXT.{EVENTS}.{durable}" for durable in (BRIDGE, SINGLES)),
+            *(f"$JS.ACK.{EVENTS}.{durable}.>" for durable in (BRIDGE, SINGLES)),
         ),
         subscribe=(f"{inbox(BRIDGE)}.>",),
     ),

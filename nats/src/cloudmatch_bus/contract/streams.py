@@ -8,6 +8,9 @@ BUCKET = "match"  # the key-value bucket of devices and pairs
 BUCKET_STREAM = f"KV_{BUCKET}"
 BUCKET_PREFIX = f"$KV.{BUCKET}."  # of the subject of each key
 DURABLE_CONSUMERS = ("bridge-rabbit",)  # of EVENTS, named like their services
+# The durable consumer of bridge-rabbit for one message per payload: made and deleted by the service itself,
+# as its setting says, and beginning at the end of the stream.
+SINGLES = "bridge-rabbit-singles"
 
 DAY = 24 * 3600.0
 GIB = 1024**3

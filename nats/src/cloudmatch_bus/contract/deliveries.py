@@ -1,0 +1,115 @@
+"""Sizes of delivered payloads, as facts carry them: one `Span` for each direction of a match.
+
+A span says which payloads it counts, by their numbers, so that whoever adds spans up can tell one that comes
+twice from one that is missing. Its totals are beside its sizes: most readers need only these, and `Totals`
+decodes a span without looking at the sizes.
+
+Sizes are text: decimals joined by commas, where ``64*3`` stands for ``64,64,64``.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+MAX_BYTES = 10**15  # of a span, exclusive: no payload has as many, and sums fit into 64 bits
+MAX_PAYLOADS = 10**9  # of a span
+
+Number = Annotated[int, Meta(ge=0)]
+Payloads = Annotated[int, Meta(ge=1, le=MAX_PAYLOADS)]
+Bytes = Annotated[int, Meta(ge=0, lt=MAX_BYTES)]
+
+
+class Span(msgspec.Struct, frozen=True, array_like=True):
+    """Payloads of one direction of a match, in order: those numbered `first` to `first + payloads - 1`.
+
+    In JSON an array. Fields are only appended, with defaults.
+    """
+
+    sender: str  # a device
+    receiver: str  # a device; "": none, the amount was reported by REST
+    match: int  # 0: none
+    first: Number  # number of the first payload in its direction, from 0
+    payloads: Payloads
+    bytes: Bytes
+    sizes: str  # of each payload, in bytes (`encode_sizes`)
+
+    @property
+    def end(self) -> int:
+        """Number after that of the last payload."""
+        return self.first + self.payloads
+
+    def part(self, first: int, end: int) -> "Span":
+        """Return the span of the payloads `first` to `end - 1` of this one."""
+        if (first, end) == (self.first, self.end):
+            return self
+        return span(
+            self.sender,
+            self.receiver,
+            self.match,
+            first,
+            list(self.each_size(first - self.first, end - first)),
+        )
+
+    def each_size(self, skip: int = 0, count: int | None = None) -> Iterator[int]:
+        """Yield the sizes of `count` payloads (None: of all), after the first `skip`."""
+        return islice(decode_sizes(self.sizes), skip, None if count is None else skip + count)
+
+
+class Totals(msgspec.Struct, frozen=True, array_like=True):
+    """A span without a look at its sizes."""
+
+    sender: str
+    receiver: str
+    match: int
+    first: Number
+    payloads: Payloads
+    bytes: Bytes
+    sizes: msgspec.Raw
+
+
+class Claim(msgspec.Struct, frozen=True, array_like=True):
+    """Payloads that were delivered, whose sizes may have been counted or not.
+
+    In JSON an array. Fields are only appended, with defaults.
+    """
+
+    sender: str
+    receiver: str
+    match: int
+    delivered: Number  # all payloads of the direction before this number were delivered
+    span: Span | None = None  # the last of them, whose sizes are still known
+
+
+def span(sender: str, receiver: str, match: int, first: int, sizes: Sequence[int]) -> Span:
+    """Make the span of the payloads that begin with number `first` and have these sizes."""
+    return Span(sender, receiver, match, first, len(sizes), sum(sizes), encode_sizes(sizes))
+
+
+def encode_sizes(sizes: Sequence[int]) -> str:
+    """Encode sizes as text: short and fast where all are equal, as they mostly are."""
+    if len(sizes) > 1 and sizes.count(sizes[0]) == len(sizes):
+        return f"{sizes[0]}*{len(sizes)}"
+    return msgspec.json.encode(sizes)[1:-1].decode()
+
+
+def even_sizes(payloads: int, total: int) -> str:
+    """Encode sizes of which only number and sum are known: as equal as possible."""
+    size, larger = divmod(total, payloads)
+    runs = ((size, payloads - larger), (size + 1, larger))
+    return ",".join(f"{each}*{count}" for each, count in runs if count)
+
+
+def decode_sizes(text: str) -> Iterator[int]:
+    """Yield each size.
+
+    Raises:
+        ValueError: the text is malformed.
+    """
+    for run in text.split(",") if text else ():
+        size, _, count = run.partition("*")
+        value = int(size)
+        for _ in range(int(count) if count else 1):
+            yield value
