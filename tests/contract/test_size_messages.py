@@ -19,6 +19,7 @@ def encoded(sample: dict[str, Any]) -> Encoded:
         body=sample["body"].encode(),
         routing_key=sample["routing_key"],
         message_id=sample["message_id"],
+        correlation_id=sample["correlation_id"],
         timestamp=datetime.fromisoformat(sample["timestamp"]),
         headers=sample["headers"],
     )

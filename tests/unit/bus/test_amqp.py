@@ -26,8 +26,9 @@ messages = st.builds(
 
 @given(messages)
 def test_every_message_is_decoded_as_it_was_encoded(message: SizeMessage) -> None:
-    body, _, message_id, timestamp, headers = message.encode()
+    body, _, message_id, correlation_id, timestamp, headers = message.encode()
     assert SizeMessage.decode(body, headers, message_id, timestamp) == message
+    assert correlation_id == message_id
 
 
 @given(messages)
@@ -96,3 +97,89 @@ async def test_exchanges_and_queues_are_durable_and_rejected_messages_become_dea
         ("queue", queue.name, True, dead | {"x-dead-letter-exchange": "cloudmatch.bytes.dead"}),
         ("bind", queue.name, "cloudmatch.bytes", "#"),
     ]
+
+
+class MissingError(Exception):
+    """There is no such queue."""
+
+
+class Connection:
+    """A driver's connection whose channels close, as RabbitMQ's do, once a queue is found missing."""
+
+    def __init__(self, *existing: str) -> None:
+        self.existing = set(existing)
+        self.calls: list[tuple[Any, ...]] = []
+
+    def channel(self) -> "Plain":
+        return Plain(self)
+
+
+class Plain(Recorder):
+    """A channel of it."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection.calls)
+        self.connection, self.open = connection, False
+
+    async def __aenter__(self) -> "Plain":
+        self.open = True
+        return self
+
+    async def __aexit__(self, *error: Any) -> None:
+        self.open = False
+
+    async def declare_queue(
+        self, name: str, /, *, durable: bool, passive: bool = False, arguments: dict[str, Any] | None = None
+    ) -> Recorder:
+        assert self.open
+        if passive and name not in self.connection.existing:
+            self.open = False
+            raise MissingError
+        return await super().declare_queue(name, durable=durable, arguments={"passive": passive})
+
+
+async def test_a_plain_queue_is_durable_without_arguments_and_bound_if_asked() -> None:
+    connection = Connection()
+    await amqp.declare_plain(connection, "testqueue", MissingError)
+    assert connection.calls == [("queue", "testqueue", True, {"passive": False})]
+    connection.calls.clear()
+    await amqp.declare_plain(connection, "testqueue", MissingError, amqp.EXCHANGE)
+    assert connection.calls[1:] == [("bind", "testqueue", "cloudmatch.bytes", "#")]
+
+
+async def test_a_plain_queue_that_exists_is_not_declared_again_but_bound_as_it_is() -> None:
+    connection = Connection("testqueue")
+    await amqp.declare_plain(connection, "testqueue", MissingError, amqp.EXCHANGE)
+    assert connection.calls == [
+        ("queue", "testqueue", True, {"passive": True}),
+        ("bind", "testqueue", "cloudmatch.bytes", "#"),
+    ]
+
+
+def test_the_names_of_plain_queues_are_split_at_commas() -> None:
+    assert amqp.plain_queues("") == []
+    assert amqp.plain_queues(f"testqueue,sizes of 2019,{'é' * 127}x") == [
+        "testqueue",
+        "sizes of 2019",
+        "é" * 127 + "x",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (",", "'' is empty"),
+        ("a,", "'' is empty"),
+        ("a, b", "' b' is empty, or begins or ends with a space"),
+        ("a\n", r"'a\\n' is not printable"),
+        ("\udcff", r"'\\udcff' is not printable"),
+        ("é" * 128, "has more than 255 bytes"),
+        ("a,amq.gen-1", "'amq.gen-1' begins with 'amq.'"),
+        ("a,b,a", "'a' is there twice"),
+        (amqp.QUEUE, "'cloudmatch.bytes.analytics' is a queue of CloudMatch itself"),
+        (amqp.DEAD_QUEUE, "'cloudmatch.bytes.dead' is a queue of CloudMatch itself"),
+    ],
+)
+def test_a_name_that_no_plain_queue_can_have_is_refused_with_the_reason(text: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        amqp.plain_queues(text)

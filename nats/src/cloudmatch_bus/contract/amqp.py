@@ -2,9 +2,10 @@
 
 Each delivered payload is one persistent message on the topic exchange `EXCHANGE`, encoded by `SizeMessage`.
 A message that cannot be read is rejected and becomes a dead letter: `DEAD_QUEUE` keeps it as it was.
+Consumers and producers of 2019 have *plain* queues: durable, without arguments.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -20,6 +21,7 @@ APP, SENDER, RECEIVER, MATCH, AT = "app", "from", "to", "match", "at"
 
 DEFAULT_APP = "default"  # of messages without the header, as in 2019
 MAX_DIGITS = 15  # no payload has 10^15 bytes, and sums must fit into 64 bits
+MAX_NAME = 255  # bytes of a queue's name
 
 
 class UnreadableError(ValueError):
@@ -32,6 +34,7 @@ class Encoded(NamedTuple):
     body: bytes
     routing_key: str
     message_id: str | None
+    correlation_id: str | None  # the message id, for consumers of 2019, which count each once
     timestamp: datetime | None
     headers: dict[str, Any]  # of text and integers
 
@@ -64,7 +67,7 @@ class SizeMessage(NamedTuple):
             headers[AT] = self.at
             timestamp = datetime.fromtimestamp(self.at / 1000, UTC)
         key = routing_key(self.app, self.sender)
-        return Encoded(b"%d" % self.size, key, self.message_id, timestamp, headers)
+        return Encoded(b"%d" % self.size, key, self.message_id, self.message_id, timestamp, headers)
 
     @classmethod
     def decode(
@@ -118,6 +121,32 @@ def routing_key(app: str, sender: str) -> str:
     return f"{token(app)}.{token(sender)}"
 
 
+def plain_queues(text: str) -> list[str]:
+    """Return the names in a comma-separated list of plain queues.
+
+    Raises:
+        ValueError: a name cannot be used; the text gives the reason.
+    """
+    names = text.split(",") if text else []
+    for index, name in enumerate(names):
+        if reason := _unusable(name) or ("is there twice" if name in names[:index] else ""):
+            raise ValueError(f"{name!r} {reason}")
+    return names
+
+
+def _unusable(name: str) -> str:
+    """Return why a plain queue cannot have this name; "" if it can."""
+    if not name.isprintable():
+        return "is not printable"
+    if not name or name != name.strip():
+        return "is empty, or begins or ends with a space"
+    if len(name.encode()) > MAX_NAME:
+        return f"has more than {MAX_NAME} bytes"
+    if name.startswith("amq."):
+        return "begins with 'amq.', which RabbitMQ reserves"
+    return "is a queue of CloudMatch itself" if name in (QUEUE, DEAD_QUEUE) else ""
+
+
 def queue_arguments(queue_type: str) -> dict[str, Any]:
     """Arguments with which `QUEUE` is declared; `queue_type` is classic or quorum."""
     return {"x-queue-type": queue_type, "x-dead-letter-exchange": DEAD_EXCHANGE}
@@ -140,8 +169,27 @@ class Channel(Protocol[Q_co]):
     async def declare_exchange(self, name: str, kind: str, /, *, durable: bool) -> object:
         """Create an exchange unless it exists."""
 
-    async def declare_queue(self, name: str, /, *, durable: bool, arguments: dict[str, Any]) -> Q_co:
-        """Create a queue unless it exists."""
+    async def declare_queue(
+        self, name: str, /, *, durable: bool, passive: bool = False, arguments: dict[str, Any] | None = None
+    ) -> Q_co:
+        """Create a queue unless it exists; with `passive`, fail unless it exists."""
+
+
+class NewChannel(Protocol):
+    """A channel that is opened and closed by `async with`."""
+
+    async def __aenter__(self) -> Channel[Queue]:
+        """Open it."""
+
+    def __aexit__(self, *error: Any) -> Awaitable[object]:
+        """Close it."""
+
+
+class Connection(Protocol):
+    """What `declare_plain` needs of a driver's connection; aio-pika's has it."""
+
+    def channel(self) -> NewChannel:
+        """Return a new channel."""
 
 
 async def declare(channel: Channel[Q], queue_type: str) -> Q:
@@ -157,3 +205,25 @@ async def declare(channel: Channel[Q], queue_type: str) -> Q:
     queue = await channel.declare_queue(QUEUE, durable=True, arguments=queue_arguments(queue_type))
     await queue.bind(EXCHANGE, "#")
     return queue
+
+
+async def declare_plain(
+    connection: Connection, name: str, missing: type[Exception], exchange: str = ""
+) -> None:
+    """Declare a queue as in 2019; one that exists stays as it is, whatever its properties.
+
+    Args:
+        missing: what the driver raises when there is no such queue. RabbitMQ then closes the channel.
+        exchange: bind the queue to this one with '#'; "": do not.
+    """
+    try:
+        async with connection.channel() as channel:
+            await _bind(await channel.declare_queue(name, durable=True, passive=True), exchange)
+    except missing:
+        async with connection.channel() as channel:
+            await _bind(await channel.declare_queue(name, durable=True), exchange)
+
+
+async def _bind(queue: Queue, exchange: str) -> None:
+    if exchange:
+        await queue.bind(exchange, "#")
