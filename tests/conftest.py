@@ -13,6 +13,7 @@ import pytest
 
 import harness
 from cloudmatch_bus.contract import amqp
+from harness.amqp import OLD_QUEUE
 
 pytest_plugins = ["harness.workers", "harness.unchanged"]  # side by side; what has changed
 
@@ -95,7 +96,7 @@ def _clean(url: str) -> None:
     async def clean() -> None:
         async with await aio_pika.connect(url) as connection:
             channel = await connection.channel()
-            for queue in (amqp.QUEUE, amqp.DEAD_QUEUE):
+            for queue in (amqp.QUEUE, amqp.DEAD_QUEUE, OLD_QUEUE):
                 await channel.queue_delete(queue)
             for exchange in (amqp.EXCHANGE, amqp.DEAD_EXCHANGE):
                 await channel.exchange_delete(exchange)

@@ -47,6 +47,7 @@ async def test_every_size_is_published_as_the_contract_says(
         f"{position}.2",
         f"{position + 1}.0",
     ]
+    assert [m.correlation_id for m in messages] == [m.message_id for m in messages]
     assert {message.delivery_mode for message in messages} == {aio_pika.DeliveryMode.PERSISTENT}
 
 
@@ -159,6 +160,7 @@ async def test_dead_letters_are_listed_and_replayed(
     assert {message.routing_key for message in messages} == {"default.a"}
     assert all(m.headers == {"app": "default", "from": "a", "to": "b", "match": 7, "at": 1} for m in messages)
     assert len({message.message_id for message in messages}) == 30
+    assert [m.correlation_id for m in messages] == [m.message_id for m in messages]
     assert {message.delivery_mode for message in messages} == {aio_pika.DeliveryMode.PERSISTENT}
     await eventually(lambda: service.metric("cloudmatch_bridge_rabbit_dead_letters") == 0, 20)
 

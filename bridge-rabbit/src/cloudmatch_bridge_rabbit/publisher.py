@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import aio_pika
 from aio_pika.abc import AbstractConnection
+from aio_pika.exceptions import ChannelNotFoundEntity
 from aiormq import spec
 from aiormq.channel import Channel
 from prometheus_client import Counter
@@ -23,6 +24,7 @@ log = logging.getLogger("rabbit")
 IN_FLIGHT = 1000  # messages awaiting their confirm, at most
 CHECK_INTERVAL = 1.0  # s between two checks whether RabbitMQ blocks the connection
 RETRY_INTERVAL = 1.0  # s between two attempts to connect
+DECLARE_INTERVAL = 5.0  # s between two declarations of plain queues, which others may delete
 
 _connections = Counter("cloudmatch_bridge_rabbit_connections", "Connections opened to RabbitMQ")
 _confirmed = Counter("cloudmatch_bridge_rabbit_confirmed", "Sizes confirmed by RabbitMQ")
@@ -32,8 +34,9 @@ _failed = Counter("cloudmatch_bridge_rabbit_failed", "Publications that RabbitMQ
 class Publisher:
     """A channel with publisher confirms, reopened whenever it is lost."""
 
-    def __init__(self, settings: AmqpSettings) -> None:
+    def __init__(self, settings: AmqpSettings, plain_queues: Sequence[str] = ()) -> None:
         self._settings = settings
+        self._plain_queues = plain_queues
         self._connection: AbstractConnection | None = None
         self._channel: Channel | None = None
         self._reason = "not connected to RabbitMQ"
@@ -66,6 +69,26 @@ class Publisher:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), RETRY_INTERVAL)
 
+    async def keep_declared(self, stop: asyncio.Event) -> None:
+        """Declare and bind the plain queues again and again until `stop`: a consumer may delete its queue.
+
+        When RabbitMQ refuses, close the connection: connecting again does the same, and readiness gives the
+        reason. A timeout is no refusal: RabbitMQ may just have blocked the connection.
+        """
+        while self._plain_queues and not stop.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), DECLARE_INTERVAL)
+            if (connection := self.connection) is not None and not stop.is_set():
+                try:
+                    async with asyncio.timeout(CONNECT_TIMEOUT):
+                        await self._declare_plain(connection)
+                except TimeoutError:
+                    continue
+                except FAILURES as error:
+                    log.warning("queues not declared: %r", error)
+                    if connection is self._connection:
+                        await self.close()
+
     async def _connect(self) -> None:
         await self.close()
         try:
@@ -87,7 +110,12 @@ class Publisher:
     async def _declare(self, connection: AbstractConnection) -> Channel:
         channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
         await amqp.declare(channel, self._settings.queue_type)
+        await self._declare_plain(connection)
         return await confirms.underlay(channel)
+
+    async def _declare_plain(self, connection: AbstractConnection) -> None:
+        for name in self._plain_queues:
+            await amqp.declare_plain(connection, name, ChannelNotFoundEntity, amqp.EXCHANGE)
 
     async def publish(self, sizes: Sequence[SizeMessage]) -> None:
         """Publish all, and wait until RabbitMQ has confirmed all.
@@ -150,6 +178,7 @@ async def _send(channel: Channel, size: SizeMessage) -> None:
         content_type="text/plain",
         delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
         message_id=message.message_id,
+        correlation_id=message.correlation_id,
         timestamp=message.timestamp,
         headers=message.headers,
     )

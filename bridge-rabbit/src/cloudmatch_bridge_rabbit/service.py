@@ -23,7 +23,7 @@ async def serve(environment: Environment, stop: asyncio.Event) -> None:
     """Run the bridge until `stop`."""
     settings = environment[BridgeSettings]
     sock = listen(settings.host, settings.port, variable(BridgeSettings, "port"))
-    publisher = Publisher(environment[AmqpSettings])
+    publisher = Publisher(environment[AmqpSettings], settings.plain_queues)
     health = Health()
     health.set_check("stopping", lambda: "stopping" if stop.is_set() else None)
     health.set_check("rabbitmq", publisher.health)
@@ -37,6 +37,7 @@ async def serve(environment: Environment, stop: asyncio.Event) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(http.serve(app, NAME, [sock], stop))
         group.create_task(publisher.keep_connected(stop))
+        group.create_task(publisher.keep_declared(stop))
         group.create_task(dead_letter_queue.watch(lambda: publisher.connection, stop))
         async with connected_bus(environment[NatsSettings], NAME, health, stop) as bus:
             if bus is not None and await until_stopped(stop, publisher.ready()):
