@@ -17,11 +17,12 @@ WAIT = 15_000  # ms allowed for anything expected
 
 
 class System(NamedTuple):
-    """The running services, and the address of the page."""
+    """The running services, and the addresses of the page."""
 
     edge: Service
     journal: Service
     url: str
+    legacy_url: str  # the same edge by its second port
 
 
 @contextlib.contextmanager
@@ -30,10 +31,15 @@ def system(bus: str, amqp: str, kafka: dict[str, str]) -> Iterator[System]:
     names = ("edge", "match-engine", "journal", "bridge-rabbit", "analytics")
     ports = {name: free_port() for name in names}
     urls = {name: f"http://127.0.0.1:{port}" for name, port in ports.items()}
+    legacy = free_port()
+    origins = [
+        f"http://{host}:{port}" for port in (ports["edge"], legacy) for host in ("127.0.0.1", "localhost")
+    ]
     env = {
         "CLOUDMATCH_NATS_URL": bus,
         "CLOUDMATCH_AMQP_URL": amqp,
-        "CLOUDMATCH_HTTP_ORIGINS": ",".join((urls["edge"], urls["edge"].replace("127.0.0.1", "localhost"))),
+        "CLOUDMATCH_HTTP_ORIGINS": ",".join(origins),
+        "CLOUDMATCH_EDGE_LEGACY_PORT": str(legacy),
         "CLOUDMATCH_EDGE_SERVICES": ",".join(f"{name}={url}" for name, url in urls.items()),
         **{f"CLOUDMATCH_{name.upper().replace('-', '_')}_PORT": str(port) for name, port in ports.items()},
         **kafka,
@@ -44,7 +50,7 @@ def system(bus: str, amqp: str, kafka: dict[str, str]) -> Iterator[System]:
         }
         for each in running.values():
             each.wait_ready(40)
-        yield System(running["edge"], running["journal"], urls["edge"])
+        yield System(running["edge"], running["journal"], urls["edge"], f"http://127.0.0.1:{legacy}")
 
 
 @contextlib.contextmanager

@@ -250,6 +250,17 @@ def test_a_wrong_set_up_is_named_and_a_refusal_gives_its_reason(visit: Callable[
     visitor.errors.clear()
 
 
+def test_the_page_on_the_second_port_reads_every_service_and_shows_its_edge_once(
+    visit: Callable[..., Visitor], whole: System
+) -> None:
+    visitor = visit(url=whole.legacy_url)
+    strip = visitor.page.locator("#health")
+    eventually_sync(
+        lambda: strip.locator("[data-kind=good]").count() == 5, what="five services that are ready"
+    )
+    assert strip.locator("li").count() == 5
+
+
 def test_the_strip_names_a_service_that_is_down_with_advice_until_it_is_back(
     visit: Callable[..., Visitor], whole: System
 ) -> None:

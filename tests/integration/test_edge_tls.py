@@ -11,7 +11,7 @@ import trustme
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidHandshake
 
-from harness import NatsServer, Service, environment, eventually
+from harness import NatsServer, Service, environment, eventually, free_port
 from harness.classic import device, receive_text
 from harness.processes import BIN
 
@@ -59,7 +59,8 @@ def edges(nats_server: NatsServer, start: Start, authority: Authority) -> list[S
     """Two edges; the first one uses TLS."""
     bus = {"CLOUDMATCH_NATS_URL": nats_server.url}
     start("match-engine", bus)
-    first = start("edge", {**bus, **authority.settings, "CLOUDMATCH_EDGE_NAME": "edge-0"})
+    legacy = {"CLOUDMATCH_EDGE_LEGACY_PORT": str(free_port())}
+    first = start("edge", {**bus, **authority.settings, **legacy, "CLOUDMATCH_EDGE_NAME": "edge-0"})
     return [first, start("edge", {**bus, "CLOUDMATCH_EDGE_NAME": "edge-1"})]
 
 
@@ -93,6 +94,14 @@ async def test_payloads_arrive_in_order_both_ways_whatever_their_size(
                 assert await receive_text(socket) == f"device {peer} says: {text}"
 
         await asyncio.gather(send(a), send(c), receive(a, "c"), receive(c, "a"))
+
+
+async def test_the_second_port_has_the_same_certificate(edges: list[Service], authority: Authority) -> None:
+    port = edges[0].env["CLOUDMATCH_EDGE_LEGACY_PORT"]
+    url = f"wss://127.0.0.1:{port}/device/connect?id=a&lat=1&lon=1"
+    async with connect(url, ssl=authority.trust) as a, device(edges[1], "c", 1, 1):
+        assert await receive_text(a) == "Connected and handled by edge-0"
+        assert await receive_text(a) == "I matched with device 'c'!"
 
 
 @pytest.mark.parametrize("slow", ["a", "c"])

@@ -16,6 +16,9 @@ from harness import BIN, Process
         ("journal", "CLOUDMATCH_JOURNAL_PORT"),
         ("bridge-rabbit", "CLOUDMATCH_BRIDGE_RABBIT_PORT"),
         ("analytics", "CLOUDMATCH_ANALYTICS_PORT"),
+        ("edge", "CLOUDMATCH_EDGE_LEGACY_PORT"),
+        ("journal", "CLOUDMATCH_JOURNAL_LEGACY_PORT"),
+        ("analytics", "CLOUDMATCH_ANALYTICS_LEGACY_PORT"),
         ("analytics-broker", "CLOUDMATCH_KAFKA_PORT"),
     ],
 )
@@ -24,7 +27,8 @@ def test_a_port_in_use_ends_a_process_with_one_line_that_names_its_setting(
 ) -> None:
     with listen("127.0.0.1", 0, "") as taken:
         port = taken.getsockname()[1]
-        settings = {setting: str(port), "CLOUDMATCH_RUN_DIR": str(tmp_path / "run")}
+        first = {setting.replace("_LEGACY", ""): "0"}
+        settings = {**first, setting: str(port), "CLOUDMATCH_RUN_DIR": str(tmp_path / "run")}
         process = Process(program, [BIN / program], settings, tmp_path)
         assert process.wait(20) == 2, process.tail()
     assert process.log == (

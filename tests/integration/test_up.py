@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from cloudmatch_bus.process.listen import listen
 from harness import Process, alive, eventually_sync, free_port, nats_server
 
 pytestmark = pytest.mark.servers
@@ -121,6 +122,56 @@ def test_when_stdout_is_closed_everything_ends(up, channel, moment, tmp_path):
     assert process.wait(30) == 0, process.tail()
     assert process.log == "stdout was closed; stopping\n"
     eventually_sync(lambda: not alive(tmp_path / "run"), 10, "the end of every process")
+
+
+LEGACY = tuple(f"CLOUDMATCH_{each}_LEGACY_PORT" for each in ("EDGE", "JOURNAL", "ANALYTICS"))
+
+
+def test_with_legacy_ports_those_that_are_free_are_served_and_a_taken_one_is_a_warning(
+    up, amqp_url, tmp_path
+):
+    with nats_server() as bus, listen("127.0.0.1", 0, "") as taken:
+        ports = {name: free_port() for name in LEGACY} | {LEGACY[1]: taken.getsockname()[1]}
+        servers = {"CLOUDMATCH_NATS_URL": bus.url, "CLOUDMATCH_AMQP_URL": amqp_url}
+        legacy = {name: str(port) for name, port in ports.items()}
+        process = up("--legacy-ports", "1", "--edges", "2", "--workers", "2", **servers, **legacy)
+        process.wait_line("is ready after", 60)
+        eventually_sync(lambda: "└" in process.log, 20, "the table")
+        (warning,) = re.findall(r"^warning: .*", process.log, re.MULTILINE)
+        assert warning == (
+            f"warning: journal.1 cannot listen on 127.0.0.1:{ports[LEGACY[1]]} (Address already in use): "
+            f"change {LEGACY[1]}, or stop the process that is listening there"
+        )
+        shown = re.findall(r"\(2019\) +│ (\S+)", process.log)
+        edge, analytics = (f"127.0.0.1:{ports[LEGACY[i]]}" for i in (0, 2))
+        connecting = f"ws://{edge}/device/connect?id=a&lat=52.37&lon=4.89"
+        assert shown == [
+            f"http://{edge}/",
+            connecting,
+            f"http://{analytics}/",
+            f"http://{analytics}/schema",
+        ]
+        for page in (url for url in shown if url.startswith("http")):
+            with urllib.request.urlopen(page, timeout=5) as answer:  # noqa: S310 # http, on loopback
+                assert answer.status == 200
+        every_service_may_be_read_by_the_pages_of(
+            [f"http://{edge}", f"http://{edge}".replace("127.0.0.1", "localhost")]
+        )
+
+
+def test_without_legacy_ports_a_taken_second_port_is_an_error_like_any_other(up):
+    with listen("127.0.0.1", 0, "") as taken:
+        port = taken.getsockname()[1]
+        process = up(CLOUDMATCH_JOURNAL_LEGACY_PORT=str(port))
+        assert process.wait() == 2
+    assert process.log.startswith(f"journal.1 cannot listen on 127.0.0.1:{port} (Address already in use)")
+    assert "change CLOUDMATCH_JOURNAL_LEGACY_PORT" in process.log
+
+
+def test_legacy_ports_are_on_or_off(up):
+    process = up("--legacy-ports", "80")
+    assert process.wait() == 2
+    assert process.log == "LEGACY_PORTS=80 cannot be used: expected 1 or 0\n"
 
 
 def test_a_wrong_setting_is_rejected_in_one_sentence_before_anything_starts(up, tmp_path):

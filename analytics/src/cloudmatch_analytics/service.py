@@ -13,7 +13,7 @@ from cloudmatch_analytics.source_status import SourceMetrics, SourceStatus
 from cloudmatch_analytics.supervisor import Supervisor
 from cloudmatch_analytics.window_store import WindowStore
 from cloudmatch_bus.process.health import Health
-from cloudmatch_bus.process.listen import listen
+from cloudmatch_bus.process.listen import listen, listen_also
 from cloudmatch_bus.process.runner import Environment
 from cloudmatch_bus.process.settings import CommonSettings, HttpSettings, variable
 
@@ -25,7 +25,10 @@ def serve(environment: Environment, stop: threading.Event) -> None:
         SettingsError: the HTTP port cannot be used.
     """
     settings = environment[AnalyticsSettings]
-    sock = listen(settings.host, settings.port, variable(AnalyticsSettings, "port"))
+    sockets = [
+        listen(settings.host, settings.port, variable(AnalyticsSettings, "port")),
+        *listen_also(settings.host, settings.legacy_port, variable(AnalyticsSettings, "legacy_port")),
+    ]
     status = SourceStatus()
     REGISTRY.register(SourceMetrics(status))
     folder = (Path(environment[CommonSettings].run_dir) / NAME).resolve()
@@ -37,7 +40,7 @@ def serve(environment: Environment, stop: threading.Event) -> None:
     health = Health()
     health.set_check("source", lambda: status.problem)
     health.set_check("pipeline", supervisor.problem)
-    http = HttpThread([sock], windows, health, environment[HttpSettings].allowed_origins)
+    http = HttpThread(sockets, windows, health, environment[HttpSettings].allowed_origins)
     http.on_end(stop.set)
     try:
         supervisor.run(stop)

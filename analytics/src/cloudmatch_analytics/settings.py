@@ -15,6 +15,9 @@ class AnalyticsSettings(Settings, frozen=True, kw_only=True):
 
     host: Annotated[str, Meta(min_length=1, description="Address on which analytics listens.")] = "127.0.0.1"
     port: Annotated[Port, Meta(description="Port on which analytics listens; 0: a free one.")] = 8085
+    legacy_port: Annotated[
+        Port, Meta(description="Second port, for clients of 2019 (85 there); 0: none.")
+    ] = 0
     lag_ms: Annotated[
         int, Meta(ge=0, le=60_000, description="How long after its end a window still accepts payloads (ms).")
     ] = 1000

@@ -13,6 +13,7 @@ from cloudmatch_local.settings import SERVICES, AllSettings, LocalSettings, pref
 
 PORT_STEP = 10  # between the ports of two edges, and of two workers
 EXTERNAL = "(external)"  # in place of a process' name: a server that runs already
+DEFAULT_PORTS = {"http": 80, "https": 443}
 WILDCARD_HOSTS = ("0.0.0.0", "::", "")  # noqa: S104 # compared with, not listened on
 
 
@@ -24,12 +25,18 @@ class Listener(msgspec.Struct, frozen=True):
     variable: str  # the setting that changes the port
     host: str = "127.0.0.1"
     scheme: str = ""  # ``http`` or ``https``; empty for other protocols
+    legacy: bool = False  # a second port of the process, for clients of 2019
 
     @property
     def address(self) -> str:
-        """Host and port at which a client on this machine reaches the process."""
+        """Host and port at which a client on this machine reaches the process, as a browser writes them."""
         host = "127.0.0.1" if self.host in WILDCARD_HOSTS else self.host
-        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+        return (f"[{host}]" if ":" in host else host) + self.port_suffix
+
+    @property
+    def port_suffix(self) -> str:
+        """The port with a colon before it; empty if the scheme implies the port."""
+        return "" if DEFAULT_PORTS.get(self.scheme) == self.port else f":{self.port}"
 
     @property
     def probe(self) -> str:
@@ -56,14 +63,16 @@ class Plan(msgspec.Struct, frozen=True):
     origins: str
 
     def port_conflict(self) -> str | None:
-        """Return a sentence that names two of our own processes with the same port, if there are any."""
+        """Return a sentence that names two of our own ports that are the same, if there are any."""
         seen: dict[int, Listener] = {}
         for each in self.listeners:
             if (other := seen.setdefault(each.port, each)) is not each:
-                return (
-                    f"{each.process} and {other.process} would both listen on port {each.port}: "
-                    f"set {each.variable} or {other.variable} to another"
+                who = (
+                    f"{each.process} would listen twice"
+                    if each.process == other.process
+                    else f"{each.process} and {other.process} would both listen"
                 )
+                return f"{who} on port {each.port}: set {each.variable} or {other.variable} to another"
         return None
 
 
@@ -77,7 +86,8 @@ def make(settings: AllSettings, edges: int, workers: int) -> Plan:
         for listener in _listeners(settings, service, counts[service]):
             listeners.append(listener)
             rows += _rows(service, listener)
-            services.append(f"{service}={listener.scheme}://{listener.address}")
+            if not listener.legacy:
+                services.append(f"{service}={listener.scheme}://{listener.address}")
             if service == "edge":
                 origins += [f"{listener.scheme}://{host}" for host in _host_names(listener)]
     return Plan(counts, listeners, rows, ",".join(services), ",".join(origins))
@@ -133,23 +143,27 @@ def _kafka(kafka: KafkaSettings) -> tuple[list[Listener], list[Row]]:
 
 
 def _listeners(settings: AllSettings, service: str, count: int) -> Iterator[Listener]:
-    """Yield the HTTP listener of each process of a service; the settings are those of the first."""
+    """Yield the HTTP listeners of each process of a service; the settings are those of the first."""
     values = settings.own(service)
     scheme = "https" if getattr(values, "tls_cert_file", "") else "http"
+    host = getattr(values, "host", "127.0.0.1")
     for index in range(count):
         port = values.port + PORT_STEP * index  # type: ignore[attr-defined]
-        host = getattr(values, "host", "127.0.0.1")
         yield Listener(f"{service}.{index + 1}", port, f"{prefix(service)}_PORT", host, scheme)
+    if legacy := getattr(values, "legacy_port", 0):
+        variable = f"{prefix(service)}_LEGACY_PORT"
+        yield Listener(f"{service}.1", legacy, variable, host, scheme, legacy=True)
 
 
 def _rows(service: str, listener: Listener) -> Iterator[Row]:
     secure = listener.scheme.removeprefix("http")
     for purpose, url in PAGES[service]:
-        yield Row(listener.process, purpose, url.format(listener.address).replace(":", f"{secure}:", 1))
+        shown = url.format(listener.address).replace(":", f"{secure}:", 1)
+        yield Row(listener.process, f"{purpose} (2019)" if listener.legacy else purpose, shown)
 
 
 def _host_names(listener: Listener) -> tuple[str, str]:
-    return listener.address, f"localhost:{listener.port}"
+    return listener.address, f"localhost{listener.port_suffix}"
 
 
 def _without_password(url: str) -> str:

@@ -22,6 +22,14 @@ S = TypeVar("S", bound=Settings)
 SERVICES = ("match-engine", "edge", "journal", "bridge-rabbit", "analytics")
 
 
+# what `up` sets with LEGACY_PORTS=1, where it is not set: the ports of 2019
+LEGACY_PORTS = {
+    "CLOUDMATCH_EDGE_LEGACY_PORT": "80",
+    "CLOUDMATCH_JOURNAL_LEGACY_PORT": "81",
+    "CLOUDMATCH_ANALYTICS_LEGACY_PORT": "85",
+}
+
+
 class LocalSettings(Settings, frozen=True, kw_only=True):
     """Settings of local development only."""
 

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from honcho.environ import expand_processes, parse_procfile
@@ -16,9 +16,9 @@ from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.process.listen import listen
 from cloudmatch_bus.process.settings import CommonSettings, SettingsError
 from cloudmatch_local import plan, rabbitmq
-from cloudmatch_local.plan import Plan
+from cloudmatch_local.plan import Listener, Plan
 from cloudmatch_local.readiness import wait_and_show
-from cloudmatch_local.settings import SERVICES, AllSettings, LocalSettings, groups
+from cloudmatch_local.settings import LEGACY_PORTS, SERVICES, AllSettings, LocalSettings, groups
 from cloudmatch_local.supervisor import LogPrinter, Supervisor, silence_dead_streams, stop_when_unread
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -44,28 +44,54 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Check, start, wait; return the exit code: 0 after a request to stop."""
-    edges, workers = _counts(arguments)
-    try:
-        settings = AllSettings(groups(), os.environ)
-    except SettingsError as error:
-        raise StartError(str(error)) from None
+    edges, workers, legacy = _options(arguments)
+    environ = dict(os.environ)
+    if legacy:
+        environ |= {name: port for name, port in LEGACY_PORTS.items() if not environ.get(name)}
+    settings = _read(environ)
     for sentence in settings.warnings():
         print(f"warning: {sentence}")
     what = plan.make(settings, edges, workers)
+    if legacy and (blocked := _blocked_legacy_ports(what)):
+        for sentence in blocked.values():
+            print(f"warning: {sentence}")
+        environ |= dict.fromkeys(blocked, "0")
+        settings = _read(environ)
+        what = plan.make(settings, edges, workers)
     check_ports(what)
     if "rabbitmq" in what.counts and (reason := rabbitmq.missing()):
         raise StartError(reason)
     folder = (ROOT / settings[CommonSettings].run_dir).resolve()
     with lock(folder):
-        return supervise(what, folder, environment(settings, what, folder))
+        return supervise(what, folder, environment(settings, what, folder, environ))
 
 
-def _counts(arguments: list[str]) -> tuple[int, int]:
+def _read(environ: Mapping[str, str]) -> AllSettings:
+    try:
+        return AllSettings(groups(), environ)
+    except SettingsError as error:
+        raise StartError(str(error)) from None
+
+
+def _blocked_legacy_ports(what: Plan) -> dict[str, str]:
+    """Return a sentence, by setting, for each legacy port on which nothing can listen now."""
+    return {
+        each.variable: f"{each.process} {reason}"
+        for each in what.listeners
+        if each.legacy and (reason := _why_not(each))
+    }
+
+
+def _options(arguments: list[str]) -> tuple[int, int, bool]:
+    """Return how many edges and workers start, and whether the ports of 2019 are served."""
     parser = argparse.ArgumentParser(prog="up", description=__doc__)
     parser.add_argument("--edges", default="1", metavar="N")
     parser.add_argument("--workers", default="1", metavar="N")
+    parser.add_argument("--legacy-ports", default="", metavar="1")
     given = parser.parse_args(arguments)
-    return _count("EDGES", given.edges), _count("WORKERS", given.workers)
+    if given.legacy_ports not in ("", "0", "1"):
+        raise StartError(f"LEGACY_PORTS={given.legacy_ports} cannot be used: expected 1 or 0")
+    return _count("EDGES", given.edges), _count("WORKERS", given.workers), given.legacy_ports == "1"
 
 
 def _count(name: str, text: str) -> int:
@@ -85,10 +111,17 @@ def check_ports(what: Plan) -> None:
     for each in what.listeners:
         if not 0 < each.port < 65536:
             raise StartError(f"{each.process} cannot listen on port {each.port}: change {each.variable}")
-        try:
-            listen(each.host, each.port, each.variable).close()
-        except SettingsError as error:
-            raise StartError(f"{each.process} {error}") from None
+        if reason := _why_not(each):
+            raise StartError(f"{each.process} {reason}")
+
+
+def _why_not(listener: Listener) -> str | None:
+    """Return why nothing can listen there now."""
+    try:
+        listen(listener.host, listener.port, listener.variable).close()
+    except SettingsError as error:
+        return str(error)
+    return None
 
 
 @contextlib.contextmanager
@@ -109,18 +142,20 @@ def lock(folder: Path) -> Iterator[None]:
         yield
 
 
-def environment(settings: AllSettings, what: Plan, folder: Path) -> dict[str, str]:
-    """Return the environment of every process: ours, the ports that Procfile lines name, our paths.
+def environment(
+    settings: AllSettings, what: Plan, folder: Path, environ: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the environment of every process: `environ`, the ports that Procfile lines name, our paths.
 
     Unless set already, the edges' page finds all services, and may read them.
     """
     page = {"CLOUDMATCH_EDGE_SERVICES": what.services, "CLOUDMATCH_HTTP_ORIGINS": what.origins}
     return {
         **page,
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}",
+        **environ,
+        "PATH": f"{Path(sys.executable).parent}:{environ.get('PATH', os.defpath)}",
         "PYTHONPATH": os.pathsep.join(
-            [str(ROOT / "deploy/local"), *filter(None, [os.environ.get("PYTHONPATH")])]
+            [str(ROOT / "deploy/local"), *filter(None, [environ.get("PYTHONPATH")])]
         ),
         "PYTHONUNBUFFERED": "1",
         "CLOUDMATCH_RUN_DIR": str(folder),

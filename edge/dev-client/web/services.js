@@ -14,12 +14,13 @@ export class Services {
 
   /** Load the addresses from the edge. */
   async load() {
-    const { edge, services } = await json(new URL("/services.json", location.href));
+    const { edge, ports, services } = await json(new URL("/services.json", location.href));
+    const origins = [location.origin, ...ports.map(withPort)];
     this.edge = edge;
     for (const service of NAMES) {
       const urls = services[service] ?? [];
       const own = service === "edge" && location.origin;
-      const others = own ? urls.filter((url) => !same(url, own)) : urls;
+      const others = own ? urls.filter((url) => !origins.some((each) => same(url, each))) : urls;
       if (own) this.all.push({ service, name: edge, url: own });
       others.forEach((url, i) => {
         const which = own ? new URL(url).host : i + 1; // the names of other edges are unknown
@@ -74,6 +75,13 @@ export class Services {
     }
     return null;
   }
+}
+
+/** The origin of this page, if it were served from another port of this edge. */
+function withPort(port) {
+  const url = new URL(location.origin);
+  url.port = port;
+  return url.origin;
 }
 
 /** Parse Prometheus text; return a function from a metric's name to its sum over all labels. */

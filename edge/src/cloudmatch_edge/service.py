@@ -6,7 +6,7 @@ from cloudmatch_bus.client.provision import connected_bus
 from cloudmatch_bus.client.publisher import FactPublisher
 from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.process.health import Health
-from cloudmatch_bus.process.listen import listen, log_listening
+from cloudmatch_bus.process.listen import listen, listen_also, log_listening
 from cloudmatch_bus.process.runner import Environment
 from cloudmatch_bus.process.settings import variable
 from cloudmatch_edge.bus.hub import Hub
@@ -23,12 +23,19 @@ async def serve(environment: Environment, stop: asyncio.Event) -> None:
     settings = environment[EdgeSettings]
     health = Health()
     listener = Listener(settings, health)
-    sock = listen(settings.host, settings.own_port, variable(EdgeSettings, "port"))
+    sockets = [
+        listen(settings.host, settings.own_port, variable(EdgeSettings, "port")),
+        *listen_also(settings.host, settings.own_legacy_port, variable(EdgeSettings, "legacy_port")),
+    ]
     tls = Certificate(settings.tls_cert_file, settings.tls_key_file) if settings.tls_cert_file else None
-    server = await asyncio.get_running_loop().create_server(
-        lambda: Connection(listener), sock=sock, **(tls.options if tls else {})
-    )
-    log_listening("edge", sock, "https" if tls else "http")
+    servers = []
+    for sock in sockets:
+        servers.append(
+            await asyncio.get_running_loop().create_server(
+                lambda: Connection(listener), sock=sock, **(tls.options if tls else {})
+            )
+        )
+        log_listening("edge", sock, "https" if tls else "http")
     async with connected_bus(environment[NatsSettings], "edge", health, stop) as bus:
         if bus is not None:
             facts = FactPublisher(bus)
@@ -44,11 +51,16 @@ async def serve(environment: Environment, stop: asyncio.Event) -> None:
             listener.open(hub)
             await stop.wait()
             health.set_check("stopping", lambda: "shutting down")
-            server.close()
+            _close(servers)
             hub.begin_drain()
             await listener.close()
             await hub.drain(DRAIN_TIMEOUT)
             await facts.drain(DRAIN_TIMEOUT)
             for task in tasks:
                 task.cancel()
-    server.close()
+    _close(servers)
+
+
+def _close(servers: list[asyncio.Server]) -> None:
+    for server in servers:
+        server.close()

@@ -15,6 +15,9 @@ class EdgeSettings(Settings, frozen=True, kw_only=True):
 
     host: Annotated[str, Meta(min_length=1, description="Address to listen on for devices.")] = "127.0.0.1"
     port: Annotated[Port, Meta(description="Port of edge 0; edge i listens on +10·i.")] = 8080
+    legacy_port: Annotated[
+        Port, Meta(description="Second port of edge 0, for devices of 2019 (80 there); 0: none.")
+    ] = 0
     index: Annotated[int, Meta(ge=0, le=999, description="Number of this edge on this machine.")] = 0
     name: Annotated[
         str,
@@ -89,6 +92,16 @@ class EdgeSettings(Settings, frozen=True, kw_only=True):
     def own_port(self) -> int:
         """The port of this edge; 0 for any free port."""
         return self.port and self.port + 10 * self.index
+
+    @property
+    def own_legacy_port(self) -> int:
+        """The second port of this edge; 0 for none."""
+        return 0 if self.index else self.legacy_port
+
+    @property
+    def own_ports(self) -> list[int]:
+        """The ports of this edge, as far as the settings fix them."""
+        return [port for port in (self.own_port, self.own_legacy_port) if port]
 
     @property
     def own_name(self) -> str:

@@ -6,7 +6,7 @@ from cloudmatch_bus.client.provision import connected_bus
 from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.process import http
 from cloudmatch_bus.process.health import Health
-from cloudmatch_bus.process.listen import listen
+from cloudmatch_bus.process.listen import listen, listen_also
 from cloudmatch_bus.process.runner import Environment
 from cloudmatch_bus.process.settings import HttpSettings, variable
 from cloudmatch_journal.core.retention import Retention
@@ -20,7 +20,10 @@ from cloudmatch_journal.store import Store
 async def serve(environment: Environment, stop: asyncio.Event) -> None:
     """Run the journal until `stop`."""
     settings = environment[JournalSettings]
-    sock = listen(settings.host, settings.port, variable(JournalSettings, "port"))
+    sockets = [
+        listen(settings.host, settings.port, variable(JournalSettings, "port")),
+        *listen_also(settings.host, settings.legacy_port, variable(JournalSettings, "legacy_port")),
+    ]
     journal = _open(environment)
     health = Health()
     health.set_check("stopping", lambda: "stopping" if stop.is_set() else None)
@@ -28,7 +31,7 @@ async def serve(environment: Environment, stop: asyncio.Event) -> None:
     app = http.application("CloudMatch journal", health, routes, environment[HttpSettings].allowed_origins)
     try:
         async with asyncio.TaskGroup() as group:
-            group.create_task(http.serve(app, NAME, [sock], stop))
+            group.create_task(http.serve(app, NAME, sockets, stop))
             retention = group.create_task(journal.keep_applying_retention())
             async with connected_bus(environment[NatsSettings], NAME, health, stop) as bus:
                 if bus is not None:

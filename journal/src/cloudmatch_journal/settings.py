@@ -16,6 +16,9 @@ class JournalSettings(Settings, frozen=True, kw_only=True):
 
     host: Annotated[str, Meta(description="Address on which the journal listens.")] = "127.0.0.1"
     port: Annotated[Port, Meta(description="Port on which the journal listens.")] = 8081
+    legacy_port: Annotated[
+        Port, Meta(description="Second port, for clients of 2019 (81 there); 0: none.")
+    ] = 0
     folder: Annotated[
         str, Meta(description="Folder of the segments. Default: `journal` in the run folder.")
     ] = ""

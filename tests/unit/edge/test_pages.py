@@ -54,7 +54,7 @@ def test_a_bad_parameter_is_named() -> None:
 
 @pytest.fixture
 def client() -> dict[str, Page]:
-    return pages.dev_client("edge-7", PLACES)
+    return pages.dev_client("edge-7", PLACES, [80])
 
 
 def test_all_that_the_page_refers_to_is_served_with_its_type(client: dict[str, Page]) -> None:
@@ -82,7 +82,7 @@ def test_the_page_runs_its_own_files_only_and_reads_only_the_services_it_is_told
 
 
 def test_the_page_is_told_where_services_are(client: dict[str, Page]) -> None:
-    assert json.loads(client["/services.json"].body) == {"edge": "edge-7", "services": PLACES}
+    assert json.loads(client["/services.json"].body) == {"edge": "edge-7", "ports": [80], "services": PLACES}
 
 
 def test_what_a_browser_has_is_not_sent_again(client: dict[str, Page]) -> None:

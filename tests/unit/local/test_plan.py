@@ -5,7 +5,7 @@ import trustme
 from cloudmatch_bus.process.settings import HttpSettings, read
 from cloudmatch_edge.settings import EdgeSettings
 from cloudmatch_local.plan import Listener, Plan, describe_waiting, make
-from cloudmatch_local.settings import SERVICES, AllSettings, groups
+from cloudmatch_local.settings import LEGACY_PORTS, SERVICES, AllSettings, groups
 
 ENVIRON = {
     "CLOUDMATCH_NATS_URL": "nats://a:4222,nats://b:4222",
@@ -62,6 +62,41 @@ def test_two_processes_on_the_same_port_are_named_with_their_settings():
         "journal.1 and edge.2 would both listen on port 8090: "
         "set CLOUDMATCH_JOURNAL_PORT or CLOUDMATCH_EDGE_PORT to another"
     )
+
+
+def test_a_second_port_of_one_process_like_its_first_is_named_with_both_settings():
+    assert planned({"CLOUDMATCH_EDGE_PORT": "80", **LEGACY_PORTS}).port_conflict() == (
+        "edge.1 would listen twice on port 80: "
+        "set CLOUDMATCH_EDGE_LEGACY_PORT or CLOUDMATCH_EDGE_PORT to another"
+    )
+
+
+def test_the_ports_of_2019_belong_to_the_first_edge_journal_and_analytics():
+    plan = planned(dict(LEGACY_PORTS), edges=2, workers=2)
+    legacy = {each.process: each for each in plan.listeners if each.legacy}
+    assert {name: (each.port, each.variable) for name, each in legacy.items()} == {
+        "edge.1": (80, "CLOUDMATCH_EDGE_LEGACY_PORT"),
+        "journal.1": (81, "CLOUDMATCH_JOURNAL_LEGACY_PORT"),
+        "analytics.1": (85, "CLOUDMATCH_ANALYTICS_LEGACY_PORT"),
+    }
+    assert legacy["edge.1"].probe == "http://127.0.0.1/system/readiness"
+    assert [(row.process, row.purpose, row.url) for row in plan.rows if "2019" in row.purpose] == [
+        ("edge.1", "dev client (2019)", "http://127.0.0.1/"),
+        ("edge.1", "devices (2019)", "ws://127.0.0.1/device/connect?id=a&lat=52.37&lon=4.89"),
+        ("journal.1", "REST (2019)", "http://127.0.0.1:81/schema"),
+        ("analytics.1", "live chart (2019)", "http://127.0.0.1:85/"),
+        ("analytics.1", "REST (2019)", "http://127.0.0.1:85/schema"),
+    ]
+    assert plan.port_conflict() is None
+    assert plan.counts == planned({}, edges=2, workers=2).counts
+
+
+def test_the_page_on_port_80_may_read_every_service_and_finds_each_edge_once():
+    plan = planned(dict(LEGACY_PORTS), edges=2)
+    origins = read(HttpSettings, {"CLOUDMATCH_HTTP_ORIGINS": plan.origins}).allowed_origins
+    # browsers leave out the port that the scheme implies
+    assert {"http://127.0.0.1", "http://localhost", "http://127.0.0.1:8080"} <= set(origins)
+    assert plan.services == planned({}, edges=2).services
 
 
 def test_a_process_that_listens_on_every_address_is_shown_on_loopback():

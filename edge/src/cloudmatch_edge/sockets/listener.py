@@ -40,7 +40,7 @@ class Listener:
         self._unflushed: list[Connection] = []  # in this turn
         self._name = settings.own_name
         self._health = health
-        self._client = pages.dev_client(settings.own_name, settings.places)
+        self._client = pages.dev_client(settings.own_name, settings.places, settings.own_ports)
         self._hub: Hub | None = None
         self._closing = False
         # set when the last connection has ended after `close`

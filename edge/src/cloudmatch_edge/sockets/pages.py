@@ -32,18 +32,20 @@ class Page(NamedTuple):
     headers: tuple[tuple[str, str], ...] = ()
 
 
-def dev_client(name: str, services: Mapping[str, Sequence[str]]) -> dict[str, Page]:
+def dev_client(
+    name: str, services: Mapping[str, Sequence[str]], ports: Sequence[int] = ()
+) -> dict[str, Page]:
     """Read the dev client; return its parts by path.
 
-    Among them are the JavaScript client, ``/cloudmatch.js``, and ``/services.json``: the name of this edge
-    and the URLs of the other services.
+    Among them are the JavaScript client, ``/cloudmatch.js``, and ``/services.json``: the name of this edge,
+    its ports, and the URLs of all services.
 
     Raises:
         FileNotFoundError: it is neither in the package nor in a checkout.
     """
     folder, sdk = _first(WEB), _first(SDK)
     origins = {_origin(url) for urls in services.values() for url in urls}
-    settings = json.dumps({"edge": name, "services": services}).encode()
+    settings = json.dumps({"edge": name, "ports": ports, "services": services}).encode()
     parts = {f"/web/{file.name}": _part(file) for file in folder.iterdir() if file.suffix in TYPES}
     index = parts.pop("/web/index.html")
     return {

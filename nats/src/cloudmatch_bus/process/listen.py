@@ -7,6 +7,10 @@ import socket
 from cloudmatch_bus.process.settings import SettingsError
 
 log = logging.getLogger("http")
+REMEDIES = {
+    errno.EADDRINUSE: "stop the process that is listening there",
+    errno.EACCES: "run it as root, or lower net.ipv4.ip_unprivileged_port_start by sysctl",
+}
 
 
 def listen(host: str, port: int, setting: str) -> socket.socket:
@@ -22,11 +26,15 @@ def listen(host: str, port: int, setting: str) -> socket.socket:
         return _bind(host, port)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
-        in_use = getattr(error, "errno", 0) == errno.EADDRINUSE
-        remedy = "stop the process that is listening there" if in_use else "the host"
+        remedy = REMEDIES.get(getattr(error, "errno", 0), "the host")
         raise SettingsError(
             f"cannot listen on {_address(host, port)} ({reason}): change {setting}, or {remedy}"
         ) from None
+
+
+def listen_also(host: str, port: int, setting: str) -> list[socket.socket]:
+    """Listen on a second port, like `listen`; 0: on none."""
+    return [listen(host, port, setting)] if port else []
 
 
 def _bind(host: str, port: int) -> socket.socket:
