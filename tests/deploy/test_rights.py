@@ -65,6 +65,7 @@ FORBIDDEN_PUBLICATIONS = [
     ("edge", subjects.dn("demo", "edge-1", "a")),
     ("edge", subjects.ctl("demo", "edge-1", "a")),
     ("edge", subjects.ev("demo", "matched", "a")),
+    ("edge", subjects.cluster()),
     ("edge", "$KV.match.dev.demo.a"),
     ("edge", "$JS.API.STREAM.UPDATE.EVENTS"),
     ("edge", "$JS.ACK.EVENTS.bridge-rabbit.1.1.1.1.1"),
@@ -80,6 +81,7 @@ FORBIDDEN_PUBLICATIONS = [
     ("bridge-rabbit", "$JS.API.CONSUMER.CREATE.EVENTS.other"),
     ("trace", subjects.up("demo", "a")),
     ("trace", subjects.explain()),
+    ("trace", subjects.cluster()),
     ("trace", "$JS.API.INFO"),
     ("operator", subjects.dn("demo", "edge-1", "a")),
 ]
@@ -91,6 +93,7 @@ FORBIDDEN_SUBSCRIPTIONS = [
     ("match-engine", subjects.all_of("up"), ""),  # outside its queue group
     ("match-engine", subjects.every_up_of(1), ""),
     ("match-engine", subjects.every_up_of(1), "other"),
+    ("match-engine", subjects.cluster(), ""),
     ("match-engine", subjects.all_of("dn"), ""),
     ("match-engine", subjects.EVERYTHING, ""),
     ("journal", subjects.every_ev(), ""),
@@ -158,12 +161,24 @@ async def test_clients_without_a_known_key_are_rejected(here: Environment) -> No
     assert "authentication error" in here.nodes[0].process.log
 
 
-async def test_operators_may_read_stream_states_and_request_explanations(here: Environment) -> None:
+async def test_operators_may_read_stream_states_and_ask_match_engine(here: Environment) -> None:
     async with user(here, "match-engine") as worker, user(here, "operator") as operator:
         await provision(worker, 1)
         assert (await operator.jetstream().stream_info(streams.EVENTS)).state.messages == 0
-        with pytest.raises(NoRespondersError):
-            await operator.request(subjects.explain(), b"{}")
+        answers: list[bytes] = []
+        await operator.subscribe("_INBOX.cli", lambda *message: answers.append(message[2]))
+        for question in (subjects.explain(), subjects.cluster()):
+            with pytest.raises(NoRespondersError):
+                await operator.request(question, b"{}")
+
+            def answer(_: str, reply: str, payload: bytes, __: object) -> None:
+                worker.publish(reply, payload)
+
+            await worker.subscribe(question, answer, subjects.QUEUE_GROUP)
+            await worker.client.flush()
+            operator.publish(question, question.encode(), "_INBOX.cli")  # as the command `nats` does
+            await eventually(lambda: answers, PATIENCE, "the answer")
+            assert answers.pop() == question.encode()
 
 
 def test_the_tracer_subscribes_with_its_own_key(here: Environment) -> None:

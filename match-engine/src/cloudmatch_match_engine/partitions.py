@@ -14,12 +14,15 @@ from cloudmatch_bus.contract import subjects
 from cloudmatch_bus.contract.liveness import HEARTBEAT_INTERVAL, WORKER_ISOLATED_AFTER
 from cloudmatch_bus.contract.messages import Heartbeat, decode_heartbeat, encode
 from cloudmatch_bus.process.clock import now_us
+from cloudmatch_bus.process.vitals import CpuLoad, version_of
+from cloudmatch_match_engine.core.heartbeat_log import HeartbeatLog
 from cloudmatch_match_engine.core.keys import DeviceId
 from cloudmatch_match_engine.core.membership import Membership
 
 log = logging.getLogger("partitions")
 
 ROLE = "worker"
+VERSION = version_of("cloudmatch-match-engine")
 OVERLAP = 0.3  # s for which a lost partition is still served: its new owner may not have subscribed yet
 JOIN_DELAY = 1.2  # s for which a new worker collects heartbeats of others before it takes partitions
 
@@ -37,18 +40,28 @@ class Partitions:
     """The partitions of one worker.
 
     `on_batch` gets the batches of these partitions and of the fallback, `on_request` the pairing requests;
-    `on_loss` is called when another worker is lost.
+    `on_loss` is called when another worker is lost; `devices` counts those in this worker's mirror.
     """
 
     def __init__(
-        self, bus: Bus, name: str, on_batch: Handler, on_request: Handler, on_loss: Callable[[], None]
+        self,
+        bus: Bus,
+        name: str,
+        on_batch: Handler,
+        on_request: Handler,
+        on_loss: Callable[[], None],
+        devices: Callable[[], int],
     ) -> None:
         self._bus = bus
         self._on_batch = on_batch
         self._on_request = on_request
         self._on_loss = on_loss
+        self._devices = devices
+        self._incarnation = now_us()
+        self._load = CpuLoad()
         self._clock = asyncio.get_running_loop().time
-        self._membership = Membership(name, self._clock())
+        self.membership = Membership(name, self._clock())
+        self.heartbeats = HeartbeatLog()
         self._last_echo = self._clock()  # when our own heartbeat last came back
         self._name = name
         # partition → its subscriptions
@@ -84,7 +97,16 @@ class Partitions:
         await self._bus.drain(fallback, *serving)
 
     def _publish_heartbeat(self, *, leaving: bool) -> None:
-        heartbeat = Heartbeat(role=ROLE, name=self._name, leaving=leaving)
+        heartbeat = Heartbeat(
+            role=ROLE,
+            name=self._name,
+            leaving=leaving,
+            incarnation=self._incarnation,
+            version=VERSION,
+            devices=self._devices(),
+            partitions=len(self._serving),
+            load=self._load.measure(),
+        )
         self._bus.publish(subjects.heartbeat(ROLE, self._name), encode(heartbeat))
 
     def _on_heartbeat(self, _: str, __: str, payload: bytes, ___: Headers) -> None:
@@ -92,28 +114,29 @@ class Partitions:
             heartbeat = decode_heartbeat(payload)
         except msgspec.DecodeError:
             return
+        self.heartbeats.record(heartbeat, self._clock())
         if heartbeat.name == self._name:
             self._last_echo = self._clock()
         if heartbeat.leaving:
-            self._membership.on_leave(heartbeat.name)
+            self.membership.on_leave(heartbeat.name)
         else:
-            self._membership.on_heartbeat(heartbeat.name, self._clock())
+            self.membership.on_heartbeat(heartbeat.name, self._clock())
         self._on_membership()
 
     def _on_membership(self) -> None:
-        workers = self._membership.workers
+        workers = self.membership.workers
         if workers == self._workers:
             return
         lost, self._workers = self._workers - workers, workers
         if lost:
             self._on_loss()
-        self._owned = self._membership.owned(subjects.PARTITIONS)
+        self._owned = self.membership.owned(subjects.PARTITIONS)
         _workers.set(len(workers))
         self._changed.set()
 
     async def _send_heartbeats(self) -> None:
         while True:
-            self._membership.check(self._clock(), self._bus.connected)
+            self.membership.check(self._clock(), self._bus.connected)
             self._publish_heartbeat(leaving=False)
             self._on_membership()
             await asyncio.sleep(HEARTBEAT_INTERVAL)

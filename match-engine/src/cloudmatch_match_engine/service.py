@@ -9,8 +9,8 @@ from cloudmatch_bus.process.health import Health
 from cloudmatch_bus.process.listen import listen
 from cloudmatch_bus.process.runner import Environment
 from cloudmatch_bus.process.settings import HttpSettings, variable
-from cloudmatch_match_engine.core.explain import Explanation
 from cloudmatch_match_engine.http_api import routes
+from cloudmatch_match_engine.inspection import Inspection
 from cloudmatch_match_engine.settings import MatchEngineSettings
 from cloudmatch_match_engine.worker import Worker
 
@@ -22,13 +22,13 @@ async def serve(environment: Environment, stop: asyncio.Event) -> None:
     health = Health()
     worker: Worker | None = None
 
-    def explain(app: str, device: str) -> Explanation | None:
+    def inspection() -> Inspection:
         if worker is None:
             raise LookupError("not connected to NATS yet")
-        return worker.explain(app, device)
+        return worker.inspection
 
     origins = environment[HttpSettings].allowed_origins
-    application = http.application("CloudMatch match-engine", health, routes(explain), origins)
+    application = http.application("CloudMatch match-engine", health, routes(inspection), origins)
     async with asyncio.TaskGroup() as group:
         group.create_task(http.serve(application, "match-engine", [sock], stop))
         async with connected_bus(environment[NatsSettings], "match-engine", health, stop) as bus:

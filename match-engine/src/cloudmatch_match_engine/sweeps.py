@@ -16,6 +16,7 @@ from cloudmatch_bus.client.bucket import ConflictError
 from cloudmatch_bus.client.connection import Bus, Headers, NoRespondersError
 from cloudmatch_bus.contract import subjects
 from cloudmatch_bus.contract.messages import DeviceRecord, decode_heartbeat
+from cloudmatch_match_engine.core.heartbeat_log import HeartbeatLog
 from cloudmatch_match_engine.core.keys import DeviceId, device_id
 from cloudmatch_match_engine.core.pool import MirroredDevice
 from cloudmatch_match_engine.core.presence import Presence
@@ -65,7 +66,8 @@ class Sweeps:
         self._clock = clock
         self._share = share
         self._now = asyncio.get_running_loop().time
-        self._presence = Presence(self._now())
+        self.presence = Presence(self._now())
+        self.heartbeats = HeartbeatLog()
         self._slots = asyncio.Semaphore(CONCURRENT_TASKS)
         # what is in progress, or waits for a slot
         self._pending: set[Hashable] = set()
@@ -85,16 +87,17 @@ class Sweeps:
             heartbeat = decode_heartbeat(payload)
         except msgspec.DecodeError:
             return
+        self.heartbeats.record(heartbeat, self._now())
         if heartbeat.leaving:
-            self._presence.on_leave(heartbeat.name, heartbeat.incarnation)
+            self.presence.on_leave(heartbeat.name, heartbeat.incarnation)
         else:
-            self._presence.on_heartbeat(heartbeat.name, heartbeat.incarnation, self._now())
+            self.presence.on_heartbeat(heartbeat.name, heartbeat.incarnation, self._now())
 
     def _sweep(self) -> None:
         isolated = self._share.isolated
         # A process without an incarnation neither sends heartbeats nor answers probes.
         edges = {process.edge for process in self._roster.edge_processes() if process.incarnation}
-        for edge in self._presence.check(edges, self._now(), connected=not isolated):
+        for edge in self.presence.check(edges, self._now(), connected=not isolated):
             self._bus.spawn(self._probe(edge))
         if not isolated:
             self._sweep_dead_edges()
@@ -102,7 +105,7 @@ class Sweeps:
             self._sweep_events()
 
     def _sweep_dead_edges(self) -> None:
-        dead = [process for process in self._roster.edge_processes() if self._presence.is_dead(*process)]
+        dead = [process for process in self._roster.edge_processes() if self.presence.is_dead(*process)]
         _dead.set(len(dead))
         for process in dead:
             for mirrored in self._roster.connected_to(process):
@@ -167,16 +170,16 @@ class Sweeps:
             answer = await self._bus.request(subjects.probe(edge), b"", PROBE_TIMEOUT)
             heartbeat = decode_heartbeat(answer)
         except NoRespondersError:
-            self._presence.on_no_responders(edge)
+            self.presence.on_no_responders(edge)
         except (TimeoutError, msgspec.DecodeError):
             log.info("edge %s does not answer", edge)
         else:
-            self._presence.on_heartbeat(heartbeat.name, heartbeat.incarnation, self._now())
+            self.presence.on_heartbeat(heartbeat.name, heartbeat.incarnation, self._now())
         finally:
-            self._presence.on_probe_done(edge)
+            self.presence.on_probe_done(edge)
 
     def _edge_is_dead(self, record: DeviceRecord) -> bool:
-        return self._presence.is_dead(record.edge, record.incarnation)
+        return self.presence.is_dead(record.edge, record.incarnation)
 
     def _grace_is_over(self, record: DeviceRecord) -> bool:
         return (

@@ -8,7 +8,7 @@ from prometheus_client import Counter, Gauge
 
 from cloudmatch_bus.client.bucket import Bucket, BucketWatcher
 from cloudmatch_bus.client.connection import Bus, Headers
-from cloudmatch_bus.client.micro import Endpoint, EndpointError, micro_service
+from cloudmatch_bus.client.micro import micro_service
 from cloudmatch_bus.client.publisher import FactPublisher
 from cloudmatch_bus.contract import subjects
 from cloudmatch_bus.contract.messages import (
@@ -24,8 +24,9 @@ from cloudmatch_bus.contract.messages import (
 from cloudmatch_bus.process.clock import now_ms
 from cloudmatch_bus.process.health import Health
 from cloudmatch_bus.process.runner import until_stopped
-from cloudmatch_match_engine.core.explain import Explanation, explain
+from cloudmatch_match_engine.core.cluster import Cluster
 from cloudmatch_match_engine.core.roster import Roster
+from cloudmatch_match_engine.inspection import Inspection
 from cloudmatch_match_engine.pairing.handler import PairingHandler
 from cloudmatch_match_engine.pairing.mirror import Mirror
 from cloudmatch_match_engine.partitions import Partitions, unique_name
@@ -34,22 +35,12 @@ from cloudmatch_match_engine.sweeps import Sweeps
 
 log = logging.getLogger("worker")
 
-DESCRIPTION = "matches devices; explains why one is not matched"
+DESCRIPTION = "matches devices; explains why one is not matched; lists edges and workers"
 CONCURRENT_LEAVES = 32  # further devices that leave must wait, so that a crowd of them delays no newcomer
 
 _requests = Counter("cloudmatch_match_engine_requests", "Pairing requests answered", ["answer"])
 _waiting = Gauge("cloudmatch_match_engine_waiting", "Waiting devices in this worker's mirror")
 _devices = Gauge("cloudmatch_match_engine_devices", "Devices in this worker's mirror")
-
-
-class ExplainRequest(msgspec.Struct, frozen=True):
-    """The payload of a request on the bus to explain a device's state."""
-
-    id: str
-    app: str = "default"
-
-
-decode_explain_request = msgspec.json.Decoder(ExplainRequest).decode
 
 
 class BusNotifier:
@@ -73,7 +64,6 @@ class Worker:
 
     def __init__(self, bus: Bus, reach: float) -> None:
         self._bus = bus
-        self._reach = reach
         self._roster = Roster(reach)
         self._mirror = Mirror(self._roster, now_ms)
         _devices.set_function(lambda: len(self._roster))
@@ -83,6 +73,8 @@ class Worker:
         self._handler = PairingHandler(Bucket(bus), self._mirror, notifier, clock=now_ms, reach=reach)
         self._router = BatchRouter(bus, self._roster, self._handler)
         self._watcher = BucketWatcher(bus, self._mirror.on_entry, self._roster.restart, self._on_ready)
+        clock = asyncio.get_running_loop().time
+        self.inspection = Inspection(self._roster, self._watcher.health, reach, clock)
         self._leaves = asyncio.Semaphore(CONCURRENT_LEAVES)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -92,13 +84,25 @@ class Worker:
             # Requests are accepted only once the mirror shows the whole pool.
             await until_stopped(stop, self._watcher.synced.wait())
             partitions = Partitions(
-                self._bus, unique_name(), self._router.on_batch, self._on_request, self._schedule_replay
+                self._bus,
+                unique_name(),
+                self._router.on_batch,
+                self._on_request,
+                self._schedule_replay,
+                lambda: len(self._roster),
             )
             self._schedule_replay()
             sweeps = Sweeps(self._bus, self._mirror, self._handler, now_ms, partitions)
             tasks.append(asyncio.create_task(sweeps.run()))
-            endpoint = Endpoint("explain", subjects.explain(), self._on_explain)
-            async with micro_service(self._bus, "match-engine", DESCRIPTION, endpoint):
+            cluster = Cluster(
+                self._roster,
+                sweeps.presence,
+                partitions.membership,
+                edges=sweeps.heartbeats,
+                workers=partitions.heartbeats,
+            )
+            self.inspection.join(cluster, lambda: partitions.isolated)
+            async with micro_service(self._bus, "match-engine", DESCRIPTION, *self.inspection.endpoints()):
                 await partitions.run(stop)
             await self._bus.wait_for_tasks()
             await self._facts.drain()
@@ -110,28 +114,6 @@ class Worker:
         """Add the checks of this worker."""
         health.set_check("nats", self._bus.health)
         health.set_check("bucket", self._watcher.health)
-
-    def explain(self, app: str, device: str) -> Explanation | None:
-        """Explain a device's state; None if it is not connected.
-
-        Raises:
-            LookupError: the mirror is not complete.
-        """
-        if reason := self._watcher.health():
-            raise LookupError(reason)
-        return explain(self._roster, app, device, self._reach, now_ms())
-
-    def _on_explain(self, payload: bytes) -> bytes:
-        try:
-            request = decode_explain_request(payload)
-            explanation = self.explain(request.app, request.id)
-        except msgspec.DecodeError as error:
-            raise EndpointError(400, str(error)) from None
-        except LookupError as error:
-            raise EndpointError(503, str(error)) from None
-        if explanation is None:
-            raise EndpointError(404, f"no device '{request.id}' is connected in app '{request.app}'")
-        return encode(explanation)
 
     def _on_request(self, subject: str, reply: str, payload: bytes, _: Headers) -> None:
         try:

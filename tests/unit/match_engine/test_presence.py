@@ -153,3 +153,17 @@ def test_a_dead_edge_is_not_probed() -> None:
     watched.presence.on_heartbeat("e1", 1, 0.0)
     watched.presence.on_leave("e1", 1)
     assert not watched.wait(2 * EDGE_PROBED_AFTER)
+
+
+def test_a_sighting_tells_whether_an_edge_is_alive_silent_or_dead() -> None:
+    watched = Watched()
+    assert watched.presence.sighting("e1") is None
+    watched.presence.on_heartbeat("e1", 7, 0.0)
+    assert watched.presence.sighting("e1") == (7, False, False)
+    watched.wait(EDGE_PROBED_AFTER + CHECK)
+    assert watched.presence.sighting("e1") == (7, True, False)
+    watched.wait(CHECK)
+    watched.answer(7)
+    assert watched.presence.sighting("e1") == (7, False, False)
+    watched.wait(EDGE_DEAD_AFTER + CHECK)
+    assert watched.presence.sighting("e1") == (7, False, True)

@@ -8,8 +8,10 @@ from cloudmatch_bus.contract import subjects
 from cloudmatch_bus.contract.liveness import EDGE_ISOLATED_AFTER, HEARTBEAT_INTERVAL, STALLED_AFTER
 from cloudmatch_bus.contract.messages import Heartbeat, encode
 from cloudmatch_bus.process.clock import now_us
+from cloudmatch_bus.process.vitals import CpuLoad, version_of
 
 ROLE = "edge"
+VERSION = version_of("cloudmatch-edge")
 
 
 class HeartbeatLoop:
@@ -36,6 +38,7 @@ class HeartbeatLoop:
         self._devices = devices
         self._max_devices = max_devices
         self._draining = False
+        self._load = CpuLoad()
         self._loop = asyncio.get_running_loop()
         self._echoed_at = self._loop.time()  # when our own heartbeat last came back
 
@@ -49,6 +52,7 @@ class HeartbeatLoop:
             if now - last > STALLED_AFTER:
                 self._bus.spawn(self._on_stall())
             last = now
+            self._load.measure()
             self.publish()
             await asyncio.sleep(HEARTBEAT_INTERVAL)
 
@@ -78,8 +82,10 @@ class HeartbeatLoop:
                 name=self._name,
                 leaving=leaving,
                 incarnation=self.incarnation,
+                version=VERSION,
                 draining=self._draining,
                 devices=self._devices(),
                 max_devices=self._max_devices,
+                load=self._load.share,
             )
         )

@@ -7,6 +7,7 @@ lost all connections of its earlier incarnations.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from cloudmatch_bus.contract.liveness import EDGE_DEAD_AFTER, EDGE_PROBED_AFTER, STALLED_AFTER
 
@@ -20,6 +21,14 @@ class _Edge:
     probing: bool = False
     probed_at: float = 0.0  # s
     dead: bool = False
+
+
+class Sighting(NamedTuple):
+    """What one worker knows of the newest process of an edge."""
+
+    incarnation: int  # µs since 1970; 0: unknown
+    silent: bool  # it was probed and has not been heard since
+    dead: bool
 
 
 class Presence:
@@ -81,6 +90,13 @@ class Presence:
     def _probe_due(state: _Edge, now: float) -> bool:
         silent = now - state.last_seen > EDGE_PROBED_AFTER
         return silent and not state.probing and now - state.probed_at >= PROBE_INTERVAL
+
+    def sighting(self, edge: str) -> Sighting | None:
+        """Return what is known of the newest process of an edge; None for an edge never heard or named."""
+        state = self._edges.get(edge)
+        if state is None:
+            return None
+        return Sighting(state.incarnation, state.probed_at > state.last_seen and not state.dead, state.dead)
 
     def is_dead(self, edge: str, incarnation: int) -> bool:
         """Whether this incarnation (0: unknown) of an edge is dead."""

@@ -3,7 +3,8 @@
 Fed by the bucket's watch, in the order of revisions. `reached` is the revision up to which it is right.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from cloudmatch_bus.contract import subjects
@@ -27,6 +28,29 @@ class EdgeProcess(NamedTuple):
     incarnation: int
 
 
+@dataclass
+class Counts:
+    """How many devices an edge process has, or had when they were disconnected."""
+
+    waiting: int = 0
+    matched: int = 0
+    away: int = 0  # disconnected, in a match or not
+
+    @property
+    def connected(self) -> int:
+        """Devices whose connections it holds."""
+        return self.waiting + self.matched
+
+    def add(self, record: DeviceRecord, change: int) -> None:
+        """Count one device more, or one less."""
+        if record.disconnected_at is not None:
+            self.away += change
+        elif record.match is None:
+            self.waiting += change
+        else:
+            self.matched += change
+
+
 class Roster:
     """All devices, as the watch has shown them. `planar`: the reach in degrees of those without a radius."""
 
@@ -39,6 +63,7 @@ class Roster:
         self._waiting: dict[tuple[str, str | None], Pool] = {}
         self._disconnected: dict[DeviceId, MirroredDevice] = {}
         self._connected: dict[EdgeProcess, dict[DeviceId, MirroredDevice]] = {}
+        self._counts: dict[EdgeProcess, Counts] = {}
         self._routes: dict[DeviceId, Route] = {}
         # devices that the watch has not shown since it restarted
         self._unconfirmed: set[DeviceId] = set()
@@ -73,6 +98,10 @@ class Roster:
     def connected_to(self, process: EdgeProcess) -> Iterable[MirroredDevice]:
         """Return the devices whose connections a process holds."""
         return self._connected.get(process, {}).values()
+
+    def counts(self) -> Mapping[EdgeProcess, Counts]:
+        """Return how many devices each process has that holds, or held, any of those in the bucket."""
+        return self._counts
 
     def restart(self) -> None:
         """Prepare for a restart of the watch: devices that it does not show until `complete` are gone."""
@@ -116,10 +145,12 @@ class Roster:
     def _add(self, device: DeviceId, mirrored: MirroredDevice) -> None:
         record = mirrored.record
         self._devices[device] = mirrored
+        process = EdgeProcess(record.edge, record.incarnation)
+        self._counts.setdefault(process, Counts()).add(record, 1)
         if record.disconnected_at is not None:
             self._disconnected[device] = mirrored
             return
-        self._connected.setdefault(EdgeProcess(record.edge, record.incarnation), {})[device] = mirrored
+        self._connected.setdefault(process, {})[device] = mirrored
         if record.match is None:
             group = (record.app, record.tag)
             if (pool := self._waiting.get(group)) is None:
@@ -134,10 +165,14 @@ class Roster:
         self._routes.pop(device, None)
         if record.peer is not None:  # its batches no longer go to this record's edge
             self._routes.pop(DeviceId(device.app, subjects.token(record.peer)), None)
+        process = EdgeProcess(record.edge, record.incarnation)
+        counts = self._counts[process]
+        counts.add(record, -1)
+        if not counts.connected and not counts.away:
+            del self._counts[process]
         if record.disconnected_at is not None:
             del self._disconnected[device]
             return
-        process = EdgeProcess(record.edge, record.incarnation)
         connected = self._connected[process]
         del connected[device]
         if not connected:

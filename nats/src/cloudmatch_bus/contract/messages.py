@@ -383,7 +383,7 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     incarnation: int = msgspec.field(default=0, name="start")  # µs since 1970 when the process started
     version: str = ""  # of its distribution; "": of a process that does not say
     draining: bool = False  # it accepts nothing new
-    devices: int = 0  # connected to this edge
+    devices: int = 0  # connected to this edge, or in this worker's mirror
     max_devices: int = 0  # that this edge accepts; 0: unlimited
     partitions: int = 0  # that this worker serves
     load: float = 0.0  # CPU time since its last heartbeat, as a share of one core

@@ -1,0 +1,120 @@
+"""What people ask a worker, by HTTP and on the bus: why is a device not matched, and what is there?"""
+
+from collections.abc import Callable
+from typing import Annotated, TypeVar
+
+import msgspec
+
+from cloudmatch_bus.client.micro import Endpoint, EndpointError
+from cloudmatch_bus.contract import subjects
+from cloudmatch_bus.contract.messages import encode
+from cloudmatch_bus.process.clock import now_ms
+from cloudmatch_match_engine.core.cluster import Cluster, ClusterStatus, Moment
+from cloudmatch_match_engine.core.explain import Explanation, explain
+from cloudmatch_match_engine.core.roster import Roster
+
+
+class UnknownDeviceError(Exception):
+    """A device is not in the bucket."""
+
+    def __init__(self, app: str, device: str) -> None:
+        super().__init__(f"no device '{device}' is connected in app '{app}'")
+
+
+class ExplainRequest(msgspec.Struct, frozen=True):
+    """The payload of a request on the bus to explain a device's state."""
+
+    id: str
+    app: str = "default"
+
+
+class ClusterRequest(msgspec.Struct, frozen=True):
+    """The payload of a request on the bus for all edges and workers, and where one device is."""
+
+    id: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    app: str = "default"
+
+
+class Inspection:
+    """Answers from what one worker knows.
+
+    Both questions raise `LookupError` while the worker knows too little, and `UnknownDeviceError`.
+
+    Args:
+        incomplete: why the roster is, or None.
+        reach: in degrees, of devices without a radius.
+        clock: s, monotonic.
+    """
+
+    def __init__(
+        self,
+        roster: Roster,
+        incomplete: Callable[[], str | None],
+        reach: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self._roster, self._incomplete, self._reach, self._clock = roster, incomplete, reach, clock
+        self._cluster: Cluster | None = None
+        self._isolated: Callable[[], bool] = lambda: True
+
+    def join(self, cluster: Cluster, isolated: Callable[[], bool]) -> None:
+        """Begin to answer questions about the cluster: the worker takes part in it."""
+        self._cluster, self._isolated = cluster, isolated
+
+    def explain(self, app: str, device: str) -> Explanation:
+        """Explain a device's state."""
+        self._check()
+        explanation = explain(self._roster, app, device, self._reach, now_ms())
+        if explanation is None:
+            raise UnknownDeviceError(app, device)
+        return explanation
+
+    def cluster(self, app: str = "default", device: str | None = None) -> ClusterStatus:
+        """Return all edges and workers, and where a device is."""
+        self._check()
+        if self._cluster is None:
+            raise LookupError("joining the other workers")
+        found = None if device is None else self._cluster.find(app, device)
+        if device is not None and found is None:
+            raise UnknownDeviceError(app, device)
+        return self._cluster.status(Moment(self._clock(), now_ms()), isolated=self._isolated(), device=found)
+
+    def _check(self) -> None:
+        if reason := self._incomplete():
+            raise LookupError(reason)
+
+    # -- on the bus
+
+    def endpoints(self) -> list[Endpoint]:
+        """Return both questions as endpoints of a micro service."""
+        return [
+            Endpoint("explain", subjects.explain(), self._on_explain),
+            Endpoint("cluster", subjects.cluster(), self._on_cluster),
+        ]
+
+    def _on_explain(self, payload: bytes) -> bytes:
+        request = _decode(payload, ExplainRequest)
+        return _answer(lambda: self.explain(request.app, request.id))
+
+    def _on_cluster(self, payload: bytes) -> bytes:
+        request = _decode(payload, ClusterRequest)
+        return _answer(lambda: self.cluster(request.app, request.id))
+
+
+R = TypeVar("R", ExplainRequest, ClusterRequest)
+
+
+def _decode(payload: bytes, request: type[R]) -> R:
+    try:
+        return msgspec.json.decode(payload, type=request)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise EndpointError(400, str(error)) from None
+
+
+def _answer(question: Callable[[], object]) -> bytes:
+    try:
+        return encode(question())
+    except LookupError as error:
+        raise EndpointError(503, str(error)) from None
+    except UnknownDeviceError as error:
+        raise EndpointError(404, str(error)) from None
