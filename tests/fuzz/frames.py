@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
-MAX_PAYLOAD = 64 * 1024  # bytes, the edge's setting
+MAX_PAYLOAD = 256 * 1024  # bytes, the edge's setting
 MAX_TEXT = 6 * MAX_PAYLOAD  # bytes of a text frame that the edge reads without closing the connection
 NUMBERS = (
     0,

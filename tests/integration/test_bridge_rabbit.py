@@ -28,13 +28,13 @@ async def test_every_size_is_published_as_the_contract_says(
 ) -> None:
     bridge(start, nats_server, amqp_url)
     async with facts(nats_server.url) as bus, arriving(amqp_url) as messages:
-        bus.payloads(4, 0, 65536)
+        bus.payloads(4, 0, 262_144)
         bus.publisher.publish(
             AmountReported(app="default", at=1700000000123, device="é.", event_type="bytesSent", amount=12)
         )
         await eventually(lambda: len(messages) == 4)
     first, *_, last = messages
-    assert [message.body for message in messages] == [b"4", b"0", b"65536", b"12"]
+    assert [message.body for message in messages] == [b"4", b"0", b"262144", b"12"]
     assert (first.routing_key, last.routing_key) == ("default.a", "default.=C3=A9=2E")
     assert first.headers == {"app": "default", "from": "a", "to": "b", "match": 7, "at": 1}
     assert last.headers == {"app": "default", "from": "é.", "to": "", "match": 0, "at": 1700000000123}

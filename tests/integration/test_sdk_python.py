@@ -102,8 +102,8 @@ async def test_two_devices_match_exchange_payloads_and_part(edges: list[Service]
                 '\x00\u2028"\\',
                 b"",
                 b"\x00\xff\r\n",
-                "é" * 32768,
-                b"x" * 65536,
+                "é" * 131_072,
+                b"x" * 262_144,
             ]
             for text in texts:
                 await a.send(text)
@@ -112,7 +112,7 @@ async def test_two_devices_match_exchange_payloads_and_part(edges: list[Service]
             assert await a.receive() == "grazie"
             await sending
             with pytest.raises(cloudmatch.PayloadRefusedError):
-                await a.send("x" * 65537)
+                await a.send("x" * 262_145)
         left = await next_event(events, cloudmatch.PeerLeft)
         assert left == cloudmatch.PeerLeft(peer, "left", ())
         await next_event(events, cloudmatch.Waiting)

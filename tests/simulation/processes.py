@@ -33,7 +33,7 @@ from simulation.bucket import TimedBucket
 from simulation.network import Network, SimulatedBus
 
 GRACE = 30.0  # s
-MAX_PAYLOAD = 65_536  # bytes
+MAX_PAYLOAD = 262_144  # bytes
 TRANSIT = 0.002  # s that a frame takes between a device and its edge
 MIRROR_DELAY = 0.002  # s at most
 

@@ -25,7 +25,7 @@ class EdgeSettings(Settings, frozen=True, kw_only=True):
     ] = ""
     max_payload: Annotated[
         int, Meta(ge=1, le=512 * 1024, description="Largest payload in bytes; larger ones close with 1009.")
-    ] = 64 * 1024
+    ] = 256 * 1024
     max_connections: Annotated[
         int,
         Meta(

@@ -19,11 +19,11 @@ from cloudmatch_bus.contract.messages import (
 
 
 def test_each_delivered_payload_becomes_one_message_named_by_position_and_index() -> None:
-    fact = PayloadsDelivered(app="demo", at=1500, match=7, sender="a.b", receiver="c", sizes=[4, 0, 65536])
+    fact = PayloadsDelivered(app="demo", at=1500, match=7, sender="a.b", receiver="c", sizes=[4, 0, 262_144])
     assert size_messages(42, fact) == [
         SizeMessage(4, "demo", "a.b", "c", 7, 1500, "42.0"),
         SizeMessage(0, "demo", "a.b", "c", 7, 1500, "42.1"),
-        SizeMessage(65536, "demo", "a.b", "c", 7, 1500, "42.2"),
+        SizeMessage(262_144, "demo", "a.b", "c", 7, 1500, "42.2"),
     ]
 
 

@@ -27,7 +27,7 @@ WELCOME = {
     "session": "s",
     "resume": "token",
     "grace": 30,
-    "max_payload": 65536,
+    "max_payload": 262_144,
 }
 WAITING = {"type": "waiting", "since": 0}
 MATCHED = {"type": "matched", "match": 7, "peer": "b", "distance": 1.5}
@@ -291,9 +291,9 @@ async def test_a_peer_that_leaves_fails_undelivered_payloads_and_pending_sends()
 async def test_a_payload_that_is_too_large_is_refused_before_it_is_sent() -> None:
     async with server() as it, device(it.url) as a:
         await a.matched()
-        with pytest.raises(cloudmatch.PayloadRefusedError, match="65538 bytes exceed the limit of 65536"):
-            await a.send("é" * 32769)
-        await a.send("é" * 32768)
+        with pytest.raises(cloudmatch.PayloadRefusedError, match="262146 bytes exceed the limit of 262144"):
+            await a.send("é" * 131_073)
+        await a.send("é" * 131_072)
         await eventually(lambda: len(it.received) == 2)
 
 

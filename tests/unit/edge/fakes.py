@@ -143,7 +143,7 @@ class FakeOwner:
         self.replaced = True
 
 
-def v1(max_payload: int = 65_536) -> V1:
+def v1(max_payload: int = 262_144) -> V1:
     """A dialect that acknowledges."""
     return V1(Welcome(DEVICE, "session", "token", 30, max_payload))
 

@@ -1,5 +1,7 @@
 """The sending end: batches, credit, retransmission, and what it reports as delivered."""
 
+import pytest
+
 from cloudmatch_bus.contract.payloads import BATCH_PAYLOADS, Payload
 from cloudmatch_edge.relay.paths import ALTERNATIVES, FALLBACK, MAIN
 from cloudmatch_edge.relay.sender import (
@@ -28,11 +30,25 @@ def test_credit_ends_with_the_window_of_payloads_or_of_bytes_and_returns_with_ac
     assert sender.credit == (0, WINDOW_BYTES - WINDOW_PAYLOADS)
     sender.on_ack(64, 64, 0)
     assert sender.credit == (64, WINDOW_BYTES - WINDOW_PAYLOADS + 64)
-    large = Sender()
-    large.push(some(1, WINDOW_BYTES + 1), 0)
-    assert large.credit == (WINDOW_PAYLOADS - 1, -1), "one larger payload is let through alone"
-    large.on_ack(1, 1, 0)
-    assert large.credit == (WINDOW_PAYLOADS, WINDOW_BYTES)
+
+
+@pytest.mark.parametrize("size", [WINDOW_BYTES, 2 * WINDOW_BYTES])
+def test_one_payload_however_large_leaves_credit_for_the_acks_behind_it(size: int) -> None:
+    sender = Sender()
+    sender.push(some(1, size), 0)
+    assert sender.credit == (WINDOW_PAYLOADS - 1, 1)
+    sender.push(some(1), 0)
+    assert sender.credit == (WINDOW_PAYLOADS - 2, WINDOW_BYTES - size - 1)
+    sender.on_ack(2, 2, 0)
+    assert sender.credit == (WINDOW_PAYLOADS, WINDOW_BYTES)
+
+
+def test_a_full_payload_is_let_through_behind_smaller_ones_in_flight() -> None:
+    sender = Sender()
+    sender.push(some(WINDOW_BYTES - 1, 1)[: WINDOW_PAYLOADS - 2] + some(1, WINDOW_BYTES // 2), 0)
+    assert min(sender.credit) > 0
+    assert [len(batch.payload) for batch in sender.push(some(1, WINDOW_BYTES), 0)] == [WINDOW_BYTES]
+    assert sender.credit[1] < 0
 
 
 def test_a_timeout_probes_with_the_oldest_batch_only_and_by_another_path() -> None:

@@ -24,7 +24,7 @@ from cloudmatch_bus.contract.payloads import Payload, pack
 from cloudmatch_edge.relay.paths import ALTERNATIVES, Paths
 
 WINDOW_PAYLOADS = 256  # payloads sent and not delivered, at most
-WINDOW_BYTES = 256 * 1024  # their bytes, at most (one larger payload is let through alone)
+WINDOW_BYTES = 256 * 1024  # their bytes above which no more are accepted; the last one may exceed it
 PROBE_TIMEOUT = 0.25  # s without an ack until the first probe
 PROBE_INTERVAL = 0.125  # s between probes while some paths are untried
 PROBE_INTERVAL_MAX = 1.0  # s between probes, at most
@@ -72,8 +72,13 @@ class Sender:
 
     @property
     def credit(self) -> tuple[int, int]:
-        """How many more payloads and bytes may come; none while either is not positive."""
-        return WINDOW_PAYLOADS - self._payloads, WINDOW_BYTES - self._bytes
+        """How many more payloads and bytes may come; none while either is not positive.
+
+        One payload, however large, leaves some: its device's own acks come behind it, and while two devices
+        each wait for the other's ack, both must be read.
+        """
+        size = WINDOW_BYTES - self._bytes
+        return WINDOW_PAYLOADS - self._payloads, size if size > 0 or self._payloads > 1 else 1
 
     def push(self, payloads: Sequence[Payload], now: float) -> list[Batch]:
         """Number payloads; return the batches to send."""
