@@ -134,3 +134,22 @@ def test_the_doctor_passes_two_devices_and_names_the_missing_parts(
         assert doctor.wait(30) == 1
     assert re.findall(r"✓ │ ([\w ]+?) +│", output) == ["this client", "edge", "NATS", "two devices"]
     assert re.search(r"5 of 9 checks\s+failed", output)
+
+
+def test_the_cluster_is_watched_until_ctrl_c(nats_server: NatsServer, start: Start) -> None:
+    bus = {"CLOUDMATCH_NATS_URL": nats_server.url}
+    worker, edge = start("match-engine", bus), start("edge", bus)
+    words = ("cluster", "--id", "a", "--match-engine", worker.url)
+    screen = Terminal()
+    with (
+        running(edge, *words, "--watch", stdout=screen.theirs, stderr=screen.theirs) as watching,
+        running(edge, "connect", "--id", "a", "--listen", stdin=subprocess.PIPE, stdout=subprocess.DEVNULL),
+    ):
+        screen.sees(r"edge-0 +│ alive")
+        screen.sees(r"a has been connected to edge edge-0 since [\d: -]+ and waits for a peer\.")
+        edge.kill()
+        screen.sees(r"edge-0 +│ dead")
+        worker.process.kill()
+        screen.sees(r"does not answer: \[Errno 111\]")
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(10) == 130

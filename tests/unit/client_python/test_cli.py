@@ -5,6 +5,7 @@ import contextlib
 import email.utils
 import json
 import os
+import re
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -18,6 +19,7 @@ from cloudmatch.cli import doctor
 from cloudmatch.cli.commands import command
 from cloudmatch.cli.swarm_stats import SwarmStats
 from cloudmatch.cli.terminal import lines
+from cloudmatch.cli.words import duration
 
 NOWHERE = "http://127.0.0.1:1"
 
@@ -50,7 +52,9 @@ def answering(answers: dict[str, tuple[int, Any]]) -> Iterator[tuple[str, list[s
         server.shutdown()
 
 
-@pytest.mark.parametrize("words", [(), *((c,) for c in ("connect", "swarm", "state", "windows", "doctor"))])
+@pytest.mark.parametrize(
+    "words", [(), *((c,) for c in ("connect", "swarm", "state", "windows", "cluster", "doctor"))]
+)
 def test_help_names_every_option(words: tuple[str, ...]) -> None:
     code, output = cloudmatch(*words, "--help")
     assert code == 0
@@ -68,6 +72,7 @@ def test_help_names_every_option(words: tuple[str, ...]) -> None:
         (("connect",), "Missing option '--id'"),
         (("state", "a", "--journal", NOWHERE), "http://127.0.0.1:1 does not answer: [Errno 111]"),
         (("windows", "--analytics", NOWHERE), "http://127.0.0.1:1 does not answer: [Errno 111]"),
+        (("cluster", "--match-engine", NOWHERE), "http://127.0.0.1:1 does not answer: [Errno 111]"),
         (("windows", "--analytics", "nonsense"), "nonsense does not answer: unknown url type"),
         (("swarm", "--devices", "1"), "Invalid value for '--devices'"),
     ],
@@ -108,6 +113,136 @@ def test_windows_shows_each_window_with_a_bar() -> None:
     assert code == 0
     assert f"7 │ 1,234 │ {'█' * 30}" in output
     assert asked == ["/windows?size=10s&device=a&last=2"]
+
+
+EDGE = {
+    "name": "edge-[0]",
+    "state": "alive",
+    "age": 372.4,
+    "heard": 0.3,
+    "version": "1.0",
+    "load": 0.256,
+    "devices": 1234,
+    "max_devices": 2000,
+    "matched": 1000,
+    "waiting": 234,
+    "away": 5,
+    "releasing": 0,
+}
+DEAD = {
+    **EDGE,
+    **dict.fromkeys(("age", "version", "load", "devices", "max_devices")),
+    "name": "edge-1",
+    "state": "dead",
+    "heard": 42.0,
+    "releasing": 7,
+}
+WORKER = {
+    "name": "w-1",
+    "state": "alive",
+    "age": 90_000.0,
+    "heard": 0.1,
+    "version": "1.0",
+    "load": 1.0,
+    "partitions": 128,
+    "devices": 1239,
+}
+DEAD_PROBLEM = {"kind": "dead", "sentence": "Edge edge-1 is dead.", "advice": "Start it again."}
+CLUSTER = {
+    "answered_by": "w-1",
+    "isolated": False,
+    "edges": [EDGE, DEAD],
+    "workers": [WORKER, {**WORKER, "name": "w-2", "state": "silent", "heard": None}],
+    "problems": [DEAD_PROBLEM],
+    "device": None,
+}
+MATCHED = {
+    "app": "demo",
+    "id": "[a]",
+    "edge": "edge-0",
+    "state": "matched",
+    "since": 1_000,
+    "match": 17,
+    "peer": "b",
+    "peer_edge": "edge-2",
+}
+
+
+def test_cluster_shows_edges_workers_and_what_is_wrong() -> None:
+    with answering({"/cluster": (200, CLUSTER)}) as (url, asked):
+        code, output = cloudmatch("cluster", "--match-engine", url)
+    assert code == 0
+    assert asked == ["/cluster"]
+    assert "edge-[0] │ alive │ 1.0 │ 6 min 12 s │ 0.3 s │ 26% │ 1,234 of 2,000 │ 1,000 │ 234 │ 5 │" in output
+    assert "edge-1 │ dead, 7 to release │ – │ – │ 42 s │ – │ – │" in output
+    assert "w-1 (answered) │ alive │ 1.0 │ 1 d 1 h │ 0.1 s │ 100% │ 128 │ 1,239 │" in output
+    assert "w-2 │ silent │" in output
+    assert "! Edge edge-1 is dead. → Start it again." in output
+    with answering({"/cluster": (200, {**CLUSTER, "isolated": True})}) as (url, _):
+        assert "w-1 (isolated)" in cloudmatch("cluster", "--match-engine", url)[1]
+
+
+@pytest.mark.parametrize(
+    ("device", "sentence"),
+    [
+        (
+            MATCHED,
+            "[a] has been connected to edge edge-0 since DATE. It is in match 17 with b on edge edge-2.",
+        ),
+        (
+            {**MATCHED, "state": "waiting", "match": None, "peer": None, "peer_edge": None},
+            "[a] has been connected to edge edge-0 since DATE and waits for a peer.",
+        ),
+        (
+            {**MATCHED, "state": "away", "peer_edge": None},
+            "[a] has been disconnected since DATE; edge edge-0 held it last. It is in match 17 with b.",
+        ),
+    ],
+)
+def test_cluster_says_where_a_device_is(device: dict[str, Any], sentence: str) -> None:
+    with answering({"/cluster": (200, {**CLUSTER, "device": device})}) as (url, asked):
+        code, output = cloudmatch("cluster", "--id", "[a]", "--app", "demo", "--match-engine", url)
+    assert code == 0
+    assert asked == ["/cluster?id=%5Ba%5D&app=demo"]
+    assert sentence in re.sub(r"[\d-]{10} [\d:]{8}", "DATE", output)
+
+
+def test_cluster_prints_json_and_names_what_is_no_match_engine() -> None:
+    missing = {"error": {"code": "not_found", "detail": "no device 'x' is connected in app 'default'"}}
+    with answering({"/cluster": (200, CLUSTER)}) as (url, _):
+        code, output = cloudmatch("cluster", "--json", "--match-engine", url)
+    assert code == 0
+    assert json.loads(output) == CLUSTER
+    with answering({"/cluster": (404, missing)}) as (url, _):
+        assert cloudmatch("cluster", "--id", "x", "--match-engine", url) == (
+            1,
+            "no device 'x' is connected in app 'default'.",
+        )
+    with answering({"/cluster": (200, [])}) as (url, _):
+        code, output = cloudmatch("cluster", "--match-engine", url)
+    assert (code, output) == (1, f"{url} is no match-engine, or one of an older version.")
+
+
+def test_the_doctor_counts_who_is_alive_and_reports_each_problem() -> None:
+    conflict = {"kind": "conflict", "sentence": "Two edges are named edge-0.", "advice": "Rename one."}
+    with answering({"/cluster": (200, {**CLUSTER, "problems": [DEAD_PROBLEM, conflict]})}) as (url, _):
+        good, dead, both = doctor.cluster(url)
+    assert (good.state, good.found) == (doctor.State.GOOD, "1 edge and 1 worker alive")
+    assert (dead.state, dead.found, dead.advice) == (
+        doctor.State.WARNING,
+        "Edge edge-1 is dead.",
+        "Start it again.",
+    )
+    assert both.state is doctor.State.BAD
+    assert doctor.cluster(NOWHERE) == [], "that it does not answer is another finding"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.4, "0 s"), (59.9, "59 s"), (60, "1 min 0 s"), (3725, "1 h 2 min"), (90_000, "1 d 1 h")],
+)
+def test_durations_have_at_most_two_units(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
 
 
 def test_trace_without_the_tracer_names_the_package_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -219,7 +219,7 @@ def test_an_edge_that_accepts_no_more_devices_is_full(watched: Watched) -> None:
     watched.hear(replace(EDGE, max_devices=4000, devices=3999))
     assert not watched.problems()
     watched.hear(replace(EDGE, max_devices=4000, devices=4000))
-    assert watched.problems() == [("full", "Edge e1 is full: it accepts 4,000 devices.")]
+    assert watched.problems() == [("full", "Edge e1 is full: its limit is 4,000.")]
 
 
 def test_two_running_edges_of_one_name_are_a_conflict(watched: Watched) -> None:

@@ -311,6 +311,6 @@ def _problems_of(edge: EdgeStatus) -> Iterator[Problem]:
     elif edge.state == "full":
         yield Problem(
             kind="full",
-            sentence=f"Edge {edge.name} is full: it accepts {edge.max_devices:,} devices.",
+            sentence=f"Edge {edge.name} is full: its limit is {edge.max_devices:,}.",
             advice="Start another edge, or raise CLOUDMATCH_EDGE_MAX_CONNECTIONS.",
         )

@@ -1,31 +1,35 @@
 """The commands and their options."""
 
 import asyncio
+import json
 import os
 import shutil
 import signal
 import sys
 from collections.abc import Coroutine
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 from urllib.parse import quote
 
 import typer
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
 import cloudmatch
+from cloudmatch.cli.cluster import ask_cluster, render
 from cloudmatch.cli.doctor import Endpoints, State, examine
 from cloudmatch.cli.rest import AnswerError, ask
 from cloudmatch.cli.swarm import Swarm, SwarmOptions
 from cloudmatch.cli.terminal import Terminal
+from cloudmatch.cli.words import moment
 
 T = TypeVar("T")
 
 INTERRUPTED = 130  # exit code of a program that Ctrl-C ended
 TRACER = "cloudmatch-trace"
+WATCH_INTERVAL = 1.0  # s
 
 command = typer.Typer(
     name="cloudmatch",
@@ -50,7 +54,12 @@ Token = Annotated[
 ]
 Journal = Annotated[str, typer.Option(envvar="CLOUDMATCH_JOURNAL_URL", help="URL of the journal.")]
 Analytics = Annotated[str, typer.Option(envvar="CLOUDMATCH_ANALYTICS_URL", help="URL of analytics.")]
-EDGE_URL, JOURNAL_URL, ANALYTICS_URL = (f"http://127.0.0.1:{port}" for port in (8080, 8081, 8085))
+MatchEngine = Annotated[
+    str, typer.Option(envvar="CLOUDMATCH_MATCH_ENGINE_URL", help="URL of a match-engine worker.")
+]
+EDGE_URL, JOURNAL_URL, MATCH_ENGINE_URL, ANALYTICS_URL = (
+    f"http://127.0.0.1:{port}" for port in (8080, 8081, 8082, 8085)
+)
 
 
 def fail(sentence: str) -> typer.Exit:
@@ -191,19 +200,58 @@ def windows(
     out.print(table)
 
 
+@command.command()
+def cluster(
+    id: Annotated[  # noqa: A002 # its name
+        str | None, typer.Option("--id", "-i", help="Also say where this device is.", show_default=False)
+    ] = None,
+    app: Annotated[str | None, typer.Option("--app", "-a", help="Its app.", show_default="default")] = None,
+    match_engine: MatchEngine = MATCH_ENGINE_URL,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Refresh every second, until Ctrl-C.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON; with --watch, an object a line.")
+    ] = False,
+) -> None:
+    """Show all edges and workers: state, load, devices; what is wrong; which edge holds a device."""
+
+    async def refresh() -> None:
+        # An error is shown until a worker answers: one that restarts does not end the display.
+        last: RenderableType = ""
+        with Live(console=out, auto_refresh=False) as live:
+            while True:
+                try:
+                    status = await asyncio.to_thread(ask_cluster, match_engine, app, id)
+                    if as_json:
+                        typer.echo(json.dumps(status))
+                    else:
+                        last = render(status)
+                        live.update(last, refresh=True)
+                except AnswerError as error:
+                    sentence = f"[red]{escape(str(error))}.[/]"
+                    if as_json:
+                        err.print(sentence)
+                    else:
+                        live.update(Group(last, sentence), refresh=True)
+                await asyncio.sleep(WATCH_INTERVAL)
+
+    if watch:
+        run(refresh())
+    try:
+        status = ask_cluster(match_engine, app, id)
+    except AnswerError as error:
+        raise fail(f"{error}.") from None
+    if as_json:
+        typer.echo(json.dumps(status, indent=2))
+    else:
+        out.print(render(status))
+
+
 def answer(base: str, path: str, **query: object) -> Any:
     """Return the answer of a service, or exit with an error."""
     try:
         return ask(base, path, **query)
     except AnswerError as error:
         raise fail(f"{error}.") from None
-
-
-def moment(at: object) -> str:
-    """Format ms since 1970 as local time; return anything else as text."""
-    if isinstance(at, int | float):
-        return datetime.fromtimestamp(at / 1000).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-    return str(at)
 
 
 @command.command(
@@ -226,9 +274,7 @@ def doctor(
     url: Url = EDGE_URL,
     journal: Journal = JOURNAL_URL,
     analytics: Analytics = ANALYTICS_URL,
-    match_engine: Annotated[
-        str, typer.Option(envvar="CLOUDMATCH_MATCH_ENGINE_URL", help="URL of a match-engine worker's probes.")
-    ] = "http://127.0.0.1:8082",
+    match_engine: MatchEngine = MATCH_ENGINE_URL,
     bridge: Annotated[
         str, typer.Option(envvar="CLOUDMATCH_BRIDGE_RABBIT_URL", help="URL of the bridge's probes.")
     ] = "http://127.0.0.1:8083",

@@ -17,11 +17,15 @@ from importlib.metadata import version
 from urllib.parse import urlsplit
 
 import cloudmatch
+from cloudmatch.cli.cluster import ask_cluster
+from cloudmatch.cli.rest import AnswerError
+from cloudmatch.cli.words import count
 
 TIMEOUT = 5.0  # s for each part to answer
 SKEW = 2.0  # s of clock skew worth a warning; a Date header has whole seconds
 AMQP = b"AMQP\x00\x00\x09\x01"  # protocol header
 START = "start everything with `make up`"
+SERIOUS = {"isolated", "conflict", "edges"}  # problems of the cluster that are no mere warnings
 
 
 class State(enum.StrEnum):
@@ -60,6 +64,7 @@ async def examine(endpoints: Endpoints) -> list[Finding]:
         asyncio.to_thread(service, name, url) for name, url in services.items()
     ]
     checks += [nats(url.strip()) for url in endpoints.nats.split(",")]
+    checks += [asyncio.to_thread(cluster, endpoints.services["match-engine"])]
     checks += [rabbitmq(endpoints.amqp), devices(endpoints.edge, endpoints.token)]
     return [versions(), *(finding for found in await asyncio.gather(*checks) for finding in found)]
 
@@ -108,6 +113,31 @@ def skew(name: str, date: str | None, now: float) -> Finding | None:
             found = f"its clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} this one"
             return Finding(f"clock of {name}", State.WARNING, found, "synchronize both machines by NTP")
     return None
+
+
+def cluster(match_engine: str) -> list[Finding]:
+    """List edges and workers, and what is wrong with them; nothing if match-engine does not say.
+
+    Whether it answers at all is the finding of `service`.
+    """
+    try:
+        status = ask_cluster(match_engine)
+    except AnswerError:
+        return []
+    numbers = [
+        count(sum(process["state"] not in ("dead", "silent", "left") for process in status[kind]), kind[:-1])
+        for kind in ("edges", "workers")
+    ]
+    problems = [
+        Finding(
+            "cluster",
+            State.BAD if problem["kind"] in SERIOUS else State.WARNING,
+            problem["sentence"],
+            problem["advice"],
+        )
+        for problem in status["problems"]
+    ]
+    return [Finding("cluster", State.GOOD, " and ".join(numbers) + " alive"), *problems]
 
 
 async def nats(url: str) -> list[Finding]:
