@@ -103,8 +103,10 @@ def test_every_selector_selects_a_pod_that_has_the_ports(rendered: Rendered) -> 
     for service in rendered.of("Service"):
         found = [pod for pod in rendered.pods if pod.matches(service["spec"]["selector"])]
         assert len(found) == 1, service["metadata"]
+        legacy = service["spec"].get("type") == "LoadBalancer"
         for port in service["spec"]["ports"]:
-            assert found[0].ports[port["targetPort"]] == port["port"]
+            number = found[0].ports[port["targetPort"]]
+            assert legacy or number == port["port"]
     for budget in rendered.of("PodDisruptionBudget"):
         assert any(pod.matches(budget["spec"]["selector"]["matchLabels"]) for pod in rendered.pods)
     for scaler in rendered.of("HorizontalPodAutoscaler"):
@@ -115,6 +117,26 @@ def test_every_selector_selects_a_pod_that_has_the_ports(rendered: Rendered) -> 
     for pod in rendered.pods:
         for spread in pod.spec.get("topologySpreadConstraints", ()):
             assert pod.matches(spread["labelSelector"]["matchLabels"])
+
+
+def test_only_the_local_environment_has_the_services_of_2019_with_their_ports(rendered: Rendered) -> None:
+    found = {
+        each["metadata"]["name"]: (port["port"], pod.name, pod.ports[port["targetPort"]])
+        for each in rendered.of("Service")
+        if each["spec"].get("type") == "LoadBalancer"
+        for port in each["spec"]["ports"]
+        for pod in rendered.pods
+        if pod.matches(each["spec"]["selector"])
+    }
+    assert found == (
+        {
+            "cloudmatch-listener-svc": (80, "edge", 8080),
+            "cloudmatch-db-svc": (81, "journal", 8081),
+            "cloudmatch-stream-svc": (85, "analytics", 8085),
+        }
+        if rendered.environment == "overlays/local"
+        else {}
+    )
 
 
 def test_every_stateful_set_names_an_existing_service(rendered: Rendered) -> None:
