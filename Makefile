@@ -16,11 +16,14 @@ DEVICE ?=
 ARGS ?=
 WHAT ?= peers
 ENV ?= local
+SERVICE ?=
 TAG ?= local
 CONTAINERS ?= docker
 
 BIN := .venv/bin
+KUBECTL := $(BIN)/kubectl
 ROOMS := nats edge match-engine journal bridge-rabbit analytics
+SERVICES := $(filter-out nats,$(ROOMS))
 SOURCES := $(ROOMS:%=%/src) edge/clients/python/src deploy/local
 LOCAL := exec env PYTHONPATH=deploy/local $(BIN)/python -m
 DENO := DENO_DIR='$(CURDIR)/.run/deno' DENO_NO_UPDATE_CHECK=1 $(BIN)/deno
@@ -28,6 +31,11 @@ DENO := DENO_DIR='$(CURDIR)/.run/deno' DENO_NO_UPDATE_CHECK=1 $(BIN)/deno
 # What `make bench WHAT=…` measures, and the module of tests/bench that does.
 BENCHES := peers:compare relay:relay hops:hops facts:facts pairing:pairing
 BENCH = $(patsubst $(WHAT):%,%,$(filter $(WHAT):%,$(BENCHES)))
+
+# Lest `make undeploy SERVICE=$$UNSET` removes everything.
+ifeq ($(origin SERVICE)$(strip $(SERVICE)),command line)
+$(error SERVICE is empty: name a service, or leave it out)
+endif
 
 .DEFAULT_GOAL := help
 .PHONY: help setup up trace queues clean pristine test test-all check lint format coverage \
@@ -127,8 +135,9 @@ bench-quick: setup ## Compare with those peers that are installed, roughly, in t
 settings: setup ## Write deploy/SETTINGS.md, the table of all settings
 	@$(LOCAL) cloudmatch_local.settings_page
 
-images: ## Build the images of the five services [TAG=local] [CONTAINERS=docker]
-	@for each in $(filter-out nats,$(ROOMS)); do \
+images: ## Build the images of the five services, or of one [SERVICE=edge] [TAG=local] [CONTAINERS=docker]
+	@$(if $(filter-out $(SERVICES),$(SERVICE)),$(error SERVICE=$(SERVICE): expected one of $(SERVICES)))\
+	for each in $(or $(SERVICE),$(SERVICES)); do \
 	  $(CONTAINERS) build -f deploy/Dockerfile --build-arg SERVICE=$$each -t cloudmatch/$$each:$(TAG) . || exit 1; done
 
 image-check: setup ## Install and start each service as its image would, without containers
@@ -137,13 +146,21 @@ image-check: setup ## Install and start each service as its image would, without
 manifests: setup ## Render every Kubernetes environment into .run/manifests and test it
 	@mkdir -p .run/manifests
 	@for each in deploy/kustomize/overlays/* deploy/kustomize/scenarios/*; do \
-	  $(BIN)/kubectl kustomize $$each >.run/manifests/$$(basename $$each).yaml || exit 1; done
+	  $(KUBECTL) kustomize $$each >.run/manifests/$$(basename $$each).yaml || exit 1; done
 	@$(BIN)/pytest -q tests/deploy $(ARGS)
 
-deploy: setup ## Apply an environment to the current cluster of kubectl and wait [ENV=local]
-	@$(BIN)/kubectl apply -k deploy/kustomize/overlays/$(ENV)
-	@$(BIN)/kubectl -n cloudmatch$(if $(filter-out production,$(ENV)),-$(ENV)) rollout status \
+deploy: setup ## Apply an environment, or one service of it, to the current cluster of kubectl and wait [ENV=local] [SERVICE=edge]
+ifeq ($(SERVICE),)
+	@$(KUBECTL) apply -k deploy/kustomize/overlays/$(ENV)
+	@$(KUBECTL) -n cloudmatch$(if $(filter-out production,$(ENV)),-$(ENV)) rollout status \
 	  deployments,statefulsets -l app.kubernetes.io/part-of=cloudmatch --timeout=10m
+else
+	@$(LOCAL) cloudmatch_local.one_service deploy '$(ENV)' '$(SERVICE)' --kubectl '$(KUBECTL)'
+endif
 
-undeploy: setup ## Remove an environment, volumes included [ENV=local]
-	@$(BIN)/kubectl delete -k deploy/kustomize/overlays/$(ENV)
+undeploy: setup ## Remove an environment, volumes included, or one service but its volumes [ENV=local] [SERVICE=edge]
+ifeq ($(SERVICE),)
+	@$(KUBECTL) delete -k deploy/kustomize/overlays/$(ENV)
+else
+	@$(LOCAL) cloudmatch_local.one_service undeploy '$(ENV)' '$(SERVICE)' --kubectl '$(KUBECTL)'
+endif
