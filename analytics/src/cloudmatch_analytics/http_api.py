@@ -21,7 +21,7 @@ from cloudmatch_bus.contract.amqp import DEFAULT_APP
 from cloudmatch_bus.contract.subjects import untoken
 from cloudmatch_bus.process.clock import now_ms
 from cloudmatch_bus.process.health import Health
-from cloudmatch_bus.process.http import application, serve
+from cloudmatch_bus.process.http import application, errors, serve
 
 NAME = "analytics"
 POLL_INTERVAL = 0.25  # s between two checks for closed windows
@@ -36,6 +36,7 @@ FILES = {
     "vendor/uPlot.iife.min.js": "text/javascript; charset=utf-8",
 }
 
+BAD_PARAMETER = errors(bad_request="A parameter is invalid.")
 Size = Annotated[str, Parameter(description="Length of the windows: 10s or 60s.")]
 Hop = Annotated[
     str, Parameter(description="How often a window begins: 10s, or (the default) as often as one ends.")
@@ -100,20 +101,20 @@ def create_app(
 ) -> Litestar:
     """Create the HTTP application. Streams end when `stop` is set; pages of `origins` may read it."""
 
-    @get("/windows", sync_to_thread=False)
+    @get("/windows", responses=BAD_PARAMETER, sync_to_thread=False)
     def windows(
         size: Size = "10s", hop: Hop = "", app: App = "", device: Device = "", last: Last = 30
     ) -> list[ByteWindow]:
         """Return closed windows, newest last. A window without payloads is included, with zeros."""
         return [ByteWindow(*w) for w in store.last(shape(size, hop), last, series(app, device))]
 
-    @get("/windows/live", sync_to_thread=False)
+    @get("/windows/live", responses=BAD_PARAMETER, sync_to_thread=False)
     def live(size: Size = "10s", hop: Hop = "", app: App = "", device: Device = "") -> ServerSentEvent:
         """Stream each window when it closes (event `closed`) and whenever late payloads change it
         (`corrected`); every second the `running` one and how far windows have closed (`state`)."""
         return ServerSentEvent(_live(health, store, shape(size, hop), series(app, device), stop))
 
-    @get("/senders", sync_to_thread=False)
+    @get("/senders", responses=BAD_PARAMETER, sync_to_thread=False)
     def senders(app: App = "", minutes: Minutes = 60, limit: Limit = 500) -> list[Sender]:
         """Return the senders of recent payloads, most bytes first."""
         found = _senders(store, now_ms() - minutes * 60_000)
@@ -166,7 +167,8 @@ def page_handlers() -> list[ControllerRouterHandler]:
     def respond(name: str) -> Response[bytes]:
         if name not in contents:
             raise NotFoundException(f"there is no {name}")
-        return Response(contents[name], media_type=FILES[name], headers={"Cache-Control": "no-cache"})
+        headers = {"content-type": FILES[name], "Cache-Control": "no-cache"}
+        return Response(contents[name], headers=headers)
 
     @get("/", sync_to_thread=False, include_in_schema=False)
     def page() -> Response[bytes]:

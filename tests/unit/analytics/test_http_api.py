@@ -1,5 +1,6 @@
 """The page, and how a request selects windows."""
 
+import asyncio
 import json
 import shutil
 import subprocess
@@ -9,9 +10,12 @@ from pathlib import Path
 import pytest
 from hatchling.builders.wheel import WheelBuilder
 from litestar.exceptions import ClientException
+from litestar.testing import TestClient
 
 from cloudmatch_analytics.core.windows import ALL, Shape
-from cloudmatch_analytics.http_api import FILES, series, shape
+from cloudmatch_analytics.http_api import FILES, create_app, series, shape
+from cloudmatch_analytics.window_store import WindowStore
+from cloudmatch_bus.process.health import Health
 
 ROOM = Path(__file__).parents[3] / "analytics"
 
@@ -62,6 +66,27 @@ FULL = {
     12_345: "12.3 kB",
     5e15: "5.00 PB",
 }
+
+
+@pytest.fixture
+def client():
+    with TestClient(create_app(Health(), WindowStore(1, 1000), asyncio.Event())) as client:
+        yield client
+
+
+def test_the_page_has_its_media_types_once(client):
+    for path, media_type in {"/": "text/html", "/web/page.css": "text/css"}.items():
+        assert client.get(path).headers["content-type"] == f"{media_type}; charset=utf-8"
+
+
+def test_openapi_has_the_shape_of_all_errors(client):
+    paths = client.get("/schema/openapi.json").json()["paths"]
+    assert set(paths) == {"/windows", "/windows/live", "/senders"}
+    for path in paths.values():
+        answer = path["get"]["responses"]["400"]["content"]["application/json"]["schema"]
+        assert answer == {"$ref": "#/components/schemas/Error"}
+    refused = client.get("/windows?size=7s")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "bad_request")
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="needs node to run the page's script")

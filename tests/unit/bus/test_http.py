@@ -79,7 +79,7 @@ def test_probes_and_metrics_have_their_status_and_type() -> None:
             503,
             {"ready": False, "reasons": {"nats": "not connected to NATS"}},
         )
-        assert client.get("/metrics").headers["content-type"].startswith("text/plain; version=0.0.4")
+        assert client.get("/metrics").headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
 
 
 def test_errors_have_a_code_and_a_detail_and_bugs_show_nothing_of_themselves(

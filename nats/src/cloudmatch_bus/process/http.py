@@ -116,7 +116,7 @@ def application(
 
     @get(METRICS, sync_to_thread=False, include_in_schema=False)
     def scrape() -> Response[bytes]:
-        return Response(metrics(), media_type=METRICS_TYPE)
+        return Response(metrics(), headers={"content-type": METRICS_TYPE})
 
     return Litestar(
         [liveness, readiness, scrape, *handlers],
