@@ -9,12 +9,16 @@ from typing import Any
 import pytest
 
 from cloudmatch_bus.contract import subjects
+from cloudmatch_bus.contract.deliveries import Claim, Span, span
 from cloudmatch_bus.contract.messages import (
+    DeliveriesClaimed,
+    DeliveriesCounted,
     DeviceConnected,
     DeviceLeft,
     MatchEnded,
     MatchMade,
     PayloadsDelivered,
+    encode,
 )
 from harness import NatsServer, Service, eventually
 from harness.facts import facts
@@ -80,6 +84,50 @@ async def test_devices_and_matches_have_the_state_that_facts_fold_into(
     ]
 
 
+def batch(number: int, *spans: Span) -> DeliveriesCounted:
+    return DeliveriesCounted(
+        app="default", at=number, source="edge-0", incarnation=1, number=number, spans=list(spans)
+    )
+
+
+async def test_batches_count_and_are_shown_as_events_of_each_direction(
+    nats_server: NatsServer, start: Start
+) -> None:
+    service = journal(start, nats_server)
+    claim = DeliveriesClaimed(
+        app="default",
+        at=3,
+        source="edge-1",
+        incarnation=1,
+        number=1,
+        claims=[Claim("a", "c", 9, delivered=3)],
+    )
+    async with facts(nats_server.url) as bus:
+        bus.publisher.publish(batch(1, span("a", "c", 9, 0, [4, 4]), span("c", "a", 9, 0, [5])))
+        # its text does not add up, and is counted by its totals
+        bus.publisher.publish(batch(2, Span("a", "c", 9, 2, 1, 7, "nonsense"), span("f", "g", 10, 0, [1])))
+        bus.publisher.publish(claim)
+        await eventually(lambda: service.metric("cloudmatch_journal_events_total") == 3)
+    state = service.get_json("/device/state/a")
+    assert (state["bytesSent"], state["messagesSent"], state["bytesReceived"]) == (15, 3, 5)
+    assert {"sender": "a", "receiver": "c", "payloads": 3, "bytes": 15} in service.get_json("/match/9")[
+        "ways"
+    ]
+    shown = [(e["fact"]["type"], e["fact"]["sizes"]) for e in service.get_json("/device/events/a")["events"]]
+    assert shown == [("delivered", [4, 4]), ("delivered", [5]), ("delivered", [7]), ("claimed", [])]
+    exported = await asyncio.to_thread(service.ask, "export", "--type", "delivered", "--device", "c")
+    assert [json.loads(line)["sizes"] for line in exported.stdout.splitlines()] == [[4, 4], [5], [7]]
+    checked = await asyncio.to_thread(service.ask, "verify")
+    assert (checked.returncode, checked.stdout) == (0, "")
+
+    service.terminate()
+    (segment,) = files(service, "*.jsonl")
+    segment.write_bytes(segment.read_bytes().replace(b'"4*2"', b'"4,4"'))
+    checked = await asyncio.to_thread(service.ask, "verify")
+    assert checked.returncode == 1
+    assert checked.stdout.startswith("different ")
+
+
 async def test_a_report_is_published_on_the_bus_and_an_invalid_one_is_not(
     nats_server: NatsServer, start: Start
 ) -> None:
@@ -138,13 +186,14 @@ async def test_messages_that_are_not_facts_are_dropped_and_disturb_nothing(
             b"{}",
             b'{"type":"unheard-of"}',
             b'{"type":"left","app":1}',
+            encode(batch(1, span("a", "b", 7, 0, [4]))).replace(b'0,1,4,"4"', b'0,0,0,""'),  # no payloads
         ):
             await bus.bus.jetstream().publish(subject, rubbish)
         bus.payloads(2)
         await eventually(lambda: service.metric("cloudmatch_journal_events_total") == 2)
     assert numbers(service) == [1, 2]
-    assert service.metric("cloudmatch_feed_undecodable_total") == 6
-    assert service.logs().count("message dropped at position") == 6
+    assert service.metric("cloudmatch_feed_undecodable_total") == 7
+    assert service.logs().count("message dropped at position") == 7
     service.wait_ready()
 
 

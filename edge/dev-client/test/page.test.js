@@ -238,6 +238,10 @@ test("facts are sentences", () => {
     sentence({ type: "delivered", sender: "a", receiver: "c", sizes: [4, 5] }),
     "a → c: 2 payloads, 9 bytes",
   );
+  assert.equal(
+    sentence({ type: "claimed", sender: "a", receiver: "c", delivered: 7, sizes: [4, 5] }),
+    "a → c: 7 payloads so far, says an edge that may have told it before",
+  );
   assert.equal(sentence({ type: "later", a: 1 }), '{"type":"later","a":1}');
   assert.deepEqual(named({ type: "matched", device: "a", peer: "c" }), ["a", "c"]);
 });

@@ -19,6 +19,10 @@ export function sentence(fact) {
       return `${fact.sender} → ${fact.receiver}: ${count(fact.sizes.length, "payload")}, ${
         bytes(sum(fact.sizes))
       }`;
+    case "claimed":
+      return `${fact.sender} → ${fact.receiver}: ${
+        count(fact.delivered, "payload")
+      } so far, says an edge that may have told it before`;
     case "reported":
       return `${fact.device} reported ${fact.eventType} ${fact.amount}`;
     default:

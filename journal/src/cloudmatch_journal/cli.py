@@ -8,17 +8,22 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
+import msgspec
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cloudmatch_bus.client.connection import connect
 from cloudmatch_bus.client.settings import NatsSettings
+from cloudmatch_bus.contract.messages import encode
 from cloudmatch_bus.process.runner import Environment, setup
 from cloudmatch_journal import files
+from cloudmatch_journal.core import segments
 from cloudmatch_journal.core.audit import Finding
 from cloudmatch_journal.core.ledger import Kind
+from cloudmatch_journal.core.segments import Document
 from cloudmatch_journal.core.selection import Moment, Selection, parse_moment
+from cloudmatch_journal.core.shown import shown
 from cloudmatch_journal.files import StoreError
 from cloudmatch_journal.settings import JournalSettings, folder
 from cloudmatch_journal.verification import Verification
@@ -74,11 +79,21 @@ def _selected_lines(journal: Path, selection: Selection, progress: Progress) -> 
             if seal is None or selection.may_include(seal):
                 for document, line in zip(*files.read_complete(journal, first, seal), strict=True):
                     if selection.includes(document):
-                        count += 1
-                        yield line
+                        for event in _events(document, line, selection.device):
+                            count += 1
+                            yield event
         except FileNotFoundError:
             console.print(f"{files.segment_path(journal, first).name} was dropped meanwhile")
         progress.update(task, advance=1, detail=f"{count:,} events")
+
+
+def _events(document: Document, line: bytes, device: str | None) -> Iterator[bytes]:
+    """Yield the lines of the events as which a document is shown."""
+    if document["type"] not in segments.BATCHES:
+        yield line
+        return
+    for fact in shown(segments.to_fact(document), device):
+        yield encode({"position": document["position"], **msgspec.to_builtins(fact)}) + b"\n"
 
 
 @contextlib.contextmanager
@@ -113,6 +128,8 @@ def export(
     ] = None,
 ) -> None:
     """Write events as JSON Lines, oldest first: each line is a fact with its `position`.
+
+    Events that came in one batch have one position.
 
     Works while the service runs, on the events that are on disk at that time.
 

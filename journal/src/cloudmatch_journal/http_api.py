@@ -12,10 +12,11 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.types import ControllerRouterHandler
 from msgspec import Meta
 
-from cloudmatch_bus.contract.messages import AmountReported, AnyFact
+from cloudmatch_bus.contract.messages import AmountReported
 from cloudmatch_bus.process.clock import now_ms
 from cloudmatch_bus.process.http import errors, require_json
 from cloudmatch_journal.core.ledger import DeviceState, Kind, Ledger, MatchState
+from cloudmatch_journal.core.shown import ShownFact
 from cloudmatch_journal.store import Page, Store
 
 Id = Annotated[str, Meta(min_length=1, max_length=64)]
@@ -31,7 +32,18 @@ ReportType = Annotated[
 
 App = Annotated[str, QueryParameter(name="app", description="The device's app.")]
 After = Annotated[int, QueryParameter(name="after", ge=0, description="Only events after this position.")]
-Limit = Annotated[int, QueryParameter(name="limit", ge=1, le=1000, description="Number of events, at most.")]
+Limit = Annotated[
+    int,
+    QueryParameter(
+        name="limit",
+        ge=1,
+        le=1000,
+        description=(
+            "Number of events, at most; events of one position are never split over two pages, "
+            "so the last position may exceed it."
+        ),
+    ),
+]
 Type = Annotated[Kind | None, QueryParameter(name="type", description="Only events of this type.")]
 
 BAD_PARAMETER = errors(bad_request="A parameter is invalid.")
@@ -72,8 +84,8 @@ class Device(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 class Event(msgspec.Struct, frozen=True, kw_only=True):
     """A fact and its position in the journal."""
 
-    position: int
-    fact: AnyFact
+    position: Annotated[int, Meta(description="Events that came in one batch have the same.")]
+    fact: ShownFact
 
 
 class Events(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,8 +8,8 @@ import msgspec
 
 from cloudmatch_journal import files
 from cloudmatch_journal.core import segments
-from cloudmatch_journal.core.segments import Seal
-from cloudmatch_journal.segment_database import Entry, Query, SegmentDatabase
+from cloudmatch_journal.core.segments import Document, Seal
+from cloudmatch_journal.segment_database import Query, SegmentDatabase
 
 MAX_OPEN = 4  # segments that stay in memory after they were read
 
@@ -53,8 +53,8 @@ class SealedSegments:
         """Return the position of the last event in a segment."""
         return self.seals[number - self.first].last
 
-    def search(self, number: int, selected: Query, limit: int) -> list[Entry]:
-        """Return the entries of a segment that a query selects, `limit` at most.
+    def search(self, number: int, selected: Query) -> list[Document]:
+        """Return the documents of a segment that a query selects, oldest first.
 
         Raises:
             StoreError: the segment is damaged.
@@ -66,7 +66,7 @@ class SealedSegments:
             path = files.segment_path(self._folder, seal.first)
             database = SegmentDatabase(path, seal.first, segments.complete_lines(data)[0], len(data))
         self.keep_open(database)
-        return database.search(selected, limit)
+        return database.search(selected)
 
     def replay(self, after: int) -> Iterator[bytes]:
         """Yield the data of each segment with an event after a position.

@@ -5,23 +5,22 @@ one fsync per batch. The cost of an event depends on the size of a segment, neve
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from tinydb import Storage, TinyDB, where
 from tinydb.queries import QueryLike
 from tinydb.table import Document as Row
 from tinydb.table import Table
 
-from cloudmatch_bus.contract.messages import AnyFact
 from cloudmatch_journal.core import segments
 from cloudmatch_journal.core.segments import Document
 
 TABLE = "events"
 
-Entry = tuple[int, AnyFact]  # position and fact
 Query = QueryLike
 
 
@@ -103,10 +102,9 @@ class SegmentDatabase:
         """Return all documents, oldest first."""
         return [dict(row) for row in self._table]
 
-    def search(self, query: Query, limit: int) -> list[Entry]:
-        """Return the entries that a query selects, oldest first, `limit` at most."""
-        found = self._table.search(query)
-        return [(row["position"], segments.to_fact(row)) for row in found[:limit]]
+    def search(self, query: Query) -> list[Document]:
+        """Return the documents that a query selects, oldest first."""
+        return [dict(row) for row in self._table.search(query)]
 
     def close(self) -> None:
         """Close the file."""
@@ -114,17 +112,29 @@ class SegmentDatabase:
 
 
 def query(after: int, kind: str | None, device: tuple[str, str] | None) -> Query:
-    """Select the events after a position, perhaps of one type, perhaps that name one device (app, id)."""
+    """Select what happened after a position, perhaps of one type, perhaps about one device (app, id).
+
+    A batch may be selected although only something else in it, as a size, is spelled like the device.
+    """
     selected = where("position") > after
     if kind is not None:
-        selected &= where("type") == kind
+        selected &= where("type").one_of(list(segments.types(kind)))
     if device is not None:
         app, name = device
         selected &= where("app") == app
+        spells = _spells(name)
         selected &= (
             (where("device") == name)
             | (where("peer") == name)
             | (where("sender") == name)
             | (where("receiver") == name)
+            | where("spans").test(spells)
+            | where("claims").test(spells)
         )
     return selected
+
+
+def _spells(name: str) -> Callable[[Any], bool]:
+    """Return a test whether undecoded JSON contains a string."""
+    spelled = msgspec.json.encode(name)
+    return lambda batch: spelled in bytes(batch)

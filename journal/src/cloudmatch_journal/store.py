@@ -15,23 +15,28 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from cloudmatch_bus.contract.messages import AnyFact
 from cloudmatch_journal import files
 from cloudmatch_journal.core import segments
 from cloudmatch_journal.core.device_index import DeviceIndex
-from cloudmatch_journal.core.segments import Seal
+from cloudmatch_journal.core.segments import Document, Seal
+from cloudmatch_journal.core.shown import MAX_SIZES, ShownFact, shown
 from cloudmatch_journal.files import BASE, STATE, StoreError
 from cloudmatch_journal.sealed_segments import SealedSegments
-from cloudmatch_journal.segment_database import Entry, Query, SegmentDatabase, query
+from cloudmatch_journal.segment_database import Query, SegmentDatabase, query
 
 log = logging.getLogger("store")
 
 MAX_SCANNED = 8  # segments searched for one page
+MAX_SEGMENT = 8 * 2**20  # bytes, after which a segment is full whatever the number of its events
+
+Entry = tuple[int, AnyFact]  # position and fact
 
 
 class Page(NamedTuple):
     """A part of the journal."""
 
-    entries: list[Entry]
+    entries: list[tuple[int, ShownFact]]
     next: int  # `after` of the next page
     more: bool  # whether there are events after `next`
 
@@ -81,7 +86,7 @@ class Store:
         growing.append(new)
         self.position = new[-1]["position"]
         self._index.add((key for d in new for key in segments.device_keys(d)), self._sealed.end)
-        if len(growing) >= self._segment_size:
+        if self._is_full(growing):
             self._seal(growing)
         return len(new)
 
@@ -93,23 +98,29 @@ class Store:
         kind: str | None = None,
         device: tuple[str, str] | None = None,
     ) -> Page:
-        """Return events after a position, oldest first, `limit` at most.
+        """Return events after a position, oldest first, until there are `limit`, or `MAX_SIZES` sizes.
 
-        A page of one type or of one device (app, id) may be short although there are more events, since one
-        call searches a bounded part of the journal.
+        A page contains all events of its last position, and may exceed either by them. A page of one type or
+        of one device (app, id) may be short although there are more events, since one call searches a bounded
+        part of the journal.
 
         Raises:
             StoreError: a segment is damaged.
         """
         selected = query(after, kind, device)
-        entries: list[Entry] = []
+        name = None if device is None else device[1]
+        entries: list[tuple[int, ShownFact]] = []
+        sizes = 0
         for scanned, number in enumerate(self._numbers(after, device)):
             if scanned == MAX_SCANNED:
                 return Page(entries, self._sealed.last_position(number - 1), True)
-            entries += self._search(number, selected, limit - len(entries))
-            if len(entries) == limit:
-                last = entries[-1][0]
-                return Page(entries, last, last < self.position)
+            for document in self._search(number, selected):
+                position = document["position"]
+                for fact in shown(segments.to_fact(document), name):
+                    entries.append((position, fact))
+                    sizes += len(getattr(fact, "sizes", ()))
+                if len(entries) >= limit or sizes >= MAX_SIZES:
+                    return Page(entries, position, position < self.position)
         return Page(entries, max(after, self.position), False)
 
     def replay(self, after: int) -> Iterator[Entry]:
@@ -177,11 +188,14 @@ class Store:
             return self._index.segments(segments.device_key(*device), first)
         return range(first, self._sealed.end + (self._growing is not None))
 
-    def _search(self, number: int, selected: Query, limit: int) -> list[Entry]:
+    def _search(self, number: int, selected: Query) -> list[Document]:
         if number < self._sealed.end:
-            return self._sealed.search(number, selected, limit)
+            return self._sealed.search(number, selected)
         assert self._growing is not None
-        return self._growing.search(selected, limit)
+        return self._growing.search(selected)
+
+    def _is_full(self, segment: SegmentDatabase) -> bool:
+        return len(segment) >= self._segment_size or segment.size >= MAX_SEGMENT
 
     def _load_segment(self, first: int) -> None:
         """Load a segment from the folder: by its seal, or else as the growing one."""
@@ -204,7 +218,7 @@ class Store:
         self._growing = growing = SegmentDatabase(path, first, documents, size)
         self._index.add((key for d in documents for key in segments.device_keys(d)), self._sealed.end)
         self.position = documents[-1]["position"]
-        if len(growing) >= self._segment_size:
+        if self._is_full(growing):
             self._seal(growing)
 
     def _create_segment(self, first: int) -> SegmentDatabase:

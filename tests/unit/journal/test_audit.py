@@ -4,10 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cloudmatch_bus.contract.deliveries import span
 from cloudmatch_bus.contract.messages import AnyFact, PayloadsDelivered
 from cloudmatch_journal.core import segments
 from cloudmatch_journal.core.audit import Fault, Finding, Order, Positions, compare
 from cloudmatch_journal.core.segments import Document
+from unit.journal.samples import counted
 
 
 def fact(position: int, size: int = 1) -> AnyFact:
@@ -79,6 +81,13 @@ def test_each_difference_is_named(
 ) -> None:
     order, _ = ordered(*(d["position"] for d in stored))
     assert compare("s", stored, stream, order) == [Finding(fault, 2, "s")]
+
+
+def test_a_batch_with_one_span_changed_is_different() -> None:
+    good, changed = (counted(2, span("a", "b", 1, 0, [4]), span("b", "a", 1, 0, [n])) for n in (1, 2))
+    order, _ = ordered(2)
+    assert compare("s", [segments.to_document(*good)], [good], order) == []
+    assert compare("s", [segments.to_document(*changed)], [good], order) == [Finding(Fault.DIFFERENT, 2, "s")]
 
 
 def test_a_position_out_of_order_is_not_missing_as_well() -> None:

@@ -8,9 +8,11 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
+from cloudmatch_bus.contract.deliveries import Claim, span
 from cloudmatch_bus.contract.messages import AnyFact, MatchMade, PayloadsDelivered
 from cloudmatch_journal.__main__ import command
 from cloudmatch_journal.store import Store
+from unit.journal.samples import claimed, counted
 
 SIZE = 4
 Run = Callable[..., Result]
@@ -75,6 +77,22 @@ def test_export_writes_only_selected_events(
     command_line: Run, options: list[str], selected: list[int]
 ) -> None:
     assert positions(command_line("export", *options).stdout) == selected
+
+
+def test_export_writes_each_span_and_claim_as_an_event(command_line: Run, store: Store) -> None:
+    spans = [span("a", "b", 7, 0, [4, 4]), span("c", "d", 8, 0, [6])]
+    store.append([counted(11, *spans), claimed(12, Claim("c", "d", 8, 5, spans[1]))])
+    result = command_line("export", "--after", "10")
+    first = {"position": 11, "type": "delivered", "app": "default", "at": 11, "match": 7}
+    third = {"position": 12, "type": "claimed", "app": "default", "at": 12, "match": 8, "delivered": 5}
+    assert [json.loads(line) for line in result.stdout.splitlines()] == [
+        {**first, "sender": "a", "receiver": "b", "sizes": [4, 4]},
+        {**first, "match": 8, "sender": "c", "receiver": "d", "sizes": [6]},
+        {**third, "sender": "c", "receiver": "d", "sizes": [6]},
+    ]
+    assert result.stderr == "3 events\n"
+    lines = command_line("export", "--after", "10", "--type", "delivered", "--device", "c").stdout
+    assert [json.loads(line)["sizes"] for line in lines.splitlines()] == [[6]]
 
 
 def test_export_refuses_a_moment_that_is_neither_position_nor_time(command_line: Run) -> None:

@@ -7,13 +7,14 @@ import pytest
 from litestar.testing import TestClient
 
 from cloudmatch_bus.client.consumer import Delivery
+from cloudmatch_bus.contract.deliveries import Claim, span
 from cloudmatch_bus.contract.messages import AmountReported, DeviceConnected, MatchMade
 from cloudmatch_bus.process.health import Health
 from cloudmatch_bus.process.http import application
 from cloudmatch_journal.http_api import handlers
 from cloudmatch_journal.journal import Journal
 from cloudmatch_journal.store import Store
-from unit.journal.samples import payload
+from unit.journal.samples import claimed, counted, payload
 
 
 @pytest.fixture
@@ -194,6 +195,30 @@ async def test_events_are_paged_by_position(client: TestClient[Any], journal: Jo
         for path in ("/events?type=delivered", "/device/events/c", "/device/events/b%2F%C3%B8%20%3F?after=3")
     }
     assert list(positions.values()) == [[3, 6], [4], [6]]
+
+
+async def test_each_span_of_a_batch_is_an_event_at_the_position_of_the_batch(
+    client: TestClient[Any], journal: Journal
+) -> None:
+    spans = [span("a", "b", 7, 0, [4, 5]), span("c", "d", 8, 0, [6])]
+    claims = [Claim("a", "b", 7, 3, span("a", "b", 7, 2, [9]))]
+    await journal.append([payload(1), counted(2, *spans), claimed(3, *claims)])
+    page = client.get("/events?after=1&limit=1").json()
+    first = {"type": "delivered", "app": "default", "at": 2, "match": 7, "sender": "a", "receiver": "b"}
+    second = {**first, "match": 8, "sender": "c", "receiver": "d", "sizes": [6]}
+    assert page["events"] == [
+        {"position": 2, "fact": {**first, "sizes": [4, 5]}},
+        {"position": 2, "fact": second},
+    ]
+    assert (page["next"], page["more"]) == (2, True)
+    claim = {**first, "type": "claimed", "at": 3, "delivered": 3, "sizes": [9]}
+    assert client.get("/events?type=claimed").json()["events"] == [{"position": 3, "fact": claim}]
+    mine = client.get("/device/events/c").json()
+    assert [event["fact"] for event in mine["events"]] == [second]
+    schema = client.get("/schema/openapi.json").json()["components"]["schemas"]
+    shapes = {shape["$ref"].rpartition("/")[2] for shape in schema["Event"]["properties"]["fact"]["oneOf"]}
+    assert {"PayloadsDelivered", "PayloadsClaimed"} < shapes
+    assert not {"DeliveriesCounted", "DeliveriesClaimed"} & schema.keys()
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cloudmatch_bus.contract.deliveries import Claim, span
 from cloudmatch_bus.contract.messages import DeviceConnected, PayloadsDelivered
 from cloudmatch_journal.core import segments
+from unit.journal.samples import claimed, counted
+
+SPAN = span("a", "f", 1, 0, [4, 5])
 
 DOCUMENTS = [
     segments.to_document(
@@ -16,14 +20,31 @@ DOCUMENTS = [
     segments.to_document(
         6, PayloadsDelivered(app="x", at=1, match=1, sender="a", receiver="b", sizes=[4, 5])
     ),
+    segments.to_document(*counted(7, SPAN, span("b", "", 0, 0, [3]), app="x")),
+    segments.to_document(*claimed(8, Claim("g", "h", 1, 2, SPAN), Claim("g", "a", 1, 2), app="x")),
     segments.to_document(9, PayloadsDelivered(app="y", at=2, match=1, sender="a", receiver="b", sizes=[])),
 ]
 DATA = segments.encode_lines(DOCUMENTS)
 
 
 def test_a_document_converts_back_to_its_fact() -> None:
-    fact = PayloadsDelivered(app="x", at=1, match=1, sender="a", receiver="b", sizes=[4, 5])
-    assert segments.to_fact(segments.to_document(3, fact)) == fact
+    for position, fact in (
+        (3, PayloadsDelivered(app="x", at=1, match=1, sender="a", receiver="b", sizes=[4, 5])),
+        counted(7, SPAN),
+        claimed(8, Claim("g", "h", 1, 2, SPAN)),
+    ):
+        assert segments.to_fact(segments.to_document(position, fact)) == fact
+
+
+def test_a_batch_is_one_line_of_json_and_stays_undecoded_in_memory() -> None:
+    document = DOCUMENTS[2]
+    line = (
+        b'{"position":7,"type":"deliveries","app":"x","at":7,"source":"edge-0","start":1,"number":7,'
+        b'"spans":[["a","f",1,0,2,9,"4,5"],["b","",0,0,1,3,"3"]]}\n'
+    )
+    assert segments.encode_lines([document]) == line
+    assert isinstance(document["spans"], msgspec.Raw)
+    assert segments.complete_lines(line) == ([document], len(line))
 
 
 def test_a_complete_segment_is_decoded_completely() -> None:
@@ -49,6 +70,11 @@ def test_decoding_ends_before_a_line_that_is_not_a_document(line: bytes) -> None
     assert segments.complete_lines(DATA + line + b"\n" + DATA) == (DOCUMENTS, len(DATA))
 
 
+def test_batches_of_deliveries_are_shown_as_events_of_the_older_type() -> None:
+    assert set(segments.types("delivered")) == {"delivered", "deliveries"}
+    assert segments.types("claimed") == ("claimed",)
+
+
 def test_a_segment_is_named_after_its_first_position() -> None:
     assert segments.parse_segment_name(segments.segment_name(1795528339602417)) == 1795528339602417
     assert segments.parse_segment_name("state.json") is None
@@ -62,9 +88,9 @@ def test_segment_names_sort_like_their_positions() -> None:
 
 def test_a_seal_describes_the_segment() -> None:
     seal = segments.make_seal(DOCUMENTS, DATA)
-    assert (seal.first, seal.last, seal.count, seal.size) == (5, 9, 3, len(DATA))
-    assert seal.newest == 2
-    assert seal.devices == {segments.device_key("x", d) for d in ("a", "b", "é\n\u2028")} | {
+    assert (seal.first, seal.last, seal.count, seal.size) == (5, 9, 5, len(DATA))
+    assert seal.newest == 8
+    assert seal.devices == {segments.device_key("x", d) for d in ("a", "b", "f", "g", "h", "é\n\u2028")} | {
         segments.device_key("y", "a"),
         segments.device_key("y", "b"),
     }

@@ -2,9 +2,11 @@
 
 import pytest
 
+from cloudmatch_bus.contract.deliveries import Claim, span
 from cloudmatch_bus.contract.messages import MatchMade, PayloadsDelivered
 from cloudmatch_journal.core import segments
 from cloudmatch_journal.core.selection import Moment, Selection, parse_moment
+from unit.journal.samples import claimed, counted
 
 MATCHED = segments.to_document(10, MatchMade(app="x", at=1000, match=1, device="a", peer="b", distance=0))
 DELIVERED = segments.to_document(
@@ -34,6 +36,16 @@ def test_an_event_is_selected_when_all_conditions_hold(selection: Selection, sel
     assert [d["position"] for d in BOTH if selection.includes(d)] == selected
     if selected:
         assert selection.may_include(SEAL)
+
+
+def test_a_batch_of_deliveries_is_selected_as_what_it_is_shown_as() -> None:
+    batch = segments.to_document(*counted(30, span("a", "b", 1, 0, [4]), span("c", "d", 2, 0, [4])))
+    claims = segments.to_document(*claimed(31, Claim("a", "b", 1, 1)))
+    assert Selection(kind="delivered", device="d").includes(batch)
+    assert not Selection(kind="delivered", device="4").includes(batch)
+    assert not Selection(kind="delivered").includes(claims)
+    assert not Selection(kind="claimed").includes(batch)
+    assert Selection(kind="claimed", device="a").includes(claims)
 
 
 def test_a_segment_that_cannot_include_a_selected_event_is_skipped() -> None:

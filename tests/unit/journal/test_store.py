@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from cloudmatch_bus.contract.deliveries import Claim, span
 from cloudmatch_bus.contract.messages import AmountReported, AnyFact, MatchMade, PayloadsDelivered
+from cloudmatch_journal.core.shown import shown
 from cloudmatch_journal.files import BASE, StoreError
 from cloudmatch_journal.store import MAX_SCANNED, Store
+from unit.journal.samples import claimed, counted
 
 SIZE = 4
 
@@ -107,6 +110,61 @@ def test_a_page_of_one_type_or_device_has_only_its_events(journal: Reopened) -> 
     for name in "ab":
         assert journal.store.read(0, 3, device=("x", name)).entries == entries(1, 2, 4)
     assert journal.store.read(0, 10, device=("y", "a")) == ([], 10, False)
+
+
+SPANS = [span("a", "b", 1, 0, [4]), span("c", "4", 2, 0, [4, 5]), span("e", "", 0, 0, [6])]
+
+
+def test_a_page_shows_each_span_and_contains_a_batch_as_a_whole(journal: Reopened) -> None:
+    batches = [(position, counted(position, *SPANS, app="x").fact) for position in (3, 4, 5, 6, 7)]
+    journal.store.append([*entries(1, 2), *batches, claimed(8, Claim("c", "4", 2, 2), app="x")])
+    flat = [(p, each) for p, fact in everything(journal.store) for each in shown(fact)]
+    for store in (journal.store, journal.again()):
+        read, after, more, pages = [], 0, True, 0
+        while more:
+            page = store.read(after, 4)
+            read += page.entries
+            after, more, pages = page.next, page.more, pages + 1
+        assert read == flat
+        assert pages == 4  # up to positions 3, 5, 7, 8
+        assert [p for p, _ in store.read(2, 1).entries] == [3, 3, 3]
+        assert [p for p, _ in store.read(0, 8, kind="delivered").entries] == [1, 2, 3, 3, 3, 4, 4, 4]
+        assert [p for p, _ in store.read(0, 8, kind="claimed").entries] == [8]
+
+
+def test_a_page_of_a_device_has_only_its_spans(journal: Reopened) -> None:
+    batch = counted(3, *SPANS, app="x").fact
+    journal.store.append([*entries(1), (3, batch), claimed(4, Claim("c", "4", 2, 2), app="x")])
+    for store in (journal.store, journal.again()):
+        assert [p for p, _ in store.read(0, 9, device=("x", "a")).entries] == [1, 3]
+        # a size of a's span is spelled like this device
+        assert [(p, f.kind) for p, f in store.read(0, 9, device=("x", "4")).entries] == [
+            (3, "delivered"),
+            (4, "claimed"),
+        ]
+        assert store.read(0, 9, device=("y", "4")).entries == []
+        assert store.read(0, 9, device=("x", "")).entries == []
+        assert [p for p, _ in store.read(0, 9, device=("x", "e")).entries] == [3]
+
+
+def test_a_page_ends_after_the_batch_that_makes_it_large(
+    journal: Reopened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloudmatch_journal.store.MAX_SIZES", 5)
+    journal.store.append([counted(p, span("a", "b", 1, 0, [4, 4, 4])) for p in (1, 2, 3)])
+    assert journal.store.read(0, 100)[1:] == (2, True)
+    assert journal.store.read(2, 100)[1:] == (3, False)
+
+
+def test_a_segment_of_large_batches_is_full_before_it_has_all_events(
+    journal: Reopened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloudmatch_journal.store.MAX_SEGMENT", 300)
+    spans = [span(f"device-{number}", "b", 1, 0, [4]) for number in range(10)]
+    for position in (1, 2, 3):
+        journal.store.append([counted(position, *spans)])
+    assert len(journal.files("*.seal")) == 3
+    assert [p for p, _ in journal.again().read(0, 100, device=("default", "device-7")).entries] == [1, 2, 3]
 
 
 def test_a_search_without_results_stops_early_and_continues_at_next(journal: Reopened) -> None:

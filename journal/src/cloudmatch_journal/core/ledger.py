@@ -26,7 +26,7 @@ from cloudmatch_bus.contract.messages import (
     PayloadsDelivered,
 )
 
-Kind = Literal["connected", "left", "matched", "unmatched", "delivered", "reported"]  # of fact
+Kind = Literal["connected", "left", "matched", "unmatched", "delivered", "claimed", "reported"]  # of event
 
 VERSION = 2  # of the rules: a snapshot saved under other rules is discarded, and the facts are folded again
 
@@ -143,7 +143,7 @@ class Ledger:
         if position <= self.position:
             return False
         self.position = position
-        for name in fact.devices:
+        for name in filter(None, fact.devices):  # a reported amount has no receiver
             state = self._state(fact.app, name)
             state.last_seen = max(state.last_seen, fact.at)
         match fact:

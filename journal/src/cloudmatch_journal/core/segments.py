@@ -7,14 +7,40 @@ beside it, and the segment is never written again.
 
 import re
 import zlib
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypedDict, get_args
 
 import msgspec
 
-from cloudmatch_bus.contract.messages import AnyFact
+from cloudmatch_bus.contract.messages import (
+    AnyFact,
+    DeliveriesClaimed,
+    DeliveriesCounted,
+    decode_fact,
+    encode,
+)
 
-Document = dict[str, Any]
+Document = dict[str, Any]  # what a batch is about, `spans` and `claims`, is undecoded JSON (`msgspec.Raw`)
+
+BATCHES = {str(each.__struct_config__.tag) for each in (DeliveriesCounted, DeliveriesClaimed)}  # types
+
+_FIELDS = {field.encode_name for each in get_args(AnyFact) for field in msgspec.structs.fields(each)}
+_Line = TypedDict(  # type: ignore[misc]  # all fields of all facts; batches stay small in memory
+    "_Line",
+    dict.fromkeys(("position", "type", *_FIELDS), Any) | {"spans": msgspec.Raw, "claims": msgspec.Raw},
+    total=False,
+)
+_decode_line: Callable[[bytes], Document] = msgspec.json.Decoder(_Line).decode  # type: ignore[assignment]
+
+
+class _Ends(msgspec.Struct, frozen=True, array_like=True):
+    """A span or a claim."""
+
+    sender: str
+    receiver: str  # "": none
+
+
+_decode_ends = msgspec.json.Decoder(list[_Ends]).decode
 
 _NAME = re.compile(r"events-(\d{20})\.jsonl")
 
@@ -49,13 +75,12 @@ def parse_segment_name(file_name: str) -> int | None:
 
 def to_document(position: int, fact: AnyFact) -> Document:
     """Convert a fact to its document."""
-    return {"position": position, **msgspec.to_builtins(fact)}
+    return {"position": position, **_decode_line(encode(fact))}
 
 
 def to_fact(document: Document) -> AnyFact:
     """Convert a document to its fact."""
-    fact: AnyFact = msgspec.convert(document, AnyFact)
-    return fact
+    return decode_fact(encode(document))
 
 
 def device_key(app: str, device: str) -> str:
@@ -63,10 +88,18 @@ def device_key(app: str, device: str) -> str:
     return msgspec.json.encode((app, device)).decode()
 
 
+def types(kind: str) -> tuple[str, ...]:
+    """Return the types of the documents that are shown as events of type `kind`."""
+    return ("delivered", "deliveries") if kind == "delivered" else (kind,)
+
+
 def devices(document: Document) -> set[str]:
     """Return the devices named in a document."""
-    found = (document.get(field) for field in ("device", "peer", "sender", "receiver"))
-    return {device for device in found if device is not None}
+    found = {document.get(field) for field in ("device", "peer", "sender", "receiver")}
+    for batch in ("spans", "claims"):
+        for ends in _decode_ends(document[batch]) if batch in document else ():
+            found.update((ends.sender, ends.receiver))
+    return {device for device in found if device}
 
 
 def device_keys(document: Document) -> set[str]:
@@ -84,12 +117,11 @@ def complete_lines(data: bytes) -> tuple[list[Document], int]:
 
     A crash leaves whatever was being written at that moment as an incomplete last line.
     """
-    decode = msgspec.json.Decoder(Document).decode
     documents: list[Document] = []
     size = 0
     for line in data.split(b"\n")[:-1]:
         try:
-            document = decode(line)
+            document = _decode_line(line)
         except (msgspec.DecodeError, UnicodeDecodeError):
             break
         if not isinstance(document.get("position"), int):

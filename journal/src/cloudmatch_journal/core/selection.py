@@ -58,7 +58,7 @@ class Selection(NamedTuple):
         return (
             (self.after is None or self.after.precedes(document))
             and (self.until is None or not self.until.precedes(document))
-            and self.kind in (None, document["type"])
+            and (self.kind is None or document["type"] in segments.types(self.kind))
             and self.app in (None, document["app"])
             and (self.device is None or self.device in segments.devices(document))
         )
