@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
 import harness
@@ -145,3 +146,19 @@ class Card:
         for name, value in fields.items():
             field = details.locator(f"[name={name}]")
             field.select_option(value) if name == "dialect" else field.fill(value)
+
+
+def matched(visitor: Visitor, one: str, other: str) -> None:
+    """Connect two devices of a page, and wait until they are matched."""
+    visitor.card(one).click("Connect")
+    visitor.card(other).click("Connect")
+    visitor.card(one).shows_state(f"matched with {other[:24]}")
+    visitor.card(other).shows_state(f"matched with {one[:24]}")
+
+
+def accessible(visitor: Visitor) -> None:
+    """Check the page with axe-core, and that it does not scroll sideways."""
+    page = visitor.page
+    found = Axe().run(page, options={"resultTypes": ["violations"]})
+    assert found.violations_count == 0, found.generate_report()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 
 import { judge, obstacle, remedy, same } from "../web/advice.js";
+import { rows, summary } from "../web/cluster.js";
 import { follow, named, sentence } from "../web/facts.js";
 import { describe, line } from "../web/frames.js";
 import { bounds, degrees, place, REACH, reach, round, ruler, squeeze, ticks, view } from "../web/plane.js";
@@ -186,6 +187,38 @@ test("a service that is down is shown with advice", () => {
   assert.deepEqual([behind.why, behind.remedy], [
     "journal: not connected to NATS.",
     "Is NATS running? Services reconnect automatically.",
+  ]);
+});
+
+const process = (name, more) => ({ name, state: "alive", load: 0.256, version: "1.0", ...more });
+const edge = (name, more) =>
+  process(name, { devices: 1234, max_devices: 0, matched: 0, waiting: 0, away: 0, releasing: 0, ...more });
+
+test("the cluster is a line with all states, and a table", () => {
+  const edges = [
+    edge("e0"),
+    edge("e1", { state: "full", max_devices: 1234 }),
+    edge("e2", { state: "dead", load: null, version: null, devices: null, max_devices: null, releasing: 7 }),
+    edge("e3", { state: "left" }),
+  ];
+  const workers = [process("w0", { partitions: 128 }), process("w1", { state: "silent", partitions: null })];
+  const status = { edges, workers, problems: [{ kind: "dead" }] };
+  assert.deepEqual(summary(status), {
+    kind: "warn",
+    text: "2 edges, 1 dead, 1 full · 1 worker, 1 silent",
+  });
+  assert.deepEqual(summary({ edges: [edges[0]], workers: [], problems: [] }), {
+    kind: "good",
+    text: "1 edge · 0 workers",
+  });
+  assert.equal(summary({ ...status, problems: [{ kind: "dead" }, { kind: "conflict" }] }).kind, "bad");
+  assert.deepEqual(rows(status), [
+    ["e0", "alive", "26 %", "1,234", "", "1.0"],
+    ["e1", "full", "26 %", "1,234 of 1,234", "", "1.0"],
+    ["e2", "dead", "–", "–, 7 to release", "", "–"],
+    ["e3", "left", "26 %", "1,234", "", "1.0"],
+    ["worker w0", "alive", "26 %", "", "128", "1.0"],
+    ["worker w1", "silent", "26 %", "", "–", "1.0"],
   ]);
 });
 

@@ -249,13 +249,14 @@ export class Card {
     unmatch.disabled = !device.peer || device.classic;
     drop.disabled = !["waiting", "matched"].includes(device.state);
     const { sent, delivered, failed, received, bytesSent, bytesReceived } = device.counts;
+    const holder = device.holder ? `On ${device.holder}. ` : "";
     const match = device.peer?.match ? `Match ${device.peer.match}. ` : "";
     const receipts = device.classic || !sent
       ? ""
       : `, ${delivered} delivered${failed ? `, ${failed} failed` : ""}`;
     setText(
       counts,
-      `${match}Sent ${sent}${receipts} (${bytes(bytesSent)}). Received ${received} (${
+      `${holder}${match}Sent ${sent}${receipts} (${bytes(bytesSent)}). Received ${received} (${
         bytes(bytesReceived)
       }).`,
     );

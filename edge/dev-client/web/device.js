@@ -17,6 +17,7 @@ export class Device extends EventTarget {
   peerAway = false;
   problem = ""; // why the device is off, or what is wrong with its set-up
   explanation = null; // match-engine's answer: why there is no match
+  holder = null; // match-engine's answer: the name of the edge that holds it
   log = [];
   #transport = null;
   #startedAt = performance.now();
@@ -131,6 +132,7 @@ export class Device extends EventTarget {
     this.state = state;
     this.since = Date.now();
     if (state !== "waiting") this.explanation = null;
+    if (state !== "waiting" && state !== "matched") this.holder = null;
     this.#emit("state", { state });
     this.#emit("change");
   }

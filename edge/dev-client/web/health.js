@@ -1,6 +1,7 @@
-/** The strip of services: which are ready, and what to do about the others. */
+/** The strip of services and the cluster: which are ready or alive, and what to do about the others. */
 
 import { judge } from "./advice.js";
+import * as cluster from "./cluster.js";
 import { at, make, setText } from "./dom.js";
 import { repeatedly } from "./services.js";
 
@@ -20,7 +21,9 @@ export function watch(services) {
       } (CLOUDMATCH_EDGE_SERVICES; make up sets it). Devices, map and logs work without.`
       : "",
   );
+  let status = null; // of the cluster
   const show = () => {
+    cluster.show(status);
     const troubles = [];
     for (const [each, { node, text }] of items) {
       const found = judge(each, answers.get(each), location.origin);
@@ -28,6 +31,7 @@ export function watch(services) {
       setText(text, found.text);
       if (found.why) troubles.push([`${each.name}: ${found.text}`, found.why, found.remedy]);
     }
+    for (const { sentence, advice } of status?.problems ?? []) troubles.push(["cluster:", sentence, advice]);
     const shown = JSON.stringify(troubles);
     const box = at("troubles");
     if (box.shown === shown) return;
@@ -39,8 +43,10 @@ export function watch(services) {
   show();
   repeatedly(PAUSE, async () => {
     await Promise.all(services.all.map(async (each) => answers.set(each, await services.readiness(each))));
+    status = await services.cluster();
     show();
   });
+  at("cluster").ontoggle = show;
 }
 
 function item({ name, url }) {

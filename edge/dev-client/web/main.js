@@ -11,7 +11,7 @@ import { repeatedly, Services } from "./services.js";
 import { complete, DEFAULT, freeId, read, write } from "./setup.js";
 import { counts, events, windows } from "./traffic.js";
 
-const EXPLAIN = 1500; // ms between two requests for explanations
+const [EXPLAIN, LOCATE] = [1500, 2500]; // ms between two requests for explanations, for the holders of devices
 
 const devices = [];
 const cards = new Map();
@@ -86,6 +86,18 @@ async function explain() {
   }));
 }
 
+/** Ask match-engine which edge holds each connected device. */
+async function locate() {
+  await Promise.all(devices.map(async (device) => {
+    const { since } = device;
+    if (!["waiting", "matched"].includes(device.state)) return;
+    const holder = await services.holder(device.app, device.setup.id);
+    if (device.since !== since || device.holder === holder) return; // outdated by now, or as before
+    device.holder = holder;
+    device.dispatchEvent(new Event("change"));
+  }));
+}
+
 let guide = null;
 
 async function begin() {
@@ -100,7 +112,10 @@ async function begin() {
   counts(services);
   windows(services);
   events(services, devices, others, map.draw);
-  if (services.find("match-engine")) repeatedly(EXPLAIN, explain);
+  if (services.find("match-engine")) {
+    repeatedly(EXPLAIN, explain);
+    repeatedly(LOCATE, locate);
+  }
 }
 
 at("skip").onclick = (event) => { // the fragment holds the set-ups

@@ -1,4 +1,4 @@
-/** The services at the addresses that the edge gives: readiness, metrics and explanations. */
+/** The services at the addresses that the edge gives: readiness, metrics, explanations, the cluster. */
 
 import { same } from "./advice.js";
 
@@ -66,11 +66,26 @@ export class Services {
   }
 
   /** Return why a device is not matched, or its state; null if match-engine does not answer. */
-  async explain(app, id) {
+  explain(app, id) {
+    return this.#askMatchEngine(`/match/explain?${new URLSearchParams({ app, id })}`);
+  }
+
+  /** Return all edges and workers; null if match-engine does not answer, or does not know yet. */
+  cluster() {
+    return this.#askMatchEngine("/cluster");
+  }
+
+  /** Return the name of the edge that holds a device; null if match-engine does not know. */
+  async holder(app, id) {
+    const status = await this.#askMatchEngine(`/cluster?${new URLSearchParams({ app, id })}`);
+    return status && status.device.state !== "away" ? status.device.edge : null;
+  }
+
+  async #askMatchEngine(path) {
     for (const { service, url } of this.all) { // any worker can answer
       if (service !== "match-engine") continue;
       try {
-        return await json(`${url}/match/explain?${new URLSearchParams({ app, id })}`);
+        return await json(`${url}${path}`);
       } catch { /* try the next one */ }
     }
     return null;
