@@ -3,17 +3,21 @@
 import asyncio
 import contextlib
 import json
+import re
+import subprocess
 from collections.abc import AsyncIterator, Callable
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
 
+import cloudmatch
 from cloudmatch_bus.contract import subjects
 from cloudmatch_bus.contract.messages import Heartbeat, decode_heartbeat
 from harness import NatsServer, Service, eventually
 from harness.bus import connected
 from harness.classic import device, receive_text
+from harness.processes import BIN, environment
 
 Start = Callable[..., Service]
 CAP = 2
@@ -122,6 +126,62 @@ async def test_a_flood_of_attempts_never_exceeds_the_number(edge: Service) -> No
         assert sum(accepted) == CAP
         assert edge.metric("cloudmatch_edge_devices") == CAP
         assert edge.metric("cloudmatch_edge_devices_refused_total") == 200 - CAP
+
+
+async def test_a_client_of_two_edges_uses_the_one_that_is_not_full(
+    nats_server: NatsServer, edge: Service, start: Start
+) -> None:
+    other = start("edge", {"CLOUDMATCH_NATS_URL": nats_server.url, "CLOUDMATCH_EDGE_NAME": "edge-1"})
+    urls = [edge.url, other.url]
+    async with pair(edge), cloudmatch.connect(urls, id="b", lat=1, lon=2, timeout=4) as b:  # < Retry-After
+        assert other.metric("cloudmatch_edge_devices") == 1
+        assert edge.metric("cloudmatch_edge_devices") == CAP
+        async with device(other, "d", 1, 2):
+            assert (await b.matched()).id == "d"
+
+
+async def test_a_client_of_a_full_edge_says_why_and_is_accepted_when_a_device_leaves(edge: Service) -> None:
+    detail = "full: 2 of 2 devices; try again later, or another edge"
+    waiting = cloudmatch.connect(edge.url, id="b", lat=1, lon=2, timeout=30)
+    events = waiting.events()
+
+    async def make_room(leaving: ClientConnection) -> None:
+        assert await asyncio.wait_for(anext(events), 10) == cloudmatch.ServerError("edge_full", detail)
+        impatient = cloudmatch.connect(edge.url, id="d", lat=1, lon=2, timeout=0.5)
+        with pytest.raises(cloudmatch.UnreachableError, match=detail) as failed:
+            await impatient.__aenter__()
+        assert isinstance(failed.value.__cause__, cloudmatch.RefusedError)
+        assert failed.value.__cause__.status == 503
+        await leaving.close()
+
+    async with pair(edge) as (a, _), asyncio.TaskGroup() as tasks:
+        tasks.create_task(make_room(a))
+        async with waiting as b:
+            assert (await b.matched()).id == "c"
+
+
+def test_the_command_copes_with_a_full_edge(edge: Service) -> None:
+    """A swarm goes on with the devices that were accepted, and the doctor warns."""
+    swarm = run("swarm", "--url", edge.url, "--devices", "4", "--seconds", "3")
+    assert swarm.returncode == 0, swarm.stdout + swarm.stderr
+    figures = dict(re.findall(r"│ (\w[^│]*?) +│ +([\d,]+) │", swarm.stdout))
+    assert int(figures["refused: edge full"]) >= 2
+    assert figures["connected"] == "2"
+    assert figures["lost"] == "0"
+
+
+async def test_the_doctor_warns_of_a_full_edge(edge: Service) -> None:
+    async with pair(edge):
+        found = await asyncio.to_thread(run, "doctor", "--url", edge.url)
+    assert re.search(r"! │ edge +│ full: 2 of 2 devices at", found.stdout), found.stdout
+    assert re.search(r"! │ two devices +│ no connection to .*: full: 2 of 2 devices", found.stdout)
+    assert "CLOUDMATCH_EDGE_MAX_CONNECTIONS" in found.stdout
+
+
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [BIN / "cloudmatch", *words]
+    env = environment({"COLUMNS": "200"})
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
 
 
 async def test_heartbeats_say_how_many_devices_there_are_and_that_the_edge_drains(

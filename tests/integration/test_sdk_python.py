@@ -105,9 +105,9 @@ async def test_two_devices_match_exchange_payloads_and_part(edges: list[Service]
                 "é" * 131_072,
                 b"x" * 262_144,
             ]
-            for text in texts:
-                await a.send(text)
+            all_sent = asyncio.gather(*map(a.send, texts))  # large ones wait until b takes those before
             assert [await b.receive() for _ in texts] == texts
+            await all_sent
             sending = asyncio.create_task(b.send("grazie", receipt=True))
             assert await a.receive() == "grazie"
             await sending

@@ -368,6 +368,13 @@ def test_other_errors_are_reported_and_repeat_nothing(matched: Conversation) -> 
     assert matched.deadline == 5 + SILENCE
 
 
+def test_a_server_that_accepts_no_connection_is_reported() -> None:
+    conversation = Conversation(1, 2)
+    conversation.unavailable("edge_full", "full: 2 of 2 devices")
+    assert conversation.events() == [ServerError("edge_full", "full: 2 of 2 devices")]
+    assert conversation.state is State.CONNECTING
+
+
 def test_a_match_left_while_disconnected_is_left_again_on_the_next_connection(matched: Conversation) -> None:
     matched.lost(None, 1)
     matched.unmatch(1)

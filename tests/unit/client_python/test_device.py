@@ -83,7 +83,7 @@ async def server(
         yield it
 
 
-def device(url: str, **more: Any) -> cloudmatch.Device:
+def device(url: str | list[str], **more: Any) -> cloudmatch.Device:
     return cloudmatch.connect(url, **{"id": "a", "lat": 52.37, "lon": 4.89, "linger": 0.2, **more})
 
 
@@ -181,6 +181,37 @@ async def test_a_server_that_starts_late_is_found() -> None:
     async with server(process_request=busy) as it, device(it.url) as a:
         await a.matched()
     assert calls == 3
+
+
+async def test_a_full_server_is_tried_again_no_sooner_than_it_asks_and_says_why() -> None:
+    loop = asyncio.get_running_loop()
+    attempts: list[float] = []
+
+    def busy(socket: ServerConnection, request: Request) -> Response | None:
+        attempts.append(loop.time())
+        if len(attempts) > 1:
+            return None
+        error = {"code": "edge_full", "detail": "full: 2 of 2 devices"}
+        return Response(503, "", Headers({"Retry-After": "2"}), json.dumps({"error": error}).encode())
+
+    async with server(process_request=busy) as it:
+        a = device(it.url)
+        events = a.events()
+        async with a:
+            assert await anext(events) == cloudmatch.ServerError("edge_full", "full: 2 of 2 devices")
+            assert attempts[1] - attempts[0] >= 2  # without the header half a second or more
+
+
+async def test_a_device_of_several_edges_passes_over_those_that_fail() -> None:
+    def broken(socket: ServerConnection, request: Request) -> Response:
+        return Response(502, "Bad Gateway", Headers(), b"")
+
+    urls = ["http://127.0.0.1:1"]
+    async with server(process_request=broken) as bad, server() as good:
+        async with device([*urls, bad.url, good.url], timeout=5) as a:
+            assert (await a.matched()).id == "b"
+        with pytest.raises(cloudmatch.UnreachableError, match=f"no connection to {urls[0]} or {bad.url}: "):
+            await device([*urls, bad.url], timeout=0.2).__aenter__()
 
 
 async def test_a_server_that_does_not_speak_the_dialect_is_refused() -> None:

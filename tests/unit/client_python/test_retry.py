@@ -2,7 +2,7 @@
 
 import pytest
 
-from cloudmatch.core.retry import AT_ONCE, BACKOFF, LONG_BACKOFF, Retry
+from cloudmatch.core.retry import AT_ONCE, BACKOFF, LONG_BACKOFF, RETRY_AFTER_MAX, Retry, retry_after
 
 
 def pauses(code: int | None, count: int, chance: float = 1.0) -> list[float]:
@@ -24,6 +24,20 @@ def test_an_overloaded_server_is_given_more_time(code: int) -> None:
 def test_the_devices_of_an_edge_that_shuts_down_reconnect_spread_over_a_second(code: int) -> None:
     assert [pauses(code, 1, chance)[0] for chance in (0, 0.5, 1)] == [0, AT_ONCE / 2, AT_ONCE]
     assert pauses(code, 3)[1:] == [0.2, 0.4]
+
+
+def test_a_server_is_left_alone_for_as_long_as_it_asks_and_devices_return_spread() -> None:
+    assert [Retry().pause(503, chance, 5) for chance in (0, 1)] == [5, 7.5]
+    retry = Retry()
+    assert [retry.pause(503, 0, 5) for _ in range(6)] == [5, 5, 5, 5, 8, LONG_BACKOFF[1] / 2]
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [("5", 5), ("0", 0), ("86400", RETRY_AFTER_MAX), (None, 0), ("", 0), ("-1", 0), ("²", 0), ("soon", 0)],
+)
+def test_retry_after_is_a_whole_number_of_seconds(header: str | None, seconds: float) -> None:
+    assert retry_after(header) == seconds
 
 
 def test_chance_shortens_a_pause_by_half_at_most() -> None:

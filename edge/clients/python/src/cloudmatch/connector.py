@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidStatus
@@ -13,8 +13,9 @@ from websockets.typing import Subprotocol
 from cloudmatch.core.address import address
 from cloudmatch.core.close_codes import ABNORMAL, GOING_AWAY
 from cloudmatch.core.conversation import Conversation
+from cloudmatch.core.edges import Edges
 from cloudmatch.core.errors import CloudMatchError, ProtocolError, RefusedError
-from cloudmatch.core.retry import REFUSED, STOPPED, Retry
+from cloudmatch.core.retry import REFUSED, STOPPED, UNAVAILABLE, Retry, retry_after
 
 DIALECT = Subprotocol("cloudmatch.v1")
 OPEN_TIMEOUT = 10.0  # s for one attempt to connect
@@ -27,14 +28,15 @@ class Connector:
 
     def __init__(
         self,
-        url: str,
+        urls: Sequence[str],
         parameters: Mapping[str, str],
         token: str | None,
         conversation: Conversation,
         on_change: Callable[[], None],
     ) -> None:
-        address(url, parameters)  # raises if the URL is invalid
-        self.url = url
+        for url in urls:
+            address(url, parameters)  # raises if it is invalid
+        self.edges = Edges(urls)
         # why the last attempt failed
         self.failure: Exception | None = None
         # why the conversation is closed, if not by a close code
@@ -44,6 +46,7 @@ class Connector:
         self._conversation = conversation
         self._on_change = on_change
         self._retry = Retry()
+        self._retry_after = 0.0  # s for which the last refusal asked to wait
         self._socket: ClientConnection | None = None
         self._task: asyncio.Task[None] | None = None
         # set when there may be frames to write
@@ -85,8 +88,9 @@ class Connector:
                 if code in STOPPED:
                     conversation.close(code, STOPPED[code])
                 self._on_change()
-                if not conversation.closed:
-                    await asyncio.sleep(self._retry.pause(code, random.random()))  # noqa: S311 # no secret
+                if not conversation.closed and not self.edges.ended(code):
+                    pause = self._retry.pause(code, random.random(), self._retry_after)  # noqa: S311 # no secret
+                    await asyncio.sleep(pause)
         except Exception as bug:
             self.error = CloudMatchError(f"the client failed: {bug!r}")
             conversation.close(GOING_AWAY, str(self.error))
@@ -97,7 +101,8 @@ class Connector:
 
     async def _connect_once(self) -> int | None:
         """Connect and exchange frames; return the close code, the HTTP status, or None if it broke."""
-        url = address(self.url, self._parameters | self._conversation.connect(self._now()))
+        self._retry_after = 0.0
+        url = address(self.edges.url, self._parameters | self._conversation.connect(self._now()))
         self._on_change()  # the match may have expired
         try:
             socket = await connect(
@@ -115,6 +120,8 @@ class Connector:
             status = answer.response.status_code
             if status in REFUSED:
                 self._refuse(_refused_error(status, bytes(answer.response.body or b"")))
+            elif status == UNAVAILABLE:
+                self._on_unavailable(answer)
             return status
         except (OSError, EOFError, InvalidHandshake, InvalidMessage) as failure:
             self.failure = failure
@@ -123,6 +130,7 @@ class Connector:
             await socket.close(GOING_AWAY)
             self._refuse(RefusedError(101, "unknown_subprotocol", "the server does not speak cloudmatch.v1"))
             return None
+        self.edges.opened()
         began = self._now()
         code = await self._exchange_frames(socket)
         if self._now() > began + STEADY:
@@ -132,6 +140,12 @@ class Connector:
     def _refuse(self, error: RefusedError) -> None:
         self.error = error
         self._conversation.close(error.status, str(error))
+
+    def _on_unavailable(self, answer: InvalidStatus) -> None:
+        self._retry_after = retry_after(answer.response.headers.get("Retry-After"))
+        error = _refused_error(UNAVAILABLE, bytes(answer.response.body or b""))
+        self.failure = error
+        self._conversation.unavailable(error.code, error.detail)
 
     async def _exchange_frames(self, socket: ClientConnection) -> int | None:
         self._socket = socket

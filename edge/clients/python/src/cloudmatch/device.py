@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -36,7 +36,7 @@ class Device:
 
     def __init__(
         self,
-        url: str,
+        urls: Sequence[str],
         parameters: dict[str, str],
         position: tuple[float, float],
         *,
@@ -50,7 +50,7 @@ class Device:
         self._linger = linger
         self._leave_on_exit = leave_on_exit
         self._conversation = Conversation(*position)
-        self._connector = Connector(url, parameters, token, self._conversation, self._step)
+        self._connector = Connector(urls, parameters, token, self._conversation, self._step)
         self._timer = Timer(self._tick)
         # resolved at every change
         self._waiters: list[asyncio.Future[None]] = []
@@ -225,7 +225,7 @@ class Device:
             await self._stop()
             failure = self._connector.failure
             why = failure or "no answer"
-            raise UnreachableError(f"no connection to {self._connector.url}: {why}") from failure
+            raise UnreachableError(f"no connection to {self._connector.edges}: {why}") from failure
         except BaseException:
             await self._stop()
             raise
@@ -307,7 +307,7 @@ class Device:
 
 
 def connect(
-    url: str,
+    url: str | Sequence[str],
     *,
     id: str,  # noqa: A002 # its name in the protocol
     lat: float,
@@ -323,7 +323,8 @@ def connect(
     """Return a device, for use with ``async with``.
 
     Args:
-        url: Address of the server: http, https, ws or wss.
+        url: Address of the server: http, https, ws or wss. Or those of several edges, in order of preference:
+            if one is full or cannot be reached, the device connects to the next.
         id: Id of the device, unique in its app; 1 to 64 characters.
         lat: Latitude in degrees.
         lon: Longitude in degrees.
@@ -342,5 +343,11 @@ def connect(
     parameters = {"id": id, "app": app, "radius": None if radius is None else str(radius), "tag": tag}
     given = {name: value for name, value in parameters.items() if value is not None}
     return Device(
-        url, given, (lat, lon), token=token, timeout=timeout, linger=linger, leave_on_exit=leave_on_exit
+        [url] if isinstance(url, str) else url,
+        given,
+        (lat, lon),
+        token=token,
+        timeout=timeout,
+        linger=linger,
+        leave_on_exit=leave_on_exit,
     )

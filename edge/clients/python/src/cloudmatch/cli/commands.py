@@ -46,7 +46,13 @@ out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
 Url = Annotated[
-    str, typer.Option("--url", "-u", envvar="CLOUDMATCH_URL", help="URL of the server (an edge).")
+    str,
+    typer.Option(
+        "--url",
+        "-u",
+        envvar="CLOUDMATCH_URL",
+        help="URL of the server (an edge), or of several, comma-separated.",
+    ),
 ]
 Token = Annotated[
     str | None,
@@ -60,6 +66,11 @@ MatchEngine = Annotated[
 EDGE_URL, JOURNAL_URL, MATCH_ENGINE_URL, ANALYTICS_URL = (
     f"http://127.0.0.1:{port}" for port in (8080, 8081, 8082, 8085)
 )
+
+
+def edges(url: str) -> list[str]:
+    """Return the URLs of the option ``--url``."""
+    return [each.strip() for each in url.split(",")]
 
 
 def fail(sentence: str) -> typer.Exit:
@@ -84,6 +95,8 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     except cloudmatch.RefusedError as error:
         raise fail(f"The server refused this device: {error}") from None
     except cloudmatch.UnreachableError as error:
+        if isinstance(error.__cause__, cloudmatch.RefusedError):
+            raise fail(f"{error}.") from None
         raise fail(f"{error}. Is it running? `cloudmatch doctor` checks every part.") from None
     except cloudmatch.CloudMatchError as error:
         raise fail(f"{error}.") from None
@@ -123,7 +136,7 @@ def connect(
 
     async def exchange() -> None:
         device = cloudmatch.connect(
-            url, id=id, lat=lat, lon=lon, app=app, radius=radius, tag=tag, token=token
+            edges(url), id=id, lat=lat, lon=lon, app=app, radius=radius, tag=tag, token=token
         )
         async with device:
             await Terminal(device, listen).run()
@@ -151,7 +164,7 @@ def swarm(
 
     The exit code is 1 if any payload was lost, duplicated or out of order.
     """
-    options = SwarmOptions(url, devices, rate, size, drop, seconds, token)
+    options = SwarmOptions(edges(url), devices, rate, size, drop, seconds, token)
 
     async def work() -> bool:
         running = Swarm(options)
@@ -291,7 +304,7 @@ def doctor(
     The exit code is 1 if something is wrong.
     """
     services = {"match-engine": match_engine, "journal": journal, "bridge-rabbit": bridge}
-    endpoints = Endpoints(url, {**services, "analytics": analytics}, nats, amqp, token)
+    endpoints = Endpoints(edges(url), {**services, "analytics": analytics}, nats, amqp, token)
     marks = {
         State.GOOD: "[green]✓[/]",
         State.WARNING: "[yellow]![/]",

@@ -26,6 +26,8 @@ SKEW = 2.0  # s of clock skew worth a warning; a Date header has whole seconds
 AMQP = b"AMQP\x00\x00\x09\x01"  # protocol header
 START = "start everything with `make up`"
 SERIOUS = {"isolated", "conflict", "edges"}  # problems of the cluster that are no mere warnings
+FULL = "devices"  # the check of an edge that accepts no more devices
+ROOM = "start another edge, or raise CLOUDMATCH_EDGE_MAX_CONNECTIONS; its own devices are served"
 
 
 class State(enum.StrEnum):
@@ -50,7 +52,7 @@ class Finding:
 class Endpoints:
     """Where to find the parts."""
 
-    edge: str
+    edges: list[str]  # URLs
     services: dict[str, str]  # URL by name
     nats: str  # comma-separated
     amqp: str
@@ -59,13 +61,11 @@ class Endpoints:
 
 async def examine(endpoints: Endpoints) -> list[Finding]:
     """Check all parts concurrently."""
-    services = {"edge": endpoints.edge, **endpoints.services}
-    checks: list[Awaitable[list[Finding]]] = [
-        asyncio.to_thread(service, name, url) for name, url in services.items()
-    ]
+    services = [*(("edge", url) for url in endpoints.edges), *endpoints.services.items()]
+    checks: list[Awaitable[list[Finding]]] = [asyncio.to_thread(service, name, url) for name, url in services]
     checks += [nats(url.strip()) for url in endpoints.nats.split(",")]
     checks += [asyncio.to_thread(cluster, endpoints.services["match-engine"])]
-    checks += [rabbitmq(endpoints.amqp), devices(endpoints.edge, endpoints.token)]
+    checks += [rabbitmq(endpoints.amqp), devices(endpoints.edges, endpoints.token)]
     return [versions(), *(finding for found in await asyncio.gather(*checks) for finding in found)]
 
 
@@ -97,11 +97,14 @@ def service(name: str, url: str) -> list[Finding]:
 def unready(name: str, url: str, status: int, body: bytes) -> Finding:
     """Return why a service is not ready."""
     try:
-        reasons = "; ".join(f"{part}: {reason}" for part, reason in json.loads(body)["reasons"].items())
+        failed = json.loads(body)["reasons"]
+        reasons = "; ".join(f"{part}: {reason}" for part, reason in failed.items())
     except (ValueError, KeyError, TypeError, AttributeError):
         return Finding(
             name, State.BAD, f"{url} answered {status}", f"is that {name}? Check its URL and its log"
         )
+    if set(failed) == {FULL}:
+        return Finding(name, State.WARNING, f"{failed[FULL]} at {url}", ROOM)
     return Finding(name, State.BAD, f"not ready: {reasons}", f"fix what it names, then check {name}'s log")
 
 
@@ -191,14 +194,14 @@ async def first_bytes(host: str, port: int, ours: bytes, until: bytes) -> bytes:
         writer.close()
 
 
-async def devices(url: str, token: str | None) -> list[Finding]:
+async def devices(urls: list[str], token: str | None) -> list[Finding]:
     """Match two devices of our own and send a payload from one to the other."""
     app = f"doctor-{secrets.token_hex(4)}"
     part = "two devices"
     try:
         async with asyncio.timeout(2 * TIMEOUT):
             first, second = (
-                cloudmatch.connect(url, id=name, lat=0, lon=0, app=app, token=token, timeout=TIMEOUT)
+                cloudmatch.connect(urls, id=name, lat=0, lon=0, app=app, token=token, timeout=TIMEOUT)
                 for name in ("a", "b")
             )
             async with first, second:
@@ -215,6 +218,8 @@ async def devices(url: str, token: str | None) -> list[Finding]:
         advice = "give a token with --token" if error.status in (401, 403) else "fix what it names"
         return [Finding(part, State.BAD, f"the edge refused a device: {error}", advice)]
     except (cloudmatch.CloudMatchError, ValueError) as error:
+        if isinstance(error.__cause__, cloudmatch.RefusedError) and error.__cause__.code == "edge_full":
+            return [Finding(part, State.WARNING, str(error), ROOM)]
         return [Finding(part, State.BAD, str(error), f"{START}, or pass the URL of an edge with --url")]
     return [Finding(part, State.GOOD, f"matched; a payload and its receipt took {took:.1f} ms")]
 

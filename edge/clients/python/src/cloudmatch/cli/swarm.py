@@ -12,10 +12,11 @@ from rich.live import Live
 from rich.table import Table
 
 import cloudmatch
-from cloudmatch import Device, NotMatchedError, PeerLeftError, State
+from cloudmatch import Device, NotMatchedError, PeerLeftError, RefusedError, State, UnreachableError
 from cloudmatch.cli.swarm_stats import SwarmStats
 
 SETTLE = 15.0  # s allowed at the end for payloads in flight
+FULL = "edge_full"  # code of the error of an edge that accepts no more devices
 CONNECTING = 50  # devices that connect at the same time
 _dice = random.Random()  # noqa: S311 # chooses connections to drop
 
@@ -24,7 +25,7 @@ _dice = random.Random()  # noqa: S311 # chooses connections to drop
 class SwarmOptions:
     """The options of a swarm."""
 
-    url: str
+    urls: list[str]  # of edges
     devices: int  # an odd number is rounded up
     rate: float  # payloads per s and device
     size: int  # bytes of a payload
@@ -94,7 +95,7 @@ class Swarm:
         """Return a device that matches only the other one of its pair."""
         pair = number // 2
         return cloudmatch.connect(
-            self._options.url,
+            self._options.urls,
             id=f"{self._app}-{number}",
             lat=(pair * 7.3) % 160 - 80,
             lon=(pair * 13.7) % 360 - 180,
@@ -109,7 +110,9 @@ class Swarm:
     async def _run_device(self, number: int) -> None:
         device = self._device(number)
         async with self._opening:
-            await device.__aenter__()
+            if not await self._open(device):
+                self._finish()
+                return
         try:
             self._devices.append(device)
             device.on(cloudmatch.Resumed, lambda _: self._count("resumes"))
@@ -120,13 +123,43 @@ class Swarm:
             receiving = asyncio.create_task(self._receive(device))
             await self._send(device)
             await device.flush()
-            self._flushed += 1
-            if self._flushed == self._options.devices:
-                self._quiet.set()
+            self._finish()
             await self._quiet.wait()  # the peer may still be sending
             receiving.cancel()
         finally:
             await device.__aexit__(None, None, None)
+
+    async def _open(self, device: Device) -> bool:
+        """Connect; while all edges are full, try again until the swarm is stopped. Return whether there is a
+        connection."""
+        device.on(
+            cloudmatch.ServerError, lambda error: self._count("refused" if error.code == FULL else "errors")
+        )
+        stopping = asyncio.create_task(self._stop.wait())
+        try:
+            while not self._stop.is_set():
+                opening = asyncio.create_task(device.__aenter__())
+                await asyncio.wait({opening, stopping}, return_when=asyncio.FIRST_COMPLETED)
+                if not opening.done():
+                    opening.cancel()
+                    await asyncio.wait({opening})
+                    return False
+                try:
+                    await opening
+                except UnreachableError as error:
+                    if not isinstance(error.__cause__, RefusedError):
+                        raise
+                else:
+                    return True
+            return False
+        finally:
+            stopping.cancel()
+
+    def _finish(self) -> None:
+        """Note that a device has nothing more to send."""
+        self._flushed += 1
+        if self._flushed == self._options.devices:
+            self._quiet.set()
 
     def _count(self, what: str) -> None:
         self._stats.counts[what] += 1
@@ -164,7 +197,9 @@ class Swarm:
 
     def table(self) -> Table:
         """Return the present figures."""
-        table = Table(title=f"{self._options.devices} devices at {self._options.url}", title_justify="left")
+        table = Table(
+            title=f"{self._options.devices} devices at {', '.join(self._options.urls)}", title_justify="left"
+        )
         table.add_column("what")
         table.add_column("figure", justify="right")
         for name, figure in self._figures().items():
@@ -186,6 +221,7 @@ class Swarm:
             "payloads/s": f"{self._measured_rate():,.0f}",
             "latency p50": self._latency(0.5),
             "latency p99": self._latency(0.99),
+            "refused: edge full": counts["refused"],
             "connections dropped": counts["dropped"],
             "connections lost": counts["disconnects"],
             "resumes": counts["resumes"],

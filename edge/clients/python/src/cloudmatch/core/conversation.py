@@ -140,6 +140,10 @@ class Conversation:
         self._frames.clear()
         self.inbox.pause()
 
+    def unavailable(self, code: str, detail: str) -> None:
+        """The server accepts no connection at present."""
+        self._events.append(ServerError(code, detail))
+
     def close(self, code: int, reason: str) -> None:
         """Close the device: it does not reconnect."""
         if self.closed:

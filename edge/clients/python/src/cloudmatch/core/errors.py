@@ -6,11 +6,13 @@ class CloudMatchError(Exception):
 
 
 class UnreachableError(CloudMatchError):
-    """No server answered; `__cause__` is the failure of the last attempt."""
+    """No server accepted the device within the timeout: none answered, or all are full. `__cause__` is the
+    failure of the last attempt; a `RefusedError` with the status 503 if that server was full or not ready."""
 
 
 class RefusedError(CloudMatchError):
-    """The server does not admit this device: a parameter or the token is wrong."""
+    """The server does not admit this device: a parameter or the token is wrong. Only as a cause: it admits no
+    device at present."""
 
     def __init__(self, status: int, code: str, detail: str, parameter: str | None = None) -> None:
         super().__init__(f"{parameter}: {detail}" if parameter else detail)

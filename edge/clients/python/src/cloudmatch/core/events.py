@@ -73,7 +73,8 @@ class Gap(Event):
 
 @dataclass(frozen=True, slots=True)
 class ServerError(Event):
-    """The server rejected a message; the connection stays open."""
+    """The server rejected a message, and the connection stays open; or it accepts no device at present, and
+    the device tries again (`edge_full`, `not_ready`)."""
 
     code: str
     detail: str

@@ -5,7 +5,8 @@ from cloudmatch.core.close_codes import RECONNECT
 AT_ONCE = 1.0  # s at most, so that not all devices of an edge reconnect at the same moment
 BACKOFF = (0.1, 5.0)  # s: the first pause, which doubles, and the longest
 LONG_BACKOFF = (1.0, 30.0)
-UNAVAILABLE = 503  # HTTP: the edge is overloaded
+UNAVAILABLE = 503  # HTTP: the edge is full, or not ready
+RETRY_AFTER_MAX = 120.0  # s that a server may ask for
 
 # why a device stops, by those close codes after which it never reconnects
 STOPPED = {
@@ -29,10 +30,12 @@ class Retry:
         """Start again with the shortest pause."""
         self._failures = 0
 
-    def pause(self, code: int | None, chance: float) -> float:
+    def pause(self, code: int | None, chance: float, retry_after: float = 0.0) -> float:
         """Return the seconds to wait after a close code, an HTTP status, or None for a broken connection.
 
-        `chance` is a random number from 0 to 1.
+        Args:
+            chance: a random number from 0 to 1.
+            retry_after: seconds for which the server asks to wait at least.
         """
         reconnect = RECONNECT.get(code, "with backoff")
         if reconnect == "at once" and not self._failures:
@@ -42,4 +45,11 @@ class Retry:
         first, longest = LONG_BACKOFF if long else BACKOFF
         pause = min(longest, first * 2.0**self._failures)
         self._failures = min(self._failures + 1, 16)
-        return pause * (0.5 + chance / 2)
+        return max(pause * (0.5 + chance / 2), retry_after * (1 + chance / 2))
+
+
+def retry_after(header: str | None) -> float:
+    """Return the seconds of a Retry-After header; 0 if there is none, or it is not a number."""
+    if header is None or not (header.isascii() and header.isdigit()):
+        return 0.0
+    return min(float(header), RETRY_AFTER_MAX)
