@@ -1,4 +1,4 @@
-"""Measure the consumers of facts: the journal, the bridge to RabbitMQ, and analytics.
+"""Measure the consumers of facts: the journal, the bridge to RabbitMQ, analytics, and a whole system.
 
 Each part is a module with a function that measures it::
 
@@ -23,7 +23,7 @@ from rich.table import Table
 
 from bench.machine import ROOT, machine
 
-PARTS = ("journal", "bridge", "analytics")
+PARTS = ("journal", "bridge", "analytics", "stack")
 console = Console(width=max(110, Console().width))
 
 
@@ -80,7 +80,7 @@ def main(
     quick: Annotated[bool, typer.Option("--quick", help="Seconds, not minutes; rough figures.")] = False,
     folder: Annotated[Path, typer.Option(help="Folder of the JSON file.")] = ROOT / ".run" / "bench",
 ) -> None:
-    """Measure journal, bridge and analytics, each with only the servers that it needs.
+    """Measure journal, bridge and analytics, each with only the servers that it needs, and a whole system.
 
     Examples: `make bench WHAT=facts`, `make bench WHAT=facts ARGS=--quick`,
     `make bench WHAT=facts ARGS='journal bridge'`.

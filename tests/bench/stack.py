@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from cloudmatch_bus.contract.streams import BUCKET
-from harness import NatsServer, nats_cluster, nats_server, service
+from harness import NatsServer, Service, nats_cluster, nats_server, service
+
+DELIVERED = "cloudmatch_edge_payloads_delivered_total"  # by an edge
 
 
 class Stack(NamedTuple):
@@ -15,6 +17,11 @@ class Stack(NamedTuple):
     pids: dict[str, int]  # by name
     bus: str  # URL of the NATS servers
     nats: NatsServer  # the only one, or the leader of the device bucket
+    edges: tuple[Service, ...]
+
+    def delivered(self) -> float:
+        """How many payloads all edges have delivered."""
+        return sum(edge.metric(DELIVERED) for edge in self.edges)
 
 
 @contextlib.contextmanager
@@ -35,4 +42,4 @@ def stack(edges: int = 2, workers: int = 1, *, cluster: bool = False) -> Iterato
         pids["nats-server"] = nats.process.pid
         for number, worker in enumerate(matching):
             pids[f"worker-{number}" if number else "worker"] = worker.process.pid
-        yield Stack(tuple(ports if edges > 1 else 2 * ports), pids, url, nats)
+        yield Stack(tuple(ports if edges > 1 else 2 * ports), pids, url, nats, tuple(serving))
