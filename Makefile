@@ -40,7 +40,7 @@ endif
 .DEFAULT_GOAL := help
 .PHONY: help setup up trace queues clean pristine test test-all check lint format coverage \
   test-faults test-pairing-faults test-kills test-fuzz test-kafka test-roll-out bench bench-quick \
-  settings images image-check manifests deploy undeploy
+  settings screenshots recording images image-check manifests deploy undeploy
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^##@ / {print "\n" substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-19s %s\n", $$1, $$2}' \
@@ -129,6 +129,17 @@ bench: setup ## Measure CloudMatch [WHAT=peers|relay|hops|facts|pairing] [ARGS='
 
 bench-quick: setup ## Compare with those peers that are installed, roughly, in two minutes [ARGS='cloudmatch nats']
 	@PYTHONPATH=tests:deploy/local $(BIN)/python -m bench.compare --quick $(ARGS)
+
+##@ Document
+
+screenshots: setup ## Take the screenshots of the READMEs: the page and the live chart; needs Chromium
+	@CI=1 $(BIN)/pytest -q tests/integration/test_analytics_page.py \
+	  tests/integration/test_dev_client.py::test_the_story_of_2019_works_by_clicks_and_shows_in_journal_chart_and_counters
+	@cp .run/screenshots/story-light.webp .run/screenshots/story-dark.webp edge/dev-client/screenshots/
+	@cp .run/screenshots/chart-light.webp .run/screenshots/chart-dark.webp analytics/screenshots/
+
+recording: setup ## Record docs/session.svg: `make up` and two devices; needs tmux and the default ports
+	@PYTHONPATH=tests $(BIN)/python -m pictures.record
 
 ##@ Deploy
 

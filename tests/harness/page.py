@@ -1,5 +1,6 @@
 """The dev client in a real browser: a whole system, Chromium, and pages."""
 
+import base64
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -67,9 +68,9 @@ def chromium() -> Iterator[Browser]:
 
 
 class Visitor:
-    """The page in a browser context of its own. Collects errors of the page."""
+    """A page in a browser context of its own, loaded once `ready` is there. Collects errors of the page."""
 
-    def __init__(self, browser: Browser, url: str, **options: Any) -> None:
+    def __init__(self, browser: Browser, url: str, ready: str = ".card", **options: Any) -> None:
         self._context = browser.new_context(
             viewport={"width": 1280, "height": 900},
             permissions=["clipboard-read", "clipboard-write"],
@@ -81,7 +82,7 @@ class Visitor:
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("console", self._on_console)
         self.page.goto(url)
-        self.page.locator(".card").first.wait_for()
+        self.page.locator(ready).first.wait_for()
 
     def _on_console(self, message: Any) -> None:
         # shown on the page anyway: a service is down, or a device was refused
@@ -100,6 +101,16 @@ class Visitor:
         """Save a screenshot of the whole page."""
         PICTURES.mkdir(parents=True, exist_ok=True)
         self.page.screenshot(path=PICTURES / f"{name}.png", full_page=True)
+
+    def documented(self, name: str) -> None:
+        """Save what is in view, in both colour schemes, for a README: ``make screenshots`` keeps it."""
+        PICTURES.mkdir(parents=True, exist_ok=True)
+        browser = self._context.new_cdp_session(self.page)
+        for scheme in ("light", "dark"):
+            self.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+            answer = browser.send("Page.captureScreenshot", {"format": "webp", "quality": 90})
+            (PICTURES / f"{name}-{scheme}.webp").write_bytes(base64.b64decode(answer["data"]))
+        self.page.emulate_media(color_scheme="null", reduced_motion="null")
 
     def close(self) -> None:
         """Close the page; fail if it reported errors."""

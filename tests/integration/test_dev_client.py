@@ -18,7 +18,7 @@ from harness.processes import environment
 from harness.programs import need
 
 pytestmark = pytest.mark.servers
-CLASSIC = "#a@1,1;dialect=classic&b@1,3;dialect=classic&c@1,2;dialect=classic&d@1,5;dialect=classic"
+CLASSIC = "#a@1,1;dialect=classic&c@1,2;dialect=classic&b@1,3;dialect=classic&d@1,5;dialect=classic"
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +77,8 @@ def test_the_story_of_2019_works_by_clicks_and_shows_in_journal_chart_and_counte
         state="attached"
     )
     visitor.page.locator("#counts").get_by_text("sizes in RabbitMQ 1 · dead letters 0").wait_for()
+    visitor.page.set_viewport_size({"width": 1280, "height": 1000})
+    visitor.documented("story")
 
     c.click("Leave")
     c.shows_state("not connected")

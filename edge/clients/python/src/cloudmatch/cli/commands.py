@@ -138,8 +138,9 @@ def connect(
         device = cloudmatch.connect(
             edges(url), id=id, lat=lat, lon=lon, app=app, radius=radius, tag=tag, token=token
         )
+        terminal = Terminal(device, listen)
         async with device:
-            await Terminal(device, listen).run()
+            await terminal.run()
 
     run(exchange())
 

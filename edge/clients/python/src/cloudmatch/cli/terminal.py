@@ -53,6 +53,7 @@ class Terminal:
 
     def __init__(self, device: Device, listen: bool) -> None:
         self._device = device
+        self._events = device.events()  # from before the device connects, so none is missed
         self._listen = listen
         self._person = sys.stdin.isatty()
         self._out = Console(highlight=False, soft_wrap=True)
@@ -64,9 +65,7 @@ class Terminal:
         self._note(f"connected as {self._device.id}", "green")
         if self._person:
             self._note(HELP, "bright_black")
-        if self._device.peer is not None:  # matched before `events` was called
-            self._matched(self._device.peer)
-        watching = asyncio.create_task(self._watch(self._device.events()))
+        watching = asyncio.create_task(self._watch(self._events))
         receiving = asyncio.create_task(self._receive())
         sending = asyncio.create_task(self._send_input())
         try:
@@ -90,7 +89,7 @@ class Terminal:
                 case cloudmatch.Waiting():
                     self._note("waiting for a peer …", "yellow")
                 case cloudmatch.Matched(peer):
-                    self._matched(peer)
+                    self._note(f"matched with {peer.id}, {peer.distance:,.0f} m away", "bold green")
                 case cloudmatch.Disconnected():
                     self._note("connection lost, reconnecting …", "yellow")
                 case cloudmatch.Resumed():
@@ -106,9 +105,6 @@ class Terminal:
                     self._note(f"payloads {first} to {last} can never arrive: {reason}", "red")
                 case cloudmatch.ServerError(code, detail):
                     self._note(f"{code}: {detail}", "red")
-
-    def _matched(self, peer: cloudmatch.Peer) -> None:
-        self._note(f"matched with {peer.id}, {peer.distance:,.0f} m away", "bold green")
 
     async def _receive(self) -> None:
         async for payload in self._device:

@@ -1,0 +1,1 @@
+"""The pictures of the READMEs that are made from running programs."""
