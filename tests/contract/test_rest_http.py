@@ -38,7 +38,7 @@ from cloudmatch_match_engine.core.membership import Membership
 from cloudmatch_match_engine.core.presence import Presence
 from cloudmatch_match_engine.core.roster import Roster
 from cloudmatch_match_engine.http_api import routes
-from cloudmatch_match_engine.inspection import Inspection
+from cloudmatch_match_engine.inspection import COMPLETE_AFTER, Inspection
 from cloudmatch_match_engine.settings import MatchEngineSettings
 from harness import NatsServer, Service
 from harness.processes import ROOT
@@ -104,7 +104,8 @@ def engine() -> Inspection:
     roster = Roster()
     a = DeviceRecord(app="default", device="a", edge="edge-0", connection_id=1, lat=1, lon=1)
     roster.put(device_id("default", "a"), a, 1)
-    inspection = Inspection(roster, lambda: None, PLANAR_REACH, lambda: 0.0)
+    clock = itertools.count(step=COMPLETE_AFTER)
+    inspection = Inspection(roster, lambda: None, PLANAR_REACH, lambda: next(clock))
     logs = {"edges": HeartbeatLog(), "workers": HeartbeatLog()}
     inspection.join(Cluster(roster, Presence(0.0), Membership("worker", 0.0), **logs), lambda: False)
     return inspection

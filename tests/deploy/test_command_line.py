@@ -60,6 +60,7 @@ async def test_people_inspect_query_and_back_up_each_with_their_own_key(here: En
         )
         assert "No keys" in await nats(here, "operator", "kv", "ls", "match")
         assert "No responders" in await nats(here, "operator", "req", subjects.explain(), '{"id":"a"}')
+        assert "No responders" in await nats(here, "operator", "req", subjects.cluster(), "{}")
         assert "match-engine" in await nats(here, "sys", "server", "report", "connections")
         assert "Permissions Violation" in await nats(here, "trace", "pub", subjects.up("demo", "a"), "x")
         assert "Permissions Violation" in await nats(here, "edge", "sub", "--count=1", subjects.EVERYTHING)

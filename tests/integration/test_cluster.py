@@ -57,7 +57,10 @@ def stable(status: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
 
 
 def states(worker: Service, kind: str = "edges") -> dict[str, str]:
-    return {row["name"]: row["state"] for row in worker.get_json("/cluster")[kind]}
+    """The states by name; none while the worker starts."""
+    status, text = worker.get("/cluster")
+    assert status in (200, 503), text
+    return {row["name"]: row["state"] for row in json.loads(text)[kind]} if status == 200 else {}
 
 
 async def until_all(workers: list[Service], condition: Callable[[Service], object]) -> None:
@@ -84,7 +87,10 @@ async def test_both_workers_agree_by_http_and_on_the_bus(
             await each.matched()
 
         def complete(worker: Service) -> bool:
-            status = worker.get_json("/cluster")
+            code, text = worker.get("/cluster")
+            if code == 503:  # it starts
+                return False
+            status = json.loads(text)
             found = [(e["name"], e["state"], e["devices"], e["matched"]) for e in status["edges"]]
             partitions = [each["partitions"] for each in status["workers"]]
             return (

@@ -7,11 +7,14 @@ import msgspec
 
 from cloudmatch_bus.client.micro import Endpoint, EndpointError
 from cloudmatch_bus.contract import subjects
+from cloudmatch_bus.contract.liveness import HEARTBEAT_INTERVAL
 from cloudmatch_bus.contract.messages import encode
 from cloudmatch_bus.process.clock import now_ms
 from cloudmatch_match_engine.core.cluster import Cluster, ClusterStatus, Moment
 from cloudmatch_match_engine.core.explain import Explanation, explain
 from cloudmatch_match_engine.core.roster import Roster
+
+COMPLETE_AFTER = 2 * HEARTBEAT_INTERVAL  # s in which a new worker hears of every process
 
 
 class UnknownDeviceError(Exception):
@@ -55,11 +58,12 @@ class Inspection:
     ) -> None:
         self._roster, self._incomplete, self._reach, self._clock = roster, incomplete, reach, clock
         self._cluster: Cluster | None = None
+        self._joined_at = 0.0  # s
         self._isolated: Callable[[], bool] = lambda: True
 
     def join(self, cluster: Cluster, isolated: Callable[[], bool]) -> None:
         """Begin to answer questions about the cluster: the worker takes part in it."""
-        self._cluster, self._isolated = cluster, isolated
+        self._cluster, self._isolated, self._joined_at = cluster, isolated, self._clock()
 
     def explain(self, app: str, device: str) -> Explanation:
         """Explain a device's state."""
@@ -72,8 +76,8 @@ class Inspection:
     def cluster(self, app: str = "default", device: str | None = None) -> ClusterStatus:
         """Return all edges and workers, and where a device is."""
         self._check()
-        if self._cluster is None:
-            raise LookupError("joining the other workers")
+        if self._cluster is None or self._clock() - self._joined_at < COMPLETE_AFTER:
+            raise LookupError("the worker has just started and may not have heard of every process yet")
         found = None if device is None else self._cluster.find(app, device)
         if device is not None and found is None:
             raise UnknownDeviceError(app, device)
