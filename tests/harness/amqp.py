@@ -140,6 +140,10 @@ class OldProducer:
         frames = [spec.Basic.Publish(exchange="", routing_key=self._name), header, ContentBody(body)]
         await self._channel.write_queue.put(ChannelFrame.marshall(self._channel.number, frames))
 
+    async def sent(self) -> None:
+        """Return once RabbitMQ has everything."""
+        await self._channel.basic_qos()  # it answers in order
+
 
 @asynccontextmanager
 async def old_producer(url: str, name: str = OLD_QUEUE) -> AsyncIterator[OldProducer]:
@@ -149,4 +153,6 @@ async def old_producer(url: str, name: str = OLD_QUEUE) -> AsyncIterator[OldProd
         await declare_as_in_2019(channel, name)
         below = await channel.get_underlay_channel()
         assert isinstance(below, Channel)
-        yield OldProducer(below, name)
+        producer = OldProducer(below, name)
+        yield producer
+        await producer.sent()

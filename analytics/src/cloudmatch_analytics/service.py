@@ -12,6 +12,7 @@ from cloudmatch_analytics.settings import AnalyticsSettings
 from cloudmatch_analytics.source_status import SourceMetrics, SourceStatus
 from cloudmatch_analytics.supervisor import Supervisor
 from cloudmatch_analytics.window_store import WindowStore
+from cloudmatch_bus.contract import amqp
 from cloudmatch_bus.process.health import Health
 from cloudmatch_bus.process.listen import listen, listen_also
 from cloudmatch_bus.process.runner import Environment
@@ -29,7 +30,7 @@ def serve(environment: Environment, stop: threading.Event) -> None:
         listen(settings.host, settings.port, variable(AnalyticsSettings, "port")),
         *listen_also(settings.host, settings.legacy_port, variable(AnalyticsSettings, "legacy_port")),
     ]
-    status = SourceStatus()
+    status = SourceStatus([amqp.QUEUE, *settings.plain_queues])
     REGISTRY.register(SourceMetrics(status))
     folder = (Path(environment[CommonSettings].run_dir) / NAME).resolve()
     folder.mkdir(parents=True, exist_ok=True)

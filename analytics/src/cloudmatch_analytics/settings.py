@@ -5,11 +5,12 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from cloudmatch_bus.process.settings import Port, Settings
+from cloudmatch_bus.contract import amqp
+from cloudmatch_bus.process.settings import Port, Settings, SettingsError, variable
 
 
 class AnalyticsSettings(Settings, frozen=True, kw_only=True):
-    """Where analytics listens, and how long a window waits for late payloads."""
+    """Where analytics listens, what else it counts, and how long a window waits for late payloads."""
 
     prefix = "CLOUDMATCH_ANALYTICS"
 
@@ -22,6 +23,26 @@ class AnalyticsSettings(Settings, frozen=True, kw_only=True):
         int, Meta(ge=0, le=60_000, description="How long after its end a window still accepts payloads (ms).")
     ] = 1000
     replication: Annotated[int, Meta(ge=1, le=9, description="Replicas of the topics on a real Kafka.")] = 1
+    input_queues: Annotated[
+        str,
+        Meta(description="More queues whose sizes are counted, comma-separated: those of producers of 2019."),
+    ] = ""
+
+    @property
+    def plain_queues(self) -> list[str]:
+        """The input queues as a list."""
+        return amqp.plain_queues(self.input_queues)
+
+    def check(self) -> None:
+        """Verify the names of the input queues.
+
+        Raises:
+            SettingsError: one cannot be used.
+        """
+        try:
+            amqp.plain_queues(self.input_queues)
+        except ValueError as error:
+            raise SettingsError(f"{variable(AnalyticsSettings, 'input_queues')}: {error}") from None
 
 
 class KafkaSettings(Settings, frozen=True, kw_only=True):

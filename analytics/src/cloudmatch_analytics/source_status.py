@@ -1,7 +1,7 @@
 """The status of the source's process, in memory that the service shares with it."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from multiprocessing import get_context
 
 from prometheus_client.core import CounterMetricFamily
@@ -14,11 +14,14 @@ MAX_REASON = 200  # bytes
 class SourceStatus:
     """Written by the source, read by the service. Passed to the source's process when it starts."""
 
-    def __init__(self) -> None:
+    def __init__(self, queues: Sequence[str]) -> None:
         spawn = get_context("spawn")
+        self.queues = list(queues)
         self._last_alive = spawn.RawValue("d", 0.0)  # monotonic, s
-        self._consumed = spawn.RawValue("Q", 0)
-        self._rejected = spawn.RawValue("Q", 0)
+        # by queue
+        self._consumed = spawn.RawArray("Q", len(queues))
+        self._rejected = spawn.RawArray("Q", len(queues))
+        self._copies = spawn.RawArray("Q", len(queues))
         self._reason = spawn.RawArray("c", MAX_REASON + 1)
         self.set_waiting("the source has not started")
 
@@ -31,18 +34,16 @@ class SourceStatus:
         """Record why the source is not consuming."""
         self._reason.value = reason.encode(errors="replace")[:MAX_REASON]
 
-    def count(self, consumed: int = 0, rejected: int = 0) -> None:
-        """Count messages produced to Kafka, and unreadable ones."""
-        self._consumed.value += consumed
-        self._rejected.value += rejected
+    def count(self, queue: str, consumed: int = 0, rejected: int = 0, copies: int = 0) -> None:
+        """Count messages of a queue: produced to Kafka, unreadable, and copies of what another queue has."""
+        index = self.queues.index(queue)
+        self._consumed[index] += consumed
+        self._rejected[index] += rejected
+        self._copies[index] += copies
 
-    @property
-    def consumed(self) -> int:
-        return int(self._consumed.value)
-
-    @property
-    def rejected(self) -> int:
-        return int(self._rejected.value)
+    def counts(self) -> list[tuple[str, int, int, int]]:
+        """Return (queue, consumed, rejected, copies) of each queue."""
+        return list(zip(self.queues, self._consumed, self._rejected, self._copies, strict=True))
 
     @property
     def problem(self) -> str | None:
@@ -61,9 +62,14 @@ class SourceMetrics(Collector):
 
     def collect(self) -> Iterator[CounterMetricFamily]:
         """Yield the counters."""
-        yield CounterMetricFamily(
-            "cloudmatch_analytics_messages", "Sizes consumed from RabbitMQ.", value=self._status.consumed
-        )
-        yield CounterMetricFamily(
-            "cloudmatch_analytics_rejected", "Unreadable messages.", value=self._status.rejected
-        )
+        messages = _counter("messages", "Sizes consumed from RabbitMQ.")
+        rejected = _counter("rejected", "Unreadable messages.")
+        copies = _counter("copies", "Messages that another queue has, not counted again.")
+        for queue, *counts in self._status.counts():
+            for counter, value in zip((messages, rejected, copies), counts, strict=True):
+                counter.add_metric([queue], value)
+        yield from (messages, rejected, copies)
+
+
+def _counter(name: str, text: str) -> CounterMetricFamily:
+    return CounterMetricFamily(f"cloudmatch_analytics_{name}", text, labels=["queue"])

@@ -183,3 +183,17 @@ def test_the_names_of_plain_queues_are_split_at_commas() -> None:
 def test_a_name_that_no_plain_queue_can_have_is_refused_with_the_reason(text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         amqp.plain_queues(text)
+
+
+def test_the_headers_of_a_dead_letter_say_from_where_it_comes_and_can_be_encoded() -> None:
+    now = datetime.fromtimestamp(1_700_000_000, UTC)
+    death = {"count": 1, "reason": "rejected", "queue": "q", "exchange": "e", "routing-keys": ["k"]}
+    death |= {"time": now}
+    headers = {"from": b"\xff", "deep": [{"a": b"\xff"}, 1]}
+    assert amqp.dead_letter_headers(headers, "q", "e", "k", now) == {
+        "from": bytearray(b"\xff"),
+        "deep": [{"a": bytearray(b"\xff")}, 1],
+        "x-death": [death],
+    }
+    earlier = {"x-death": [{"count": 2}]}
+    assert amqp.dead_letter_headers(earlier, "q", "e", "k", now) == {"x-death": [death, {"count": 2}]}

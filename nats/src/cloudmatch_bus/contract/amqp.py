@@ -116,6 +116,38 @@ def _time(headers: Mapping[str, object], timestamp: datetime | None) -> int | No
     return at
 
 
+def dead_letter_headers(
+    headers: Mapping[str, Any], queue: str, exchange: str, key: str, at: datetime
+) -> dict[str, Any]:
+    """Return the headers of a message that its consumer itself publishes to `DEAD_EXCHANGE`.
+
+    RabbitMQ adds such headers when a message of a queue with a dead-letter exchange is rejected.
+
+    Args:
+        queue: in which the message was.
+        exchange: to which it was published, with the routing key `key`.
+        at: now.
+    """
+    earlier = headers.get("x-death")
+    death = {"count": 1, "reason": "rejected", "queue": queue, "exchange": exchange}
+    death |= {"routing-keys": [key], "time": at}
+    kept = {name: _encodable(value) for name, value in headers.items()}
+    kept["x-death"] = [death, *(_encodable(earlier) if isinstance(earlier, list) else [])]
+    return kept
+
+
+def _encodable(value: Any) -> Any:
+    """Return a header's value as it can be encoded: drivers decode what is not UTF-8 as bytes."""
+    match value:
+        case bytes():
+            return bytearray(value)
+        case list():
+            return [_encodable(each) for each in value]
+        case dict():
+            return {name: _encodable(each) for name, each in value.items()}
+    return value
+
+
 def routing_key(app: str, sender: str) -> str:
     """Routing key of the sizes that `sender` sent."""
     return f"{token(app)}.{token(sender)}"
