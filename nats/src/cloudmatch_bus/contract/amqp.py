@@ -22,6 +22,7 @@ APP, SENDER, RECEIVER, MATCH, AT = "app", "from", "to", "match", "at"
 DEFAULT_APP = "default"  # of messages without the header, as in 2019
 MAX_DIGITS = 15  # no payload has 10^15 bytes, and sums must fit into 64 bits
 MAX_NAME = 255  # bytes of a queue's name
+OWN = "cloudmatch."  # all our names begin with it
 
 
 class UnreadableError(ValueError):
@@ -176,7 +177,7 @@ def _unusable(name: str) -> str:
         return f"has more than {MAX_NAME} bytes"
     if name.startswith("amq."):
         return "begins with 'amq.', which RabbitMQ reserves"
-    return "is a queue of CloudMatch itself" if name in (QUEUE, DEAD_QUEUE) else ""
+    return f"begins with '{OWN}', as those of CloudMatch itself" if name.startswith(OWN) else ""
 
 
 def queue_arguments(queue_type: str) -> dict[str, Any]:
