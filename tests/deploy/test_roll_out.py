@@ -14,7 +14,6 @@ import pytest
 
 from cloudmatch_bus.client.connection import connect
 from cloudmatch_bus.client.consumer import history, position_range
-from cloudmatch_bus.contract.messages import PayloadsDelivered
 from deploy.loopback import Environment, Node
 from faults import report
 from faults.checker import sum_by_name
@@ -24,6 +23,7 @@ from faults.run import BEFORE, Result
 from faults.workload import Workload
 from harness import Service, eventually
 from harness.amqp import arriving
+from harness.facts import bytes_delivered
 
 PAIRS, RATE = 6, 300  # payloads per second in total
 # Tolerated difference between the facts and the bytes received, as a share of the latter. A size may be
@@ -100,12 +100,11 @@ async def load(system: System) -> AsyncIterator[Workload]:
 
 
 async def bytes_in_facts(here: Environment) -> int:
-    """Sum the sizes in the `delivered` facts."""
+    """Sum the sizes in the facts that count them."""
     bus = await connect(here.person("journal"), "journal")
     try:
         _, last = await position_range(bus)
-        facts = [f async for batch in history(bus, "journal", 0, last) for _, f in batch]
-        return sum(sum(f.sizes) for f in facts if isinstance(f, PayloadsDelivered))
+        return sum([bytes_delivered(f) async for batch in history(bus, "journal", 0, last) for _, f in batch])
     finally:
         await bus.close()
 

@@ -10,13 +10,13 @@ from typing import Any
 from cloudmatch_bus.client.connection import connect
 from cloudmatch_bus.client.consumer import Delivery, OrderedConsumer
 from cloudmatch_bus.client.settings import NatsSettings
-from cloudmatch_bus.contract.messages import PayloadsDelivered
 from faults.checker import Count, sum_by_name
 from faults.devices import ClassicDevice, V1Device
 from faults.link import Link
 from faults.nemesis import Dialect, Fault, Kind, Step, schedule
 from faults.stack import Stack, stack
 from faults.workload import Workload
+from harness.facts import bytes_delivered
 
 BEFORE = "(before the first fault)"
 FACTS_TIMEOUT = 15.0  # s without a further fact after which all have arrived
@@ -152,9 +152,7 @@ async def _check_facts(under_test: Stack, result: Result) -> None:
     async def add(deliveries: list[Delivery]) -> None:
         nonlocal last
         last = time.monotonic()
-        result.bytes_in_facts += sum(
-            sum(d.fact.sizes) for d in deliveries if isinstance(d.fact, PayloadsDelivered)
-        )
+        result.bytes_in_facts += sum(bytes_delivered(d.fact) for d in deliveries)
 
     bus = await connect(NatsSettings(url=under_test.cluster.url, replicas=3), "checker")
     reading = asyncio.create_task(OrderedConsumer(bus, "checker").run(add, 0, done))

@@ -1,14 +1,38 @@
-"""Publish facts to a real bus."""
+"""Publish facts to a real bus; read what they count."""
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from typing import NamedTuple
 
 from cloudmatch_bus.client.connection import Bus, connect
 from cloudmatch_bus.client.provision import provision
 from cloudmatch_bus.client.publisher import FactPublisher
 from cloudmatch_bus.client.settings import NatsSettings
-from cloudmatch_bus.contract.messages import PayloadsDelivered
+from cloudmatch_bus.contract.messages import AnyFact, DeliveriesCounted, PayloadsDelivered
+
+
+class Delivered(NamedTuple):
+    """Payloads that a fact counts."""
+
+    sender: str
+    receiver: str
+    sizes: list[int]
+
+
+def delivered(fact: AnyFact) -> Iterator[Delivered]:
+    """Yield what a fact counts as delivered to a peer, whichever version of an edge has published it."""
+    match fact:
+        case DeliveriesCounted():
+            for span in fact.spans:
+                yield Delivered(span.sender, span.receiver, list(span.each_size()))
+        case PayloadsDelivered():
+            yield Delivered(fact.sender, fact.receiver, fact.sizes)
+
+
+def bytes_delivered(fact: AnyFact) -> int:
+    """Return how many bytes a fact counts as delivered."""
+    return sum(sum(each.sizes) for each in delivered(fact))
 
 
 class Facts:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 
 import pytest
 
@@ -103,3 +104,21 @@ async def test_a_full_queue_refuses_and_counts_facts_and_stores_those_it_accepte
         assert publisher.publish(fact(7))
         assert await publisher.drain(5) == 0
     assert sorted(await stored(bus)) == [0, 1, 2, 3, 4, 7]
+
+
+async def test_a_fact_that_is_never_refused_is_reported_as_stored_once(
+    bus: Bus, nats_server: NatsServer
+) -> None:
+    publisher = FactPublisher(bus, limit=1)
+    refused = counted("cloudmatch_facts_refused_total")
+    reported: list[int] = []
+    nats_server.kill()
+    async with running(publisher.run()):
+        for number in range(10):
+            publisher.store(fact(number), partial(reported.append, number))
+        assert await publisher.drain(0.1) == 10
+        assert reported == []
+        await asyncio.to_thread(nats_server.restart)
+        assert await publisher.drain(20) == 0
+    assert sorted(reported) == sorted(await stored(bus)) == list(range(10))
+    assert counted("cloudmatch_facts_refused_total") == refused

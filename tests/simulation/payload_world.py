@@ -33,8 +33,8 @@ class PayloadWorld:
         self.bucket = TimedBucket(self.chance)
         self.commits = CommitChecker(self.bucket)
         self.bucket.on_commit.append(self.commits.check)
-        self.facts = Facts()  # of the workers
-        self.edges = [Edge(self.network, f"e{number}") for number in range(3)]
+        self.facts = Facts()
+        self.edges = [Edge(self.network, f"e{number}", self.facts) for number in range(3)]
         self.workers = [Worker(self.network, self.bucket, self.facts) for _ in range(2)]
         self.devices = {
             name: SimulatedDevice(self, name, number // 2 * APART) for number, name in enumerate(devices)
@@ -131,7 +131,7 @@ class PayloadWorld:
         self._check_facts()
 
     def _check_facts(self) -> None:
-        counted = sum(sum(edge.facts.sizes) for edge in self.edges)
+        counted = sum(self.facts.sizes.values())
         sizes = sum(len(data) for device in self.devices.values() for data in device.received)
         if self.killed:
             assert counted <= sizes

@@ -2,15 +2,15 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 from urllib.parse import urlencode
 
 from cloudmatch_bus.contract import subjects
 from cloudmatch_bus.contract.messages import (
     AnyRequest,
+    DeliveriesCounted,
     MatchMade,
-    PayloadsDelivered,
     decode_request,
     encode,
 )
@@ -44,16 +44,24 @@ class Facts:
     """Facts published by one process."""
 
     def __init__(self) -> None:
-        self.sizes: list[int] = []
+        self.sizes: dict[tuple[int, str, int], int] = {}  # by match, sender and number of the payload
         self.matches: dict[str, MatchMade] = {}  # by key
 
     def publish(self, fact: Any, key: str = "") -> bool:
         match fact:
-            case PayloadsDelivered():
-                self.sizes += fact.sizes
+            case DeliveriesCounted():
+                for span in fact.spans:
+                    for number, size in enumerate(span.each_size(), span.first):
+                        key = span.match, span.sender, number
+                        assert key not in self.sizes, f"{key} is counted twice"
+                        self.sizes[key] = size
             case MatchMade():
                 self.matches[key] = fact
         return True
+
+    def store(self, fact: Any, on_stored: Callable[[], None]) -> None:
+        self.publish(fact)
+        on_stored()
 
 
 class WholeShare:
@@ -135,9 +143,9 @@ class Client(Protocol):
 class Edge:
     """An edge with its hub; when it dies another takes its name."""
 
-    def __init__(self, network: Network, name: str) -> None:
+    def __init__(self, network: Network, name: str, facts: Facts) -> None:
         self.name = name
-        self.facts = Facts()  # over all its lives
+        self.facts = facts
         self.sockets: dict[Socket, None] = {}
         self._network = network
         self.bus: Any = None

@@ -1,9 +1,10 @@
 """The ports of `relay`, played by lists: what a device or match asked for, and what it wrote."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from cloudmatch_bus.contract import subjects
-from cloudmatch_bus.contract.messages import DevicePaired, PayloadsDelivered
+from cloudmatch_bus.contract.messages import DevicePaired
 from cloudmatch_bus.contract.payloads import Payload, join
 from cloudmatch_edge.dialects.base import Dialect, SocketFrame
 from cloudmatch_edge.dialects.classic import Classic
@@ -11,12 +12,21 @@ from cloudmatch_edge.dialects.close_codes import CloseCode
 from cloudmatch_edge.dialects.parameters import Parameters
 from cloudmatch_edge.dialects.v1 import V1
 from cloudmatch_edge.dialects.v1_messages import Welcome
+from cloudmatch_edge.relay.book import Direction
 from cloudmatch_edge.relay.device import Device
 from cloudmatch_edge.relay.match import Match
 
 APP, DEVICE, PEER = "app", "a", "b"
 EDGE, PEER_EDGE = "edge-a", "edge-b"
 CONNECTION, PEER_CONNECTION = 10, 20
+
+
+class Counted(NamedTuple):
+    """What was reported as delivered at once."""
+
+    direction: Direction
+    first: int
+    sizes: list[int]
 
 
 class FakeBus:
@@ -27,7 +37,7 @@ class FakeBus:
         self.seconds = 0.0
         self.ms = 0
         self.published: list[tuple[str, bytes, str]] = []
-        self.facts: list[PayloadsDelivered] = []
+        self.counted: list[Counted] = []
 
     def now(self) -> float:
         return self.seconds
@@ -39,8 +49,8 @@ class FakeBus:
         self.published.append((subject, payload, reply))
         return True
 
-    def fact(self, fact: PayloadsDelivered) -> None:
-        self.facts.append(fact)
+    def delivered(self, direction: Direction, first: int, sizes: list[int]) -> None:
+        self.counted.append(Counted(direction, first, sizes))
 
     def pop_published(self) -> list[tuple[str, bytes, str]]:
         """Return what was published since the last call."""

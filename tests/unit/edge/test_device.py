@@ -362,4 +362,4 @@ def test_sizes_are_reported_once_for_each_payload_that_the_peer_has() -> None:
     for _ in range(3):
         lone.device.match.on_ack(2, 1, PEER_CONNECTION)
         lone.device.match.settle()
-    assert [fact.sizes for fact in lone.bus.facts] == [[4]]
+    assert [(each.first, each.sizes) for each in lone.bus.counted] == [(0, [4])]

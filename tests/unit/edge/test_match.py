@@ -11,7 +11,7 @@ from cloudmatch_edge.dialects.base import Send
 from cloudmatch_edge.dialects.close_codes import TRY_AGAIN_LATER
 from cloudmatch_edge.relay.inbound import MalformedBatchError, messages_dropped
 from cloudmatch_edge.relay.match import Match
-from cloudmatch_edge.relay.outbound import MAX_SIZES, payloads_undelivered
+from cloudmatch_edge.relay.outbound import payloads_undelivered
 from cloudmatch_edge.relay.sender import PROBE_TIMEOUT
 from unit.edge.fakes import (
     APP,
@@ -90,15 +90,7 @@ def test_delivered_payloads_are_reported_to_the_device_which_may_send_more() -> 
     assert end.owner.socket.resumed == 1
     assert end.matches.unsettled == [end.match]
     end.match.settle()
-    assert [fact.sizes for fact in end.bus.facts] == [[3]]
-
-
-def test_many_sizes_are_published_at_once() -> None:
-    end = End()
-    end.push(*["x"] * MAX_SIZES)
-    end.match.on_ack(MAX_SIZES, MAX_SIZES, PEER_CONNECTION)
-    assert end.matches.unsettled == []
-    assert [len(fact.sizes) for fact in end.bus.facts] == [MAX_SIZES]
+    assert [each.sizes for each in end.bus.counted] == [[3]]
 
 
 def test_what_an_earlier_connection_of_the_peer_received_is_not_where_the_peer_is() -> None:
@@ -334,7 +326,7 @@ def test_a_closed_match_counts_what_was_not_delivered() -> None:
         each.owner.replaced = each is replaced
         each.match.close()
         assert each.matches.removed == [each.match]
-        assert [fact.sizes for fact in each.bus.facts] == [[3]]
+        assert [counted.sizes for counted in each.bus.counted] == [[3]]
     assert counter._value.get() == before + 1
 
 
@@ -352,17 +344,17 @@ def test_a_superseded_match_asks_its_successor_until_it_is_cut_off() -> None:
     assert asked == [f"{subjects.ack_prefix(APP, 'edge-c', DEVICE, 5)}0.{subjects.HANDOVER}"] * 2
     end.match.on_handover_reply(2, 0)
     assert end.match.idle
-    assert [fact.sizes for fact in end.bus.facts] == [[1, 2]]
+    assert [each.sizes for each in end.bus.counted] == [[1, 2]]
     assert end.types() == []
     end.match.on_handover_reply(2, 0)
-    assert len(end.bus.facts) == 1
+    assert len(end.bus.counted) == 1
 
 
 def test_a_connection_whose_sizes_are_all_reported_by_another_reports_none() -> None:
     end = End()
     end.push("x", "xx")
     end.match.on_handover_reply(2, 2)
-    assert end.bus.facts == []
+    assert end.bus.counted == []
     assert end.matches.unsettled == []
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from cloudmatch_bus.contract import subjects
 from cloudmatch_edge.dialects.base import Send
+from cloudmatch_edge.relay.book import Direction
 from cloudmatch_edge.relay.outbound import (
     Outbound,
     batches_retransmitted,
@@ -94,18 +95,18 @@ def test_receipts_are_due_when_their_payload_was_delivered(bus: FakeBus) -> None
     assert out.pop_delivered_refs() == ["third"]
 
 
-def test_sizes_are_published_once_and_counted(bus: FakeBus) -> None:
+def test_sizes_are_reported_once_with_the_number_of_the_first(bus: FakeBus) -> None:
     payloads, size = value(payloads_delivered), value(bytes_delivered)
     out = outbound(bus)
-    bus.ms = 1234
-    out.push(Send(texts("one", "three")))
+    out.push(Send(texts("one", "three", "x")))
     out.on_ack(2, 2)
-    out.publish_sizes()
-    out.publish_sizes()
-    (fact,) = bus.facts
-    assert (fact.app, fact.at, fact.match, fact.sender, fact.receiver) == (APP, 1234, 5, DEVICE, PEER)
-    assert fact.sizes == [3, 5]
-    assert (value(payloads_delivered), value(bytes_delivered)) == (payloads + 2, size + 8)
+    out.report_sizes()
+    out.report_sizes()
+    out.on_ack(3, 3)
+    out.report_sizes()
+    direction = Direction(APP, 5, DEVICE, PEER)
+    assert bus.counted == [(direction, 0, [3, 5]), (direction, 2, [1])]
+    assert (value(payloads_delivered), value(bytes_delivered)) == (payloads + 3, size + 9)
 
 
 def test_it_starts_where_the_connection_before_stopped(bus: FakeBus) -> None:
@@ -129,12 +130,18 @@ def test_after_a_move_of_the_peer_what_its_new_edge_lacks_is_retransmitted(bus: 
 
 
 def test_a_connection_that_is_cut_off_reports_only_sizes_that_no_other_reports(bus: FakeBus) -> None:
+    payloads = value(payloads_delivered)
     out = outbound(bus)
-    out.push(Send(texts("x", "xx", "xxx", "xxxx")))
-    assert out.cut_off(base=3, since=1)
-    out.publish_sizes()
-    assert bus.facts[0].sizes == [2, 3]
-    assert not out.cut_off(base=3, since=1)
+    out.push(Send(texts("x", "xx", "xxx", "xxxx", "xxxxx")))
+    out.on_ack(1, 1)
+    assert out.cut_off(base=4, since=2)
+    out.report_sizes()
+    assert [(first, sizes) for _, first, sizes in bus.counted] == [(0, [1]), (2, [3, 4])]
+    assert value(payloads_delivered) == payloads + 3, "another connection counts the other"
+    assert not out.cut_off(base=4, since=2)
+    assert out.cut_off(base=5, since=5), "its receipt is due, but another connection counts it"
+    out.report_sizes()
+    assert len(bus.counted) == 2
 
 
 def test_it_stalls_without_progress_unless_the_peer_is_excused(bus: FakeBus) -> None:

@@ -1,6 +1,8 @@
 """The sending end: batches, credit, retransmission, and what it reports as delivered."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cloudmatch_bus.contract.payloads import BATCH_PAYLOADS, Payload
 from cloudmatch_edge.relay.paths import ALTERNATIVES, FALLBACK, MAIN
@@ -158,13 +160,13 @@ def test_sizes_are_reported_once_when_payloads_are_delivered_even_part_of_a_batc
     sender = Sender()
     sender.push([(True, b"x" * n) for n in range(1, 6)], 0)
     sender.on_ack(5, 2, 0)
-    assert sender.pop_delivered_sizes() == [1, 2]
+    assert sender.pop_delivered_sizes() == (0, [1, 2])
     sender.on_ack(2, 4, 0)
     sender.on_ack(2, 3, 0)
-    assert sender.pop_delivered_sizes() == [3, 4]
+    assert sender.pop_delivered_sizes() == (2, [3, 4])
     sender.resync(5, 5, 0)
-    assert sender.pop_delivered_sizes() == [5]
-    assert sender.pop_delivered_sizes() == []
+    assert sender.pop_delivered_sizes() == (4, [5])
+    assert sender.pop_delivered_sizes() == (5, [])
 
 
 def test_a_sender_starts_where_the_one_before_stopped() -> None:
@@ -188,12 +190,50 @@ def test_sizes_that_another_connection_reports_are_skipped() -> None:
     sender = Sender()
     sender.push([(True, b"x" * n) for n in range(1, 6)], 0)
     sender.on_ack(1, 1, 0)
-    sender.skip_sizes(3)
-    sender.skip_sizes(2)
+    assert sender.skip_sizes(3) == (0, [1])
+    assert sender.skip_sizes(2) == (3, [])
     assert (sender.delivered, sender.undelivered) == (3, 2)
     sender.on_ack(5, 5, 0)
-    assert sender.sizes_pending == 3
-    assert sender.pop_delivered_sizes() == [1, 4, 5]
+    assert sender.sizes_pending == 2
+    assert sender.pop_delivered_sizes() == (3, [4, 5])
+
+
+Step = tuple[str, int, int]
+STEPS: st.SearchStrategy[list[Step]] = st.lists(
+    st.tuples(
+        st.sampled_from(["push", "ack", "resync", "skip", "pop"]), st.integers(0, 150), st.integers(0, 150)
+    )
+)
+
+
+@given(base=st.integers(0, 100), steps=STEPS)
+def test_every_size_is_reported_once_by_its_number_or_skipped(base: int, steps: list[Step]) -> None:
+    sender = Sender(base)
+    reported: dict[int, int] = {}
+    skipped: set[int] = set()
+
+    def report(first: int, sizes: list[int]) -> None:
+        for number, size in enumerate(sizes, first):
+            assert number not in reported
+            reported[number] = size
+
+    for step, one, other in [*steps, ("pop", 0, 0)]:
+        match step:
+            case "push":
+                payloads = [(True, b"x" * number) for number in range(sender.next, sender.next + one)]
+                sender.push(payloads, 0)
+            case "ack":
+                sender.on_ack(one, other, 0)
+            case "resync":
+                sender.resync(one, other, 0)
+            case "skip":
+                before = sender.delivered
+                report(*sender.skip_sizes(one))
+                skipped |= set(range(before, sender.delivered))
+            case "pop":
+                report(*sender.pop_delivered_sizes())
+    assert {*reported} == {*range(base, sender.delivered)} - skipped
+    assert all(number == size for number, size in reported.items())
 
 
 def test_a_peer_that_moved_backwards_keeps_what_was_delivered() -> None:

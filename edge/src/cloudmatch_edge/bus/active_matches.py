@@ -1,6 +1,7 @@
 """The matches of one edge: their timers, and the messages that other edges send them."""
 
 import asyncio
+from collections.abc import Callable
 
 from cloudmatch_bus.contract.liveness import STALLED_AFTER
 from cloudmatch_edge.bus.ack_router import LINGER, AckRouter
@@ -15,11 +16,13 @@ class ActiveMatches:
 
     Args:
         patience: s without progress of its peer after which a device is closed.
+        flush: called after matches have reported sizes.
     """
 
-    def __init__(self, router: AckRouter, patience: float) -> None:
+    def __init__(self, router: AckRouter, patience: float, flush: Callable[[], None]) -> None:
         self._router = router
         self._patience = patience
+        self._flush = flush
         self._loop = asyncio.get_running_loop()
         # matches of which something may become overdue; a dict, for its order
         self._watched: dict[Match, None] = {}
@@ -55,6 +58,12 @@ class ActiveMatches:
         matches, self._unsettled = self._unsettled, {}
         for match in matches:
             match.settle()
+        self._flush()
+
+    @property
+    def sizes_pending(self) -> int:
+        """How many sizes matches have yet to report."""
+        return sum(match.outbound.sender.sizes_pending for match in self._unsettled)
 
     @property
     def draining(self) -> bool:
@@ -71,4 +80,5 @@ class ActiveMatches:
             match.tick(now, self._patience)
             if match.idle:
                 self._watched.pop(match, None)
+        self._flush()
         self._loop.call_later(TICK, self.tick)

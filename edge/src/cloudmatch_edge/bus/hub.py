@@ -12,7 +12,6 @@ from cloudmatch_bus.client.connection import Bus, Headers
 from cloudmatch_bus.client.publisher import FactPublisher
 from cloudmatch_bus.contract import subjects
 from cloudmatch_bus.contract.messages import (
-    AnyFact,
     DeviceConnected,
     DeviceLeft,
     DeviceReplaced,
@@ -21,6 +20,7 @@ from cloudmatch_bus.contract.messages import (
 from cloudmatch_bus.process.clock import now_ms, now_us
 from cloudmatch_edge.bus.ack_router import AckRouter
 from cloudmatch_edge.bus.active_matches import TICK, ActiveMatches
+from cloudmatch_edge.bus.counting import Counting
 from cloudmatch_edge.bus.heartbeat import HeartbeatLoop
 from cloudmatch_edge.bus.match_engine_client import MatchEngineClient
 from cloudmatch_edge.dialects.base import Dialect
@@ -29,7 +29,7 @@ from cloudmatch_edge.dialects.parameters import Parameters
 from cloudmatch_edge.relay.device import Device
 from cloudmatch_edge.relay.inbound import MalformedBatchError
 from cloudmatch_edge.relay.match import Match
-from cloudmatch_edge.relay.ports import Publish, Socket
+from cloudmatch_edge.relay.ports import Delivered, Publish, Socket
 
 log = logging.getLogger("hub")
 
@@ -51,7 +51,7 @@ class EdgeBus(NamedTuple):
     now: Callable[[], float]
     clock: Callable[[], int]
     publish: Publish
-    fact: Callable[[AnyFact], object]
+    delivered: Delivered
 
 
 class Hub:
@@ -74,9 +74,12 @@ class Hub:
         self._bus = bus
         self._facts = facts
         self._loop = asyncio.get_running_loop()
-        self._port = EdgeBus(name, self._loop.time, now_ms, bus.publish, facts.publish)
+        self._counting = Counting(
+            facts, name, self.heartbeat.incarnation, lambda: self._matches.sizes_pending
+        )
+        self._port = EdgeBus(name, self._loop.time, now_ms, bus.publish, self._counting.count)
         self._router = AckRouter(self._port)
-        self._matches = ActiveMatches(self._router, patience)
+        self._matches = ActiveMatches(self._router, patience, self._counting.flush)
         self._match_engine = MatchEngineClient(
             bus, name, self.heartbeat.incarnation, self._is_current, now_us
         )

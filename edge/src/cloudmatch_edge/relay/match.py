@@ -18,7 +18,7 @@ from cloudmatch_edge.dialects.base import Send
 from cloudmatch_edge.dialects.close_codes import TRY_AGAIN_LATER
 from cloudmatch_edge.relay.handover import Handover
 from cloudmatch_edge.relay.inbound import Inbound, messages_dropped
-from cloudmatch_edge.relay.outbound import MAX_SIZES, Outbound
+from cloudmatch_edge.relay.outbound import Outbound
 from cloudmatch_edge.relay.peer import Peer
 from cloudmatch_edge.relay.ports import BusPort, MatchOwner, MatchRegistry
 from cloudmatch_edge.relay.sender import PROBE_TIMEOUT
@@ -141,16 +141,13 @@ class Match:
             self._on_progress()
 
     def _on_progress(self) -> None:
-        """Report to the device what was delivered; publish sizes at once or soon."""
+        """Report to the device what was delivered; have it counted soon."""
         outbound, device = self.outbound, self._device
         refs = outbound.pop_delivered_refs()
         if self.current:
             device.write(device.dialect.delivered(outbound.sender.delivered, refs))
             device.socket.resume_reading()
-        sizes = outbound.sender.sizes_pending
-        if sizes >= MAX_SIZES:
-            outbound.publish_sizes()
-        elif sizes:
+        if outbound.sender.sizes_pending:
             self._registry.settle_soon(self)
 
     # -- time
@@ -177,7 +174,7 @@ class Match:
         """Send what has waited: acks, sizes."""
         if not self._device.disconnected:
             self.inbound.ack()
-        self.outbound.publish_sizes()
+        self.outbound.report_sizes()
 
     # -- where the peer is
 
@@ -272,7 +269,7 @@ class Match:
         if outbound.started:
             if outbound.cut_off(base, since):
                 self._on_progress()
-            outbound.publish_sizes()
+            outbound.report_sizes()
         self.handover.cut_off(base, since, outbound.sender.next if outbound.started else None)
 
     def end(self) -> None:
@@ -286,7 +283,7 @@ class Match:
 
     def close(self) -> None:
         """Drop what cannot be delivered any more."""
-        self.outbound.publish_sizes()
+        self.outbound.report_sizes()
         if not self.superseded:
             self.outbound.count_undelivered()
         self._registry.remove(self)

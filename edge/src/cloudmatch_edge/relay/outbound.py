@@ -1,18 +1,16 @@
-"""From a device to its peer: payloads are sent, retransmitted, and reported once delivered."""
+"""From a device to its peer: payloads are sent, retransmitted, and counted once delivered."""
 
 from collections import deque
 
 from prometheus_client import Counter
 
 from cloudmatch_bus.contract import subjects
-from cloudmatch_bus.contract.messages import PayloadsDelivered
 from cloudmatch_bus.process.counter import PlainCounter
 from cloudmatch_edge.dialects.base import Send
+from cloudmatch_edge.relay.book import Direction
 from cloudmatch_edge.relay.paths import DETOURS, FALLBACK, MAIN
 from cloudmatch_edge.relay.ports import BusPort
-from cloudmatch_edge.relay.sender import WINDOW_PAYLOADS, Batch, Sender
-
-MAX_SIZES = WINDOW_PAYLOADS  # sizes that are published without delay
+from cloudmatch_edge.relay.sender import Batch, Sender
 
 payloads_sent = PlainCounter(
     "cloudmatch_edge_payloads_sent", "Payloads accepted from devices for their match"
@@ -39,7 +37,7 @@ class Outbound:
         self.sender = Sender()
         self.started = started
         self._bus = bus
-        self._app, self._device, self._peer, self._match = app, device, peer, match
+        self._direction = Direction(app, match, device, peer)
         self._prefix = prefix
         self._refs: deque[tuple[int, str]] = deque()  # (number of a payload, `ref` of its receipt)
         self._subjects = {
@@ -84,9 +82,10 @@ class Outbound:
         """Count payloads before `base` as delivered; another connection reports the sizes before `since`."""
         sender = self.sender
         before = sender.delivered
-        sender.skip_sizes(since)
+        self._report(*sender.skip_sizes(since))
+        skipped = sender.delivered - before
         sender.on_ack(base, base, self._bus.now())
-        return self._count(before)
+        return self._count(before + skipped) or skipped > 0
 
     def _count(self, before: int) -> bool:
         delivered = self.sender.delivered - before
@@ -122,22 +121,14 @@ class Outbound:
             refs.append(self._refs.popleft()[1])
         return refs
 
-    def publish_sizes(self) -> None:
-        """Publish the sizes of payloads delivered since the last call."""
-        if not self.sender.sizes_pending:
-            return
-        sizes = self.sender.pop_delivered_sizes()
-        bytes_delivered.value += sum(sizes)
-        self._bus.fact(
-            PayloadsDelivered(
-                app=self._app,
-                at=self._bus.clock(),
-                match=self._match,
-                sender=self._device,
-                receiver=self._peer,
-                sizes=sizes,
-            )
-        )
+    def report_sizes(self) -> None:
+        """Have the sizes counted of payloads delivered since the last call."""
+        self._report(*self.sender.pop_delivered_sizes())
+
+    def _report(self, first: int, sizes: list[int]) -> None:
+        if sizes:
+            bytes_delivered.value += sum(sizes)
+            self._bus.delivered(self._direction, first, sizes)
 
     def count_undelivered(self) -> None:
         """Count the payloads that can no longer be delivered: the match is over."""

@@ -6,10 +6,10 @@ Nothing here waits: results come back as calls of `Device` and `Match`.
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
-from cloudmatch_bus.contract.messages import PayloadsDelivered
 from cloudmatch_edge.dialects.base import Dialect, SocketFrame
 from cloudmatch_edge.dialects.close_codes import CloseCode
 from cloudmatch_edge.dialects.parameters import Parameters
+from cloudmatch_edge.relay.book import Direction
 
 AnyMatch = TypeVar("AnyMatch", contravariant=True)
 AnyDevice = TypeVar("AnyDevice", contravariant=True)
@@ -20,6 +20,13 @@ class Publish(Protocol):
 
     def __call__(self, subject: str, payload: bytes, reply: str = "") -> bool:
         """Publish; return whether the message was accepted."""
+
+
+class Delivered(Protocol):
+    """Takes what was delivered."""
+
+    def __call__(self, direction: Direction, first: int, sizes: list[int], /) -> None:
+        """Count payloads as delivered, of these sizes, from number `first`. The list is handed over."""
 
 
 class BusPort(Protocol):
@@ -39,8 +46,9 @@ class BusPort(Protocol):
     def publish(self) -> Publish:
         """Publish a message to the bus."""
 
-    def fact(self, fact: PayloadsDelivered, /) -> object:
-        """Publish a fact."""
+    @property
+    def delivered(self) -> Delivered:
+        """Count payloads as delivered."""
 
 
 class MatchRegistry(Protocol[AnyMatch]):

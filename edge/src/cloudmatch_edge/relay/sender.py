@@ -143,17 +143,20 @@ class Sender:
         """How many sizes `pop_delivered_sizes` would return."""
         return len(self._delivered_sizes)
 
-    def pop_delivered_sizes(self) -> list[int]:
-        """Return the sizes, in bytes, of payloads delivered since the last call."""
+    def pop_delivered_sizes(self) -> tuple[int, list[int]]:
+        """Return the sizes, in bytes, of payloads delivered since the last call, and the number of the first:
+        they are the last ones before `delivered`."""
         sizes, self._delivered_sizes = self._delivered_sizes, []
-        return sizes
+        return self.delivered - len(sizes), sizes
 
-    def skip_sizes(self, delivered: int) -> None:
-        """Count payloads before `delivered` as delivered; another connection reports their sizes."""
+    def skip_sizes(self, delivered: int) -> tuple[int, list[int]]:
+        """Count payloads before `delivered` as delivered; another connection reports their sizes. Return what
+        `pop_delivered_sizes` would have returned before."""
+        popped = self.pop_delivered_sizes()
         if delivered > self.delivered:
-            kept = len(self._delivered_sizes)
             self._on_delivered(min(delivered, self.next), self.progress)
-            del self._delivered_sizes[kept:]
+            self._delivered_sizes = []
+        return popped
 
     def resync(self, received: int, delivered: int, now: float) -> list[Batch]:
         """Account for the peer's move to an edge that has all payloads before `received`; return the batches

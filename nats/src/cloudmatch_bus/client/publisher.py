@@ -5,6 +5,7 @@ import logging
 import os
 import time
 from collections import deque
+from collections.abc import Callable
 
 import msgspec
 from nats.js.api import Header
@@ -41,6 +42,7 @@ class _Fact(msgspec.Struct):
     subject: str
     payload: bytes
     headers: dict[str, str]
+    on_stored: Callable[[], None] | None
     sent_at: float = 0.0  # most recently
 
 
@@ -81,13 +83,24 @@ class FactPublisher:
         if self.pending >= self._limit:
             _refused.inc()
             return False
+        self._enqueue(fact, key, None)
+        return True
+
+    def store(self, fact: AnyFact, on_stored: Callable[[], None]) -> None:
+        """Queue a fact even if the queue is full; call `on_stored` once JetStream has stored it.
+
+        The caller limits how many of its facts are unstored.
+        """
+        self._enqueue(fact, "", on_stored)
+
+    def _enqueue(self, fact: AnyFact, key: str, on_stored: Callable[[], None] | None) -> None:
         self._count += 1
         message_id = key or f"{self._origin}-{self._count}"
         subject = subjects.ev(fact.app, fact.kind, fact.primary_device)
-        self._queue.append(_Fact(self._count, subject, encode(fact), {Header.MSG_ID: message_id}))
+        headers: dict[str, str] = {Header.MSG_ID: message_id}
+        self._queue.append(_Fact(self._count, subject, encode(fact), headers, on_stored))
         self._all_stored.clear()
         self._send()
-        return True
 
     async def run(self) -> None:
         """Send queued facts until cancelled."""
@@ -128,6 +141,8 @@ class FactPublisher:
             return  # sent twice, acknowledged twice
         if headers is None and _decode_ack(payload).error is None:
             _kept.value += 1
+            if fact.on_stored is not None:
+                fact.on_stored()
         else:  # no responders, or the stream cannot store it now
             self._failed.append(fact)
         self._send()

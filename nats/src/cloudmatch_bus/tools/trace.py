@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -38,16 +39,16 @@ class Tracer:
         self._stop = stop
         self._out = Console(highlight=False, soft_wrap=True)
 
-    def on_message(self, subject: str, reply: str, payload: bytes, _: Headers) -> None:
-        """Print one message."""
-        if self._stop.is_set() or not self._wanted.matches(subject, payload):
+    def on_message(self, pattern: str, subject: str, reply: str, payload: bytes, _: Headers) -> None:
+        """Print one message that arrived on the subject `pattern`."""
+        if self._stop.is_set() or not self._wanted.matches(pattern, subject, payload):
             return
         time = clock(datetime.now(UTC).astimezone())
         try:
             if self._raw:
                 self._out.print(Text(f"{time}  {format_raw(subject, reply, payload)}"))
             else:
-                for line in format_lines(subject, reply, payload):
+                for line in format_lines(subject, reply, payload, self._wanted):
                     self._out.print(_coloured(time, line))
         except SystemExit:  # raised by rich on a broken pipe
             self._stop.set()
@@ -92,7 +93,7 @@ async def _print_messages(
     bus.on_reconnect.append(_warn_of_gap)
     try:
         for subject in wanted.subjects():
-            await bus.subscribe(subject, tracer.on_message)
+            await bus.subscribe(subject, partial(tracer.on_message, subject))
         await until_stopped(stop, bus.client.flush())
         _print_error(f"listening at {servers}; Ctrl-C to stop")
         await stop.wait()
@@ -128,7 +129,7 @@ def show(
     [bold]ack[/]    the peer's edge has received all payloads before this number
     [bold]match[/]  an edge requests a match, or removes a device
     [bold]ctl[/]    an update for an edge: paired, unpaired, replaced
-    [bold]ev[/]     a fact: connected, matched, delivered, unmatched, left
+    [bold]ev[/]     a fact: connected, matched, payloads delivered, unmatched, left
 
     \b
     Then follow app and device, the match, the payload's number in it, its

@@ -4,19 +4,21 @@ A message is one line, or one line for each payload of a batch. Everything from 
 no payload can control a terminal.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
 import msgspec
 
 from cloudmatch_bus.contract import subjects
-from cloudmatch_bus.contract.messages import decode_fact
+from cloudmatch_bus.contract.deliveries import Claim, Span
+from cloudmatch_bus.contract.messages import DeliveriesClaimed, DeliveriesCounted, decode_fact
 from cloudmatch_bus.contract.payloads import Payload, shape_of, split
 
 SYSTEM, HEARTBEAT = subjects.heartbeat("", "").split(".")[2:4]
 MAX_TEXT = 80  # characters of a text that are shown
 MAX_BYTES = 16  # bytes of a binary payload that are shown
+BATCHES = tuple(str(kind.__struct_config__.tag) for kind in (DeliveriesCounted, DeliveriesClaimed))
 
 
 class TraceLine(NamedTuple):
@@ -48,22 +50,37 @@ class TraceFilter(NamedTuple):
         if self.facts_only:  # the subject of a fact names one device, but two may be involved
             return [subjects.every_ev()]
         if self.devices:
-            return [s for device in dict.fromkeys(self.devices) for s in subjects.of_device(device)]
+            about = [s for device in dict.fromkeys(self.devices) for s in subjects.of_device(device)]
+            return [*about, *map(subjects.every_ev_of, BATCHES)]
         return [subjects.EVERYTHING]
 
-    def matches(self, subject: str, payload: bytes) -> bool:
-        """Whether to show a message that arrived on one of the subjects."""
-        app, kind = f"{subject}.".split(".")[2:4]
+    def matches(self, pattern: str, subject: str, payload: bytes) -> bool:
+        """Whether to show a message that arrived on the subject `pattern`."""
+        app, kind, *rest = f"{subject}..".split(".")[2:]
         if self.app and app != subjects.token(self.app):
             return False
         if kind == HEARTBEAT and self.app != SYSTEM:  # two a second from every process
             return False
-        if not (self.facts_only and self.devices):
+        if not self.devices:
             return True
+        batch = kind == "ev" and rest[0] in BATCHES  # an edge may be named like a device
+        if batch and pattern not in (subjects.every_ev(), subjects.every_ev_of(rest[0])):
+            return False
+        return not (batch or self.facts_only) or self._concerns(payload)
+
+    def _concerns(self, payload: bytes) -> bool:
+        """Whether a fact is about one of the devices."""
         try:
             return not set(decode_fact(payload).devices).isdisjoint(self.devices)
         except (msgspec.DecodeError, UnicodeDecodeError):
             return False
+
+    def shows(self, sender: str, receiver: str) -> bool:
+        """Whether to show a line about payloads between two devices."""
+        return not self.devices or sender in self.devices or receiver in self.devices
+
+
+EVERYTHING = TraceFilter()
 
 
 def clock(at: datetime) -> str:
@@ -80,8 +97,10 @@ def format_raw(subject: str, reply: str, payload: bytes) -> str:
     return f"{_printable(subject)}  {_printable(reply) or '-'}  {content}"
 
 
-def format_lines(subject: str, reply: str, payload: bytes) -> list[TraceLine]:
-    """Format a message: one line, or one for each payload of a batch."""
+def format_lines(
+    subject: str, reply: str, payload: bytes, wanted: TraceFilter = EVERYTHING
+) -> list[TraceLine]:
+    """Format a message: one line, or one for each payload of a batch or direction of a fact."""
     parts = subject.split(".")
     if address := subjects.parse_reply(subject):
         return [_ack(address, payload)]
@@ -91,7 +110,45 @@ def format_lines(subject: str, reply: str, payload: bytes) -> list[TraceLine]:
     device = f"{_id(parts[2])}/{_id(parts[5])}"
     if kind in ("up", "dn"):
         return _batch(kind, device, subjects.parse_reply(reply), payload)
+    if kind == "ev" and parts[4] in BATCHES:
+        return list(_deliveries(_id(parts[2]), payload, wanted)) or [TraceLine(kind, device, _json(payload))]
     return [TraceLine(kind, device, _json(payload))]
+
+
+def _deliveries(app: str, payload: bytes, wanted: TraceFilter) -> Iterator[TraceLine]:
+    """Format a fact about payloads delivered; nothing if it cannot be read."""
+    try:
+        fact = decode_fact(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return
+    told: list[tuple[Span | Claim, tuple[str, str]]]
+    match fact:
+        case DeliveriesCounted():
+            told = [(span, _counted(span)) for span in fact.spans]
+        case DeliveriesClaimed():
+            told = [(claim, _claimed(claim)) for claim in fact.claims]
+        case _:
+            return
+    by = f" by {_printable(fact.source)}"
+    for each, (number, text) in told:
+        if wanted.shows(each.sender, each.receiver):
+            device = f"{app}/{_printable(each.sender)} → {_printable(each.receiver) or '-'}"
+            yield TraceLine("ev", device, text + by, str(each.match), number)
+
+
+def _counted(span: Span) -> tuple[str, str]:
+    """Format number and content of a span."""
+    sizes = span.sizes if len(span.sizes) <= MAX_TEXT else f"{span.sizes[:MAX_TEXT]}…"
+    what = f"{span.payloads} delivered, {span.bytes} bytes"
+    return f"#{span.first}", what if span.payloads == 1 else f"{what} ({_printable(sizes)})"
+
+
+def _claimed(claim: Claim) -> tuple[str, str]:
+    """Format number and content of a claim."""
+    if claim.span is None:
+        return f"#{claim.delivered}", "claimed: all before delivered"
+    number, text = _counted(claim.span)
+    return number, f"claimed: {text}"
 
 
 def _ack(address: subjects.ReplyAddress, payload: bytes) -> TraceLine:
