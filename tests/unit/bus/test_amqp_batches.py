@@ -1,5 +1,7 @@
 """A batch of sizes is read from the fact's own bytes; whatever is not one is refused with a reason."""
 
+from typing import Any
+
 import pytest
 
 from cloudmatch_bus.contract import amqp_batches
@@ -42,3 +44,37 @@ def test_what_is_no_batch_is_unreadable(body: bytes) -> None:
 def test_fields_of_the_future_are_ignored() -> None:
     body = b'{"app":"demo","at":5,"future":1,"spans":[["a","c",7,0,1,4,"4","future"]]}'
     assert amqp_batches.decode(body).spans[0].bytes == 4
+
+
+class Recorder:
+    """A driver's channel and queue that record what is declared."""
+
+    def __init__(self, calls: list[tuple[Any, ...]], name: str = "") -> None:
+        self.calls, self.name = calls, name
+
+    async def declare_exchange(self, name: str, kind: str, /, *, durable: bool) -> None:
+        self.calls.append(("exchange", name, kind, durable))
+
+    async def declare_queue(
+        self, name: str, /, *, durable: bool, arguments: dict[str, Any] | None = None, passive: bool = False
+    ) -> "Recorder":
+        self.calls.append(("queue", name, durable, arguments))
+        return Recorder(self.calls, name)
+
+    async def bind(self, exchange: str, /, routing_key: str) -> None:
+        self.calls.append(("bind", self.name, exchange, routing_key))
+
+
+async def test_exchanges_and_queues_are_durable_and_rejected_messages_become_dead_letters() -> None:
+    calls: list[tuple[Any, ...]] = []
+    queue = await amqp_batches.declare(Recorder(calls), "quorum")
+    assert queue.name == "cloudmatch.sizes.analytics"
+    dead = {"x-queue-type": "quorum"}
+    assert calls == [
+        ("exchange", "cloudmatch.sizes", "topic", True),
+        ("exchange", "cloudmatch.sizes.dead", "fanout", True),
+        ("queue", "cloudmatch.sizes.dead", True, dead),
+        ("bind", "cloudmatch.sizes.dead", "cloudmatch.sizes.dead", "cloudmatch.sizes.dead"),
+        ("queue", queue.name, True, dead | {"x-dead-letter-exchange": "cloudmatch.sizes.dead"}),
+        ("bind", queue.name, "cloudmatch.sizes", "#"),
+    ]

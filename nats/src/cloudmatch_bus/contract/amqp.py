@@ -18,6 +18,7 @@ DEAD_QUEUE = "cloudmatch.bytes.dead"
 
 # headers of a message
 APP, SENDER, RECEIVER, MATCH, AT = "app", "from", "to", "match", "at"
+BATCHED = "batched"  # any value: the size is part of a batch (`amqp_batches`) as well, and is counted there
 
 DEFAULT_APP = "default"  # of messages without the header, as in 2019
 MAX_DIGITS = 15  # no payload has 10^15 bytes, and sums must fit into 64 bits
