@@ -5,14 +5,16 @@ import itertools
 import json
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
 
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractExchange
 
-from cloudmatch_bus.contract import amqp
+from cloudmatch_bus.contract import amqp, amqp_batches
 from cloudmatch_bus.contract.amqp import SizeMessage
+from cloudmatch_bus.contract.deliveries import Span, span
+from cloudmatch_bus.contract.messages import DeliveriesCounted, encode
 from harness.services import Service
 
 _positions = itertools.count(time.time_ns())  # of facts in EVENTS, all different
@@ -21,8 +23,31 @@ _positions = itertools.count(time.time_ns())  # of facts in EVENTS, all differen
 class Publisher:
     """Publishes the sizes of one app, as bridge-rabbit does."""
 
-    def __init__(self, channel: AbstractChannel, exchange: AbstractExchange, app: str) -> None:
-        self.channel, self.exchange, self.app = channel, exchange, app
+    def __init__(
+        self, channel: AbstractChannel, exchange: AbstractExchange, batches: AbstractExchange, app: str
+    ) -> None:
+        self.channel, self.exchange, self.batches, self.app = channel, exchange, batches, app
+
+    async def batch(
+        self,
+        sizes: Mapping[str, Sequence[int]],
+        ago: float = 0.0,
+        message_id: str = "",
+        at: int = 0,
+        app: str = "",
+    ) -> int:
+        """Publish a batch of sizes by sender, `ago` seconds before now or at `at`; return its time."""
+        at = at or time.time_ns() // 10**6 - int(1000 * ago)
+        spans = [span(sender, "bob", 7, 0, each) for sender, each in sizes.items()]
+        await self.raw_batch(encoded_batch(spans, app or self.app, at), message_id or f"{next(_positions)}")
+        return at
+
+    async def raw_batch(self, body: bytes, message_id: str | None = None) -> None:
+        """Publish any body where batches are expected."""
+        message = aio_pika.Message(
+            body, message_id=message_id, delivery_mode=aio_pika.DeliveryMode.PERSISTENT
+        )
+        await self.batches.publish(message, routing_key=self.app)
 
     async def size(
         self,
@@ -56,7 +81,15 @@ async def publishing(amqp_url: str, app: str = "demo") -> AsyncIterator[Publishe
     async with await aio_pika.connect(amqp_url) as connection:
         channel = await connection.channel()
         await amqp.declare(channel, "classic")
-        yield Publisher(channel, await channel.get_exchange(amqp.EXCHANGE), app)
+        await amqp_batches.declare(channel, "classic")
+        exchanges = [await channel.get_exchange(name) for name in (amqp.EXCHANGE, amqp_batches.EXCHANGE)]
+        yield Publisher(channel, *exchanges, app)
+
+
+def encoded_batch(spans: Sequence[Span], app: str, at: int) -> bytes:
+    """Encode a batch as bridge-rabbit publishes it."""
+    fact = DeliveriesCounted(app=app, at=at, source="edge-0", incarnation=1, number=1, spans=list(spans))
+    return encode(fact)
 
 
 def sums(service: Service, query: str = "") -> tuple[int, int]:

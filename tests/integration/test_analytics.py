@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from cloudmatch_bus.contract import amqp
+from cloudmatch_bus.contract import amqp, amqp_batches
 from harness import Service, eventually, service
 from harness.analytics import Publisher, events, publishing, sums
 
@@ -78,17 +78,83 @@ async def test_every_size_counts_once_per_device_per_app_and_over_all(analytics,
     assert analytics.metric("cloudmatch_analytics_duplicates_total") == duplicates + 1
 
 
+async def test_a_batch_counts_once_per_device_per_app_and_over_all_however_often_it_comes(
+    analytics, publisher
+):
+    before, duplicates = sums(analytics), analytics.metric("cloudmatch_analytics_duplicates_total")
+    at = await publisher.batch({"alice": [4, 4, 4], "bob": [5]}, message_id="77", ago=60)
+    await publisher.batch({"alice": [1], "carol": [0]}, ago=60)
+    await publisher.batch({"alice": [4, 4, 4], "bob": [5]}, message_id="77", at=at)
+    await publisher.size(6, sender="bob", ago=60)
+    mine = (24, 7)
+    await eventually(lambda: sums(analytics, of(publisher)) == mine, CLOSES)
+    assert sums(analytics, of(publisher, device="alice")) == (13, 4)
+    assert sums(analytics, of(publisher, device="bob")) == (11, 2)
+    assert sums(analytics, of(publisher, device="carol")) == (0, 1)
+    assert sums(analytics) == (before[0] + 24, before[1] + 7)
+    assert analytics.metric("cloudmatch_analytics_duplicates_total") == duplicates + 4
+
+
+async def test_sizes_that_are_batched_as_well_are_acknowledged_and_not_counted_again(analytics, publisher):
+    await publisher.raw(b"900", {"app": publisher.app, "from": "alice", "batched": 1}, "5.0")
+    await publisher.batch({"alice": [900]}, ago=60)
+    await eventually(lambda: sums(analytics, of(publisher)) == (900, 1), CLOSES)
+    queue = await publisher.channel.declare_queue(amqp.QUEUE, passive=True)
+    assert queue.declaration_result.message_count == 0
+
+
+async def test_a_batch_from_the_future_counts_once_at_its_arrival(analytics, publisher):
+    ahead = int(1000 * time.time()) + 3_600_000
+    await publisher.batch({"alice": [7]}, message_id="78", at=ahead)
+    await eventually(lambda: sums(analytics, of(publisher)) == (7, 1), CLOSES)
+    await publisher.batch({"alice": [7]}, message_id="78", at=ahead)
+    await publisher.batch({"alice": [2]}, at=10**30)
+    await eventually(lambda: sums(analytics, of(publisher)) == (9, 2), CLOSES)
+
+
+async def test_a_batch_of_thousands_of_senders_counts_once_and_is_spread_over_records(analytics, publisher):
+    sizes = {f"device-{number}": [number] for number in range(10_000)}
+    at = await publisher.batch(sizes, ago=60, message_id="79")
+    total = sum(range(10_000)), 10_000
+    await eventually(lambda: sums(analytics, of(publisher)) == total, CLOSES)
+    await publisher.batch(sizes, at=at, message_id="79")
+    await publisher.batch({"device-7": [1]}, ago=60)
+    await eventually(lambda: sums(analytics, of(publisher)) == (total[0] + 1, total[1] + 1), CLOSES)
+    assert sums(analytics, of(publisher, device="device-7")) == (8, 2)
+
+
+async def test_unreadable_batches_become_dead_letters_and_disturb_no_others(analytics, publisher):
+    rejected = analytics.metric("cloudmatch_analytics_rejected_total")
+    bodies = [
+        b"4",
+        b"",
+        b'{"app":"demo","at":5,"spans":[]}',
+        b'{"app":"demo","at":5,"spans":[["a","c",7,0,1,-4,"-4"]]}',
+    ]
+    for number, body in enumerate(bodies):
+        await publisher.raw_batch(body, f"dead-{number}")
+    await publisher.batch({"alice": [4]}, ago=60)
+    await eventually(lambda: sums(analytics, of(publisher)) == (4, 1), CLOSES)
+    assert analytics.metric("cloudmatch_analytics_rejected_total") == rejected + 4
+    dead = await publisher.channel.get_queue(amqp_batches.DEAD_QUEUE)
+    assert [(await dead.get(no_ack=True)).body for _ in bodies] == bodies
+    await eventually(lambda: analytics.process.log.count("message dead-") == 4, what="a line each in the log")
+
+
 async def test_unreadable_messages_become_dead_letters_and_disturb_nothing(analytics, publisher):
+    rejected = analytics.metric("cloudmatch_analytics_rejected_total")
     await publisher.raw(b"four", {"app": "demo", "from": "alice"}, "1.0")
     await publisher.size(4, ago=60)
     await publisher.raw(b"4", {"app": "demo", "from": 5}, "2.0")
     await publisher.size(5, ago=60)
     await eventually(lambda: sums(analytics, of(publisher)) == (9, 2), 20)
-    assert analytics.metric("cloudmatch_analytics_rejected_total") == 2
+    assert analytics.metric("cloudmatch_analytics_rejected_total") == rejected + 2
     dead = await publisher.channel.get_queue(amqp.DEAD_QUEUE)
     bodies = [(await dead.get(no_ack=True)).body for _ in range(2)]
     assert bodies == [b"four", b"4"]
-    await eventually(lambda: analytics.process.log.count(" rejected: ") == 2, what="two lines in the log")
+    await eventually(
+        lambda: analytics.process.log.count(" rejected: ") == rejected + 2, what="two lines in the log"
+    )
 
 
 async def test_late_payloads_count_are_logged_and_correct_the_live_stream(analytics, publisher):

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -61,18 +62,28 @@ async def test_a_restart_loses_nothing_and_counts_nothing_twice(analytics, publi
 
 @contextlib.asynccontextmanager
 async def flow(publisher, rate=300):
-    """Publish sizes continuously, some of them twice; yields the bytes and messages so far."""
+    """Publish sizes continuously, batched and single, some twice; yields the bytes and payloads so far."""
     sent = [0, 0]
+    numbers = itertools.count()
     over = asyncio.Event()
 
     async def publish():
         while not over.is_set():
-            number = sent[1]
-            at = await publisher.size(number % 90, sender=f"d{number % 7}", message_id=f"{number}.0")
-            if number % 50 == 0:
-                await publisher.size(number % 90, sender=f"d{number % 7}", message_id=f"{number}.0", at=at)
-            sent[0] += number % 90
-            sent[1] += 1
+            number = next(numbers)
+            amount, sender = number % 90, f"d{number % 7}"
+            if number % 3:
+                sizes = {sender: [amount, 1], f"d{(number + 1) % 7}": [amount]}
+                at = await publisher.batch(sizes, message_id=f"{number}")
+                if number % 50 == 1:
+                    await publisher.batch(sizes, message_id=f"{number}", at=at)
+                sent[0] += 2 * amount + 1
+                sent[1] += 3
+            else:
+                at = await publisher.size(amount, sender=sender, message_id=f"{number}.0")
+                if number % 50 == 0:
+                    await publisher.size(amount, sender=sender, message_id=f"{number}.0", at=at)
+                sent[0] += amount
+                sent[1] += 1
             await asyncio.sleep(1 / rate)
 
     task = asyncio.create_task(publish())
@@ -141,14 +152,16 @@ async def test_a_lost_folder_is_restored_from_the_broker(analytics, publisher):
     for ago in range(60, 65):
         await publisher.size(10, ago=ago)
     at = await publisher.size(10, ago=30, message_id="7.0")
-    await eventually(lambda: sums(analytics) == (60, 6), 20)
+    await publisher.batch({"bob": [5, 5]}, at=at, message_id="8")
+    await eventually(lambda: sums(analytics) == (70, 8), 20)
     before = analytics.get_json("/windows?last=3")
     await asyncio.to_thread(analytics.terminate)
     shutil.rmtree(analytics.folder / "run")
     await publisher.size(10, message_id="7.0", at=at)  # a redelivery: its id is still known
+    await publisher.batch({"bob": [5, 5]}, at=at, message_id="8")
     await publisher.size(1, ago=20)
     await asyncio.to_thread(analytics.restart, deadline=60)
-    await eventually(lambda: sums(analytics) == (61, 7), 20)
+    await eventually(lambda: sums(analytics) == (71, 9), 20)
     assert before[0] in analytics.get_json("/windows?last=1000")
 
 

@@ -21,6 +21,7 @@ from cloudmatch_bus.process.runner import Environment, run
 from cloudmatch_bus.process.settings import variable
 
 NAME = "analytics-broker"
+EMBEDDED_PARTITIONS = 4  # of every topic
 MARK = "cloudmatch.broker."  # prefix of the topic that identifies the broker
 log = logging.getLogger("broker")
 

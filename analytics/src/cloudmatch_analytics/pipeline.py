@@ -1,14 +1,14 @@
-"""Kafka → windows: count each size once, and sum per sender in windows of event time.
+"""Kafka → windows: count each size once, and tell what each record adds to the sums of senders.
 
-Quix keeps the state of a window for `RETAINED`, so that late sizes only make its sums grow. Whether a window
-is closed is decided by the window store, which reads the watermarks of all partitions.
+The state are the ids of what was counted in the last hour. Sums and windows are the window store's, which
+reads the results of all partitions.
 """
 
 import logging
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ from typing import Any
 from prometheus_client import Counter
 from quixstreams import Application, State, message_context
 from quixstreams.dataframe import StreamingDataFrame
-from quixstreams.dataframe.windows.aggregations import BaseAggregator
 from quixstreams.exceptions.assignment import PartitionAssignmentError
 from quixstreams.kafka.exceptions import BaseKafkaException, KafkaBrokerUnavailableError
 from quixstreams.models import Topic
@@ -28,12 +27,12 @@ from quixstreams.state.rocksdb.metadata import CHANGELOG_OFFSET_KEY
 
 from cloudmatch_analytics import topics
 from cloudmatch_analytics.core import kafka_records
-from cloudmatch_analytics.core.kafka_records import Batch, Size, SliceSums, Watermark
-from cloudmatch_analytics.core.windows import BASE, RETAINED, Row
+from cloudmatch_analytics.core.kafka_records import Added, Sent, Watermark
+from cloudmatch_analytics.core.windows import BASE
 from cloudmatch_analytics.results import Results
 from cloudmatch_analytics.settings import KafkaSettings
 
-ID_TTL = timedelta(hours=1)  # after its arrival, in event time, for which the id of a size is remembered
+ID_TTL = timedelta(hours=1)  # after its arrival for which the id of a batch or size is remembered
 COMMIT_INTERVAL = 0.25  # s
 MIB = 1024 * 1024  # RocksDB's default is 64 of them and more for each store and partition
 
@@ -86,70 +85,79 @@ class CommitGate(BaseSink):
             raise BrokerLostError("the Kafka-protocol broker has ended")
 
 
-class SumBySender(BaseAggregator[dict[str, Any]]):
-    """Sums of bytes and messages by sender. Its result are the sums that the last batch has changed."""
-
-    state_suffix = "by-sender"
-
-    def initialize(self) -> dict[str, Any]:
-        """Return empty sums."""
-        return {"sums": {}, "changed": []}
-
-    def agg(self, old: dict[str, Any], new: list[Size], timestamp: int) -> dict[str, Any]:
-        """Add sizes."""
-        sums = old["sums"]
-        for size in new:
-            of_sender = sums.setdefault(size.series, [0, 0])
-            of_sender[0] += size.bytes
-            of_sender[1] += 1
-        return {"sums": sums, "changed": list({size.series for size in new})}
-
-    def result(self, value: dict[str, Any]) -> dict[str, Any]:
-        """Return the changed sums."""
-        return {series: value["sums"][series] for series in value["changed"]}
+def add_up(
+    value: bytes, key: str, _: int, __: object, state: State[str, list[str]]
+) -> tuple[int, dict[str, tuple[int, int]]]:
+    """Return the start of a record's slice, and what its sizes add to sums that were not counted before."""
+    if key == kafka_records.BATCHES_KEY:
+        batches = kafka_records.decode_batches(value)
+        new = _new(((each.id, each.at, each.sums) for each in batches.batches), ID_TTL, state)
+        return batches.start, _merged(new)
+    record = kafka_records.decode_singles(value)
+    at = max(size.at for size in record.sizes)
+    # Quix counts from the time of the record, which may be long before the arrival
+    ttl = ID_TTL + timedelta(milliseconds=max(0, record.produced_at - at))
+    new = _new(((size.id, size.at, {size.series: (size.bytes, 1)}) for size in record.sizes), ttl, state)
+    return at - at % BASE, _merged(new)
 
 
-def deduplicate(batch: Batch, _: object, at: int, __: object, state: State[str, list[str]]) -> list[Size]:
-    """Return the sizes of a batch that were not counted before.
+def _new(
+    counted: Iterable[tuple[str | None, int, Sent]], ttl: timedelta, state: State[str, list[str]]
+) -> list[Sent]:
+    """Return the sums whose ids are new.
 
-    Ids are remembered in lists, by the second of their payload's time, which is the same in a redelivery.
+    Ids are remembered in lists, by the second of their payloads' time, which is the same in a redelivery.
     """
-    by_second: dict[int, list[Size]] = {}
-    for size in batch.sizes:
-        by_second.setdefault(size.at // 1000, []).append(size)
-    new: list[Size] = []
-    for second, sizes in by_second.items():
-        ids = state.get(str(second)) or []
-        known = set(ids)
-        for size in sizes:
-            if size.id is None:
-                new.append(size)
-            elif size.id not in known:
-                known.add(size.id)
-                ids.append(size.id)
-                new.append(size)
-        # Quix counts from `at`, which may be long before the arrival
-        age = timedelta(milliseconds=max(0, batch.produced_at - at))
-        state.set(str(second), ids, ttl=ID_TTL + age)
-    COUNTED.inc(len(new))
-    DUPLICATES.inc(len(batch.sizes) - len(new))
+    ids: dict[str, list[str]] = {}
+    known: dict[str, set[str]] = {}
+    new: list[Sent] = []
+    for identity, at, sums in counted:
+        if identity is not None:
+            second = str(at // 1000)
+            if second not in ids:
+                ids[second] = state.get(second) or []
+                known[second] = set(ids[second])
+            if identity in known[second]:
+                DUPLICATES.inc(_payloads(sums))
+                continue
+            known[second].add(identity)
+            ids[second].append(identity)
+        new.append(sums)
+    for second, those in ids.items():
+        state.set(second, those, ttl=ttl)
+    COUNTED.inc(sum(map(_payloads, new)))
     return new
+
+
+def _payloads(sums: Sent) -> int:
+    return sum([payloads for _, payloads in sums.values()])
+
+
+def _merged(several: list[Sent]) -> dict[str, tuple[int, int]]:
+    merged: dict[str, tuple[int, int]] = {}
+    for sums in several:
+        for series, sent in sums.items():
+            if known := merged.get(series):
+                merged[series] = known[0] + sent[0], known[1] + sent[1]
+            else:
+                merged[series] = sent
+    return merged
 
 
 def _is_watermark(_: object, key: str, __: int, ___: object) -> bool:
     return key == kafka_records.WATERMARK_KEY
 
 
-def _is_batch(*record: Any) -> bool:
+def _has_sizes(*record: Any) -> bool:
     return not _is_watermark(*record)
+
+
+def _adds(result: tuple[int, dict[str, tuple[int, int]]]) -> bool:
+    return bool(result[1])
 
 
 def _encode_watermark(_: object, __: str, at: int, ___: object) -> bytes:
     return kafka_records.encode(Watermark(message_context().partition, at))
-
-
-def _encode_sums(window: dict[str, Any]) -> bytes:
-    return kafka_records.encode(SliceSums(window["start"], window["sums"]))
 
 
 def _key(_: object) -> str:
@@ -157,22 +165,22 @@ def _key(_: object) -> str:
     return str(message_context().partition)
 
 
-def define_pipeline(
-    sizes: StreamingDataFrame, results: Topic, gate: CommitGate, on_too_late: Callable[[list[Row]], None]
-) -> None:
-    """Define how sizes become results; `on_too_late` is called with sizes that no window accepts."""
+def define_pipeline(records: StreamingDataFrame, results: Topic, gate: CommitGate, log_name: str) -> None:
+    """Define how sizes become results.
 
-    def on_late(value: Any, *_: Any) -> bool:
-        on_too_late([Row(size.at - size.at % BASE, size.series, size.bytes, 1) for size in value])
-        return False
+    Args:
+        log_name: names the topic of the records and all that are ever in it.
+    """
 
-    watermarks = sizes.filter(_is_watermark, metadata=True).apply(_encode_watermark, metadata=True)
+    def encode_added(result: tuple[int, dict[str, tuple[int, int]]]) -> bytes:
+        at = message_context()
+        return kafka_records.encode(Added(log_name, at.partition, at.offset, *result))
+
+    watermarks = records.filter(_is_watermark, metadata=True).apply(_encode_watermark, metadata=True)
     watermarks.to_topic(results, key=_key).sink(gate)
-    batches = sizes.filter(_is_batch, metadata=True).apply(kafka_records.decode_batch)
-    new = batches.apply(deduplicate, stateful=True, metadata=True).filter(bool)
-    windows = new.tumbling_window(BASE, grace_ms=RETAINED, name="slices", on_late=on_late)  # type: ignore[arg-type] # takes all
-    sums = windows.agg(sums=SumBySender()).current(closing_strategy="partition")
-    sums.apply(_encode_sums).to_topic(results, key=_key)
+    sizes = records.filter(_has_sizes, metadata=True)
+    added = sizes.apply(add_up, stateful=True, metadata=True).filter(_adds).apply(encode_added)
+    added.to_topic(results, key=_key)
 
 
 def forget_changelogs(state: Path) -> None:

@@ -14,7 +14,7 @@ from prometheus_client import Counter
 
 from cloudmatch_analytics import topics
 from cloudmatch_analytics.archive import Archive
-from cloudmatch_analytics.core.kafka_records import PARTITIONS, decode_result
+from cloudmatch_analytics.core.kafka_records import decode_result
 from cloudmatch_analytics.core.windows import Row
 from cloudmatch_analytics.settings import KafkaSettings
 from cloudmatch_analytics.window_store import Update, WindowStore, describe_closed, describe_late
@@ -48,9 +48,12 @@ def report_too_late(rows: list[Row]) -> None:
 class Results:
     """Reads results in a thread, from where the archive ends until `stop`."""
 
-    def __init__(self, kafka: KafkaSettings, broker: str, windows: WindowStore, archive: Archive) -> None:
+    def __init__(
+        self, kafka: KafkaSettings, broker: str, partitions: int, windows: WindowStore, archive: Archive
+    ) -> None:
         self._kafka = kafka
         self._broker = broker
+        self._partitions = partitions
         self._windows = windows
         self._archive = archive
         self._stop = threading.Event()
@@ -78,7 +81,7 @@ class Results:
     def _run(self, on_failure: Callable[[], object]) -> None:
         consumer = Consumer(topics.client_config(self._kafka, **CONSUMER))
         try:
-            offsets = [self._offsets.get(p, BEGINNING) for p in range(PARTITIONS)]
+            offsets = [self._offsets.get(p, BEGINNING) for p in range(self._partitions)]
             consumer.assign([TopicPartition(topics.RESULTS, p, offset) for p, offset in enumerate(offsets)])
             saved = time.monotonic()
             while not self._stop.is_set():
@@ -110,7 +113,8 @@ class Results:
 
     def _save(self) -> None:
         rows, self._rows = self._rows, {}
-        self._archive.save(rows.values(), self._windows.bounds(), self._broker, self._offsets)
+        windows = self._windows
+        self._archive.save(rows.values(), windows.bounds(), self._broker, self._offsets, windows.offsets())
 
 
 def _report(update: Update) -> None:

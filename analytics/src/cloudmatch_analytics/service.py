@@ -6,13 +6,12 @@ from pathlib import Path
 from prometheus_client import REGISTRY
 
 from cloudmatch_analytics.archive import Archive
-from cloudmatch_analytics.core.kafka_records import PARTITIONS
 from cloudmatch_analytics.http_api import NAME, HttpThread
 from cloudmatch_analytics.settings import AnalyticsSettings
 from cloudmatch_analytics.source_status import SourceMetrics, SourceStatus
-from cloudmatch_analytics.supervisor import Supervisor
+from cloudmatch_analytics.supervisor import Supervisor, partitions
 from cloudmatch_analytics.window_store import WindowStore
-from cloudmatch_bus.contract import amqp
+from cloudmatch_bus.contract import amqp, amqp_batches
 from cloudmatch_bus.process.health import Health
 from cloudmatch_bus.process.listen import listen, listen_also
 from cloudmatch_bus.process.runner import Environment
@@ -30,12 +29,12 @@ def serve(environment: Environment, stop: threading.Event) -> None:
         listen(settings.host, settings.port, variable(AnalyticsSettings, "port")),
         *listen_also(settings.host, settings.legacy_port, variable(AnalyticsSettings, "legacy_port")),
     ]
-    status = SourceStatus([amqp.QUEUE, *settings.plain_queues])
+    status = SourceStatus([amqp_batches.QUEUE, amqp.QUEUE, *settings.plain_queues])
     REGISTRY.register(SourceMetrics(status))
     folder = (Path(environment[CommonSettings].run_dir) / NAME).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     archive = Archive(folder / "slices.sqlite")
-    windows = WindowStore(PARTITIONS, settings.lag_ms)
+    windows = WindowStore(partitions(environment), settings.lag_ms)
     windows.restore(*archive.load())
     supervisor = Supervisor(environment, folder, windows, archive, status)
     health = Health()

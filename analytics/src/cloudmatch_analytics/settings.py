@@ -23,6 +23,14 @@ class AnalyticsSettings(Settings, frozen=True, kw_only=True):
         int, Meta(ge=0, le=60_000, description="How long after its end a window still accepts payloads (ms).")
     ] = 1000
     replication: Annotated[int, Meta(ge=1, le=9, description="Replicas of the topics on a real Kafka.")] = 1
+    partitions: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=256,
+            description="Partitions of the topics on a real Kafka: as many instances share the work at most.",
+        ),
+    ] = 4
     input_queues: Annotated[
         str,
         Meta(description="More queues whose sizes are counted, comma-separated: those of producers of 2019."),

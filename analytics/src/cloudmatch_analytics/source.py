@@ -2,7 +2,7 @@
 
 A message is acknowledged to RabbitMQ only once Kafka has it, so none is lost; an unacknowledged one is
 redelivered with the same id. An unreadable message becomes a dead letter: RabbitMQ sees to it in our own
-queue, the source itself in the input queues of producers of 2019, which have no dead-letter exchange.
+queues, the source itself in the input queues of producers of 2019, which have no dead-letter exchange.
 """
 
 import asyncio
@@ -25,18 +25,20 @@ from quixstreams.checkpointing.exceptions import CheckpointProducerTimeout
 from quixstreams.sources import Source
 
 from cloudmatch_analytics.core import kafka_records
-from cloudmatch_analytics.core.kafka_records import PARTITIONS, Size
+from cloudmatch_analytics.core.kafka_records import BatchSums, Size
 from cloudmatch_analytics.core.watermark import WatermarkClock, low_watermark
+from cloudmatch_analytics.core.windows import BASE
 from cloudmatch_analytics.source_status import SourceStatus
-from cloudmatch_bus.contract import amqp
+from cloudmatch_bus.contract import amqp, amqp_batches
 from cloudmatch_bus.contract.amqp import SizeMessage, UnreadableError
 from cloudmatch_bus.process.clock import now_ms
 from cloudmatch_bus.process.runner import setup
 from cloudmatch_bus.process.settings import AmqpSettings
 
-BATCH = 1000  # messages per flush to Kafka, at most
-PREFETCH = 2 * BATCH  # messages of each queue that are not acknowledged, at most
-LINGER = 0.05  # s that a batch waits for more messages
+AT_ONCE = 1000  # messages per flush to Kafka, at most
+PREFETCH = 2 * AT_ONCE  # messages of each queue that are not acknowledged, at most
+PREFETCH_BATCHES = 200  # the same of batches, which are large
+LINGER = 0.1  # s that messages wait for more of them
 WATERMARK_INTERVAL = 0.25  # s
 FLUSH_TIMEOUT = 0.5  # s of one attempt
 CONFIRM_INTERVAL = 1.0  # s between two checks while RabbitMQ does not confirm dead letters
@@ -60,13 +62,25 @@ class Input:
         self._arrived.put_nowait(Arrival(self, message))
 
     @property
+    def batches(self) -> bool:
+        """Whether its messages are batches."""
+        return self.queue == amqp_batches.QUEUE
+
+    @property
     def own(self) -> bool:
         """Whether it is ours, and no plain queue."""
-        return self.queue == amqp.QUEUE
+        return self.queue in (amqp_batches.QUEUE, amqp.QUEUE)
 
     def is_copy(self, message: DeliveredMessage) -> bool:
-        """Whether our own queue has the message, too: it gets all that is published to the exchange."""
-        if self.own or message.exchange != amqp.EXCHANGE:
+        """Whether another queue of ours has the size, too.
+
+        `amqp.QUEUE` gets all that is published to the exchange, `amqp_batches.QUEUE` all that is batched.
+        """
+        if self.batches:
+            return False
+        if self.own:
+            return amqp.BATCHED in (message.header.properties.headers or {})
+        if message.exchange != amqp.EXCHANGE:
             return False
         if not self._warned:
             self._warned = True
@@ -86,11 +100,12 @@ class Arrival(NamedTuple):
 
 
 class AmqpSource(Source):
-    """Consumes the queues of `status`, ours first, and produces batches of sizes and watermarks."""
+    """Consumes the queues of `status`, and produces sizes and watermarks."""
 
-    def __init__(self, settings: AmqpSettings, status: SourceStatus) -> None:
+    def __init__(self, settings: AmqpSettings, partitions: int, status: SourceStatus) -> None:
         super().__init__("amqp", shutdown_timeout=1.5)
         self._settings = settings
+        self._partitions = partitions
         self._status = status
 
     def run(self) -> None:
@@ -122,16 +137,18 @@ class AmqpSource(Source):
     async def _consume(self, connection: AbstractConnection) -> None:
         """Consume over one channel until it closes."""
         channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
-        await channel.set_qos(prefetch_count=PREFETCH)
+        await amqp_batches.declare(channel, self._settings.queue_type)
         await amqp.declare(channel, self._settings.queue_type)
-        for queue in self._status.queues[1:]:
-            await amqp.declare_plain(connection, queue, ChannelNotFoundEntity)
         # aiormq, the layer below aio-pika: one message object and one task less per size
         below = await channel.get_underlay_channel()
         assert isinstance(below, Channel)
         arrived: asyncio.Queue[Arrival] = asyncio.Queue()
         inputs = [Input(queue, arrived) for queue in self._status.queues]
         for each in inputs:
+            if not each.own:
+                await amqp.declare_plain(connection, each.queue, ChannelNotFoundEntity)
+            # of each consumer that begins from now on
+            await below.basic_qos(prefetch_count=PREFETCH_BATCHES if each.batches else PREFETCH)
             await below.basic_consume(each.queue, each.receive)
         log.info("consuming %s", ", ".join(self._status.queues))
         next_watermark = 0.0
@@ -153,7 +170,9 @@ class AmqpSource(Source):
 
     async def _forward(self, messages: list[Arrival], channel: Channel) -> int:
         """Produce messages to Kafka; return the last delivery tag to acknowledge after a flush, 0: none."""
-        last, sizes, arrival = 0, [], now_ms()
+        last, arrival = 0, now_ms()
+        batches: list[tuple[int, int, BatchSums]] = []
+        sizes: list[Size] = []
         consumed: Counter[Input] = Counter()
         unreadable = []
         for origin, message in messages:
@@ -163,7 +182,11 @@ class AmqpSource(Source):
                 self._status.count(origin.queue, copies=1)
             else:
                 try:
-                    size = _size(message, arrival)
+                    if origin.batches:
+                        at, payloads = self._add_batch(message, arrival, batches)
+                    else:
+                        sizes.append(_size(message, arrival))
+                        at, payloads = sizes[-1].at, 1
                 except UnreadableError as error:
                     log.warning("message %s rejected: %s", message.header.properties.message_id, error)
                     origin.clock.observe(0, arrival)
@@ -171,14 +194,14 @@ class AmqpSource(Source):
                     if origin.own:
                         continue
                 else:
-                    origin.clock.observe(size.at, arrival)
-                    sizes.append(size)
-                    consumed[origin] += 1
+                    origin.clock.observe(at, arrival)
+                    consumed[origin] += payloads
             last = message.delivery_tag
         # before anything is produced: if it fails, all are redelivered, and some have no id
         if not await self._rejected(unreadable, channel):
             return 0
-        self._produce_batches(sizes, arrival)
+        self._produce_batches(batches, arrival)
+        self._produce_singles(sizes, arrival)
         for origin, count in consumed.items():
             self._status.count(origin.queue, consumed=count)
         return last
@@ -218,15 +241,30 @@ class AmqpSource(Source):
             raise errors[0]
         return not pending
 
-    def _produce_batches(self, sizes: list[Size], arrival: int) -> None:
-        for (bucket, _), group in kafka_records.batches(sizes).items():
-            value = kafka_records.encode(kafka_records.Batch(arrival, group))
+    def _add_batch(
+        self, message: DeliveredMessage, arrival: int, to: list[tuple[int, int, BatchSums]]
+    ) -> tuple[int, int]:
+        """Add up a message that is a batch; return its time, at most the arrival, and its payloads."""
+        batch = amqp_batches.decode(message.body)
+        message_id = message.header.properties.message_id
+        at = min(batch.at, arrival)
+        partition = kafka_records.partition_of(message_id, self._partitions)
+        to += [(partition, at - at % BASE, each) for each in kafka_records.batch_sums(message_id, batch)]
+        return at, sum([span.payloads for span in batch.spans])
+
+    def _produce_batches(self, batches: list[tuple[int, int, BatchSums]], arrival: int) -> None:
+        for partition, _, value in kafka_records.group_encoded(arrival, batches):
+            self.produce(value, kafka_records.BATCHES_KEY, partition=partition, timestamp=arrival)
+
+    def _produce_singles(self, sizes: list[Size], arrival: int) -> None:
+        for (bucket, _), group in kafka_records.singles(sizes).items():
+            value = kafka_records.encode(kafka_records.Singles(arrival, group))
             at = max(size.at for size in group)
-            self.produce(value, str(bucket), partition=bucket % PARTITIONS, timestamp=at)
+            self.produce(value, str(bucket), partition=bucket % self._partitions, timestamp=at)
 
     def _emit_watermark(self, at: int | None) -> None:
         if at is not None:
-            for partition in range(PARTITIONS):
+            for partition in range(self._partitions):
                 self.produce(b"", kafka_records.WATERMARK_KEY, partition=partition, timestamp=at)
 
     async def _flushed(self) -> bool:
@@ -297,11 +335,11 @@ async def _publish_dead(channel: Channel, queue: str, message: DeliveredMessage)
 
 
 async def _collect(arrived: asyncio.Queue[Arrival]) -> list[Arrival]:
-    """Return up to `BATCH` messages: those that arrive within `LINGER`."""
+    """Return up to `AT_ONCE` messages: those that arrive within `LINGER`."""
     batch: list[Arrival] = []
     try:
         async with asyncio.timeout(LINGER):
-            while len(batch) < BATCH:
+            while len(batch) < AT_ONCE:
                 batch.append(await arrived.get())
     except TimeoutError:
         pass

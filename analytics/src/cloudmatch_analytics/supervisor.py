@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cloudmatch_analytics import topics
 from cloudmatch_analytics.archive import Archive
+from cloudmatch_analytics.embedded_broker import EMBEDDED_PARTITIONS
 from cloudmatch_analytics.pipeline import (
     CommitGate,
     Pipeline,
@@ -14,7 +15,7 @@ from cloudmatch_analytics.pipeline import (
     define_pipeline,
     forget_changelogs,
 )
-from cloudmatch_analytics.results import Results, report_too_late
+from cloudmatch_analytics.results import Results
 from cloudmatch_analytics.settings import AnalyticsSettings, KafkaSettings
 from cloudmatch_analytics.source import AmqpSource
 from cloudmatch_analytics.source_status import SILENCE, SourceStatus
@@ -25,6 +26,13 @@ from cloudmatch_bus.process.settings import AmqpSettings
 GROUP = "analytics"  # consumer group, and the beginning of every instance's name
 
 log = logging.getLogger("supervisor")
+
+
+def partitions(environment: Environment) -> int:
+    """Return the number of partitions of each topic."""
+    if environment[KafkaSettings].embedded:
+        return EMBEDDED_PARTITIONS
+    return environment[AnalyticsSettings].partitions
 
 
 class Supervisor:
@@ -41,6 +49,7 @@ class Supervisor:
         self._amqp = environment[AmqpSettings]
         self._kafka = environment[KafkaSettings]
         self._replication = environment[AnalyticsSettings].replication
+        self._partitions = partitions(environment)
         self._folder = folder
         self._windows = windows
         self._archive = archive
@@ -87,13 +96,15 @@ class Supervisor:
             forget_changelogs(self._folder)
             self._broker_file.write_text(broker)
         app = create_application(self._kafka, GROUP, self._instance(), self._folder)
-        incoming, outgoing = topics.declare(app, self._replication)
-        results = Results(self._kafka, broker, self._windows, self._archive)
+        incoming, outgoing = topics.declare(app, self._partitions, self._replication)
+        results = Results(self._kafka, broker, self._partitions, self._windows, self._archive)
         pipeline = Pipeline(app, results, stop)
         if self._kafka.embedded:
             topics.BrokerWatch(self._kafka.bootstrap, pipeline.on_broker_lost)
-        sizes = app.dataframe(topic=incoming, source=AmqpSource(self._amqp, self._status))
-        define_pipeline(sizes, outgoing, CommitGate(pipeline.on_started, pipeline.lost), report_too_late)
+        source = AmqpSource(self._amqp, self._partitions, self._status)
+        gate = CommitGate(pipeline.on_started, pipeline.lost)
+        records = app.dataframe(topic=incoming, source=source)
+        define_pipeline(records, outgoing, gate, topics.log_identity(self._kafka, broker))
         return pipeline
 
     @property

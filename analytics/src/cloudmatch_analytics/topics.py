@@ -7,19 +7,26 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from confluent_kafka import KafkaException, Producer  # type: ignore[import-untyped] # has no types
+from confluent_kafka import (  # type: ignore[import-untyped] # has no types
+    KafkaException,
+    Producer,
+    TopicCollection,
+)
+from confluent_kafka.admin import AdminClient  # type: ignore[import-untyped] # has no types
 from pydantic import SecretStr
 from quixstreams import Application
 from quixstreams.kafka import ConnectionConfig
 from quixstreams.models import Topic, TopicConfig, TopicManager
 from quixstreams.models.topics.admin import TopicAdmin
 
-from cloudmatch_analytics.core.kafka_records import PARTITIONS
 from cloudmatch_analytics.embedded_broker import MARK
-from cloudmatch_analytics.settings import KafkaSettings
+from cloudmatch_analytics.settings import AnalyticsSettings, KafkaSettings
+from cloudmatch_bus.process.settings import variable
 
-SIZES = "cloudmatch.bytes"  # batches of sizes, and watermarks
-RESULTS = "cloudmatch.windows"  # sums of slices, and watermarks
+SIZES = "cloudmatch.bytes"  # sizes, and watermarks
+RESULTS = "cloudmatch.windows"  # what they add to sums, and watermarks
+CHANGELOG = "changelog__analytics--cloudmatch.bytes--default"  # of the pipeline's state, as Quix names it
+REQUEST_TIMEOUT = 10.0  # s
 RETENTION_MS = {SIZES: 3_600_000, RESULTS: 24 * 3_600_000}
 
 
@@ -41,32 +48,42 @@ def client_config(kafka: KafkaSettings, **more: object) -> dict[str, object]:
     return {**connection_config(kafka).as_librdkafka_dict(), "log_level": 3, **more}
 
 
-def topic_config(topic: str, replication: int) -> TopicConfig:
+def topic_config(topic: str, partitions: int, replication: int) -> TopicConfig:
     """Return the configuration with which a real Kafka creates a topic."""
     return TopicConfig(
-        num_partitions=PARTITIONS,
+        num_partitions=partitions,
         replication_factor=replication,
         extra_config={"retention.ms": str(RETENTION_MS[topic]), "retention.bytes": "-1"},
     )
 
 
-def declare(app: Application, replication: int) -> tuple[Topic, Topic]:
+def declare(app: Application, partitions: int, replication: int) -> tuple[Topic, Topic]:
     """Create both topics unless they exist, and return them."""
-    return _declare(app, SIZES, replication), _declare(app, RESULTS, replication)
+    return _declare(app, SIZES, partitions, replication), _declare(app, RESULTS, partitions, replication)
 
 
-def _declare(app: Application, name: str, replication: int) -> Topic:
+def _declare(app: Application, name: str, partitions: int, replication: int) -> Topic:
     topic = app.topic(
         name,
         key_serializer="str",
         key_deserializer="str",
         value_serializer="bytes",
         value_deserializer="bytes",
-        config=topic_config(name, replication),
+        config=topic_config(name, partitions, replication),
     )
-    if (partitions := topic.broker_config.num_partitions) != PARTITIONS:
-        sys.exit(f"topic {name} has {partitions} partitions and must have {PARTITIONS}")
+    if (actual := topic.broker_config.num_partitions) != partitions:
+        sys.exit(describe_mismatch(name, actual, partitions))
     return topic
+
+
+def describe_mismatch(topic: str, actual: int | None, wanted: int) -> str:
+    """Return the error for a topic with another number of partitions than the setting; it says what to do."""
+    setting = variable(AnalyticsSettings, "partitions")
+    return (
+        f"{setting}={wanted}, but topic {topic} has {actual} partitions. Set {setting}={actual}; or, to have "
+        f"more, stop all instances and run kafka-topics.sh --alter --partitions {wanted} for the topics "
+        f"{SIZES}, {RESULTS} and {CHANGELOG}"
+    )
 
 
 def broker_identity(kafka: KafkaSettings, timeout: float) -> str | None:
@@ -78,6 +95,15 @@ def broker_identity(kafka: KafkaSettings, timeout: float) -> str | None:
     if kafka.embedded:
         return next((name for name in answer.topics if name.startswith(MARK)), "")
     return str(answer.cluster_id)
+
+
+def log_identity(kafka: KafkaSettings, broker: str) -> str:
+    """Return a name that only this topic of records has, and no other that is created in its place."""
+    if kafka.embedded:
+        return broker
+    admin = AdminClient(client_config(kafka))
+    (answer,) = admin.describe_topics(TopicCollection([SIZES]), request_timeout=REQUEST_TIMEOUT).values()
+    return f"{broker}/{answer.result().topic_id}"
 
 
 class BrokerWatch:

@@ -1,17 +1,19 @@
 """All windows, safe for use by several threads: results are folded in, the REST API reads."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from threading import Lock
 from typing import NamedTuple
 
-from cloudmatch_analytics.core.kafka_records import SliceSums, Watermark
+from cloudmatch_analytics.core.kafka_records import Added, Result, SliceSums, Watermark
 from cloudmatch_analytics.core.watermark import PartitionWatermarks
 from cloudmatch_analytics.core.windows import ALL, BASE, SIZES, Bounds, Row, Shape, Sums, Timeline, Window
 
 SLICE = Shape(BASE, BASE)
 NAMED = 5  # late senders named in a log line, at most
+
+Position = tuple[str, int]  # a log and one of its partitions
 
 
 class Update(NamedTuple):
@@ -30,9 +32,11 @@ class WindowStore:
         self._timeline = Timeline()
         self._watermarks = PartitionWatermarks(partitions)
         self._lag = lag
+        # offset of the last record that was added, by log and partition
+        self._offsets: dict[Position, int] = {}
         self._lock = Lock()
 
-    def fold(self, results: Iterable[SliceSums | Watermark]) -> Update:
+    def fold(self, results: Iterable[Result]) -> Update:
         """Fold results of the pipeline, in its order."""
         changed: dict[tuple[int, str], Row] = {}
         update = Update([], [], [], [])
@@ -41,6 +45,8 @@ class WindowStore:
                 if isinstance(result, Watermark):
                     self._watermarks.advance(result.partition, result.at)
                     update.closed.extend(self._close())
+                elif isinstance(result, Added) and not self._is_new(result):
+                    continue
                 elif result.start < self._timeline.oldest:
                     update.too_late.extend(Row(result.start, *item) for item in _items(result))
                 else:
@@ -49,9 +55,20 @@ class WindowStore:
                     update.late.extend(late)
         return update._replace(rows=list(changed.values()))
 
-    def _add(self, result: SliceSums) -> tuple[list[Row], list[Row]]:
+    def _is_new(self, result: Added) -> bool:
+        """Whether the record was not added before: after a crash the pipeline repeats its results."""
+        position = result.log, result.partition
+        if result.offset <= self._offsets.get(position, -1):
+            return False
+        self._offsets[position] = result.offset
+        return True
+
+    def _add(self, result: Added | SliceSums) -> tuple[list[Row], list[Row]]:
         """Add sums; return all changed rows, and of senders what was added late."""
         is_late = result.start + BASE <= self._timeline.closed_until
+        if isinstance(result, Added):
+            rows = self._timeline.add(result.start, result.sums)
+            return rows, [Row(result.start, *item) for item in _items(result)] if is_late else []
         changed: list[Row] = []
         late: list[Row] = []
         for series, amount, messages in _items(result):
@@ -80,9 +97,15 @@ class WindowStore:
         with self._lock:
             return self._timeline.bounds
 
-    def restore(self, rows: Iterable[Row], bounds: Bounds) -> None:
+    def offsets(self) -> dict[Position, int]:
+        """Return the offset of the last record that was added, by log and partition."""
+        with self._lock:
+            return dict(self._offsets)
+
+    def restore(self, rows: Iterable[Row], bounds: Bounds, offsets: Mapping[Position, int]) -> None:
         """Restore what an archive saved."""
         with self._lock:
+            self._offsets = dict(offsets)
             self._timeline.restore(bounds)
             for row in rows:
                 self._timeline.restore_row(row)
@@ -145,5 +168,5 @@ def describe_late(rows: Iterable[Row]) -> list[str]:
     return lines
 
 
-def _items(result: SliceSums) -> Iterable[tuple[str, int, int]]:
+def _items(result: Added | SliceSums) -> Iterable[tuple[str, int, int]]:
     return ((series, *sums) for series, sums in result.sums.items())

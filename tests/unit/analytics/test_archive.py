@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cloudmatch_analytics.archive import Archive
-from cloudmatch_analytics.core.kafka_records import SliceSums, Watermark
+from cloudmatch_analytics.core.kafka_records import Added, SliceSums, Watermark
 from cloudmatch_analytics.core.windows import ALL, BASE, Bounds, Row, Shape
 from cloudmatch_analytics.window_store import WindowStore
 
@@ -40,7 +40,7 @@ def test_an_archive_restores_windows_and_offsets_after_a_restart(reopened: Reope
     rows = first.fold(
         [Watermark(0, T), SliceSums(T, {"demo.alice": (4, 1)}), Watermark(0, T + 3 * BASE)]
     ).rows
-    reopened.archive.save(rows, first.bounds(), "here", {0: 7, 1: 9})
+    reopened.archive.save(rows, first.bounds(), "here", {0: 7, 1: 9}, {})
     archive, second = reopened.again(), WindowStore(1, 0)
     second.restore(*archive.load())
     for series in (ALL, "demo", "demo.alice"):
@@ -51,16 +51,16 @@ def test_an_archive_restores_windows_and_offsets_after_a_restart(reopened: Reope
 
 def test_offsets_of_another_broker_are_unknown_and_replace_those_saved_before(reopened: Reopened) -> None:
     archive = reopened.archive
-    archive.save([], Bounds(), "here", {0: 7})
+    archive.save([], Bounds(), "here", {0: 7}, {})
     assert archive.offsets("elsewhere") == {}
-    archive.save([], Bounds(), "elsewhere", {0: 1})
+    archive.save([], Bounds(), "elsewhere", {0: 1}, {})
     assert archive.offsets("here") == {}
     assert archive.offsets("elsewhere") == {0: 1}
 
 
 def test_an_archive_deletes_what_is_out_of_bounds(reopened: Reopened) -> None:
     rows = [Row(T + step * BASE, series, 1, 1) for step in range(3) for series in (ALL, "demo", "demo.alice")]
-    reopened.archive.save(rows, Bounds(T + 3 * BASE, T + BASE, T + 2 * BASE), "here", {})
+    reopened.archive.save(rows, Bounds(T + 3 * BASE, T + BASE, T + 2 * BASE), "here", {}, {})
     saved = [(row.start, row.series) for row in reopened.archive.load()[0]]
     assert saved == [(T + BASE, ALL), *((T + 2 * BASE, series) for series in (ALL, "demo", "demo.alice"))]
 
@@ -87,6 +87,17 @@ def test_a_file_of_an_older_version_is_still_read(tmp_path: Path) -> None:
     assert archive.load() == (
         [Row(1_700_000_000_000, "demo.alice", 4, 1, 0)],
         Bounds(1_700_000_010_000, 1_700_000_000_000, 0),
+        {},
     )
     assert archive.offsets("here") == {2: 17}
     archive.close()
+
+
+def test_an_archive_knows_which_records_it_contains(reopened: Reopened) -> None:
+    reopened.archive.save([], Bounds(), "here", {}, {("log", 0): 7, ("log", 1): 9})
+    reopened.archive.save([], Bounds(), "here", {}, {("log", 0): 8, ("log", 1): 9, ("new", 0): 0})
+    archive, store = reopened.again(), WindowStore(2, 0)
+    store.restore(*archive.load())
+    assert store.offsets() == {("log", 0): 8, ("log", 1): 9, ("new", 0): 0}
+    assert store.fold([Added("log", 0, 8, T, {"demo.alice": (4, 1)})]).rows == []
+    assert store.fold([Added("log", 0, 9, T, {"demo.alice": (4, 1)})]).rows

@@ -1,24 +1,41 @@
 """The records in Kafka."""
 
+from itertools import count
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cloudmatch_analytics.core.kafka_records import (
+    BATCHES_KEY,
     BUCKETS,
+    MAX_GROUP,
+    MAX_RECORD,
     WATERMARK_KEY,
-    Batch,
+    Added,
+    Batches,
+    BatchSums,
+    Singles,
     Size,
     SliceSums,
     Watermark,
-    batches,
+    batch_sums,
     bucket,
-    decode_batch,
+    decode_batches,
     decode_result,
+    decode_singles,
     encode,
+    group_encoded,
+    partition_of,
+    singles,
     size,
 )
 from cloudmatch_analytics.core.windows import BASE, sender_series
+from cloudmatch_bus.contract import amqp_batches
 from cloudmatch_bus.contract.amqp import SizeMessage
+from cloudmatch_bus.contract.amqp_batches import SizesBatch
+from cloudmatch_bus.contract.deliveries import Span, span
+from cloudmatch_bus.contract.messages import DeliveriesCounted
 
 T = 1_700_000_000_000
 ARRIVAL = T + 500
@@ -55,8 +72,10 @@ def test_equal_message_ids_at_different_times_are_different_sizes() -> None:
 
 
 @given(st.lists(sizes, max_size=50))
-def test_every_size_is_batched_once_with_those_of_its_bucket_and_window_in_order(sent: list[Size]) -> None:
-    groups = batches(sent)
+def test_every_single_size_is_grouped_once_by_bucket_and_slice_in_order(
+    sent: list[Size],
+) -> None:
+    groups = singles(sent)
     assert sorted(map(str, sent)) == sorted(str(each) for group in groups.values() for each in group)
     for (number, start), group in groups.items():
         assert 0 <= number < BUCKETS
@@ -65,12 +84,13 @@ def test_every_size_is_batched_once_with_those_of_its_bucket_and_window_in_order
 
 
 @given(st.lists(sizes, max_size=9))
-def test_a_batch_is_decoded_as_it_was_encoded(sent: list[Size]) -> None:
-    assert decode_batch(encode(Batch(T, sent))) == Batch(T, sent)
+def test_single_sizes_are_decoded_as_they_were_encoded(sent: list[Size]) -> None:
+    assert decode_singles(encode(Singles(T, sent))) == Singles(T, sent)
 
 
 def test_results_are_decoded_as_they_were_encoded() -> None:
-    for result in (SliceSums(T, {"demo.alice": (4, 1)}), Watermark(3, T)):
+    sums = {"demo.alice": (4, 1)}
+    for result in (Added("here", 3, 12, T, sums), SliceSums(T, sums), Watermark(3, T)):
         assert decode_result(encode(result)) == result
 
 
@@ -79,12 +99,102 @@ def test_a_sender_stays_in_its_bucket_from_one_version_to_the_next() -> None:
 
 
 def test_records_are_the_same_bytes_from_one_version_to_the_next() -> None:
-    batch = Batch(ARRIVAL, [Size(f"42.0/{T}", "demo.alice", 4, T), Size(None, "default.", 0, ARRIVAL)])
-    assert encode(batch) == (
+    sizes = Singles(ARRIVAL, [Size(f"42.0/{T}", "demo.alice", 4, T), Size(None, "default.", 0, ARRIVAL)])
+    assert encode(sizes) == (
         b'{"told":1700000000500,"sizes":[["42.0/1700000000000","demo.alice",4,1700000000000],'
         b'[null,"default.",0,1700000000500]]}'
     )
     sums = SliceSums(T, {"demo.alice": (4, 1)})
     assert encode(sums) == b'{"type":"sums","start":1700000000000,"sums":{"demo.alice":[4,1]}}'
     assert encode(Watermark(3, T)) == b'{"type":"tick","partition":3,"at":1700000000000}'
-    assert WATERMARK_KEY == "tick"
+    added = Added("here", 3, 12, T, {"demo.alice": (4, 1)})
+    assert encode(added) == (
+        b'{"type":"added","log":"here","partition":3,"offset":12,"start":1700000000000,'
+        b'"sums":{"demo.alice":[4,1]}}'
+    )
+    ((_, _, batches),) = group_encoded(ARRIVAL, [(0, T, BatchSums(f"42/{T}", T, {"demo.alice": (4, 1)}))])
+    assert batches == (
+        b'{"produced_at":1700000000500,"start":1700000000000,'
+        b'"batches":[["42/1700000000000",1700000000000,{"demo.alice":[4,1]}]]}'
+    )
+    assert (WATERMARK_KEY, BATCHES_KEY) == ("tick", "batches")
+
+
+def batch(*spans: Span, app: str = "demo") -> SizesBatch:
+    """Return a batch as analytics reads it."""
+    fact = DeliveriesCounted(app=app, at=T, source="edge-0", incarnation=1, number=1, spans=list(spans))
+    return amqp_batches.decode(encode(fact))
+
+
+def test_a_batch_is_added_up_by_sender() -> None:
+    sent = batch(
+        span("alice", "bob", 7, 0, [4, 5]), span("bob", "alice", 7, 3, [1]), span("alice", "carol", 8, 0, [6])
+    )
+    assert list(batch_sums("12", sent)) == [
+        BatchSums(f"12/{T}", T, {"demo.alice": (15, 3), "demo.bob": (1, 1)})
+    ]
+
+
+def test_a_batch_without_an_id_has_none_and_one_without_an_app_counts_in_the_default_app() -> None:
+    (sums,) = batch_sums(None, batch(span("alice", "bob", 7, 0, [4]), app=""))
+    assert sums == BatchSums(None, T, {"default.alice": (4, 1)})
+
+
+@pytest.mark.parametrize("message_id", ["12", None])
+def test_a_batch_too_long_for_a_record_has_parts_with_ids_of_their_own(message_id: str | None) -> None:
+    sent = batch(*(span(f"device-{number}", "bob", number, 0, [number]) for number in range(10_000)))
+    parts = list(batch_sums(message_id, sent))
+    assert len(parts) > 2
+    assert max(len(encode(part)) for part in parts) <= MAX_RECORD
+    merged = {series: sums for part in parts for series, sums in part.sums.items()}
+    assert merged == {f"demo.device-{number}": (number, 1) for number in range(10_000)}
+    if message_id:
+        assert [part.id for part in parts[:3]] == [f"12/{T}", f"12/{T}#1", f"12/{T}#2"]
+        assert list(batch_sums(message_id, sent)) == parts
+    else:
+        assert {part.id for part in parts} == {None}
+
+
+def test_even_the_longest_name_of_a_device_is_in_a_part() -> None:
+    names = ["a" * MAX_RECORD, "b"]
+    parts = list(batch_sums("12", batch(*(span(name, "bob", 7, 0, [1]) for name in names))))
+    assert [list(part.sums) for part in parts] == [[f"demo.{name}"] for name in names]
+
+
+def test_a_batch_is_always_in_the_same_partition_and_many_are_spread_over_all() -> None:
+    for message_id in ("12", "not a position", None):
+        assert partition_of(message_id, 4) == partition_of(message_id, 4)
+        assert 0 <= partition_of(message_id, 4) < 4
+    numbers = [partition_of(str(position), 4) for position in range(8 * MAX_GROUP)]
+    assert {numbers.count(partition) for partition in range(4)} == {2 * MAX_GROUP}
+
+
+def test_a_batch_stays_in_its_partition_from_one_version_to_the_next() -> None:
+    assert [partition_of(message_id, 32) for message_id in ("64", "4096", "x")] == [1, 0, 26]
+
+
+sums = st.builds(BatchSums, st.none() | st.text(), st.integers(0), st.just({"demo.alice": (4, 1)}))
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from([T, T + BASE]), sums)))
+def test_every_batch_is_in_a_record_of_its_partition_and_slice(
+    sent: list[tuple[int, int, BatchSums]],
+) -> None:
+    held = [
+        (partition, start, each)
+        for partition, start, value in group_encoded(ARRIVAL, sent)
+        for each in decode_batches(value).batches
+    ]
+    assert sorted(held, key=str) == sorted(sent, key=str)
+
+
+def test_a_record_of_batches_is_never_much_longer_than_its_limit() -> None:
+    numbers = count()
+    long = {f"demo.device-{next(numbers)}": (4, 1) for _ in range(2_000)}
+    sent = [(0, T, BatchSums(str(number), T, long)) for number in range(20)]
+    records = list(group_encoded(ARRIVAL, sent))
+    assert max(len(value) for _, _, value in records) <= MAX_RECORD + 100
+    assert [decode_batches(value).start for _, _, value in records] == [T] * len(records)
+    ids = [each.id for _, _, value in records for each in decode_batches(value).batches]
+    assert ids == [str(number) for number in range(20)]
+    assert decode_batches(records[-1][2]) == Batches(ARRIVAL, T, [sent[18][2], sent[19][2]])

@@ -1,6 +1,6 @@
 """Windows as results are folded in."""
 
-from cloudmatch_analytics.core.kafka_records import SliceSums, Watermark
+from cloudmatch_analytics.core.kafka_records import Added, SliceSums, Watermark
 from cloudmatch_analytics.core.windows import ALL, BASE, RETAINED, Row, Shape, Window
 from cloudmatch_analytics.window_store import WindowStore, describe_closed, describe_late
 
@@ -57,6 +57,36 @@ def test_an_update_has_what_was_added_late_by_sender_and_nothing_else() -> None:
     assert update.late == [Row(T, "demo.alice", 5, 2)]
     assert store.fold([SliceSums(T, {"demo.alice": (9, 3)})]).late == []
     assert store.corrected(TEN, 0) == [Window(T, T + BASE, 9, 3, 2)]
+
+
+def added(offset: int, amount: int = 4, start: int = T, log: str = "here", partition: int = 0) -> Added:
+    return Added(log, partition, offset, start, {"demo.alice": (amount, 1)})
+
+
+def test_a_record_is_added_once_however_often_its_result_comes() -> None:
+    store = window_store()
+    update = store.fold([added(7), added(8, 5), added(7), added(8, 5)])
+    assert store.fold([added(8, 5)]).rows == []
+    assert min(update.rows) == Row(T, ALL, 9, 2)
+    assert store.offsets() == {("here", 0): 8}
+
+
+def test_offsets_are_of_one_log_and_one_partition() -> None:
+    store = window_store()
+    store.fold([added(7), added(7, partition=1), added(7, log="a new one")])
+    assert store.running(TEN, T).messages == 3
+    again = WindowStore(2, LAG)
+    again.restore([], store.bounds(), store.offsets())
+    assert again.fold([added(7), added(7, partition=1), added(7, log="a new one")]).rows == []
+
+
+def test_what_is_added_late_is_named_and_what_is_too_late_is_reported() -> None:
+    store = window_store()
+    store.fold(watermarks(T + RETAINED + 60_000 + LAG))
+    update = store.fold([added(1, start=T - BASE), added(2, start=T + 60_000)])
+    assert update.too_late == [Row(T - BASE, "demo.alice", 4, 1)]
+    assert update.late == [Row(T + 60_000, "demo.alice", 4, 1)]
+    assert store.running(TEN, T + 60_000) == (T + 60_000, T + 70_000, 4, 1, 1)
 
 
 def test_sums_older_than_all_retained_slices_are_reported_and_change_nothing() -> None:

@@ -58,6 +58,49 @@ def test_the_largest_of_repeated_or_reordered_sums_is_kept(timeline):
     assert timeline.running(TEN, T, "demo").messages == 3
 
 
+def test_what_is_added_counts_in_the_sums_of_senders_apps_and_over_all(timeline):
+    timeline.update(row("demo.alice", 4))
+    changed = timeline.add(T, {"demo.alice": (5, 2), "demo.bob": (1, 1), "other.carol": (90, 1)})
+    assert changed == [
+        Row(T, "demo.alice", 9, 3),
+        Row(T, "demo.bob", 1, 1),
+        Row(T, "other.carol", 90, 1),
+        Row(T, "demo", 10, 4),
+        Row(T, "other", 90, 1),
+        Row(T, ALL, 100, 5),
+    ]
+    assert timeline.running(TEN, T) == (T, T + BASE, 100, 5, 0)
+    assert timeline.corrections == 0
+
+
+def test_what_is_added_late_counts_as_late_and_corrects(timeline):
+    timeline.update(row("demo.alice", 4))
+    timeline.close(T + BASE)
+    seen = timeline.corrections
+    assert timeline.add(T, {"demo.bob": (5, 2)}) == [
+        Row(T, "demo.bob", 5, 2, 2),
+        Row(T, "demo", 9, 3, 2),
+        Row(T, ALL, 9, 3, 2),
+    ]
+    for series in ("demo.bob", "demo", ALL):
+        assert len(timeline.corrected(TEN, seen, series)) == 1
+
+
+def test_what_is_added_to_a_slice_without_details_counts_over_all_only():
+    timeline = Timeline(max_details=1)
+    timeline.close(T)
+    timeline.add(T, {"demo.alice": (4, 1)})
+    timeline.close(T + BASE)
+    assert timeline.add(T, {"demo.bob": (5, 1), "other.carol": (1, 1)}) == [Row(T, ALL, 10, 3, 2)]
+
+
+def test_nothing_is_added_to_slices_older_than_the_retention():
+    timeline = Timeline(retained=60_000)
+    timeline.close(T + 3 * 60_000)
+    assert timeline.add(T, {"demo.alice": (4, 1)}) == []
+    assert timeline.running(TEN, T).messages == 0
+
+
 def test_a_long_window_is_the_sum_of_its_slices_and_a_hopping_one_begins_every_ten_seconds(timeline):
     for step in range(12):
         timeline.update(row("demo.alice", 10**step, start=T + step * BASE))

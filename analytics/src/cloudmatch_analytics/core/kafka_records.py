@@ -1,27 +1,41 @@
 """The records in Kafka, encoded as JSON.
 
-Topic `cloudmatch.bytes`, source → pipeline: sizes travel in *batches* of one *bucket* of senders and one
-window. A sender is always in the same bucket, a bucket always in the same partition. Work per record is
-thereby shared by many sizes, and the pipeline's state of a window is small: the senders of one bucket.
-*Watermarks* follow the batches in each partition.
+Topic `cloudmatch.bytes`, source → pipeline:
 
-Topic `cloudmatch.windows`, pipeline → every process of analytics: `SliceSums` holds the running totals of
-the senders in a batch, so that reading it twice changes nothing. `Watermark` follows all sums from before.
+- `Batches`: the sums of batches of sizes, added up per batch and sender. A batch is always in the same
+  partition, which therefore knows whether it was counted.
+- `Singles`: sizes that RabbitMQ carries one by one. They travel in groups of one *bucket* of senders; a
+  sender is always in the same bucket, a bucket always in the same partition.
+- Watermarks follow the sizes in each partition.
+
+A record is of one slice, so that work per record is shared by many sizes.
+
+Topic `cloudmatch.windows`, pipeline → every process of analytics: `Added` holds what a record adds to the
+sums of senders, and where the record was, so that reading it twice changes nothing. `SliceSums` of former
+versions holds running totals. `Watermark` follows all sums from before.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import NamedTuple
+from zlib import crc32
 
 import msgspec
 
 from cloudmatch_analytics.core.windows import BASE, sender_series
-from cloudmatch_bus.contract.amqp import SizeMessage
+from cloudmatch_bus.contract.amqp import DEFAULT_APP, SizeMessage
+from cloudmatch_bus.contract.amqp_batches import SizesBatch
 from cloudmatch_bus.contract.subjects import partition
 
-PARTITIONS = 4  # the embedded broker creates every topic with this many
 BUCKETS = 32
-WATERMARK_KEY = "tick"  # of a watermark's record; the key of a batch is the number of its bucket
+# keys of records; that of `Singles` is the number of the bucket
+WATERMARK_KEY = "tick"
+BATCHES_KEY = "batches"
+MAX_RECORD = 128 * 1024  # bytes of `Batches`, about
+MAX_GROUP = 64  # positions in EVENTS whose batches are neighbours in a partition, and may share a record
+SUM = 40  # bytes of a sum in a record without its series, at most
+
+Sent = Mapping[str, tuple[int, int]]  # bytes and payloads by sender's series
 
 
 class Size(NamedTuple):
@@ -33,15 +47,41 @@ class Size(NamedTuple):
     at: int  # ms since 1970
 
 
-class Batch(msgspec.Struct, frozen=True):
-    """Sizes of one bucket in one window."""
+class Singles(msgspec.Struct, frozen=True):
+    """Sizes of one bucket in one slice."""
 
     produced_at: int = msgspec.field(name="told")  # ms since 1970
     sizes: list[Size]
 
 
+class BatchSums(NamedTuple):
+    """What the senders in a batch of sizes have sent; of a very long batch a part, with an id of its own."""
+
+    id: str | None  # the same in every redelivery; None: unknown
+    at: int  # ms since 1970, also if it lies in the future
+    sums: dict[str, tuple[int, int]]  # bytes and payloads, by the sender's series
+
+
+class Batches(msgspec.Struct, frozen=True):
+    """Batches in the slice that begins at `start`. Times: ms since 1970."""
+
+    produced_at: int
+    start: int
+    batches: list[BatchSums]
+
+
+class Added(msgspec.Struct, frozen=True, tag="added"):
+    """What a record adds to the sums of senders in the slice that begins at `start`."""
+
+    log: str  # names the topic that the record is in: another one begins with offset 0 again
+    partition: int
+    offset: int  # of the record
+    start: int  # ms since 1970
+    sums: dict[str, tuple[int, int]]  # bytes and payloads, by series
+
+
 class SliceSums(msgspec.Struct, frozen=True, tag="sums"):
-    """The totals of senders in the slice that begins at `start`, by series: bytes, messages."""
+    """The totals of senders in the slice that begins at `start`, by series: bytes, payloads."""
 
     start: int  # ms since 1970
     sums: dict[str, tuple[int, int]]
@@ -54,9 +94,12 @@ class Watermark(msgspec.Struct, frozen=True, tag="tick"):
     at: int
 
 
+Result = Added | SliceSums | Watermark
+
 encode = msgspec.json.encode
-decode_batch = msgspec.json.Decoder(Batch).decode
-decode_result = msgspec.json.Decoder(SliceSums | Watermark).decode
+decode_singles = msgspec.json.Decoder(Singles).decode
+decode_batches = msgspec.json.Decoder(Batches).decode
+decode_result = msgspec.json.Decoder(Result).decode
 
 
 def size(message: SizeMessage, arrival: int) -> Size:
@@ -77,9 +120,76 @@ def bucket(series: str) -> int:
     return partition(series) % BUCKETS
 
 
-def batches(sizes: Iterable[Size]) -> dict[tuple[int, int], list[Size]]:
-    """Group sizes by bucket and start of their window."""
+def singles(sizes: Iterable[Size]) -> dict[tuple[int, int], list[Size]]:
+    """Group sizes by bucket and start of their slice."""
     groups: dict[tuple[int, int], list[Size]] = {}
     for each in sizes:
         groups.setdefault((bucket(each.series), each.at - each.at % BASE), []).append(each)
     return groups
+
+
+def batch_sums(message_id: str | None, batch: SizesBatch) -> Iterator[BatchSums]:
+    """Add up a batch by sender; a batch that is too long for a record yields several parts."""
+    app = batch.app or DEFAULT_APP
+    sums: dict[str, tuple[int, int]] = {}
+    for span in batch.spans:
+        series = sender_series(app, span.sender)
+        if known := sums.get(series):
+            sums[series] = known[0] + span.bytes, known[1] + span.payloads
+        else:
+            sums[series] = span.bytes, span.payloads
+    identity = f"{message_id}/{batch.at}" if message_id else None
+    for number, part in enumerate(_parts(sums)):
+        yield BatchSums(f"{identity}#{number}" if identity and number else identity, batch.at, part)
+
+
+def _parts(sums: dict[str, tuple[int, int]]) -> Iterator[dict[str, tuple[int, int]]]:
+    """Split sums such that each part fits into a record."""
+    if sum(map(len, sums)) + SUM * len(sums) <= MAX_RECORD:
+        yield sums
+        return
+    part: dict[str, tuple[int, int]] = {}
+    length = 0
+    for series, sent in sums.items():
+        length += len(series) + SUM
+        if part and length > MAX_RECORD:
+            yield part
+            part, length = {}, len(series) + SUM
+        part[series] = sent
+    yield part
+
+
+def partition_of(message_id: str | None, partitions: int) -> int:
+    """Return the partition of a batch: that of every redelivery, as it depends on nothing but the id."""
+    if not message_id:
+        return 0
+    position = int(message_id) if message_id.isdecimal() else crc32(message_id.encode())
+    return position // MAX_GROUP % partitions
+
+
+def group_encoded(
+    produced_at: int, batches: Iterable[tuple[int, int, BatchSums]]
+) -> Iterator[tuple[int, int, bytes]]:
+    """Pack batches into records.
+
+    Args:
+        batches: of each the partition, the start of its slice, and its sums.
+
+    Yields:
+        (partition, start of the slice, encoded `Batches`) of each record.
+    """
+    groups: dict[tuple[int, int], list[msgspec.Raw]] = {}
+    lengths: dict[tuple[int, int], int] = {}
+    for number, start, sums in batches:
+        key, encoded = (number, start), encode(sums)
+        if (length := lengths.get(key, 0) + len(encoded)) > MAX_RECORD and key in groups:
+            yield number, start, _record(produced_at, start, groups.pop(key))
+            length = len(encoded)
+        lengths[key] = length
+        groups.setdefault(key, []).append(msgspec.Raw(encoded))
+    for (number, start), group in groups.items():
+        yield number, start, _record(produced_at, start, group)
+
+
+def _record(produced_at: int, start: int, batches: list[msgspec.Raw]) -> bytes:
+    return encode({"produced_at": produced_at, "start": start, "batches": batches})

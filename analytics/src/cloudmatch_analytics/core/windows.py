@@ -2,8 +2,7 @@
 
 Only *slices* of `BASE` are stored; a longer window, tumbling or hopping, is the sum of its slices, so that
 windows of all shapes agree. A *series* is named ``<app>.<device>`` (as tokens) for a sender, ``<app>`` for an
-app, and the empty text for all. Sums per sender only grow, and the larger of two is the newer: applying them
-twice or in another order changes nothing.
+app, and the empty text for all.
 
 A window is closed once event time has passed its end in every partition, and running before that. What is
 added to a closed slice is *late*: it counts, is counted as late, and is recorded as a correction. From the
@@ -11,7 +10,7 @@ first known slice to the last closed one, a slice without payloads is zero.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -124,23 +123,52 @@ class Timeline:
         return Bounds(self.closed_until, self._first or 0, self._detailed_from)
 
     def update(self, row: Row) -> list[Row]:
-        """Set a sender's sums unless larger ones are known; return all rows that this changes."""
+        """Set a sender's sums unless larger ones are known; return all rows that this changes.
+
+        Sums of former versions only grow: applying them twice or in another order changes nothing.
+        """
         if row.start < self.oldest:
             return []
         known = self._sums.get(row.start, {}).get(row.series, NOTHING)
         added = row.messages - known.messages
         if added <= 0 and row.bytes <= known.bytes:
             return []
-        closed = row.start + BASE <= self.closed_until
-        change = Sums(row.bytes - known.bytes, added, added if closed else 0)
+        is_late = row.start + BASE <= self.closed_until
+        change = Sums(row.bytes - known.bytes, added, added if is_late else 0)
         detailed = row.start >= self._detailed_from
-        changed = []
-        for series in (row.series, row.series.partition(".")[0], ALL) if detailed else (ALL,):
-            changed.append(self._add(row.start, series, change))
-            if closed:
-                self.corrections += 1
-                self._corrections.append((self.corrections, row.start, series))
+        series = (row.series, row.series.partition(".")[0], ALL) if detailed else (ALL,)
+        changed = [self._add(row.start, each, change) for each in series]
+        if is_late:
+            self._correct(changed)
         return changed
+
+    def add(self, start: int, sent: Mapping[str, tuple[int, int]]) -> list[Row]:
+        """Add bytes and payloads of senders, by series; return all rows that this changes."""
+        if start < self.oldest:
+            return []
+        is_late = start + BASE <= self.closed_until
+        apps: dict[str, Sums] = {}
+        changed = []
+        for series, (amount, messages) in sent.items():
+            change = Sums(amount, messages, messages if is_late else 0)
+            app = series.partition(".")[0]
+            apps[app] = apps[app].plus(change) if app in apps else change
+            if start >= self._detailed_from:
+                changed.append(self._add(start, series, change))
+        total = NOTHING
+        for app, change in apps.items():
+            total = total.plus(change)
+            if start >= self._detailed_from:
+                changed.append(self._add(start, app, change))
+        changed.append(self._add(start, ALL, total))
+        if is_late:
+            self._correct(changed)
+        return changed
+
+    def _correct(self, rows: list[Row]) -> None:
+        for row in rows:
+            self.corrections += 1
+            self._corrections.append((self.corrections, row.start, row.series))
 
     def _add(self, start: int, series: str, change: Sums) -> Row:
         sums = self._slice(start)
