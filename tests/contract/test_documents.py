@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from cloudmatch_bus.contract import subjects
 
 ROOT = Path(__file__).parents[2]
@@ -45,3 +47,20 @@ def test_no_subject_is_spelled_outside_the_module_of_subjects() -> None:
             continue
         code = re.sub(r'""".*?"""|#.*', "", source.read_text(encoding="utf-8"), flags=re.DOTALL)
         assert "cm.v1" not in code, source
+
+
+def test_each_difference_from_2019_links_a_test_that_exists() -> None:
+    page = ROOT / "docs/differences-from-2019.md"
+    rows = [row for row in page.read_text(encoding="utf-8").splitlines() if row.startswith("| ")]
+    rows = [row for row in rows if not row.endswith("| test |")]
+    assert len(rows) > 50
+    for row in rows:
+        link = re.search(r'\[test\]\((\S+) "(test_\w+)"\) \|$', row)
+        assert link, row
+        source = (page.parent / link[1]).read_text(encoding="utf-8")
+        assert re.search(rf"^(async )?def {link[2]}\(", source, re.MULTILINE), link[0]
+
+
+@pytest.mark.parametrize("name", ["README.md", "NOTICE"])
+def test_the_differences_from_2019_are_one_link_away(name: str) -> None:
+    assert "docs/differences-from-2019.md" in (ROOT / name).read_text(encoding="utf-8")
