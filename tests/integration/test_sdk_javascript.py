@@ -79,6 +79,14 @@ def test_devices_in_node_do_what_the_readme_says(node: list[str], edges: list[Se
     run_tests(node, "edge.test.js", EDGES=",".join(edge.url for edge in edges))
 
 
+def test_devices_in_node_avoid_a_full_edge(node: list[str], nats_server: NatsServer, start: Start) -> None:
+    bus = {"CLOUDMATCH_NATS_URL": nats_server.url}
+    start("match-engine", bus)
+    full = start("edge", {**bus, "CLOUDMATCH_EDGE_MAX_CONNECTIONS": "2"})
+    other = start("edge", {**bus, "CLOUDMATCH_EDGE_NAME": "edge-1"})
+    run_tests(node, "full.test.js", EDGES=f"{full.url},{other.url}")
+
+
 class Exchange:
     """A running exchange of payloads between two devices, in Node or in a page.
 

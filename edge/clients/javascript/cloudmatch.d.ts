@@ -56,7 +56,10 @@ export interface DeviceEvents {
   peerLeft: { readonly peer: Peer; readonly reason: Reason; readonly undelivered: Payload[] };
   /** Payloads `first` to `last` of the match (inclusive) can never arrive. */
   gap: { readonly first: number; readonly last: number; readonly reason: string };
-  /** The server rejected a message; the device stays connected. */
+  /**
+   * The server rejected a message, and the device stays connected; or it accepts no device at present, and the
+   * device tries again (`edge_full`, `not_ready`).
+   */
   error: { readonly code: string; readonly detail: string };
   /**
    * The device is closed and does not reconnect. `code` is the WebSocket's close code: 1000 if the application
@@ -75,8 +78,11 @@ export type DeviceEvent<Type extends keyof DeviceEvents> =
   & { readonly type: Type }
   & DeviceEvents[Type];
 
-/** Connect a device. `url` is an edge's http, https, ws or wss address: `https://edge.example`. */
-export function connect(url: string | URL, options: Options): Device;
+/**
+ * Connect a device. `url` is an edge's http, https, ws or wss address, `https://edge.example`, or those of several
+ * edges, in order of preference: if one is full or cannot be reached, the device connects to the next.
+ */
+export function connect(url: string | URL | (string | URL)[], options: Options): Device;
 
 /**
  * A device. It connects automatically, reconnects whenever its connection is lost, and then resumes its match.
@@ -84,7 +90,7 @@ export function connect(url: string | URL, options: Options): Device;
  * application did.
  */
 export class Device extends EventTarget implements AsyncIterable<Payload> {
-  constructor(url: string | URL, options: Options);
+  constructor(url: string | URL | (string | URL)[], options: Options);
 
   readonly state: State;
   /** The present peer, or null. */
@@ -212,8 +218,15 @@ export class Conversation {
   readonly actions: Action[];
   readonly deadline: number;
   tick(now: number): void;
-  lost(code: number, now: number): void;
+  /** `elsewhere`: whether there is another edge to connect to at once. */
+  lost(code: number, now: number, elsewhere?: boolean): void;
   refused(why: { status: number; code: string; detail: string; parameter?: string }): void;
+  /** The server accepts no connection for at least `retryAfter` ms. */
+  unavailable(
+    why: { status: number; code: string; detail: string; retryAfter?: number },
+    now: number,
+    elsewhere?: boolean,
+  ): void;
   onFrame(frame: string | Uint8Array, now: number): void;
   matched(): Promise<Peer>;
   send(payload: Payload, receipt?: boolean): Promise<void>;

@@ -48,6 +48,10 @@ const LEAVE_WITHIN = 2_000; // for the server to close after `leave`
 const SPREAD = 1_000; // over which all devices of an edge that shuts down reconnect
 const BACKOFF = [100, 5_000]; // between attempts to connect: the first, doubling up to the longest
 const LONG_BACKOFF = [1_000, 30_000];
+const RETRY_AFTER_MAX = 120_000; // that a server may ask for
+
+const UNAVAILABLE = 503; // HTTP: the edge is full, or not ready
+const GONE = [1001, 1012]; // close codes of an edge that shuts down
 
 // -- close codes (generated)
 const NORMAL = 1000;
@@ -166,7 +170,7 @@ const CLOSED = "closed"; // for ever
  * @property {string | undefined} ref
  * @property {Frame} frame
  * @typedef {{ payload: Payload, number: number, peer: Peer }} Incoming A payload that nobody has taken yet.
- * @typedef {{ status: number, code: string, detail: string, parameter?: string }} Refusal
+ * @typedef {{ status: number, code: string, detail: string, parameter?: string, retryAfter?: number }} Refusal
  * @typedef {{ match: number, peer: string, distance: number, received: number }} Matched
  */
 /**
@@ -287,11 +291,24 @@ export class Conversation {
   }
 
   /**
+   * The server accepts no connection at present.
+   * @param {Refusal} why
+   * @param {number} now
+   */
+  unavailable(why, now, elsewhere = false) {
+    if (this.#phase === CLOSED) return;
+    this.#emit("error", { code: why.code, detail: why.detail });
+    this.lost(ABNORMAL, now, elsewhere, why.retryAfter);
+  }
+
+  /**
    * The connection ended with this close code, or was never made.
    * @param {number} code
    * @param {number} now
+   * @param {boolean} elsewhere Whether there is another edge to connect to at once.
+   * @param {number} retryAfter For how long the server asks to wait at least.
    */
-  lost(code, now) {
+  lost(code, now, elsewhere = false, retryAfter = 0) {
     if (this.#phase === CLOSED) return;
     if (this.#phase === LEAVING || code === NORMAL) return this.close();
     if (RECONNECT[code] === "never") {
@@ -301,7 +318,7 @@ export class Conversation {
     if (this.#session) this.#expires = Math.min(this.#expires, now + this.#session.grace * 1000);
     this.#synced = false;
     this.#ackAt = Infinity;
-    this.#setPhase(IDLE, now + this.#nextBackoff(code, lasted));
+    this.#setPhase(IDLE, now + (elsewhere ? 0 : this.#nextBackoff(code, lasted, retryAfter)));
     this.#setState("connecting");
   }
 
@@ -309,15 +326,16 @@ export class Conversation {
    * How long to wait before reconnecting. A connection that outlasted its backoff resets it.
    * @param {number} code
    * @param {number} lasted
+   * @param {number} least
    */
-  #nextBackoff(code, lasted) {
+  #nextBackoff(code, lasted, least) {
     if (lasted > this.#backoff) this.#failures = 0;
     const jitter = this.#random();
-    const [first, longest] = RECONNECT[code] === "with long backoff" ? LONG_BACKOFF : BACKOFF;
+    const [first, longest] = least || RECONNECT[code] === "with long backoff" ? LONG_BACKOFF : BACKOFF;
     this.#backoff = RECONNECT[code] === "at once"
       ? SPREAD * jitter
       : Math.min(first * 2 ** this.#failures++, longest) * (0.5 + jitter / 2);
-    return this.#backoff;
+    return Math.max(this.#backoff, least * (1 + jitter / 2));
   }
 
   /**
@@ -717,10 +735,49 @@ function deferred(list, fields) {
   return new Promise((resolve, reject) => list.push(Object.assign({ resolve, reject }, fields)));
 }
 
+/** The edges that a device may connect to, in order of preference; any of them can continue a match. */
+class Edges {
+  #urls;
+  #at = 0;
+  #failed = 0; // edges in a row that did not accept the device, or are going away
+  open = false; // whether the present edge has accepted the device
+
+  /** @param {URL[]} urls */
+  constructor(urls) {
+    if (!urls.length) throw new TypeError("the URL of at least one server is required");
+    this.#urls = urls;
+  }
+
+  /** The edge to connect to. */
+  get url() {
+    return this.#urls[this.#at];
+  }
+
+  /** The edge has accepted the device. */
+  opened() {
+    this.open = true;
+    this.#failed = 0;
+  }
+
+  /**
+   * Choose the edge to connect to after a close code or an HTTP status; return whether to do so at once, because
+   * it has not failed yet. A connection that broke is restored at the same edge. An edge that goes away sends all
+   * its devices at once to others, so these do not hurry.
+   * @param {number} code
+   */
+  ended(code) {
+    const wasOpen = this.open;
+    this.open = false;
+    if (wasOpen && !GONE.includes(code)) return false;
+    this.#at = (this.#at + 1) % this.#urls.length;
+    return ++this.#failed % this.#urls.length > 0 && !wasOpen;
+  }
+}
+
 /** A device: a `Conversation` with a socket, a clock and a timer. `cloudmatch.d.ts` documents its methods. */
 export class Device extends EventTarget {
   #conversation = new Conversation(performance.now());
-  #url;
+  #edges;
   /** @type {() => string | undefined | Promise<string | undefined>} */
   #token;
   #WebSocket;
@@ -733,13 +790,13 @@ export class Device extends EventTarget {
   #performing = false;
 
   /**
-   * @param {string | URL} url
+   * @param {string | URL | (string | URL)[]} url
    * @param {Options} options
    */
   constructor(url, { token, WebSocket = globalThis.WebSocket, ...parameters }) {
     super();
     if (!WebSocket) throw new TypeError("this runtime has no global WebSocket: pass one as an option");
-    this.#url = extended(endpoint(url), parameters);
+    this.#edges = new Edges([url].flat().map((each) => extended(endpoint(each), parameters)));
     this.#token = typeof token === "function" ? token : () => token;
     this.#WebSocket = WebSocket;
     this.#perform();
@@ -875,8 +932,8 @@ export class Device extends EventTarget {
     const attempt = ++this.#attempt;
     /** @param {(conversation: Conversation, now: number) => void} call */
     const step = (call) => attempt === this.#attempt && this.#step(call);
-    const url = extended(this.#url, query);
-    let opened = false;
+    const edges = this.#edges;
+    const url = extended(edges.url, query);
     try {
       const token = await this.#token();
       if (attempt !== this.#attempt) return;
@@ -884,17 +941,22 @@ export class Device extends EventTarget {
       const socket = /** @type {WebSocket} */ (new this.#WebSocket(url.href, protocols));
       this.#socket = socket;
       socket.binaryType = "arraybuffer";
-      socket.onopen = () => (opened = true);
+      socket.onopen = () => attempt === this.#attempt && edges.opened();
       socket.onmessage = ({ data }) => {
         const frame = typeof data === "string" ? data : new Uint8Array(data);
         step((conversation, now) => conversation.onFrame(frame, now));
       };
-      socket.onclose = ({ code }) => step((conversation, now) => conversation.lost(code, now));
+      socket.onclose = ({ code }) =>
+        step((conversation, now) => conversation.lost(code, now, edges.ended(code)));
       socket.onerror = async () => {
-        if (opened) return; // `onclose` follows; after a refusal some runtimes omit it
+        if (edges.open) return; // `onclose` follows; after a refusal some runtimes omit it
         socket.onclose = null;
         const why = await refusal(url, token);
-        step((conversation, now) => (why ? conversation.refused(why) : conversation.lost(ABNORMAL, now)));
+        step((conversation, now) => {
+          if (!why) conversation.lost(ABNORMAL, now, edges.ended(ABNORMAL));
+          else if (why.status !== UNAVAILABLE) conversation.refused(why);
+          else conversation.unavailable(why, now, edges.ended(UNAVAILABLE));
+        });
       };
     } catch { // no token is available now
       step((conversation, now) => conversation.lost(ABNORMAL, now));
@@ -904,6 +966,7 @@ export class Device extends EventTarget {
   /** @param {number | undefined} code */
   #disconnect(code) {
     this.#attempt++;
+    this.#edges.ended(ABNORMAL);
     this.#socket?.close(code);
     this.#socket = null;
   }
@@ -911,7 +974,7 @@ export class Device extends EventTarget {
 
 /**
  * Connect a device.
- * @param {string | URL} url
+ * @param {string | URL | (string | URL)[]} url
  * @param {Options} options
  */
 export function connect(url, options) {
@@ -951,7 +1014,7 @@ function extended(url, parameters) {
 }
 
 /**
- * Ask by plain HTTP why a connection was refused, which a WebSocket does not reveal; null: not permanently.
+ * Ask by plain HTTP why a connection was refused, which a WebSocket does not reveal; null: nobody knows.
  * @param {URL} url
  * @param {string | undefined} token
  * @returns {Promise<Refusal | null>}
@@ -963,9 +1026,12 @@ async function refusal(url, token) {
     /** @type {Record<string, string>} */
     const headers = token ? { Authorization: `Bearer ${token}` } : {};
     const answer = await fetch(plain, { headers, signal: AbortSignal.timeout(OPEN_WITHIN / 2) });
-    if (![400, 401, 403, 404].includes(answer.status)) return null;
+    const { status } = answer;
+    if (![400, 401, 403, 404, UNAVAILABLE].includes(status)) return null;
     const { error } = await answer.json().catch(() => ({}));
-    return { status: answer.status, code: "refused", detail: `HTTP ${answer.status}`, ...error };
+    const asked = Number(answer.headers.get("Retry-After")) * 1000; // NaN if it is a date
+    const retryAfter = asked > 0 ? Math.min(asked, RETRY_AFTER_MAX) : 0;
+    return { status, code: "refused", detail: `HTTP ${status}`, retryAfter, ...error };
   } catch {
     return null;
   }

@@ -68,6 +68,7 @@ const REMEDY = {
   pipeline: "Is the Kafka-protocol broker running?",
   feed: "It is behind the stream of events: wait, or check its log.",
   stopping: "It is stopping.",
+  devices: "Start another edge, or raise CLOUDMATCH_EDGE_MAX_CONNECTIONS. Its own devices are served.",
 };
 
 // why two devices do not match, by match-engine's rules

@@ -253,3 +253,28 @@ test("A socket that is closing is not written to", async () => {
   await left;
   assert.deepEqual(written, [[1, "locate"]]);
 });
+
+const FULL = { status: 503, code: "edge_full", detail: "full: 2 of 2 devices", retryAfter: 5_000 };
+
+test("A full server is left alone for as long as it asks, and then for ever longer", () => {
+  const clock = new Clock();
+  for (const expected of [7_500, 7_500, 7_500, 8_000, 16_000, 30_000, 30_000]) {
+    clock.next(); // connects
+    clock.conversation.unavailable(FULL, clock.now);
+    const { code, detail } = FULL;
+    assert.deepEqual(clock.actions(), [{ event: { type: "error", code, detail } }]);
+    assert.equal(clock.conversation.deadline - clock.now, expected);
+    clock.now = clock.conversation.deadline;
+  }
+});
+
+test("Another edge is tried at once", () => {
+  const clock = new Clock();
+  clock.next();
+  clock.conversation.unavailable(FULL, clock.now, true);
+  assert.equal(clock.conversation.deadline, clock.now);
+  clock.next();
+  clock.conversation.lost(ABNORMAL, clock.now, true);
+  assert.equal(clock.conversation.deadline, clock.now);
+  assert.equal(clock.conversation.state, "connecting");
+});
