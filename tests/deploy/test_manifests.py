@@ -14,7 +14,7 @@ import yaml
 from cloudmatch_bus.contract import permissions
 from cloudmatch_bus.tools import nkeys_cli
 from cloudmatch_edge.sockets.listener import CONNECT
-from deploy.rendered import COMPONENT, ENVIRONMENTS, NAME, Object, Pod, Rendered, render
+from deploy.rendered import COMPONENT, ENVIRONMENTS, KUSTOMIZE, NAME, Object, Pod, Rendered, render
 from harness.processes import ROOT
 
 # Metrics of the exporter, built from its sources, for three servers started as in this folder.
@@ -254,6 +254,22 @@ def test_base_and_components_contain_no_image_tags() -> None:
         for file in (ROOT / "deploy/kustomize" / folder).rglob("*.yaml"):
             for image in re.findall(r"^\s*(?:- )?image: (\S+)$", file.read_text(), re.MULTILINE):
                 assert ":" not in image, file
+
+
+def test_edges_scale_by_devices_with_the_rule_that_an_adapter_gets() -> None:
+    found = render("scenarios/autoscaling-by-devices")
+    [scaler] = (each for each in found.of("HorizontalPodAutoscaler") if each["metadata"]["name"] == "edge")
+    [pods] = (metric["pods"] for metric in scaler["spec"]["metrics"] if metric["type"] == "Pods")
+    assert len(scaler["spec"]["metrics"]) == 3, "CPU and memory are still reasons"
+    rules = (KUSTOMIZE / "components/autoscaling-by-devices/prometheus-adapter.yaml").read_text()
+    [rule] = yaml.safe_load(rules)
+    assert pods["metric"]["name"] == rule["seriesQuery"]
+    assert rule["seriesQuery"] in (ROOT / "edge/src/cloudmatch_edge/bus/hub.py").read_text()
+    scraped = yaml.safe_load((KUSTOMIZE / "components/monitoring/configuration/prometheus.yml").read_text())
+    labels = {each.get("target_label") for each in scraped["scrape_configs"][0]["relabel_configs"]}
+    assert set(rule["resources"]["overrides"]) <= labels
+    environment = {each["name"]: each.get("value") for each in found.pod("edge").containers[0]["env"]}
+    assert int(environment["CLOUDMATCH_EDGE_MAX_CONNECTIONS"]) > 0
 
 
 def test_alerts_use_existing_metrics(production: Rendered) -> None:

@@ -17,6 +17,7 @@ from cloudmatch_bus.contract.messages import Heartbeat, decode_heartbeat
 from harness import NatsServer, Service, eventually
 from harness.bus import connected
 from harness.classic import device, receive_text
+from harness.page import Visitor, chromium
 from harness.processes import BIN, environment
 
 Start = Callable[..., Service]
@@ -176,6 +177,28 @@ async def test_the_doctor_warns_of_a_full_edge(edge: Service) -> None:
     assert re.search(r"! │ edge +│ full: 2 of 2 devices at", found.stdout), found.stdout
     assert re.search(r"! │ two devices +│ no connection to .*: full: 2 of 2 devices", found.stdout)
     assert "CLOUDMATCH_EDGE_MAX_CONNECTIONS" in found.stdout
+
+
+def test_the_page_shows_why_a_device_is_not_accepted_until_there_is_room(edge: Service) -> None:
+    with (
+        chromium() as browser,
+        contextlib.closing(
+            Visitor(browser, f"{edge.url}/#a@1,1&b@1,2&c@1,3&d@1,3;dialect=classic")
+        ) as visitor,
+    ):
+        a, b, c, d = (visitor.card(name) for name in "abcd")
+        a.click("Connect")
+        b.click("Connect")
+        a.shows_state("matched with b")
+        full = "full: 2 of 2 devices; try again later, or another edge"
+        c.click("Connect")
+        c.node.locator(".problem", has_text=f"edge_full: {full}").wait_for()
+        c.logs(f"edge_full: {full}")
+        d.click("Connect")
+        d.node.locator(".problem", has_text=full).wait_for()
+        a.click("Leave")
+        c.shows_state("matched with b")
+        assert c.node.locator(".problem").is_hidden()
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:

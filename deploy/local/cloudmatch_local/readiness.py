@@ -19,6 +19,8 @@ UNVERIFIED = ssl.create_default_context()
 UNVERIFIED.check_hostname = False
 UNVERIFIED.verify_mode = ssl.CERT_NONE
 
+FULL = {"devices"}  # reasons of an edge that works, but accepts no more devices
+
 CHECK_INTERVAL = 0.2  # s
 REPORT_INTERVAL = 8.0  # s until a line names what is missing, and between two such lines
 
@@ -60,8 +62,10 @@ def _why_not_ready(listener: Listener) -> str | None:
             return None
     except urllib.error.HTTPError as error:
         with error, contextlib.suppress(ValueError):
-            body = json.loads(error.read())
-            return "; ".join(map(str, body["reasons"].values())) or f"HTTP {error.code}"
+            reasons = json.loads(error.read())["reasons"]
+            if set(reasons) == FULL:
+                return None
+            return "; ".join(map(str, reasons.values())) or f"HTTP {error.code}"
         return f"HTTP {error.code}"
     except OSError:
         return "not listening yet"

@@ -188,6 +188,10 @@ test("a service that is down is shown with advice", () => {
     "journal: not connected to NATS.",
     "Is NATS running? Services reconnect automatically.",
   ]);
+  const edge0 = { service: "edge", name: "edge-0", url: EDGE };
+  const full = judge(edge0, { status: 503, reasons: { devices: "full: 2 of 2 devices" } }, EDGE);
+  assert.equal(full.why, "edge-0: full: 2 of 2 devices.");
+  assert.match(full.remedy, /CLOUDMATCH_EDGE_MAX_CONNECTIONS/);
 });
 
 const process = (name, more) => ({ name, state: "alive", load: 0.256, version: "1.0", ...more });

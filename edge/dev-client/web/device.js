@@ -15,7 +15,7 @@ export class Device extends EventTarget {
   since = Date.now(); // of the state
   peer = null;
   peerAway = false;
-  problem = ""; // why the device is off, or what is wrong with its set-up
+  problem = ""; // why the device is off or not accepted, or what is wrong with its set-up
   explanation = null; // match-engine's answer: why there is no match
   holder = null; // match-engine's answer: the name of the edge that holds it
   log = [];
@@ -90,7 +90,12 @@ export class Device extends EventTarget {
       },
       frame: (way, data) => this.#write(way, data),
       note: (text) => this.#write("note", text),
-      trouble: (text) => this.#write("bad", text),
+      trouble: (text) => {
+        this.#write("bad", text);
+        if (this.state !== "connecting") return;
+        this.problem = text; // the edge is full: the device tries again
+        this.#emit("change");
+      },
       state: now((state) =>
         this.state === "dropped" && state === "connecting" ? undefined : this.#setState(state)
       ),
@@ -132,6 +137,7 @@ export class Device extends EventTarget {
     this.state = state;
     this.since = Date.now();
     if (state !== "waiting") this.explanation = null;
+    if (state === "waiting" || state === "matched") this.problem = "";
     if (state !== "waiting" && state !== "matched") this.holder = null;
     this.#emit("state", { state });
     this.#emit("change");
