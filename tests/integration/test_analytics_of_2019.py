@@ -15,7 +15,7 @@ from aio_pika.abc import AbstractChannel
 from aiormq.exceptions import AMQPError
 
 from cloudmatch_bus.contract import amqp
-from harness import Service, eventually
+from harness import RabbitMQ, Service, eventually
 from harness.amqp import OLD_QUEUE, OldProducer, declare_as_in_2019, old_producer
 from harness.analytics import Publisher, publishing, sums
 
@@ -195,6 +195,27 @@ async def test_dead_letters_wait_until_there_is_a_queue_for_them(
     dead = await publisher.channel.get_queue(amqp.DEAD_QUEUE)
     message = await eventually(lambda: dead.get(no_ack=True, fail=False))
     assert message.body == b"four"
+
+
+async def test_while_rabbitmq_accepts_nothing_dead_letters_wait_and_nothing_counts_twice(
+    kafka_broker: Any, amqp_url: str, rabbitmq: RabbitMQ, start: Callable[..., Service]
+) -> None:
+    async with old_producer(amqp_url) as producer:
+        await producer.size(3)
+        await producer.body(b"four")
+        await producer.size(4)
+    settings = {"CLOUDMATCH_AMQP_URL": amqp_url, **kafka_broker.settings}
+    settings["CLOUDMATCH_ANALYTICS_INPUT_QUEUES"] = OLD_QUEUE
+    watermark = "set_vm_memory_high_watermark"
+    await asyncio.to_thread(rabbitmq.control, watermark, "absolute", "1")
+    try:
+        analytics = start("analytics", settings, ready=False)
+        await eventually(lambda: "not confirm dead letters" in analytics.get("/system/readiness")[1], 40)
+    finally:
+        await asyncio.to_thread(rabbitmq.control, watermark, "absolute", "512MB")
+    await counts_agree(analytics, 7, 2)
+    await asyncio.to_thread(analytics.wait_ready)
+    assert of_queue(analytics, "cloudmatch_analytics_rejected_total", OLD_QUEUE) == 1
 
 
 async def test_two_instances_share_an_input_queue(begin: Begin, producer: OldProducer) -> None:
