@@ -94,19 +94,11 @@ async def test_batches_count_and_are_shown_as_events_of_each_direction(
     nats_server: NatsServer, start: Start
 ) -> None:
     service = journal(start, nats_server)
-    claim = DeliveriesClaimed(
-        app="default",
-        at=3,
-        source="edge-1",
-        incarnation=1,
-        number=1,
-        claims=[Claim("a", "c", 9, delivered=3)],
-    )
     async with facts(nats_server.url) as bus:
         bus.publisher.publish(batch(1, span("a", "c", 9, 0, [4, 4]), span("c", "a", 9, 0, [5])))
         # its text does not add up, and is counted by its totals
         bus.publisher.publish(batch(2, Span("a", "c", 9, 2, 1, 7, "nonsense"), span("f", "g", 10, 0, [1])))
-        bus.publisher.publish(claim)
+        bus.publisher.publish(claims(3, Claim("a", "c", 9, 3)))
         await eventually(lambda: service.metric("cloudmatch_journal_events_total") == 3)
     state = service.get_json("/device/state/a")
     assert (state["bytesSent"], state["messagesSent"], state["bytesReceived"]) == (15, 3, 5)
@@ -126,6 +118,41 @@ async def test_batches_count_and_are_shown_as_events_of_each_direction(
     checked = await asyncio.to_thread(service.ask, "verify")
     assert checked.returncode == 1
     assert checked.stdout.startswith("different ")
+
+
+def claims(number: int, *some: Claim) -> DeliveriesClaimed:
+    return DeliveriesClaimed(
+        app="default", at=number, source="edge-1", incarnation=1, number=number, claims=list(some)
+    )
+
+
+async def test_claimed_payloads_are_counted_once_by_whoever_can_count_them(
+    nats_server: NatsServer, start: Start
+) -> None:
+    grace = {"CLOUDMATCH_JOURNAL_CLAIM_GRACE": "1"}
+    service = start("journal", {"CLOUDMATCH_NATS_URL": nats_server.url, **grace})
+
+    def figures() -> list[float]:
+        names = ("claims", "unaccounted_payloads", "counted_twice_payloads", "granted_payloads_total")
+        return [service.metric(f"cloudmatch_journal_{name}") for name in names]
+
+    async with facts(nats_server.url) as bus:
+        bus.publisher.publish(MatchMade(app="default", at=1, match=9, device="c", peer="a", distance=1))
+        bus.publisher.publish(batch(1, span("a", "c", 9, 3, [4])))
+        bus.publisher.publish(claims(2, Claim("a", "c", 9, 6, span("a", "c", 9, 2, [3, 4, 5, 6]))))
+        bus.publisher.publish(claims(3, Claim("c", "a", 9, 2, span("c", "a", 9, 0, [1, 2]))))
+        await bus.kept()
+        await eventually(lambda: figures()[0] == 2)
+        bus.publisher.publish(batch(2, span("c", "a", 9, 0, [1, 2])))  # late
+        await eventually(lambda: figures() == [0, 2, 0, 3], 10)
+        sizes = [e["fact"]["sizes"] for e in service.get_json("/events?type=delivered")["events"]]
+        assert sizes == [[4], [1, 2], [3], [5, 6]]
+        assert service.get_json("/match/9")["unaccounted"] == 2
+        bus.publisher.publish(batch(3, span("a", "c", 9, 0, [1, 2, 3])))  # late; the last was granted
+        await eventually(lambda: figures() == [0, 0, 1, 3])
+    state = service.get_json("/device/state/a")
+    assert (state["bytesSent"], state["messagesSent"], state["bytesReceived"]) == (21, 6, 3)
+    assert "payloads counted that were only claimed: 3" in service.logs()
 
 
 async def test_a_report_is_published_on_the_bus_and_an_invalid_one_is_not(

@@ -1,6 +1,7 @@
 """Journal and bridge are killed at random moments under load, RabbitMQ for long: ``make test-kills``."""
 
 import asyncio
+import itertools
 import random
 import secrets
 from collections.abc import AsyncIterator, Callable
@@ -9,6 +10,9 @@ from contextlib import asynccontextmanager
 import pytest
 from aio_pika.abc import AbstractIncomingMessage
 
+from cloudmatch_bus.client.consumer import history
+from cloudmatch_bus.contract.deliveries import Claim, span
+from cloudmatch_bus.contract.messages import DeliveriesClaimed, DeliveriesCounted, MatchMade
 from harness import NatsServer, RabbitMQ, Service, eventually
 from harness.amqp import arriving
 from harness.facts import Facts, facts
@@ -50,10 +54,10 @@ async def load(bus: Facts) -> AsyncIterator[None]:
     await publishing
 
 
-async def kill(service: Service, times: int, moments: random.Random) -> None:
+async def kill(service: Service, times: int, moments: random.Random, life: float = LIFE) -> None:
     """Kill the service this many times, each at a random moment soon after its start."""
     for _ in range(times):
-        await asyncio.sleep(moments.uniform(0.0, LIFE))
+        await asyncio.sleep(moments.uniform(0.0, life))
         service.kill()
         # not until it is ready: its start must survive a kill as well
         await asyncio.to_thread(service.restart, ready=False)
@@ -84,6 +88,57 @@ async def test_a_journal_killed_repeatedly_has_every_event_once(
     assert f"{bus.count:,} events" in checked.stderr
     assert f"compared with {bus.count:,} messages" in checked.stderr
     print(checked.stderr)  # noqa: T201 # the same
+
+
+@pytest.mark.timeout(1800)
+async def test_a_journal_killed_repeatedly_counts_every_claimed_payload_once(
+    nats_server: NatsServer, start: Start, kills: int, moments: random.Random
+) -> None:
+    settings = {
+        "CLOUDMATCH_NATS_URL": nats_server.url,
+        "CLOUDMATCH_JOURNAL_SEGMENT_SIZE": "100",
+        "CLOUDMATCH_JOURNAL_CLAIM_GRACE": "0.3",  # so that claims are granted between two kills
+    }
+    service = start("journal", settings)
+    async with facts(nats_server.url) as bus:
+
+        async def deliver() -> None:
+            """Payloads from a to b, and from b to a: each of them is counted, or claimed, or both."""
+            for number in itertools.count(1):
+                one, other = span("a", "b", 7, number - 1, [3]), span("b", "a", 7, number - 1, [5])
+                counted = [one] if number % 3 == 0 else [one, other] if number % 3 == 1 else [other]
+                claimed = [Claim(s.sender, s.receiver, 7, number, s) for s in (one, other)]
+                about = {"app": "default", "at": number, "incarnation": 1, "number": number}
+                bus.publisher.publish(DeliveriesClaimed(source="f", claims=claimed, **about))
+                bus.publisher.publish(DeliveriesCounted(source="e", spans=counted, **about))
+                bus.count = number
+                await bus.kept()
+                await asyncio.sleep(0.01)
+
+        bus.publisher.publish(MatchMade(app="default", at=1, match=7, device="a", peer="b", distance=0))
+        delivering = asyncio.create_task(deliver())
+        await kill(service, kills, moments, life=2.0)  # it grants after 0.3 to 0.8 s
+        delivering.cancel()
+        await bus.kept()
+        await eventually(lambda: service.metric("cloudmatch_journal_claims") == 0, 20)
+        counted: dict[tuple[str, int], list[str]] = {}
+        async for messages in history(bus.bus, "test", 0, 2**62):
+            for _, fact in messages:
+                for each in fact.spans if isinstance(fact, DeliveriesCounted) else ():
+                    for number in range(each.first, each.end):
+                        counted.setdefault((each.sender, number), []).append(fact.source)
+    for device, size in (("a", 3), ("b", 5)):
+        state = service.get_json(f"/device/state/{device}")
+        assert (state["messagesSent"], state["bytesSent"]) == (bus.count, size * bus.count)
+    assert service.metric("cloudmatch_journal_counted_twice_payloads") == 0
+    assert service.metric("cloudmatch_journal_unaccounted_payloads") == 0
+    checked = await asyncio.to_thread(service.ask, "verify")
+    assert (checked.returncode, checked.stdout) == (0, ""), checked.stdout
+    assert len(counted) == 2 * bus.count
+    assert all(len(sources) == 1 for sources in counted.values())
+    by_journal = sum(sources == ["journal"] for sources in counted.values())
+    assert by_journal == sum(number % 3 != 1 for number in range(1, bus.count + 1))
+    print(f"{by_journal:,} of {len(counted):,} payloads counted by the journal")  # noqa: T201 # the same
 
 
 async def all_there(bus: Facts, messages: list[AbstractIncomingMessage]) -> None:

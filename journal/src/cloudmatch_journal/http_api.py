@@ -119,6 +119,9 @@ class Match(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     ended_at: int | None
     ended_by: str | None
     reason: str | None
+    unaccounted: Annotated[
+        int, Meta(description="Payloads that were delivered and are not counted: nobody knows their sizes.")
+    ]
     directions: list[Direction] = msgspec.field(name="ways")
 
 
@@ -250,6 +253,7 @@ def _match(state: MatchState) -> Match:
         ended_at=state.ended_at,
         ended_by=state.ended_by,
         reason=state.reason,
+        unaccounted=sum(direction.unaccounted for direction in state.directions),
         directions=[
             Direction(sender=d.sender, receiver=d.receiver, payloads=d.payloads, bytes=d.bytes)
             for d in state.directions

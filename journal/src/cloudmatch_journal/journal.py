@@ -8,9 +8,10 @@ from prometheus_client import Counter, Gauge, Histogram
 from cloudmatch_bus.client.connection import Bus
 from cloudmatch_bus.client.consumer import Delivery, DownstreamError, OrderedConsumer
 from cloudmatch_bus.client.publisher import FactPublisher
-from cloudmatch_bus.contract.messages import AmountReported
+from cloudmatch_bus.contract.messages import AmountReported, AnyFact, DeliveriesCounted
 from cloudmatch_bus.process.clock import now_ms
 from cloudmatch_bus.process.health import Health
+from cloudmatch_journal.bookkeeper import Bookkeeper
 from cloudmatch_journal.core.ledger import Ledger
 from cloudmatch_journal.core.retention import Retention
 from cloudmatch_journal.files import BASE, STATE, StoreError
@@ -20,6 +21,8 @@ log = logging.getLogger("journal")
 
 NAME = "journal"
 UNLIMITED = Retention()
+SPANS = 4  # of a batch that are folded at the cost of one fact
+CLAIM_GRACE = 15.0  # s
 RETENTION_INTERVAL = 60.0  # s between two checks of the retention while no facts arrive
 
 _stored = Counter("cloudmatch_journal_events", "Events stored")
@@ -28,6 +31,14 @@ _position = Gauge("cloudmatch_journal_position", "Position of the last event sto
 _begins = Gauge("cloudmatch_journal_begins", "Position before which events were dropped; 0: none")
 _size = Gauge("cloudmatch_journal_size_bytes", "Bytes of all events stored")
 _known = Gauge("cloudmatch_journal_known", "Known devices and matches")
+_repeated_payloads = Gauge(
+    "cloudmatch_journal_counted_twice_payloads",
+    "Payloads that facts counted again; states count them once, readers of RabbitMQ got them twice",
+)
+_unaccounted = Gauge(
+    "cloudmatch_journal_unaccounted_payloads", "Payloads known to be delivered, whose sizes nobody knows"
+)
+_claims = Gauge("cloudmatch_journal_claims", "Claims of payloads that are not all counted yet")
 _write = Histogram("cloudmatch_journal_write_seconds", "Time to store a batch of events on disk")
 
 
@@ -72,14 +83,25 @@ def _usable_snapshot(store: Store, name: str) -> Ledger | None:
 class Journal:
     """The store and the ledger, in step."""
 
-    def __init__(self, store: Store, segment_size: int, retention: Retention = UNLIMITED) -> None:
+    def __init__(
+        self,
+        store: Store,
+        segment_size: int,
+        retention: Retention = UNLIMITED,
+        claim_grace: float = CLAIM_GRACE,
+    ) -> None:
         self.store = store
         self.ledger = restore(store)
         self._segment_size = segment_size
         self._retention = retention
-        self._unsaved = 0  # events folded since the last snapshot
+        self._claim_grace = claim_grace
+        self._unsaved = 0.0  # cost of a start: facts to be folded since the last snapshot
         self._publisher: FactPublisher | None = None
         self._update_metrics()
+        ledger = self.ledger  # claims are settled without an event
+        _repeated_payloads.set_function(lambda: ledger.repeated)
+        _unaccounted.set_function(lambda: ledger.unaccounted)
+        _claims.set_function(lambda: ledger.pending)
 
     async def append(self, deliveries: list[Delivery]) -> None:
         """Store a batch, then fold it.
@@ -95,7 +117,8 @@ class Journal:
         _stored.inc(stored)
         _repeated.inc(len(deliveries) - stored)
         for position, fact in deliveries:
-            self._unsaved += self.ledger.fold(position, fact)
+            if self.ledger.fold(position, fact):
+                self._unsaved += _cost(fact)
         # the cost of a snapshot grows with the ledger, so the interval between two does as well
         if self._unsaved >= self._segment_size + len(self.ledger):
             self.save()
@@ -109,7 +132,7 @@ class Journal:
         except OSError as error:
             log.warning("snapshot not saved: %s", error)
         else:
-            self._unsaved = 0
+            self._unsaved = 0.0
 
     def apply_retention(self, now: int) -> None:
         """Drop the segments that are beyond the retention at `now` (ms since 1970)."""
@@ -139,20 +162,28 @@ class Journal:
         return self._publisher is not None and self._publisher.publish(fact)
 
     async def run(self, bus: Bus, health: Health, stop: asyncio.Event) -> None:
-        """Append the facts on the bus, and publish reports, until `stop`."""
+        """Append the facts on the bus, publish reports and grant claims, until `stop`."""
         consumer = OrderedConsumer(bus, NAME)
         health.set_check("feed", consumer.health)
         self._publisher = publisher = FactPublisher(bus)
-        publishing = asyncio.create_task(publisher.run())
-        try:
-            await consumer.run(self.append, self.store.position, stop)
-        finally:
-            self._publisher = None
-            await publisher.drain(1.0)
-            publishing.cancel()
+        bookkeeper = Bookkeeper(bus, consumer, self.ledger, self._claim_grace)
+        async with asyncio.TaskGroup() as group:
+            helpers = [group.create_task(each) for each in (publisher.run(), bookkeeper.run())]
+            try:
+                await consumer.run(self.append, self.store.position, stop)
+            finally:
+                self._publisher = None
+                await publisher.drain(1.0)
+                for each in helpers:
+                    each.cancel()
 
     def _update_metrics(self) -> None:
         _position.set(self.store.position)
         _begins.set(self.store.first_position)
         _size.set(self.store.size)
         _known.set(len(self.ledger))
+
+
+def _cost(fact: AnyFact) -> float:
+    """Return what it costs to fold a fact again, compared with one that is about one device."""
+    return max(1.0, len(fact.spans) / SPANS) if isinstance(fact, DeliveriesCounted) else 1.0

@@ -48,6 +48,6 @@ def _open(environment: Environment) -> Journal:
     try:
         store = Store(folder(environment), settings.segment_size)
         retention = Retention(settings.retention_days, settings.retention_bytes)
-        return Journal(store, settings.segment_size, retention)
+        return Journal(store, settings.segment_size, retention, settings.claim_grace)
     except StoreError as error:
         raise SystemExit(f"the journal cannot start: {error}") from None

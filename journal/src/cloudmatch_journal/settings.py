@@ -25,6 +25,13 @@ class JournalSettings(Settings, frozen=True, kw_only=True):
     segment_size: Annotated[
         PositiveInt, Meta(description="Events in a segment; a full one is never written again.")
     ] = 4096
+    claim_grace: Annotated[
+        float,
+        Meta(
+            gt=0,
+            description="Seconds that edges have to count claimed payloads, before the journal does.",
+        ),
+    ] = 15.0
     retention_days: Annotated[
         float, Meta(ge=0, description="Days after which a full segment is dropped. 0: never.")
     ] = 0.0

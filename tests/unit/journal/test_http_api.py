@@ -244,6 +244,7 @@ async def test_a_match_has_a_state(client: TestClient[Any], journal: Journal) ->
         "endedAt": None,
         "endedBy": None,
         "reason": None,
+        "unaccounted": 0,
         "ways": [
             {"sender": "a", "receiver": "b/ø ?", "payloads": 1, "bytes": 4},
             {"sender": "b/ø ?", "receiver": "a", "payloads": 0, "bytes": 0},

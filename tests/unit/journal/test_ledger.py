@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloudmatch_bus.contract.deliveries import Claim, span
+from cloudmatch_bus.contract.deliveries import Claim, Span, span
 from cloudmatch_bus.contract.messages import (
     AmountReported,
     AnyFact,
@@ -50,6 +50,19 @@ def reported(event_type: str, amount: int) -> AmountReported:
     return AmountReported(app=APP, at=0, device="a", event_type=event_type, amount=amount)  # type: ignore[arg-type]
 
 
+def counted(*spans: Span, at: int = 0) -> DeliveriesCounted:
+    return DeliveriesCounted(app=APP, at=at, source="edge-0", incarnation=1, number=1, spans=list(spans))
+
+
+def claims(*some: Claim, at: int = 0) -> DeliveriesClaimed:
+    return DeliveriesClaimed(app=APP, at=at, source="edge-1", incarnation=1, number=1, claims=list(some))
+
+
+def settle_all(ledger: Ledger) -> None:
+    for each in list(ledger.claims):
+        ledger.settle(each)
+
+
 def folded(*facts: AnyFact) -> Ledger:
     ledger = Ledger()
     for position, fact in enumerate(facts, 1):
@@ -65,11 +78,7 @@ def device(ledger: Ledger, name: str = "a") -> DeviceState:
 
 def test_every_span_of_a_batch_counts_for_its_sender_receiver_and_match() -> None:
     spans = [span("a", "b", 7, 0, [4, 5]), span("b", "a", 7, 0, [6]), span("a", "", 0, 0, [3])]
-    counted = DeliveriesCounted(app=APP, at=9, source="edge-0", incarnation=1, number=1, spans=spans)
-    claimed = DeliveriesClaimed(
-        app=APP, at=10, source="edge-1", incarnation=1, number=1, claims=[Claim("a", "b", 7, delivered=2)]
-    )
-    ledger = folded(counted, claimed)
+    ledger = folded(counted(*spans, at=9), claims(Claim("a", "b", 7, delivered=2), at=10))
     a, b = device(ledger), device(ledger, "b")
     assert (a.messages_sent, a.bytes_sent, a.messages_received, a.bytes_received) == (3, 12, 1, 6)
     assert (b.messages_sent, b.bytes_sent, b.messages_received, b.bytes_received) == (1, 6, 2, 9)
@@ -129,8 +138,8 @@ def test_a_match_has_its_devices_times_amounts_and_end() -> None:
         reason="left",
         position=4,
         directions=[
-            Direction(sender="a", receiver="b", payloads=2, bytes=10),
-            Direction(sender="b", receiver="a", payloads=1, bytes=3),
+            Direction(sender="a", receiver="b", payloads=2, bytes=10, unnumbered=True),
+            Direction(sender="b", receiver="a", payloads=1, bytes=3, unnumbered=True),
         ],
     )
     assert device(ledger, "a").matches == device(ledger, "b").matches == 1
@@ -173,13 +182,13 @@ def test_a_position_is_folded_once() -> None:
 
 
 def test_a_snapshot_of_other_rules_is_refused() -> None:
-    saved = folded(connected(1)).encode().replace(b'"version":2', b'"version":0')
+    saved = folded(connected(1)).encode().replace(b'"version":3', b'"version":0')
     with pytest.raises(ValueError, match="version 0"):
         Ledger.decode(saved)
 
 
 def test_a_snapshot_of_other_rules_is_accepted_where_its_facts_are_dropped() -> None:
-    saved = folded(connected(1)).encode().replace(b'"version":2', b'"version":0')
+    saved = folded(connected(1)).encode().replace(b'"version":3', b'"version":0')
     assert states(Ledger.decode(saved, any_version=True)) == states(folded(connected(1)))
 
 
@@ -197,25 +206,124 @@ def test_a_running_match_is_never_forgotten() -> None:
     assert ledger.match(7) is not None
 
 
-def test_a_snapshot_of_an_older_version_is_still_decoded_and_encoded_the_same() -> None:
-    saved = (
-        b'{"version":2,"position":4,"devices":[{"app":"demo","device":"a","session":5,"connected":true,'
-        b'"connections_reported":0,"bytes_sent":10,"bytes_received":3,"messages_sent":2,"messages_received":1,'
-        b'"matches":1,"last_seen":150}],"matches":[{"match":7,"app":"demo","devices":["a","b"],"distance":12.5,'
-        b'"made_at":100,"ended_at":200,"ended_by":"b","reason":"left","position":4,"ways":[{"sender":"a",'
-        b'"receiver":"b","payloads":2,"bytes":10},{"sender":"b","receiver":"a","payloads":1,"bytes":3}]}]}'
-    )
-    ledger = Ledger.decode(saved)
-    assert ledger.encode() == saved
+OLDER = (
+    b'{"version":2,"position":4,"devices":[{"app":"demo","device":"a","session":5,"connected":true,'
+    b'"connections_reported":0,"bytes_sent":10,"bytes_received":3,"messages_sent":2,"messages_received":1,'
+    b'"matches":1,"last_seen":150}],"matches":[{"match":7,"app":"demo","devices":["a","b"],"distance":12.5,'
+    b'"made_at":100,"ended_at":null,"ended_by":null,"reason":null,"position":4,"ways":[{"sender":"a",'
+    b'"receiver":"b","payloads":2,"bytes":10},{"sender":"b","receiver":"a","payloads":0,"bytes":0}]}]}'
+)
+
+
+def test_a_snapshot_of_an_older_version_is_still_decoded_where_its_facts_are_dropped() -> None:
+    with pytest.raises(ValueError, match="version 2"):
+        Ledger.decode(OLDER)
+    ledger = Ledger.decode(OLDER, any_version=True)
     assert device(ledger).connection_id == 5
     match = ledger.match(7)
     assert match is not None
-    assert [(d.sender, d.bytes) for d in match.directions] == [("a", 10), ("b", 3)]
+    assert [(d.sender, d.bytes, d.unnumbered) for d in match.directions] == [("a", 10, True), ("b", 0, False)]
+
+
+def test_what_was_counted_without_numbers_is_never_missing() -> None:
+    for ledger in (
+        Ledger.decode(OLDER, any_version=True),
+        folded(delivered(4), claims(Claim("a", "b", 7, 9)), made(), delivered(6)),
+    ):
+        ledger.fold(5, claims(Claim("a", "b", 7, 9)))
+        assert (list(ledger.claims), ledger.unaccounted) == ([], 0)
+    ledger = folded(made(), claims(Claim("a", "b", 7, 9)))
+    settle_all(ledger)
+    assert ledger.unaccounted == 9
+    ledger.fold(3, delivered(4))
+    assert ledger.unaccounted == 0
+
+
+def test_a_snapshot_of_this_version_is_decoded_and_encoded_the_same() -> None:
+    saved = (
+        b'{"version":3,"position":4,"devices":[{"app":"demo","device":"a","session":5,"connected":true,'
+        b'"connections_reported":0,"bytes_sent":10,"bytes_received":3,"messages_sent":2,"messages_received":1,'
+        b'"matches":1,"last_seen":150}],"matches":[{"match":7,"app":"demo","devices":["a","b"],"distance":12.5,'
+        b'"made_at":100,"ended_at":200,"ended_by":"b","reason":"left","position":4,"ways":[{"sender":"a",'
+        b'"receiver":"b","payloads":2,"bytes":10,"counted":[0,1,3,4],"unnumbered":false,"settled":3,'
+        b'"unaccounted":2,"awaited":4},{"sender":"b","receiver":"a","payloads":1,"bytes":3,"counted":[],'
+        b'"unnumbered":true,"settled":0,"unaccounted":0,"awaited":0}]}],"claims":[{"position":4,"app":"demo","at":9,"claim":'
+        b'["a","b",7,4,["a","b",7,2,2,9,"4,5"]]}],"repeated":1,"unaccounted":2}'
+    )
+    ledger = Ledger.decode(saved)
+    assert ledger.encode() == saved
+    assert ledger.pending == 1
+
+
+def test_payloads_that_are_counted_again_do_not_count() -> None:
+    ledger = folded(
+        counted(span("a", "b", 7, 0, [1, 2, 3])),
+        counted(span("a", "b", 7, 0, [1, 2, 3])),
+        counted(span("a", "b", 7, 2, [3, 4])),
+        counted(span("b", "a", 7, 0, [9])),
+    )
+    assert (device(ledger).bytes_sent, device(ledger).messages_sent) == (10, 4)
+    assert (device(ledger, "b").bytes_received, device(ledger, "b").messages_received) == (10, 4)
+    assert ledger.repeated == 4
+    match = ledger.match(7)
+    assert match is not None
+    assert [(d.payloads, d.bytes, d.counted) for d in match.directions] == [(4, 10, [0, 4]), (1, 9, [0, 1])]
+
+
+def test_a_direction_of_devices_that_are_not_in_the_match_counts_for_the_devices_only() -> None:
+    ledger = folded(
+        made(), counted(span("c", "a", 7, 0, [4])), claims(Claim("c", "a", 7, 5)), delivered(4, sender="c")
+    )
+    assert device(ledger, "c").bytes_sent == 8
+    match = ledger.match(7)
+    assert match is not None
+    assert [d.payloads for d in match.directions] == [0, 0]
+    assert ledger.pending == 0
+
+
+def test_a_claim_has_as_many_payloads_to_count_as_have_known_sizes() -> None:
+    ledger = folded(claims(Claim("a", "b", 7, 5), Claim("a", "b", 7, 4, span("a", "b", 7, 2, [1, 1]))))
+    assert [ledger.uncounted(each) for each in ledger.claims] == [[], [(2, 4)]]
+
+
+def test_nothing_is_unaccounted_in_a_match_whose_beginning_is_not_known() -> None:
+    ledger = folded(claims(Claim("a", "b", 7, 5)))
+    settle_all(ledger)
+    assert (ledger.pending, ledger.unaccounted) == (0, 0)
+
+
+def test_claims_are_forgotten_with_their_match() -> None:
+    ledger = folded(made(), claims(Claim("a", "b", 7, 5)), ended())
+    assert ledger.forget(before=100) == 1
+    assert ledger.pending == 0
 
 
 devices = st.sampled_from("abc")
 numbers = st.integers(1, 4)
+firsts = st.integers(0, 12)
+
+
+def numbered(sender: str, first: int, count: int) -> Span:
+    """A span of which each payload's size is told by its number."""
+    return span(sender, "b" if sender == "a" else "a", 7, first, [n % 5 for n in range(first, first + count)])
+
+
+def claim(sender: str, delivered: int, known: int) -> Claim:
+    known = min(known, delivered)
+    last = numbered(sender, delivered - known, known) if known else None
+    return Claim(sender, "b" if sender == "a" else "a", 7, delivered, last)
+
+
+spans = st.builds(numbered, st.sampled_from("ab"), firsts, numbers)
+batches = st.builds(lambda some, at: counted(*some, at=at), st.lists(spans, min_size=1, max_size=3), numbers)
+claimed = st.builds(
+    lambda some, at: claims(*some, at=at),
+    st.lists(st.builds(claim, st.sampled_from("ab"), firsts, st.integers(0, 4)), min_size=1, max_size=2),
+    numbers,
+)
 facts = st.one_of(
+    batches,
+    claimed,
     st.builds(connected, numbers, devices, numbers),
     st.builds(left, numbers, devices, numbers),
     st.builds(delivered, numbers, at=numbers),
@@ -235,7 +343,31 @@ def states(ledger: Ledger) -> object:
             directions=sorted(match.directions, key=lambda d: d.sender),
             position=0,
         )
-    return [ledger.device(APP, name) for name in "abc"], match
+    pending = sorted(msgspec.json.encode((each.app, each.at, each.claim)) for each in ledger.claims)
+    return [ledger.device(APP, name) for name in "abc"], match, ledger.repeated, ledger.unaccounted, pending
+
+
+@given(st.lists(batches, max_size=12), st.lists(claimed, max_size=4), st.randoms(use_true_random=False))
+def test_no_payload_is_counted_twice_or_unaccounted_if_it_is_counted(
+    some: list[DeliveriesCounted], others: list[DeliveriesClaimed], rng: random.Random
+) -> None:
+    mixed: list[AnyFact] = [*some, *others, made()]
+    rng.shuffle(mixed)
+    ledger = Ledger()
+    for position, fact in enumerate(mixed, 1):
+        ledger.fold(position, fact)
+        if rng.random() < 0.5 and ledger.device(APP, "a") and (match := ledger.match(7)) and match.made_at:
+            settle_all(ledger)
+    ledger.fold(len(mixed) + 1, made())
+    settle_all(ledger)
+    told = [(s.sender, number) for fact in some for s in fact.spans for number in range(s.first, s.end)]
+    delivered = {(c.sender, n) for fact in others for c in fact.claims for n in range(c.delivered)}
+    for name in "ab":
+        mine = {number for sender, number in told if sender == name}
+        state = ledger.device(APP, name) or DeviceState(app=APP, device=name)
+        assert (state.messages_sent, state.bytes_sent) == (len(mine), sum(n % 5 for n in mine))
+    assert ledger.repeated == len(told) - len(set(told))
+    assert ledger.unaccounted == len(delivered - set(told))
 
 
 @given(st.lists(facts, max_size=20), st.randoms(use_true_random=False))

@@ -1,7 +1,5 @@
 """Facts as readers of the journal see them."""
 
-import pytest
-
 from cloudmatch_bus.contract.deliveries import Claim, Span, span
 from cloudmatch_bus.contract.messages import (
     DeliveriesClaimed,
@@ -9,7 +7,7 @@ from cloudmatch_bus.contract.messages import (
     MatchEnded,
     PayloadsDelivered,
 )
-from cloudmatch_journal.core.shown import MAX_SIZES, PayloadsClaimed, known_sizes, shown
+from cloudmatch_journal.core.shown import MAX_SIZES, PayloadsClaimed, shown
 
 SPANS = [span("a", "b", 7, 3, [4, 5]), span("b", "a", 7, 0, [6, 6, 6]), span("c", "d", 8, 0, [1])]
 COUNTED = DeliveriesCounted(app="x", at=9, source="edge-0", incarnation=1, number=1, spans=SPANS)
@@ -48,13 +46,6 @@ def test_claims_are_shown_with_the_sizes_that_are_known() -> None:
 def test_other_facts_are_shown_as_they_are() -> None:
     fact = MatchEnded(app="x", at=9, match=7, device="a", peer="b", reason="left")
     assert list(shown(fact)) == [fact]
-
-
-@pytest.mark.parametrize(
-    "text", ["", "nonsense", "4", "4,5,6", "4,6", "4*2,5", "4*x", "x*2", "-1,10", "4,5,6*0,-6,6", "9*-1,9*3"]
-)
-def test_sizes_that_do_not_add_up_are_evened_out(text: str) -> None:
-    assert known_sizes(Span("a", "b", 7, 0, 2, 9, text), 10) == [4, 5]
 
 
 def test_no_more_than_a_million_sizes_of_a_batch_are_shown() -> None:

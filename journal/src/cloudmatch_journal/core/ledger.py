@@ -6,14 +6,22 @@ may be in either order, so every rule here gives the same result in any order.
 * A device has at most one live connection: the one with the larger id is newer and has replaced the other. So
   the state is the newest connection and whether it has ended.
 * Payloads or the end of a match may come before its beginning.
+* Payloads of a match are numbered in each direction. A span that repeats numbers counts only what is new.
+  Facts of earlier versions have no numbers: in a direction with any, nothing is known to be missing.
+* A claim is pending until all that it says was delivered is counted, or until it is settled: then what is not
+  counted is unaccounted, until a late count.
 
 A fact is counted once: a fact at or before the ledger's position has been folded already.
 """
 
+import math
+from collections.abc import Iterator
+from itertools import chain
 from typing import Literal
 
 import msgspec
 
+from cloudmatch_bus.contract.deliveries import Claim, Span
 from cloudmatch_bus.contract.messages import (
     AmountReported,
     AnyFact,
@@ -25,10 +33,13 @@ from cloudmatch_bus.contract.messages import (
     MatchMade,
     PayloadsDelivered,
 )
+from cloudmatch_journal.core import coverage
+from cloudmatch_journal.core.sizes import part
 
 Kind = Literal["connected", "left", "matched", "unmatched", "delivered", "claimed", "reported"]  # of event
 
-VERSION = 2  # of the rules: a snapshot saved under other rules is discarded, and the facts are folded again
+VERSION = 3  # of the rules: a snapshot saved under other rules is discarded, and the facts are folded again
+UNNUMBERED = 2  # the last version whose facts counted payloads without their numbers
 
 
 class DeviceState(msgspec.Struct, kw_only=True):
@@ -59,6 +70,11 @@ class Direction(msgspec.Struct, kw_only=True):
     receiver: str
     payloads: int = 0
     bytes: int = 0
+    counted: list[int] = []  # the payloads of all spans (`coverage.Numbers`)
+    unnumbered: bool = False  # others were counted without their numbers
+    settled: int = 0  # payloads before this number were delivered, and whoever knew their sizes has said so
+    unaccounted: int = 0  # of them not counted
+    awaited: int = 0  # once payloads before this number are counted, a claim is not pending any more; 0: none
 
 
 class MatchState(msgspec.Struct, kw_only=True):
@@ -76,6 +92,15 @@ class MatchState(msgspec.Struct, kw_only=True):
     directions: list[Direction] = msgspec.field(name="ways")
 
 
+class PendingClaim(msgspec.Struct, frozen=True, kw_only=True):
+    """A claim, and the fact that it was part of."""
+
+    position: int
+    app: str
+    at: int  # ms since 1970
+    claim: Claim
+
+
 class Snapshot(msgspec.Struct, kw_only=True):
     """A ledger as it is saved."""
 
@@ -83,6 +108,9 @@ class Snapshot(msgspec.Struct, kw_only=True):
     position: int = 0
     devices: list[DeviceState] = []
     matches: list[MatchState] = []
+    claims: list[PendingClaim] = []
+    repeated: int = 0  # payloads that facts counted again
+    unaccounted: int = 0  # payloads
 
 
 class Ledger:
@@ -91,12 +119,19 @@ class Ledger:
     def __init__(self, snapshot: Snapshot | None = None) -> None:
         snapshot = snapshot or Snapshot()
         self.position = snapshot.position  # of the last fact folded; 0: none
-        self._devices = {(d.app, d.device): d for d in snapshot.devices}
+        self.repeated = snapshot.repeated  # payloads that facts counted again
+        self.unaccounted = snapshot.unaccounted  # payloads that were delivered and that nobody has counted
+        self._devices: dict[str, dict[str, DeviceState]] = {}  # by app
+        for device in snapshot.devices:
+            self._devices.setdefault(device.app, {})[device.device] = device
         self._matches = {m.match: m for m in snapshot.matches}
+        self._claims: dict[int, list[PendingClaim]] = {}  # by match
+        for pending in snapshot.claims:
+            self._claims.setdefault(pending.claim.match, []).append(pending)
 
     def __len__(self) -> int:
         """Return the number of known devices and matches."""
-        return len(self._devices) + len(self._matches)
+        return sum(map(len, self._devices.values())) + len(self._matches)
 
     @classmethod
     def decode(cls, saved: bytes, *, any_version: bool = False) -> "Ledger":
@@ -111,6 +146,9 @@ class Ledger:
         snapshot = msgspec.json.decode(saved, type=Snapshot)
         if snapshot.version != VERSION and not any_version:
             raise ValueError(f"made by version {snapshot.version} of the rules, not {VERSION}")
+        if snapshot.version <= UNNUMBERED:
+            for direction in chain.from_iterable(m.directions for m in snapshot.matches):
+                direction.unnumbered = direction.payloads > 0
         return cls(snapshot)
 
     def encode(self) -> bytes:
@@ -118,14 +156,17 @@ class Ledger:
         return msgspec.json.encode(
             Snapshot(
                 position=self.position,
-                devices=list(self._devices.values()),
+                devices=[each for devices in self._devices.values() for each in devices.values()],
                 matches=list(self._matches.values()),
+                claims=list(self.claims),
+                repeated=self.repeated,
+                unaccounted=self.unaccounted,
             )
         )
 
     def device(self, app: str, device: str) -> DeviceState | None:
         """Return the state of a device; None if no fact names it."""
-        return self._devices.get((app, device))
+        return self._devices.get(app, {}).get(device)
 
     def match(self, match: int) -> MatchState | None:
         """Return the state of a match; None if no fact names it."""
@@ -136,14 +177,47 @@ class Ledger:
         ended = [m.match for m in self._matches.values() if m.ended_at is not None and m.position < before]
         for match in ended:
             del self._matches[match]
+            self._claims.pop(match, None)
         return len(ended)
+
+    @property
+    def claims(self) -> Iterator[PendingClaim]:
+        """The pending claims."""
+        return chain.from_iterable(self._claims.values())
+
+    @property
+    def pending(self) -> int:
+        """Number of pending claims."""
+        return sum(map(len, self._claims.values()))
+
+    def uncounted(self, pending: PendingClaim) -> list[coverage.Range]:
+        """Return those payloads of a pending claim that are not counted and whose sizes are known."""
+        claim = pending.claim
+        direction = _direction(self._matches[claim.match], claim.sender)
+        assert direction is not None
+        if claim.span is None:
+            return []
+        return coverage.missing(direction.counted, claim.span.first, claim.span.end)
+
+    def settle(self, pending: PendingClaim) -> None:
+        """End a pending claim: those of its payloads that are not counted are unaccounted."""
+        match = self._matches[pending.claim.match]
+        direction = _direction(match, pending.claim.sender)
+        assert direction is not None
+        self._keep(match, direction, [each for each in self._claims.get(match.match, ()) if each != pending])
+        if match.made_at is not None:  # else earlier counts may not be known
+            direction.settled = max(direction.settled, pending.claim.delivered)
+            self._review(match, direction)
 
     def fold(self, position: int, fact: AnyFact) -> bool:
         """Fold a fact; False if it has been folded already."""
         if position <= self.position:
             return False
         self.position = position
-        for name in filter(None, fact.devices):  # a reported amount has no receiver
+        if isinstance(fact, DeliveriesCounted):
+            self._counted(fact)
+            return True
+        for name in fact.devices:
             state = self._state(fact.app, name)
             state.last_seen = max(state.last_seen, fact.at)
         match fact:
@@ -156,22 +230,18 @@ class Ledger:
             case MatchEnded():
                 self._ended(fact)
             case PayloadsDelivered():
-                self._count(
-                    fact.app, fact.match, fact.sender, fact.receiver, len(fact.sizes), sum(fact.sizes)
-                )
-            case DeliveriesCounted():
-                for each in fact.spans:
-                    self._count(fact.app, each.match, each.sender, each.receiver, each.payloads, each.bytes)
+                self._delivered(fact)
             case DeliveriesClaimed():
-                pass
+                self._claimed(position, fact)
             case AmountReported():  # pragma: no branch  # there are no others
                 self._reported(fact)
         return True
 
     def _state(self, app: str, device: str) -> DeviceState:
-        state = self._devices.get((app, device))
+        devices = self._devices.setdefault(app, {})
+        state = devices.get(device)
         if state is None:
-            state = self._devices[app, device] = DeviceState(app=app, device=device)
+            state = devices[device] = DeviceState(app=app, device=device)
         return state
 
     def _pair(self, app: str, match: int, device: str, peer: str) -> MatchState:
@@ -206,21 +276,89 @@ class Ledger:
         if state.ended_at is None:
             state.ended_at, state.ended_by, state.reason = fact.at, fact.device, fact.reason
 
-    def _count(
-        self, app: str, match: int, sender_id: str, receiver_id: str, payloads: int, total: int
-    ) -> None:
-        sender = self._state(app, sender_id)
-        sender.messages_sent += payloads
-        sender.bytes_sent += total
-        if not receiver_id:  # a report, which names no receiver
-            return
-        receiver = self._state(app, receiver_id)
-        receiver.messages_received += payloads
-        receiver.bytes_received += total
-        for direction in self._pair(app, match, sender_id, receiver_id).directions:
-            if direction.sender == sender_id:
-                direction.payloads += payloads
-                direction.bytes += total
+    def _delivered(self, fact: PayloadsDelivered) -> None:
+        payloads, total = len(fact.sizes), sum(fact.sizes)
+        _add(self._state(fact.app, fact.sender), self._state(fact.app, fact.receiver), payloads, total)
+        match = self._pair(fact.app, fact.match, fact.sender, fact.receiver)
+        if (direction := _direction(match, fact.sender)) is not None:
+            direction.payloads += payloads
+            direction.bytes += total
+            direction.unnumbered = True
+            self._review(match, direction)
+
+    def _counted(self, fact: DeliveriesCounted) -> None:
+        # Most facts are these, and each has many spans: this loop is the cost of the ledger.
+        app, at, position = fact.app, fact.at, self.position
+        devices, matches = self._devices.setdefault(app, {}), self._matches
+        for span in fact.spans:
+            sender_id, receiver_id = span.sender, span.receiver
+            payloads, total = span.payloads, span.bytes
+            if span.match and receiver_id:
+                match = matches.get(span.match) or self._pair(app, span.match, sender_id, receiver_id)
+                match.position = position
+                for direction in match.directions:
+                    if direction.sender == sender_id:
+                        counted, first = direction.counted, span.first
+                        if counted and counted[-1] == first:
+                            counted[-1] = first + payloads
+                        else:
+                            payloads, total = self._cover(direction, span)
+                        direction.payloads += payloads
+                        direction.bytes += total
+                        if direction.awaited or first < direction.settled:
+                            self._review(match, direction)
+                        break
+            sender = devices.get(sender_id) or self._state(app, sender_id)
+            sender.messages_sent += payloads
+            sender.bytes_sent += total
+            if at > sender.last_seen:
+                sender.last_seen = at
+            if receiver_id:  # else an amount that was reported
+                receiver = devices.get(receiver_id) or self._state(app, receiver_id)
+                receiver.messages_received += payloads
+                receiver.bytes_received += total
+                if at > receiver.last_seen:
+                    receiver.last_seen = at
+
+    def _cover(self, direction: Direction, span: Span) -> tuple[int, int]:
+        """Mark a span as counted; return how many payloads and bytes of it are new."""
+        new = coverage.missing(direction.counted, span.first, span.end)
+        coverage.add(direction.counted, span.first, span.end)
+        payloads = sum(end - first for first, end in new)
+        if payloads == span.payloads:
+            return payloads, span.bytes
+        self.repeated += span.payloads - payloads
+        return payloads, sum(part(span, *each).bytes for each in new)
+
+    def _claimed(self, position: int, fact: DeliveriesClaimed) -> None:
+        for claim in fact.claims:
+            match = self._pair(fact.app, claim.match, claim.sender, claim.receiver)
+            direction = _direction(match, claim.sender)
+            end = _end(claim)
+            if direction is not None and end > _all_counted_before(direction):
+                pending = PendingClaim(position=position, app=fact.app, at=fact.at, claim=claim)
+                self._claims.setdefault(match.match, []).append(pending)
+                direction.awaited = min(direction.awaited or end, end)
+
+    def _keep(self, match: MatchState, direction: Direction, claims: list[PendingClaim]) -> None:
+        """Let these be the pending claims of a match, now that others in this direction are not."""
+        ends = (_end(each.claim) for each in claims if each.claim.sender == direction.sender)
+        direction.awaited = min(ends, default=0)
+        self._claims[match.match] = claims
+        if not claims:
+            del self._claims[match.match]
+
+    def _review(self, match: MatchState, direction: Direction) -> None:
+        """Bring claims and unaccounted payloads up to date with what is counted."""
+        missing = coverage.count_missing(direction.counted, direction.settled)
+        unaccounted = 0 if direction.unnumbered else missing
+        self.unaccounted += unaccounted - direction.unaccounted
+        direction.unaccounted = unaccounted
+        end = _all_counted_before(direction)
+        if 0 < direction.awaited <= end:
+            claims = self._claims[match.match]
+            others = [e for e in claims if e.claim.sender != direction.sender or _end(e.claim) > end]
+            self._keep(match, direction, others)
 
     def _reported(self, fact: AmountReported) -> None:
         state = self._state(fact.app, fact.device)
@@ -228,3 +366,26 @@ class Ledger:
             state.bytes_sent += fact.amount
         else:
             state.connections_reported += fact.amount
+
+
+def _direction(match: MatchState, sender: str) -> Direction | None:
+    return next((each for each in match.directions if each.sender == sender), None)
+
+
+def _add(sender: DeviceState, receiver: DeviceState, payloads: int, total: int) -> None:
+    sender.messages_sent += payloads
+    sender.bytes_sent += total
+    receiver.messages_received += payloads
+    receiver.bytes_received += total
+
+
+def _end(claim: Claim) -> int:
+    """Return the number after that of the last payload that a claim says was delivered."""
+    return claim.delivered if claim.span is None else max(claim.delivered, claim.span.end)
+
+
+def _all_counted_before(direction: Direction) -> float:
+    """Return the number of the first payload that may not be counted."""
+    if direction.unnumbered:
+        return math.inf
+    return direction.counted[1] if direction.counted and direction.counted[0] == 0 else 0

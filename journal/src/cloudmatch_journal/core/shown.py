@@ -5,9 +5,7 @@
 """
 
 from collections.abc import Iterator
-from itertools import chain, repeat
 
-from cloudmatch_bus.contract.deliveries import Span, even_sizes
 from cloudmatch_bus.contract.messages import (
     AmountReported,
     AnyFact,
@@ -20,6 +18,7 @@ from cloudmatch_bus.contract.messages import (
     MatchMade,
     PayloadsDelivered,
 )
+from cloudmatch_journal.core.sizes import known_sizes
 
 MAX_SIZES = 1_000_000  # shown of one batch
 
@@ -87,32 +86,3 @@ def shown(fact: AnyFact, device: str | None = None) -> Iterator[ShownFact]:
                     )
         case _:
             yield fact
-
-
-def known_sizes(span: Span, most: int) -> list[int]:
-    """Return the sizes of a span, `most` at most: evened out if its text does not add up to its totals."""
-    try:
-        runs = _runs(span.sizes)
-    except ValueError:
-        runs = []
-    if sum(count for _, count in runs) != span.payloads or sum(s * n for s, n in runs) != span.bytes:
-        runs = _runs(even_sizes(span.payloads, span.bytes))
-    sizes: list[int] = []
-    for size, count in runs:
-        sizes.extend(repeat(size, min(count, most - len(sizes))))
-    return sizes
-
-
-def _runs(text: str) -> list[tuple[int, int]]:
-    """Return (size, number of payloads) for each run.
-
-    Raises:
-        ValueError: the text is malformed.
-    """
-    runs = []
-    for run in text.split(","):
-        size, _, count = run.partition("*")
-        runs.append((int(size), int(count or 1)))
-    if min(chain.from_iterable(runs)) < 0:
-        raise ValueError(f"negative: {text}")
-    return runs

@@ -163,6 +163,7 @@ class OrderedConsumer(_Consumer):
 
     def __init__(self, bus: Bus, name: str) -> None:
         super().__init__(bus)
+        self.position = 0  # of the last message that was handled or dropped
         self._name = name
         self._broken = False  # messages may have been lost on their way
         bus.on_reconnect.append(self._reconnected)
@@ -176,7 +177,7 @@ class OrderedConsumer(_Consumer):
         After a `DownstreamError` the same batch is passed again. Anything else raised by `handle` is a bug
         and ends the run.
         """
-        position = after
+        self.position = position = after
         while not stop.is_set():
             try:
                 consumer = await _create(self._bus, self._name, position)
@@ -208,6 +209,7 @@ class OrderedConsumer(_Consumer):
                     deliveries.append(delivery)
             if deliveries and not await self._handled(deliveries, handle, stop):
                 break
+            self.position = position
         return position
 
     async def _handled(self, deliveries: list[Delivery], handle: Handle, stop: asyncio.Event) -> bool:

@@ -28,6 +28,16 @@ _kept = PlainCounter("cloudmatch_facts_kept", "Facts acknowledged by JetStream")
 _retried = Counter("cloudmatch_facts_retried", "Facts sent again because JetStream did not acknowledge them")
 
 
+def publish_once(bus: Bus, fact: AnyFact, key: str) -> bool:
+    """Publish a fact without waiting or knowing whether it is stored; False if that is not possible now.
+
+    Args:
+        key: identifies the fact if several processes may publish it.
+    """
+    subject = subjects.ev(fact.app, fact.kind, fact.primary_device)
+    return bus.publish(subject, encode(fact), headers={Header.MSG_ID: key})
+
+
 class _Ack(msgspec.Struct):
     """JetStream's answer to a published message."""
 
