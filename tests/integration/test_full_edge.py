@@ -3,13 +3,15 @@
 import asyncio
 import contextlib
 import json
+import random
 import re
 import subprocess
 from collections.abc import AsyncIterator, Callable
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.typing import Subprotocol
 
 import cloudmatch
 from cloudmatch_bus.contract import subjects
@@ -21,6 +23,7 @@ from harness.page import Visitor, chromium
 from harness.processes import BIN, environment
 
 Start = Callable[..., Service]
+V1 = Subprotocol("cloudmatch.v1")
 CAP = 2
 FULL = {"ready": False, "reasons": {"devices": "full: 2 of 2 devices"}}
 
@@ -127,6 +130,31 @@ async def test_a_flood_of_attempts_never_exceeds_the_number(edge: Service) -> No
         assert sum(accepted) == CAP
         assert edge.metric("cloudmatch_edge_devices") == CAP
         assert edge.metric("cloudmatch_edge_devices_refused_total") == 200 - CAP
+    await eventually(lambda: edge.metric("cloudmatch_edge_devices") == 0, what="an empty edge")
+
+
+async def test_devices_that_come_go_and_replace_each_other_are_counted_right(edge: Service) -> None:
+    dice = random.Random(2019)  # noqa: S311 # no secret
+
+    async def visits() -> None:
+        for _ in range(25):
+            v1 = [V1] if dice.random() < 0.5 else None
+            try:
+                socket = await connect(address(edge, dice.choice("abc")), subprotocols=v1)
+            except InvalidStatus:
+                continue
+            await asyncio.sleep(dice.random() / 100)
+            if v1 and dice.random() < 0.5:
+                with contextlib.suppress(ConnectionClosed):  # replaced
+                    await socket.send('{"type":"leave"}')
+            if dice.random() < 0.3:
+                socket.transport.abort()
+            await socket.close()
+
+    await asyncio.gather(*(visits() for _ in range(6)))
+    await eventually(lambda: edge.metric("cloudmatch_edge_devices") == 0, what="an empty edge")
+    async with pair(edge):
+        assert edge.metric("cloudmatch_edge_fullness_ratio") == 1
 
 
 async def test_a_client_of_two_edges_uses_the_one_that_is_not_full(
