@@ -1,118 +1,201 @@
-"""Throughput and cost of analytics, and the effect of stopped consumers on the relay."""
+"""Throughput and cost of analytics, and the effect of stopped consumers on the relay.
 
+RabbitMQ is fed directly, as bridge-rabbit does. A *backlog* is in the queue before analytics starts; a *flow*
+arrives while it runs.
+"""
+
+import asyncio
 import contextlib
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 import aio_pika
+from aiormq.abc import AbstractChannel
 from rich.progress import Progress
 
 from bench import generator
 from bench.facts import Row
-from bench.load_facts import ACK_INTERVAL, DEVICES, watch
+from bench.load_facts import Span, watch
 from bench.relay import valid
 from bench.shapes import parse
 from bench.stack import Stack, stack
-from cloudmatch_bus.contract import amqp
+from cloudmatch_bus.contract import amqp, amqp_batches
 from cloudmatch_bus.contract.amqp import SizeMessage
+from cloudmatch_bus.contract.deliveries import span
 from harness import eventually, kafka_broker, rabbitmq, service, source_of
+from harness.analytics import encoded_batch
 
-SIZES, QUICK = 200_000, 20_000
-GOAL = 10_000  # sizes/s
+METRIC = "cloudmatch_analytics_counted_total"
+APP = "bench"
+SIZE = 64  # bytes of each payload
 RAMP = 0.1  # share of the sizes left out at the beginning
 GROWTH = 16  # MiB by which memory may grow after the ramp
-TIME_SPAN = 20_000  # ms covered by the times of the sizes
+TIME_SPAN = 20_000  # ms covered by the times of a backlog
+LAG = 2.0  # s, at most, until all sizes of a flow are counted
+QUICK = 100  # quick runs count so many times fewer sizes
 RELAY = parse("50x8:64")
 REPETITIONS, SECONDS = 5, 4.0
 RATIO = 0.97
 
 
+class Load(NamedTuple):
+    """Messages for analytics."""
+
+    title: str
+    messages: int
+    spans: int  # per message; 0: messages are single sizes
+    payloads: int  # per span
+    senders: int
+    rate: float = 0.0  # messages/s; 0: a backlog
+    least: float = 0.0  # sizes/s of a backlog
+    most: float = 0.0  # CPU-µs of source, service, broker and RabbitMQ per size of a flow
+
+    @property
+    def sizes(self) -> int:
+        """All sizes."""
+        return self.messages * max(1, self.spans * self.payloads)
+
+    def message(self, number: int, at: int) -> tuple[str, str, bytes, dict[str, object]]:
+        """Return exchange, routing key, body and headers of a message."""
+        if not self.spans:
+            sender = f"device-{number % self.senders}"
+            size = SizeMessage(SIZE, APP, sender, "x", 7, at, f"{number}.0").encode()
+            return amqp.EXCHANGE, size.routing_key, size.body, size.headers
+        senders = range(number * self.spans, (number + 1) * self.spans)
+        sizes = [SIZE] * self.payloads
+        spans = [span(f"device-{each % self.senders}", "x", 7, 0, sizes) for each in senders]
+        return amqp_batches.EXCHANGE, APP, encoded_batch(spans, APP, at), {}
+
+
+LOADS = (
+    Load("backlog, 50 × 100", 2_000, 50, 100, 100, least=300_000),
+    Load("backlog, 200 × 1", 10_000, 200, 1, 2_000, least=20_000),
+    Load("backlog of singles", 50_000, 0, 1, 2_000, least=5_000),
+    Load("flow, 100/s of 50 × 100", 2_000, 50, 100, 100, rate=100, most=0.2),
+    Load("flow, 100/s of 200 × 1", 2_000, 200, 1, 2_000, rate=100, most=7),
+)
+
+
 async def measure(progress: Progress, quick: bool) -> list[Row]:
-    """Let analytics count a full queue; then load a relay with and without frozen consumers."""
-    return [*await _count(progress, quick), *_relay(progress, quick)]
+    """Let analytics count each load; then load a relay with and without frozen consumers."""
+    rows: list[Row] = []
+    for load in LOADS:
+        chosen = load._replace(messages=load.messages // QUICK) if quick else load
+        rows += await _count(progress, chosen, quick)
+    return [*rows, *_relay(progress, quick)]
 
 
-async def _count(progress: Progress, quick: bool) -> list[Row]:
-    total = QUICK if quick else SIZES
-    task = progress.add_task("analytics: filling RabbitMQ", total=total)
-    with rabbitmq() as node, kafka_broker() as kafka:
-        await _fill(node.url, total, lambda done: progress.update(task, completed=done))
-        progress.reset(task, total=total, description="analytics: sizes")
+async def _count(progress: Progress, load: Load, quick: bool) -> list[Row]:
+    task = progress.add_task(f"analytics: {load.title}", total=load.sizes)
+    settled = 0.0
+    with rabbitmq() as node, kafka_broker() as kafka, contextlib.ExitStack() as running:
+        if not load.rate:
+            await _fill(node.url, load)
         settings = {"CLOUDMATCH_AMQP_URL": node.url, **kafka.settings}
-        with service("analytics", settings, ready=False) as analytics:
-            source = await eventually(lambda: source_of(analytics), 30, "the source")
-            assert source
-            pids = {
-                "source": source,
-                "analytics": analytics.process.pid,
-                "analytics-broker": kafka.process.pid,
-                "rabbitmq": node.process.pid,
-            }
-            metric = "cloudmatch_analytics_counted_total"
-            samples = await watch(analytics, metric, total, pids, progress, task)
+        ready = bool(load.rate)
+        analytics = running.enter_context(service("analytics", settings, ready=ready, deadline=40))
+        source = await eventually(lambda: source_of(analytics), 30, "the source")
+        assert source
+        pids = {
+            "source": source,
+            "analytics": analytics.process.pid,
+            "analytics-broker": kafka.process.pid,
+            "rabbitmq": node.process.pid,
+        }
+        feeding = asyncio.create_task(_feed(node.url, load)) if load.rate else None
+        samples = await watch(analytics, METRIC, load.sizes, pids, progress, task)
+        if feeding:
+            settled = time.monotonic() - await feeding
 
-            def summed() -> bool:
-                windows = analytics.get_json("/windows?size=10s&last=100")
-                return sum(window["messages"] for window in windows) == total
+        def summed() -> bool:
+            windows = analytics.get_json("/windows?size=10s&last=100")
+            return sum(window["messages"] for window in windows) == load.sizes
 
-            await eventually(summed, 30, "all sizes in closed windows")
-    span = samples.span(RAMP * total, total)
-    grown = {n: span.end.uses[n].memory - span.begin.uses[n].memory for n in ("source", "analytics")}
-    return [
-        Row(
-            "analytics",
-            "counted in windows",
-            span.rate,
-            "sizes/s",
-            f"≥ {GOAL:,}",
-            None if quick else span.rate >= GOAL,
-        ),
-        *(Row("analytics", f"CPU of {name}", span.cpu_us(name), "µs/size") for name in pids),
-        Row("analytics", "other processes", span.other_cores, "cores"),
-        *(Row("analytics", f"memory of {n}", span.end.uses[n].memory, "MiB") for n in grown),
-        *(
-            Row("analytics", f"growth of {n}", mib, "MiB", f"≤ {GROWTH}", mib <= GROWTH)
-            for n, mib in grown.items()
-        ),
-    ]
+        await eventually(summed, 30, "all sizes in closed windows")
+    return _rows(load, samples.span(RAMP * load.sizes, load.sizes), settled, quick)
 
 
-async def _fill(url: str, total: int, done: Callable[[int], None]) -> None:
-    """Publish sizes of `DEVICES` devices; return once all are in the queue."""
-    begin = time.time_ns() // 1_000_000 - TIME_SPAN
+def _rows(load: Load, measured: Span, lag: float, quick: bool) -> list[Row]:
+    def row(quantity: str, value: float, unit: str, goal: str = "", *, met: bool | None = None) -> Row:
+        return Row("analytics", f"{load.title}: {quantity}", value, unit, goal, None if quick else met)
+
+    cost = {name: measured.cpu_us(name) for name in measured.begin.uses}
+    whole = sum(cost.values())
+    if load.rate:
+        goal = row("all", whole, "µs/size", f"≤ {load.most:g}", met=whole <= load.most)
+        rows = [row("lag", lag, "s", f"≤ {LAG:g}", met=lag <= LAG), goal]
+    else:
+        met = measured.rate >= load.least
+        rows = [row("counted", measured.rate, "sizes/s", f"≥ {load.least:,.0f}", met=met)]
+        rows.append(row("all", whole, "µs/size"))
+    rows += [row(f"CPU of {name}", each, "µs/size") for name, each in cost.items()]
+    if load.payloads > 1:
+        rows.append(row("all", whole * load.payloads, "µs/span"))
+    rows.append(row("other processes", measured.other_cores, "cores"))
+    for name in ("source", "analytics"):
+        memory = measured.end.uses[name].memory
+        grown = memory - measured.begin.uses[name].memory
+        rows.append(row(f"memory of {name}", memory, "MiB"))
+        rows.append(row(f"growth of {name}", grown, "MiB", f"≤ {GROWTH}", met=grown <= GROWTH))
+    return rows
+
+
+@contextlib.asynccontextmanager
+async def _publishing(url: str) -> AsyncIterator[tuple[aio_pika.abc.AbstractChannel, AbstractChannel]]:
+    """Connect and declare the queues; yields a channel, and what is below it."""
     async with await aio_pika.connect(url) as connection:
         channel = await connection.channel(publisher_confirms=False)
         await amqp.declare(channel, "classic")
-        underlay = await channel.get_underlay_channel()
-        for number in range(total):
-            sender, at = f"device-{number % DEVICES}", begin + number * TIME_SPAN // total
-            size = SizeMessage(64, "bench", sender, "x", 7, at, f"{number}.0").encode()
-            message = aio_pika.Message(
-                size.body,
-                message_id=size.message_id,
-                timestamp=size.timestamp,
-                delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
-                headers=size.headers,
-            )
-            await underlay.basic_publish(
-                size.body,
-                exchange=amqp.EXCHANGE,
-                routing_key=size.routing_key,
-                properties=message.properties,
-                wait=number % 100 == 0,  # drain the socket from time to time
-            )
-            if number % ACK_INTERVAL == 0:
-                done(number)
+        await amqp_batches.declare(channel, "classic")
+        yield channel, await channel.get_underlay_channel()
+
+
+async def _publish(channel: AbstractChannel, load: Load, number: int, at: int) -> None:
+    exchange, key, body, headers = load.message(number, at)
+    message = aio_pika.Message(
+        body,
+        message_id=f"{number}" if load.spans else f"{number}.0",
+        delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+        headers=headers,
+    )
+    await channel.basic_publish(
+        body,
+        exchange=exchange,
+        routing_key=key,
+        properties=message.properties,
+        wait=number % 100 == 0,  # drain the socket from time to time
+    )
+
+
+async def _fill(url: str, load: Load) -> None:
+    """Publish a backlog; return once all of it is in the queue."""
+    begin = time.time_ns() // 1_000_000 - TIME_SPAN
+    async with _publishing(url) as (channel, below):
+        for number in range(load.messages):
+            await _publish(below, load, number, begin + number * TIME_SPAN // load.messages)
 
         async def queued() -> bool:
-            queue = await channel.declare_queue(amqp.QUEUE, passive=True)
-            return queue.declaration_result.message_count == total
+            name = amqp_batches.QUEUE if load.spans else amqp.QUEUE
+            queue = await channel.declare_queue(name, passive=True)
+            return queue.declaration_result.message_count == load.messages
 
-        await eventually(queued, 60, "all sizes in the queue")
+        await eventually(queued, 60, "all messages in the queue")
+
+
+async def _feed(url: str, load: Load) -> float:
+    """Publish a flow; return when the last message was published (monotonic, s)."""
+    async with _publishing(url) as (channel, below):
+        began = time.monotonic()
+        for number in range(load.messages):
+            await asyncio.sleep(max(0.0, began + number / load.rate - time.monotonic()))
+            await _publish(below, load, number, time.time_ns() // 1_000_000)
+        await channel.declare_queue(amqp_batches.QUEUE, passive=True)  # an answer: RabbitMQ has everything
+        return time.monotonic()
 
 
 @contextlib.contextmanager

@@ -113,14 +113,14 @@ async def test_a_batch_from_the_future_counts_once_at_its_arrival(analytics, pub
 
 
 async def test_a_batch_of_thousands_of_senders_counts_once_and_is_spread_over_records(analytics, publisher):
-    sizes = {f"device-{number}": [number] for number in range(10_000)}
+    sizes = {f"device-{number}": [number % 2] for number in range(10_000)}
     at = await publisher.batch(sizes, ago=60, message_id="79")
-    total = sum(range(10_000)), 10_000
+    total = 5_000, 10_000
     await eventually(lambda: sums(analytics, of(publisher)) == total, CLOSES)
     await publisher.batch(sizes, at=at, message_id="79")
     await publisher.batch({"device-7": [1]}, ago=60)
     await eventually(lambda: sums(analytics, of(publisher)) == (total[0] + 1, total[1] + 1), CLOSES)
-    assert sums(analytics, of(publisher, device="device-7")) == (8, 2)
+    assert sums(analytics, of(publisher, device="device-7")) == (2, 2)
 
 
 async def test_unreadable_batches_become_dead_letters_and_disturb_no_others(analytics, publisher):
