@@ -97,7 +97,8 @@ class Recorder:
         return Sight(time.monotonic(), lines, int(scrolled))
 
     def film(self) -> dict[str, Terminal]:
-        """Return the terminals with what they showed."""
+        """Return the terminals with what they showed until now."""
+        self._look_for(0)
         return {name: each._replace(sights=[*self._sights[name]]) for name, each in self._terminals.items()}
 
     def close(self) -> None:
