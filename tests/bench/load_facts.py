@@ -12,11 +12,13 @@ from rich.progress import Progress, TaskID
 
 from cloudmatch_bus.client.connection import Bus
 from cloudmatch_bus.contract import subjects
-from cloudmatch_bus.contract.messages import PayloadsDelivered, encode
+from cloudmatch_bus.contract.deliveries import span
+from cloudmatch_bus.contract.messages import DeliveriesCounted, PayloadsDelivered, encode
 from harness import Service
 
 DEVICES = 2000
 ACK_INTERVAL = 2000  # facts per JetStream ack waited for; the server may drop what is published faster
+BATCHES_PER_ACK = 200  # the same, of batches of spans
 SAMPLE_INTERVAL = 0.05  # s
 TICK = os.sysconf("SC_CLK_TCK")
 
@@ -36,6 +38,27 @@ async def fill(bus: Bus, count: int, sizes: Sequence[int], advance: Callable[[in
         else:
             await bus.jetstream().publish(subject, payload, timeout=30)
             advance(number % ACK_INTERVAL or ACK_INTERVAL)
+
+
+async def fill_batches(bus: Bus, count: int, spans: int, advance: Callable[[int], None]) -> None:
+    """Publish `count` facts of `spans` spans of two payloads each; return once all are stored."""
+    at = time.time_ns() // 1_000_000
+    directions = itertools.cycle(range(0, DEVICES, 2))
+    first = -2
+    for number in range(1, count + 1):
+        batch = []
+        for device in itertools.islice(directions, spans):
+            first += 2 * (device == 0)  # all directions have had as many
+            batch.append(span(f"device-{device}", f"device-{device + 1}", device + 1, first, [64, 64]))
+        fact = DeliveriesCounted(
+            app="bench", at=at, source="edge-0", incarnation=1, number=number, spans=batch
+        )
+        subject, payload = subjects.ev(fact.app, fact.kind, fact.primary_device), encode(fact)
+        if number % BATCHES_PER_ACK and number < count:
+            assert bus.publish(subject, payload)
+        else:
+            await bus.jetstream().publish(subject, payload, timeout=30)
+            advance(number % BATCHES_PER_ACK or BATCHES_PER_ACK)
 
 
 class Use(NamedTuple):

@@ -58,6 +58,7 @@ class Store:
         self._ever_dropped = (folder / BASE).exists()
         self._index = DeviceIndex()
         self._growing: SegmentDatabase | None = None
+        self._named: dict[str, set[str]] = {}  # devices named in the growing segment, by app
         self.position = 0  # of the last event; 0: none
         for first in files.first_positions(folder):
             self._load_segment(first)
@@ -77,15 +78,16 @@ class Store:
         Raises:
             OSError: the disk refuses; nothing of the batch is stored.
         """
-        new = [segments.to_document(position, fact) for position, fact in batch if position > self.position]
+        new = [(position, fact) for position, fact in batch if position > self.position]
         if not new:
             return 0
         growing = self._growing
         if growing is None:
-            growing = self._create_segment(new[0]["position"])
-        growing.append(new)
-        self.position = new[-1]["position"]
-        self._index.add((key for d in new for key in segments.device_keys(d)), self._sealed.end)
+            growing = self._create_segment(new[0][0])
+        growing.append(segments.to_document(position, fact) for position, fact in new)
+        self.position = new[-1][0]
+        for _, fact in new:
+            self._name(fact.app, segments.named(fact))
         if self._is_full(growing):
             self._seal(growing)
         return len(new)
@@ -216,7 +218,8 @@ class Store:
             path.unlink()
             return
         self._growing = growing = SegmentDatabase(path, first, documents, size)
-        self._index.add((key for d in documents for key in segments.device_keys(d)), self._sealed.end)
+        for document in documents:
+            self._name(document["app"], segments.devices(document))
         self.position = documents[-1]["position"]
         if self._is_full(growing):
             self._seal(growing)
@@ -226,14 +229,23 @@ class Store:
         files.sync(self._folder)
         return self._growing
 
+    def _name(self, app: str, devices: set[str]) -> None:
+        """Record that the growing segment names these devices."""
+        known = self._named.setdefault(app, set())
+        new = devices - known
+        known |= new
+        self._index.add((segments.device_key(app, device) for device in new), self._sealed.end)
+
     def _seal(self, growing: SegmentDatabase) -> None:
         """Seal the growing segment."""
         data = files.segment_path(self._folder, growing.first).read_bytes()
-        seal = segments.make_seal(growing.documents(), data)
+        keys = (segments.device_key(app, each) for app, devices in self._named.items() for each in devices)
+        seal = segments.make_seal(growing.documents(), data, keys)
         files.write_seal(self._folder, seal)
         self._sealed.add(seal)
         self._sealed.keep_open(growing)
         self._growing = None
+        self._named = {}
 
 
 def _lock(folder: Path) -> IO[str]:

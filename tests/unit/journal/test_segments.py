@@ -87,18 +87,20 @@ def test_segment_names_sort_like_their_positions() -> None:
 
 
 def test_a_seal_describes_the_segment() -> None:
-    seal = segments.make_seal(DOCUMENTS, DATA)
+    seal = segments.make_seal(DOCUMENTS, DATA, iter(["one", "other"]))
     assert (seal.first, seal.last, seal.count, seal.size) == (5, 9, 5, len(DATA))
-    assert seal.newest == 8
-    assert seal.devices == {segments.device_key("x", d) for d in ("a", "b", "f", "g", "h", "é\n\u2028")} | {
-        segments.device_key("y", "a"),
-        segments.device_key("y", "b"),
-    }
+    assert (seal.newest, seal.devices) == (8, {"one", "other"})
+
+
+def test_the_devices_of_a_fact_are_those_of_its_document() -> None:
+    named = [segments.named(segments.to_fact(each)) for each in DOCUMENTS]
+    assert named == [segments.devices(each) for each in DOCUMENTS]
+    assert named == [{"é\n\u2028"}, {"a", "b"}, {"a", "f", "b"}, {"g", "h", "a"}, {"a", "b"}]
 
 
 @given(st.integers(0, len(DATA) - 1), st.integers(1, 255))
 def test_a_segment_with_any_byte_changed_does_not_match_its_seal(at: int, by: int) -> None:
-    seal = segments.make_seal(DOCUMENTS, DATA)
+    seal = segments.make_seal(DOCUMENTS, DATA, [])
     assert segments.is_intact(DATA, seal)
     assert not segments.is_intact(DATA[:at] + bytes([DATA[at] ^ by]) + DATA[at + 1 :], seal)
 

@@ -13,7 +13,8 @@ DELIVERED = segments.to_document(
     20, PayloadsDelivered(app="y", at=2000, match=1, sender="b", receiver="c", sizes=[4])
 )
 BOTH = [MATCHED, DELIVERED]
-SEAL = segments.make_seal(BOTH, segments.encode_lines(BOTH))
+KEYS = [segments.device_key(d["app"], name) for d in BOTH for name in segments.devices(d)]
+SEAL = segments.make_seal(BOTH, segments.encode_lines(BOTH), KEYS)
 
 
 @pytest.mark.parametrize(

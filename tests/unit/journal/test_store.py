@@ -4,10 +4,12 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from cloudmatch_bus.contract.deliveries import Claim, span
 from cloudmatch_bus.contract.messages import AmountReported, AnyFact, MatchMade, PayloadsDelivered
+from cloudmatch_journal.core import segments
 from cloudmatch_journal.core.shown import shown
 from cloudmatch_journal.files import BASE, StoreError
 from cloudmatch_journal.store import MAX_SCANNED, Store
@@ -145,6 +147,20 @@ def test_a_page_of_a_device_has_only_its_spans(journal: Reopened) -> None:
         assert store.read(0, 9, device=("y", "4")).entries == []
         assert store.read(0, 9, device=("x", "")).entries == []
         assert [p for p, _ in store.read(0, 9, device=("x", "e")).entries] == [3]
+
+
+def test_a_seal_names_the_devices_of_its_segment_whoever_made_it(journal: Reopened) -> None:
+    batch = counted(3, *SPANS, app="x").fact
+    journal.store.append([*entries(1, 2), (3, batch)])
+    journal.again().append([claimed(4, Claim("g", "a", 2, 2), app="y"), *entries(5, 6, 7, 8)])
+    keys = {segments.device_key("x", name) for name in "abcd4e"} | {
+        segments.device_key("y", name) for name in "ga"
+    }
+    for _ in range(2):
+        (file,) = journal.files("*.seal")
+        assert msgspec.json.decode(file.read_bytes(), type=segments.Seal).devices == keys
+        file.unlink()
+        journal.again()
 
 
 def test_a_page_ends_after_the_batch_that_makes_it_large(

@@ -102,9 +102,13 @@ def devices(document: Document) -> set[str]:
     return {device for device in found if device}
 
 
-def device_keys(document: Document) -> set[str]:
-    """Return the keys of the devices named in a document."""
-    return {device_key(document["app"], device) for device in devices(document)}
+def named(fact: AnyFact) -> set[str]:
+    """Return the devices named in a fact."""
+    if isinstance(fact, DeliveriesCounted):
+        found = {span.sender for span in fact.spans} | {span.receiver for span in fact.spans}
+        found.discard("")
+        return found
+    return set(fact.devices)
 
 
 def encode_lines(documents: Iterable[Document]) -> bytes:
@@ -143,8 +147,12 @@ def decode_entries(data: bytes) -> Iterator[tuple[int, AnyFact]]:
         yield decode_position(line).position, decode_fact(line)
 
 
-def make_seal(documents: list[Document], data: bytes) -> Seal:
-    """Create the seal of a segment that consists of these documents, encoded as `data`."""
+def make_seal(documents: list[Document], data: bytes, keys: Iterable[str]) -> Seal:
+    """Create the seal of a segment that consists of these documents, encoded as `data`.
+
+    Args:
+        keys: of all devices named in them.
+    """
     return Seal(
         first=documents[0]["position"],
         last=documents[-1]["position"],
@@ -152,7 +160,7 @@ def make_seal(documents: list[Document], data: bytes) -> Seal:
         size=len(data),
         crc32=zlib.crc32(data),
         newest=max(d["at"] for d in documents),
-        devices=frozenset(key for d in documents for key in device_keys(d)),
+        devices=frozenset(keys),
     )
 
 
