@@ -18,10 +18,13 @@ TWO_PINGS = 50  # s: edges ping every 20 s
 
 
 @pytest.fixture
-def edge(nats_server: NatsServer, start: Start) -> Service:
-    bus = {"CLOUDMATCH_NATS_URL": nats_server.url}
-    start("match-engine", bus)
-    return start("edge", bus)
+def match_engine(nats_server: NatsServer, start: Start) -> Service:
+    return start("match-engine", {"CLOUDMATCH_NATS_URL": nats_server.url})
+
+
+@pytest.fixture
+def edge(nats_server: NatsServer, match_engine: Service, start: Start) -> Service:
+    return start("edge", {"CLOUDMATCH_NATS_URL": nats_server.url})
 
 
 @pytest.fixture
@@ -40,9 +43,13 @@ def state(journal: Service) -> dict[str, Any] | None:
     return json.loads(text) if status == 200 else None
 
 
-async def test_fractions_of_degrees_match_and_whoever_left_is_not_matched(edge: Service) -> None:
+async def test_fractions_of_degrees_match_and_whoever_left_is_not_matched(
+    match_engine: Service, edge: Service
+) -> None:
+    # match-engine learns of departures and arrivals by messages: either may come first
     async with device(edge, "ghost", 1.5, 1.5):
-        pass
+        await eventually(lambda: match_engine.metric("cloudmatch_match_engine_devices") == 1, 10)
+    await eventually(lambda: match_engine.metric("cloudmatch_match_engine_devices") == 0, 10)
     async with device(edge, "a", 1.25, 1.5) as a, device(edge, "c", 1.75, 1.5) as c:
         assert await receive_text(a) == "I matched with device 'c'!"
         assert await receive_text(c) == "I matched with device 'a'!"
