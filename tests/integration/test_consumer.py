@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cloudmatch_bus.client.connection import Bus, connect
-from cloudmatch_bus.client.consumer import Delivery, DurableConsumer, history, position_range
+from cloudmatch_bus.client.consumer import Delivery, DurableConsumer, OrderedConsumer, history, position_range
 from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.contract import streams, subjects
 from harness import NatsServer, eventually
@@ -85,6 +85,32 @@ async def test_facts_held_by_a_dead_process_are_redelivered_to_another(nats_serv
         other = Reader(two)
         await eventually(lambda: other.done == doomed.started, 5 * streams.ACK_WAIT)
         await end(other)
+
+
+async def test_an_ordered_consumer_handles_large_facts_in_portions_each_once_and_in_order(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloudmatch_bus.client.consumer.PORTION", 10_000)
+    handled: list[list[int]] = []
+    async with facts(nats_server.url) as published, bus(nats_server) as reader:
+        for number in range(1, 101):
+            published.payloads(*[number] * (1000 if number % 10 == 0 else 1))
+        await published.kept()
+        await published.bus.jetstream().publish(subjects.ev("default", "left", "a"), b"no fact")
+        _, last = await position_range(reader)
+        consumer, stop = OrderedConsumer(reader, "test"), asyncio.Event()
+
+        async def handle(deliveries: list[Delivery]) -> None:
+            assert consumer.position < deliveries[0].position
+            handled.append([delivery.fact.at for delivery in deliveries])
+
+        running = asyncio.create_task(consumer.run(handle, 0, stop))
+        await eventually(lambda: consumer.position == last)
+        stop.set()
+        await running
+    assert [at for each in handled for at in each] == list(range(1, 101))
+    assert len(handled) > 3
+    assert all(sum(at % 10 == 0 for at in each) <= 5 for each in handled)  # 2 to 3 kB each
 
 
 async def test_history_yields_a_range_of_the_stream_in_order(nats_server: NatsServer) -> None:

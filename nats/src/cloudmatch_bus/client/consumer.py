@@ -15,7 +15,7 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -35,6 +35,7 @@ BACKOFF = (0.5, 1.0, 2.0, 5.0)  # s before the same facts are handled again, by 
 PROGRESS_INTERVAL = streams.ACK_WAIT / 4  # s between two reports that held facts are in progress
 SILENCE = 3.0  # s without an answer, after which an ordered consumer is created again
 RETRY = 1.0  # s before another attempt to create one
+PORTION = 4 * 2**20  # bytes of facts handled at once by an ordered consumer, about
 DELETE_TIMEOUT = 0.5  # s; the server deletes consumers that are not used
 
 # The metrics keep the name of the first reader.
@@ -198,18 +199,21 @@ class OrderedConsumer(_Consumer):
         """Read until `stop`, or until the consumer or a message of it is lost; return the position then."""
         order = 0
         while not (stop.is_set() or self._broken or pull.silence > SILENCE):
-            deliveries = []
-            for message in await pull.messages():
-                order += 1
-                if message.order != order:  # those between were lost on their way
-                    self._broken = True
+            for portion in _portions(await pull.messages()):
+                deliveries = []
+                for message in portion:
+                    order += 1
+                    if message.order != order:  # those between were lost on their way
+                        self._broken = True
+                        break
+                    position = message.position
+                    if delivery := _decode(message):
+                        deliveries.append(delivery)
+                if deliveries and not await self._handled(deliveries, handle, stop):
+                    return position
+                self.position = position
+                if self._broken:
                     break
-                position = message.position
-                if delivery := _decode(message):
-                    deliveries.append(delivery)
-            if deliveries and not await self._handled(deliveries, handle, stop):
-                break
-            self.position = position
         return position
 
     async def _handled(self, deliveries: list[Delivery], handle: Handle, stop: asyncio.Event) -> bool:
@@ -225,6 +229,16 @@ class OrderedConsumer(_Consumer):
                 self._failures = 0
                 _read.inc(len(deliveries))
                 return True
+
+
+def _portions(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
+    """Yield messages in portions that take a bounded amount of memory once they are decoded."""
+    begin = size = 0
+    for end, message in enumerate(messages, 1):
+        size += len(message.payload)
+        if size >= PORTION or end == len(messages):
+            yield messages[begin:end]
+            begin, size = end, 0
 
 
 async def _create(bus: Bus, name: str, after: int) -> ConsumerInfo:
