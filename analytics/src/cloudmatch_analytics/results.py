@@ -17,7 +17,7 @@ from cloudmatch_analytics.archive import Archive
 from cloudmatch_analytics.core.kafka_records import decode_result
 from cloudmatch_analytics.core.windows import Row
 from cloudmatch_analytics.settings import KafkaSettings
-from cloudmatch_analytics.window_store import Update, WindowStore, describe_closed, describe_late
+from cloudmatch_analytics.window_store import Changed, Update, WindowStore, describe_closed, describe_late
 
 FETCH = 500  # results at once
 FETCH_TIMEOUT = 0.05  # s
@@ -60,8 +60,8 @@ class Results:
         self._error: Exception | None = None
         # monotonic time of the last result, s; 0.0: none yet
         self.last_result = 0.0
-        # rows to save, and the offsets up to which they are complete
-        self._rows: dict[tuple[int, str], Row] = {}
+        # what to save, and the offsets up to which it is complete
+        self._changed: Changed = {}
         self._offsets = archive.offsets(broker)
         self._thread: threading.Thread | None = None
 
@@ -108,13 +108,15 @@ class Results:
         if results:
             self.last_result = time.monotonic()
             update = self._windows.fold(results)
-            self._rows.update((row[:2], row) for row in update.rows)
+            for start, series in update.changed.items():
+                self._changed.setdefault(start, set()).update(series)
             _report(update)
 
     def _save(self) -> None:
-        rows, self._rows = self._rows, {}
-        windows = self._windows
-        self._archive.save(rows.values(), windows.bounds(), self._broker, self._offsets, windows.offsets())
+        windows, changed = self._windows, self._changed
+        self._changed = {}
+        offsets = windows.offsets()
+        self._archive.save(windows.rows(changed), windows.bounds(), self._broker, self._offsets, offsets)
 
 
 def _report(update: Update) -> None:

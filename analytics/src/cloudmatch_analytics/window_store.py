@@ -13,13 +13,14 @@ from cloudmatch_analytics.core.windows import ALL, BASE, SIZES, Bounds, Row, Sha
 SLICE = Shape(BASE, BASE)
 NAMED = 5  # late senders named in a log line, at most
 
+Changed = dict[int, set[str]]  # series, by the start of their slice
 Position = tuple[str, int]  # a log and one of its partitions
 
 
 class Update(NamedTuple):
     """What folding results has changed."""
 
-    rows: list[Row]  # the changed ones
+    changed: Changed
     closed: list[Window]  # over all apps, with payloads
     late: list[Row]  # of senders: what was added to closed slices
     too_late: list[Row]  # of senders: sums of slices older than all retained ones
@@ -38,8 +39,7 @@ class WindowStore:
 
     def fold(self, results: Iterable[Result]) -> Update:
         """Fold results of the pipeline, in its order."""
-        changed: dict[tuple[int, str], Row] = {}
-        update = Update([], [], [], [])
+        update = Update({}, [], [], [])
         with self._lock:
             for result in results:
                 if isinstance(result, Watermark):
@@ -50,10 +50,13 @@ class WindowStore:
                 elif result.start < self._timeline.oldest:
                     update.too_late.extend(Row(result.start, *item) for item in _items(result))
                 else:
-                    rows, late = self._add(result)
-                    changed.update((row[:2], row) for row in rows)
-                    update.late.extend(late)
-        return update._replace(rows=list(changed.values()))
+                    update.late.extend(self._add(result, update.changed.setdefault(result.start, set())))
+        return update
+
+    def rows(self, changed: Changed) -> list[Row]:
+        """Return the sums that were changed, as they are now."""
+        with self._lock:
+            return [row for start, series in changed.items() for row in self._timeline.rows(start, series)]
 
     def _is_new(self, result: Added) -> bool:
         """Whether the record was not added before: after a crash the pipeline repeats its results."""
@@ -63,21 +66,20 @@ class WindowStore:
         self._offsets[position] = result.offset
         return True
 
-    def _add(self, result: Added | SliceSums) -> tuple[list[Row], list[Row]]:
-        """Add sums; return all changed rows, and of senders what was added late."""
+    def _add(self, result: Added | SliceSums, changed: set[str]) -> list[Row]:
+        """Add sums; extend what is changed, and return of senders what was added late."""
         is_late = result.start + BASE <= self._timeline.closed_until
         if isinstance(result, Added):
-            rows = self._timeline.add(result.start, result.sums)
-            return rows, [Row(result.start, *item) for item in _items(result)] if is_late else []
-        changed: list[Row] = []
+            changed.update(self._timeline.add(result.start, result.sums))
+            return [Row(result.start, *item) for item in _items(result)] if is_late else []
         late: list[Row] = []
         for series, amount, messages in _items(result):
             known = self._timeline.window(SLICE, result.start, series) if is_late else None
             rows = self._timeline.update(Row(result.start, series, amount, messages))
-            changed += rows
+            changed.update(row.series for row in rows)
             if known and rows:
                 late.append(Row(result.start, series, amount - known.bytes, messages - known.messages))
-        return changed, late
+        return late
 
     def _close(self) -> list[Window]:
         """Close what the watermark has passed; return the closed windows that hold payloads."""

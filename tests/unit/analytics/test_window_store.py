@@ -42,7 +42,8 @@ def test_a_running_window_shows_its_sums_so_far() -> None:
 
 def test_an_update_has_each_changed_row_once_with_its_last_value() -> None:
     sums = [SliceSums(T, {"demo.alice": (4, 1), "demo.bob": (5, 1)}), SliceSums(T, {"demo.bob": (6, 2)})]
-    assert sorted(window_store().fold(sums).rows) == [
+    store = window_store()
+    assert sorted(store.rows(store.fold(sums).changed)) == [
         Row(T, ALL, 10, 3),
         Row(T, "demo", 10, 3),
         Row(T, "demo.alice", 4, 1),
@@ -66,8 +67,8 @@ def added(offset: int, amount: int = 4, start: int = T, log: str = "here", parti
 def test_a_record_is_added_once_however_often_its_result_comes() -> None:
     store = window_store()
     update = store.fold([added(7), added(8, 5), added(7), added(8, 5)])
-    assert store.fold([added(8, 5)]).rows == []
-    assert min(update.rows) == Row(T, ALL, 9, 2)
+    assert store.fold([added(8, 5)]).changed == {}
+    assert min(store.rows(update.changed)) == Row(T, ALL, 9, 2)
     assert store.offsets() == {("here", 0): 8}
 
 
@@ -77,7 +78,7 @@ def test_offsets_are_of_one_log_and_one_partition() -> None:
     assert store.running(TEN, T).messages == 3
     again = WindowStore(2, LAG)
     again.restore([], store.bounds(), store.offsets())
-    assert again.fold([added(7), added(7, partition=1), added(7, log="a new one")]).rows == []
+    assert again.fold([added(7), added(7, partition=1), added(7, log="a new one")]).changed == {}
 
 
 def test_what_is_added_late_is_named_and_what_is_too_late_is_reported() -> None:

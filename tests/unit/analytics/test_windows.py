@@ -61,13 +61,13 @@ def test_the_largest_of_repeated_or_reordered_sums_is_kept(timeline):
 def test_what_is_added_counts_in_the_sums_of_senders_apps_and_over_all(timeline):
     timeline.update(row("demo.alice", 4))
     changed = timeline.add(T, {"demo.alice": (5, 2), "demo.bob": (1, 1), "other.carol": (90, 1)})
-    assert changed == [
+    assert sorted(timeline.rows(T, changed)) == [
+        Row(T, ALL, 100, 5),
+        Row(T, "demo", 10, 4),
         Row(T, "demo.alice", 9, 3),
         Row(T, "demo.bob", 1, 1),
-        Row(T, "other.carol", 90, 1),
-        Row(T, "demo", 10, 4),
         Row(T, "other", 90, 1),
-        Row(T, ALL, 100, 5),
+        Row(T, "other.carol", 90, 1),
     ]
     assert timeline.running(TEN, T) == (T, T + BASE, 100, 5, 0)
     assert timeline.corrections == 0
@@ -77,10 +77,10 @@ def test_what_is_added_late_counts_as_late_and_corrects(timeline):
     timeline.update(row("demo.alice", 4))
     timeline.close(T + BASE)
     seen = timeline.corrections
-    assert timeline.add(T, {"demo.bob": (5, 2)}) == [
-        Row(T, "demo.bob", 5, 2, 2),
-        Row(T, "demo", 9, 3, 2),
+    assert sorted(timeline.rows(T, timeline.add(T, {"demo.bob": (5, 2)}))) == [
         Row(T, ALL, 9, 3, 2),
+        Row(T, "demo", 9, 3, 2),
+        Row(T, "demo.bob", 5, 2, 2),
     ]
     for series in ("demo.bob", "demo", ALL):
         assert len(timeline.corrected(TEN, seen, series)) == 1
@@ -91,7 +91,20 @@ def test_what_is_added_to_a_slice_without_details_counts_over_all_only():
     timeline.close(T)
     timeline.add(T, {"demo.alice": (4, 1)})
     timeline.close(T + BASE)
-    assert timeline.add(T, {"demo.bob": (5, 1), "other.carol": (1, 1)}) == [Row(T, ALL, 10, 3, 2)]
+    assert timeline.rows(T, timeline.add(T, {"demo.bob": (5, 1), "other.carol": (1, 1)})) == [
+        Row(T, ALL, 10, 3, 2)
+    ]
+
+
+def test_details_are_limited_however_they_came():
+    timeline = Timeline(max_details=25)
+    timeline.close(T)
+    for step in range(5):
+        for _ in range(2):
+            timeline.add(T + step * BASE, {f"demo.d{device}": (1, 1) for device in range(9)})
+        timeline.close(T + (step + 1) * BASE)
+    assert [w.messages for w in timeline.last(TEN, 9)] == [18] * 5
+    assert [w.start for w in timeline.last(TEN, 9, "demo.d1")] == [T + 3 * BASE, T + 4 * BASE]
 
 
 def test_nothing_is_added_to_slices_older_than_the_retention():
@@ -99,6 +112,7 @@ def test_nothing_is_added_to_slices_older_than_the_retention():
     timeline.close(T + 3 * 60_000)
     assert timeline.add(T, {"demo.alice": (4, 1)}) == []
     assert timeline.running(TEN, T).messages == 0
+    assert timeline.rows(T, ["demo.alice"]) == []
 
 
 def test_a_long_window_is_the_sum_of_its_slices_and_a_hopping_one_begins_every_ten_seconds(timeline):

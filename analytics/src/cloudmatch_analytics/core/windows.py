@@ -10,7 +10,7 @@ first known slice to the last closed one, a slice without payloads is zero.
 """
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -49,6 +49,7 @@ class Sums(NamedTuple):
 
 
 NOTHING = Sums()
+NO_SUMS = 0, 0, 0
 
 
 class Row(NamedTuple):
@@ -96,7 +97,8 @@ class Timeline:
 
     def __init__(self, *, retained: int = RETAINED, max_details: int = MAX_DETAILS) -> None:
         # sums by series, by start of the slice; unordered
-        self._sums: dict[int, dict[str, Sums]] = {}
+        # plain tuples of bytes, messages, late: garbage collection does not look at them
+        self._sums: dict[int, dict[str, tuple[int, int, int]]] = {}
         # number of sums except those of `ALL`
         self._details = 0
         # slices that begin before this have lost their sums per device and app
@@ -129,7 +131,7 @@ class Timeline:
         """
         if row.start < self.oldest:
             return []
-        known = self._sums.get(row.start, {}).get(row.series, NOTHING)
+        known = Sums(*self._sums.get(row.start, {}).get(row.series, NO_SUMS))
         added = row.messages - known.messages
         if added <= 0 and row.bytes <= known.bytes:
             return []
@@ -139,41 +141,57 @@ class Timeline:
         series = (row.series, row.series.partition(".")[0], ALL) if detailed else (ALL,)
         changed = [self._add(row.start, each, change) for each in series]
         if is_late:
-            self._correct(changed)
+            self._correct(row.start, series)
         return changed
 
-    def add(self, start: int, sent: Mapping[str, tuple[int, int]]) -> list[Row]:
-        """Add bytes and payloads of senders, by series; return all rows that this changes."""
+    def add(self, start: int, sent: Mapping[str, tuple[int, int]]) -> list[str]:
+        """Add bytes and payloads of senders, by series; return the series of all sums that this changes."""
         if start < self.oldest:
             return []
         is_late = start + BASE <= self.closed_until
-        apps: dict[str, Sums] = {}
-        changed = []
+        apps: dict[str, tuple[int, int]] = {}
         for series, (amount, messages) in sent.items():
-            change = Sums(amount, messages, messages if is_late else 0)
             app = series.partition(".")[0]
-            apps[app] = apps[app].plus(change) if app in apps else change
-            if start >= self._detailed_from:
-                changed.append(self._add(start, series, change))
-        total = NOTHING
-        for app, change in apps.items():
-            total = total.plus(change)
-            if start >= self._detailed_from:
-                changed.append(self._add(start, app, change))
-        changed.append(self._add(start, ALL, total))
+            known = apps.get(app, (0, 0))
+            apps[app] = known[0] + amount, known[1] + messages
+        total = sum([amount for amount, _ in apps.values()]), sum([messages for _, messages in apps.values()])
+        detailed = start >= self._detailed_from
+        for changes in (sent, apps, {ALL: total}) if detailed else ({ALL: total},):
+            self._add_all(start, changes, is_late=is_late)
+        changed = [*sent, *apps, ALL] if detailed else [ALL]
         if is_late:
-            self._correct(changed)
+            self._correct(start, changed)
         return changed
 
-    def _correct(self, rows: list[Row]) -> None:
-        for row in rows:
+    def _add_all(self, start: int, sent: Mapping[str, tuple[int, int]], *, is_late: bool) -> None:
+        """Add to sums, fast: most of the work of analytics is done here."""
+        sums = self._slice(start)
+        size = len(sums)
+        if is_late:
+            for series, (amount, messages) in sent.items():
+                known = sums.get(series, NO_SUMS)
+                sums[series] = known[0] + amount, known[1] + messages, known[2] + messages
+        else:
+            for series, (amount, messages) in sent.items():
+                known = sums.get(series, NO_SUMS)
+                sums[series] = known[0] + amount, known[1] + messages, known[2]
+        self._details += 0 if ALL in sent else len(sums) - size
+
+    def _correct(self, start: int, changed: Iterable[str]) -> None:
+        for series in changed:
             self.corrections += 1
-            self._corrections.append((self.corrections, row.start, row.series))
+            self._corrections.append((self.corrections, start, series))
+
+    def rows(self, start: int, changed: Iterable[str]) -> list[Row]:
+        """Return the sums of a slice that belong to these series and are retained."""
+        sums = self._sums.get(start, {})
+        return [Row(start, series, *sums[series]) for series in changed if series in sums]
 
     def _add(self, start: int, series: str, change: Sums) -> Row:
         sums = self._slice(start)
         self._details += series != ALL and series not in sums
-        sums[series] = total = sums.get(series, NOTHING).plus(change)
+        known = sums.get(series, NO_SUMS)
+        sums[series] = total = known[0] + change[0], known[1] + change[1], known[2] + change[2]
         return Row(start, series, *total)
 
     def restore(self, bounds: Bounds) -> None:
@@ -185,7 +203,7 @@ class Timeline:
         """Set a row, of any series, that `update` once returned."""
         sums = self._slice(row.start)
         self._details += row.series != ALL and row.series not in sums
-        sums[row.series] = Sums(row.bytes, row.messages, row.late)
+        sums[row.series] = row.bytes, row.messages, row.late
 
     def close(self, until: int) -> bool:
         """Close all slices that end at or before `until`; return whether there were any."""
@@ -216,7 +234,7 @@ class Timeline:
         total = NOTHING
         for slice_start in range(start, start + shape.size, BASE):
             if (sums := self._sums.get(slice_start)) and (found := sums.get(series)):
-                total = total.plus(found)
+                total = total.plus(Sums(*found))
         return Window(start, start + shape.size, *total)
 
     def corrected(self, shape: Shape, after: int, series: str = ALL) -> list[Window]:
@@ -236,10 +254,10 @@ class Timeline:
             if start >= since:
                 for series, sent in sums.items():
                     if "." in series:
-                        found[series] = found.get(series, NOTHING).plus(sent)
+                        found[series] = found.get(series, NOTHING).plus(Sums(*sent))
         return found
 
-    def _slice(self, start: int) -> dict[str, Sums]:
+    def _slice(self, start: int) -> dict[str, tuple[int, int, int]]:
         if self._first is None or start < self._first:
             self._first = start
         return self._sums.setdefault(start, {})
