@@ -108,8 +108,17 @@ def decode_sizes(text: str) -> Iterator[int]:
     Raises:
         ValueError: the text is malformed.
     """
+    for size, count in decode_runs(text):
+        for _ in range(count):
+            yield size
+
+
+def decode_runs(text: str) -> Iterator[tuple[int, int]]:
+    """Yield runs of equal sizes: the size, and how many payloads have it.
+
+    Raises:
+        ValueError: the text is malformed.
+    """
     for run in text.split(",") if text else ():
         size, _, count = run.partition("*")
-        value = int(size)
-        for _ in range(int(count) if count else 1):
-            yield value
+        yield int(size), int(count) if count else 1
