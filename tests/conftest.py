@@ -12,7 +12,7 @@ import aio_pika
 import pytest
 
 import harness
-from cloudmatch_bus.contract import amqp
+from cloudmatch_bus.contract import amqp, amqp_batches
 from harness.amqp import OLD_QUEUE
 
 pytest_plugins = ["harness.workers", "harness.unchanged"]  # side by side; what has changed
@@ -96,10 +96,12 @@ def _clean(url: str) -> None:
     async def clean() -> None:
         async with await aio_pika.connect(url) as connection:
             channel = await connection.channel()
-            for queue in (amqp.QUEUE, amqp.DEAD_QUEUE, OLD_QUEUE):
-                await channel.queue_delete(queue)
-            for exchange in (amqp.EXCHANGE, amqp.DEAD_EXCHANGE):
-                await channel.exchange_delete(exchange)
+            for contract in (amqp, amqp_batches):
+                for queue in (contract.QUEUE, contract.DEAD_QUEUE):
+                    await channel.queue_delete(queue)
+                for exchange in (contract.EXCHANGE, contract.DEAD_EXCHANGE):
+                    await channel.exchange_delete(exchange)
+            await channel.queue_delete(OLD_QUEUE)
 
     with ThreadPoolExecutor(1) as thread:  # this thread's event loop is the test's
         thread.submit(asyncio.run, clean()).result(30)

@@ -150,7 +150,7 @@ async def _publishing(url: str) -> AsyncIterator[tuple[aio_pika.abc.AbstractChan
     """Connect and declare the queues; yields a channel, and what is below it."""
     async with await aio_pika.connect(url) as connection:
         channel = await connection.channel(publisher_confirms=False)
-        await amqp.declare(channel, "classic")
+        await (await amqp.declare(channel, "classic")).bind(amqp.EXCHANGE, "#")
         await amqp_batches.declare(channel, "classic")
         yield channel, await channel.get_underlay_channel()
 

@@ -22,7 +22,7 @@ from faults.link import Link
 from faults.run import BEFORE, Result
 from faults.workload import Workload
 from harness import Service, eventually
-from harness.amqp import arriving
+from harness.amqp import arriving, sizes
 from harness.facts import bytes_delivered
 
 PAIRS, RATE = 6, 300  # payloads per second in total
@@ -117,7 +117,7 @@ async def test_a_roll_out_of_everything_loses_nothing_and_duplicates_nothing(
     result, names = Result(), [BEFORE]
     with here.services() as start:
         system = await asyncio.to_thread(System, here.nodes, start)
-        async with arriving(amqp_url) as sizes:
+        async with arriving(amqp_url) as batches:
             async with load(system) as workload:
                 for _ in range(request.config.getoption("--rounds")):
                     for name, replace in system.steps():
@@ -141,7 +141,7 @@ async def test_a_roll_out_of_everything_loses_nothing_and_duplicates_nothing(
             def agree() -> bool:
                 states = [system.journal.get_json(f"/device/state/{t.name}") for t in workload.devices]
                 counts["journal"] = sum(state["bytesReceived"] for state in states)
-                counts["rabbitmq"] = sum({str(m.message_id): int(m.body) for m in sizes}.values())
+                counts["rabbitmq"] = sum(sizes(batches))
                 return counts["journal"] == counts["rabbitmq"] == published
 
             try:

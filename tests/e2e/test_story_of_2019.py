@@ -48,7 +48,7 @@ def system(amqp_url: str, kafka_broker: harness.KafkaBroker, tmp_path: Path) -> 
         yield System(
             edges=[start("edge", f"edge-{i}") for i in range(2)],
             journal=start("journal", "journal-0"),
-            bridge=start("bridge-rabbit", "bridge-rabbit-0"),
+            bridge=start("bridge-rabbit", "bridge-rabbit-0", {"CLOUDMATCH_BRIDGE_RABBIT_SINGLES": "true"}),
             analytics=start("analytics", "analytics-0", LOCAL_KAFKA | kafka_broker.settings, deadline=40),
             amqp_url=amqp_url,
         )

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,7 +14,8 @@ from aiormq.channel import Channel
 from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 
-from cloudmatch_bus.contract import amqp
+from cloudmatch_bus.contract import amqp, amqp_batches
+from cloudmatch_bus.contract.messages import DeliveriesCounted, decode_fact
 
 OLD_QUEUE = "testqueue"  # of 2019
 CHECKPOINT = 0.1  # s between two checkpoints of the consumer of 2019
@@ -22,18 +23,51 @@ CHECKPOINT = 0.1  # s between two checkpoints of the consumer of 2019
 
 @asynccontextmanager
 async def arriving(amqp_url: str) -> AsyncIterator[list[AbstractIncomingMessage]]:
-    """Consume the queue into the list that is yielded."""
+    """Consume the queue of batches into the list that is yielded."""
+    async with _consuming(amqp_url) as (channel, messages, collect):
+        queue = await channel.get_queue(amqp_batches.QUEUE)
+        await queue.consume(collect)
+        yield messages
+
+
+@asynccontextmanager
+async def arriving_singles(amqp_url: str) -> AsyncIterator[list[AbstractIncomingMessage]]:
+    """Consume what is published to the exchange of single sizes into the list that is yielded."""
+    async with _consuming(amqp_url) as (channel, messages, collect):
+        queue = await channel.declare_queue(exclusive=True)
+        await queue.bind(amqp.EXCHANGE, "#")
+        await queue.consume(collect)
+        yield messages
+
+
+def sizes(messages: Sequence[AbstractIncomingMessage]) -> list[int]:
+    """Return the sizes in batches, each batch once."""
+    bodies = {str(message.message_id): message.body for message in messages}
+    facts = [decode_fact(body) for body in bodies.values()]
+    return [
+        size
+        for fact in facts
+        if isinstance(fact, DeliveriesCounted)
+        for s in fact.spans
+        for size in s.each_size()
+    ]
+
+
+Collect = Callable[[AbstractIncomingMessage], Awaitable[None]]
+
+
+@asynccontextmanager
+async def _consuming(
+    url: str,
+) -> AsyncIterator[tuple[AbstractChannel, list[AbstractIncomingMessage], Collect]]:
     messages: list[AbstractIncomingMessage] = []
 
     async def collect(message: AbstractIncomingMessage) -> None:
         messages.append(message)
         await message.ack()
 
-    async with await aio_pika.connect(amqp_url) as connection:
-        channel = await connection.channel()
-        queue = await channel.get_queue(amqp.QUEUE)
-        await queue.consume(collect)
-        yield messages
+    async with await aio_pika.connect(url) as connection:
+        yield await connection.channel(), messages, collect
 
 
 async def declare_as_in_2019(channel: AbstractChannel, name: str = OLD_QUEUE) -> None:

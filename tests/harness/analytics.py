@@ -80,7 +80,8 @@ async def publishing(amqp_url: str, app: str = "demo") -> AsyncIterator[Publishe
     """Connect to RabbitMQ and declare exchanges and queues."""
     async with await aio_pika.connect(amqp_url) as connection:
         channel = await connection.channel()
-        await amqp.declare(channel, "classic")
+        queue = await amqp.declare(channel, "classic")
+        await queue.bind(amqp.EXCHANGE, "#")  # as bridges of former versions do
         await amqp_batches.declare(channel, "classic")
         exchanges = [await channel.get_exchange(name) for name in (amqp.EXCHANGE, amqp_batches.EXCHANGE)]
         yield Publisher(channel, *exchanges, app)

@@ -179,7 +179,7 @@ async def test_an_unreadable_body_becomes_a_dead_letter_once_and_can_be_replayed
     await eventually(two)
     first, second = [await dead.get(no_ack=True) for _ in range(2)]
     assert (first.body, second.body, second.correlation_id) == (b"four", b"5", "c")
-    assert (first.routing_key, second.expiration, second.delivery_mode) == (OLD_QUEUE, None, 2)
+    assert (first.routing_key, second.expiration, second.delivery_mode) == (amqp.QUEUE, None, 2)
     assert (second.headers["x"], second.headers["app"]) == (bytearray(b"\xff"), 5)
     await counts_agree(analytics, 10, 2)
 

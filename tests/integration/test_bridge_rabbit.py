@@ -6,12 +6,14 @@ from typing import Any
 
 import aio_pika
 import pytest
+from aio_pika.abc import AbstractQueue
 
 import harness
-from cloudmatch_bus.contract import amqp, streams, subjects
-from cloudmatch_bus.contract.messages import AmountReported
+from cloudmatch_bus.contract import amqp, amqp_batches, streams, subjects
+from cloudmatch_bus.contract.deliveries import span
+from cloudmatch_bus.contract.messages import AmountReported, DeliveriesCounted, encode
 from harness import NatsServer, Service, eventually
-from harness.amqp import arriving
+from harness.amqp import arriving, arriving_singles, sizes
 from harness.facts import facts
 
 pytestmark = pytest.mark.servers
@@ -23,11 +25,54 @@ def bridge(start: Start, nats: NatsServer, amqp_url: str, **how: Any) -> Service
     return start("bridge-rabbit", {"CLOUDMATCH_NATS_URL": nats.url, "CLOUDMATCH_AMQP_URL": amqp_url}, **how)
 
 
+async def test_every_fact_that_counts_is_published_as_a_batch_with_its_own_bytes(
+    nats_server: NatsServer, amqp_url: str, start: Start
+) -> None:
+    bridge(start, nats_server, amqp_url)
+    fact = DeliveriesCounted(
+        app="é.", at=5, source="edge-0", incarnation=1, number=1, spans=[span("a", "b", 7, 0, [4, 0])]
+    )
+    payload = encode(fact).replace(b'"at"', b'"future":1, "at"')
+    async with facts(nats_server.url) as bus, arriving(amqp_url) as messages:
+        await bus.bus.jetstream().publish(subjects.ev("é.", "deliveries", "edge-0"), payload)
+        bus.payloads(4, 0, 262_144)
+        bus.publisher.publish(
+            AmountReported(app="default", at=1700000000123, device="a", event_type="bytesSent", amount=12)
+        )
+        await eventually(lambda: len(messages) == 3)
+    assert messages[0].body == payload
+    assert [message.routing_key for message in messages] == ["=C3=A9=2E", "default", "default"]
+    position = int(str(messages[0].message_id))
+    assert [message.message_id for message in messages] == [f"{position + n}" for n in range(3)]
+    assert {message.delivery_mode for message in messages} == {aio_pika.DeliveryMode.PERSISTENT}
+    assert {message.content_type for message in messages} == {"application/json"}
+    former, reported = (amqp_batches.decode(message.body) for message in messages[1:])
+    assert (former.app, former.at, reported.app, reported.at) == ("default", 1, "default", 1700000000123)
+    assert [(s.sender, s.receiver, s.match, s.payloads, s.bytes) for s in former.spans + reported.spans] == [
+        ("a", "b", 7, 3, 262_148),
+        ("a", "", 0, 1, 12),
+    ]
+
+
+async def test_a_batch_of_several_frames_arrives_whole(
+    nats_server: NatsServer, amqp_url: str, start: Start
+) -> None:
+    bridge(start, nats_server, amqp_url)
+    spans = [span(f"{n:0>60}", "b", n, 0, [n, n + 1]) for n in range(3000)]
+    fact = DeliveriesCounted(app="default", at=5, source="edge-0", incarnation=1, number=1, spans=spans)
+    assert len(encode(fact)) > 200_000
+    async with facts(nats_server.url) as bus, arriving(amqp_url) as messages:
+        await bus.bus.jetstream().publish(subjects.ev("default", "deliveries", "edge-0"), encode(fact))
+        bus.payloads(4)
+        await eventually(lambda: len(messages) == 2)
+    assert messages[0].body == encode(fact)
+
+
 async def test_every_size_is_published_as_the_contract_says(
     nats_server: NatsServer, amqp_url: str, start: Start
 ) -> None:
     bridge(start, nats_server, amqp_url)
-    async with facts(nats_server.url) as bus, arriving(amqp_url) as messages:
+    async with facts(nats_server.url) as bus, arriving_singles(amqp_url) as messages:
         bus.payloads(4, 0, 262_144)
         bus.publisher.publish(
             AmountReported(app="default", at=1700000000123, device="é.", event_type="bytesSent", amount=12)
@@ -36,8 +81,9 @@ async def test_every_size_is_published_as_the_contract_says(
     first, *_, last = messages
     assert [message.body for message in messages] == [b"4", b"0", b"262144", b"12"]
     assert (first.routing_key, last.routing_key) == ("default.a", "default.=C3=A9=2E")
-    assert first.headers == {"app": "default", "from": "a", "to": "b", "match": 7, "at": 1}
-    assert last.headers == {"app": "default", "from": "é.", "to": "", "match": 0, "at": 1700000000123}
+    batched = {"app": "default", "batched": True}
+    assert first.headers == batched | {"from": "a", "to": "b", "match": 7, "at": 1}
+    assert last.headers == batched | {"from": "é.", "to": "", "match": 0, "at": 1700000000123}
     assert last.timestamp is not None
     assert int(last.timestamp.timestamp()) == 1700000000
     position = int(str(first.message_id).partition(".")[0])
@@ -59,7 +105,7 @@ async def test_two_bridges_share_the_work(nats_server: NatsServer, amqp_url: str
             await asyncio.sleep(0)
         await eventually(lambda: len(messages) >= 2000, 20)
         await bus.kept()
-    assert sorted(int(message.body) for message in messages) == list(range(2000))
+    assert sorted(sizes(messages)) == list(range(2000))
     assert len({message.message_id for message in messages}) == 2000
     shares = [each.metric("cloudmatch_bridge_rabbit_confirmed_total") for each in bridges]
     assert sum(shares) == 2000
@@ -72,7 +118,7 @@ async def test_a_deleted_queue_is_declared_again_and_no_size_is_lost(
     bridge(start, nats_server, amqp_url)
     async with await aio_pika.connect(amqp_url) as connection:
         channel = await connection.channel()
-        await channel.queue_delete(amqp.QUEUE)
+        await channel.queue_delete(amqp_batches.QUEUE)
     async with facts(nats_server.url) as bus:
         bus.payloads(4)
 
@@ -80,7 +126,7 @@ async def test_a_deleted_queue_is_declared_again_and_no_size_is_lost(
             async with await aio_pika.connect(amqp_url) as connection:
                 channel = await connection.channel()
                 try:
-                    queue = await channel.declare_queue(amqp.QUEUE, passive=True)
+                    queue = await channel.declare_queue(amqp_batches.QUEUE, passive=True)
                 except aio_pika.exceptions.ChannelNotFoundEntity:
                     return False
                 return bool(queue.declaration_result.message_count)
@@ -114,7 +160,16 @@ async def test_a_blocked_connection_loses_and_duplicates_nothing(
             return (info.num_ack_pending, info.num_pending) == (0, 0)
 
         await eventually(settled)
-    assert sorted(int(message.body) for message in messages) == list(range(501))
+    assert len(messages) == 501
+    assert sorted(sizes(messages)) == list(range(501))
+
+
+async def reject_all(queue: AbstractQueue) -> int:
+    rejected = 0
+    while message := await queue.get(fail=False):
+        await message.reject()
+        rejected += 1
+    return rejected
 
 
 async def test_dead_letters_are_listed_and_replayed(
@@ -124,21 +179,14 @@ async def test_dead_letters_are_listed_and_replayed(
     nothing = await asyncio.to_thread(service.ask, "dead-letters")
     assert (nothing.returncode, nothing.stderr) == (0, "no dead letters\n")
     async with facts(nats_server.url) as bus:
-        bus.payloads(*range(30))
+        for number in range(30):
+            bus.payloads(number)
         async with await aio_pika.connect(amqp_url) as connection:
             channel = await connection.channel()
-            queue = await channel.get_queue(amqp.QUEUE)
-
-            async def reject() -> int:
-                rejected = 0
-                while message := await queue.get(fail=False):
-                    await message.reject()
-                    rejected += 1
-                return rejected
-
+            queue = await channel.get_queue(amqp_batches.QUEUE)
             rejected = 0
             while rejected < 30:
-                rejected += await reject()
+                rejected += await reject_all(queue)
 
             await eventually(lambda: service.metric("cloudmatch_bridge_rabbit_dead_letters") == 30, 20)
             shown = await asyncio.to_thread(service.ask, "dead-letters", "--limit", "2")
@@ -150,19 +198,39 @@ async def test_dead_letters_are_listed_and_replayed(
             assert dry.stderr == "would move 7 dead letters\n"
             moved = await asyncio.to_thread(service.ask, "replay", "--limit", "10")
             assert (moved.returncode, moved.stderr) == (0, "moved 10 dead letters\n")
-            # a size rejected again returns to the dead letters, and one command does not move it twice
-            assert await reject() == 10
+            # a batch rejected again returns to the dead letters, and one command does not move it twice
+            assert await reject_all(queue) == 10
             moved = await asyncio.to_thread(service.ask, "replay")
             assert (moved.returncode, moved.stderr) == (0, "moved 30 dead letters\n")
         async with arriving(amqp_url) as messages:
             await eventually(lambda: len(messages) >= 30)
-    assert [int(message.body) for message in messages] == [*range(10, 30), *range(10)]
-    assert {message.routing_key for message in messages} == {"default.a"}
-    assert all(m.headers == {"app": "default", "from": "a", "to": "b", "match": 7, "at": 1} for m in messages)
+    assert sizes(messages) == [*range(10, 30), *range(10)]
+    assert {(message.routing_key, message.content_type) for message in messages} == {
+        ("default", "application/json")
+    }
+    assert not any(message.headers for message in messages)
     assert len({message.message_id for message in messages}) == 30
-    assert [m.correlation_id for m in messages] == [m.message_id for m in messages]
     assert {message.delivery_mode for message in messages} == {aio_pika.DeliveryMode.PERSISTENT}
     await eventually(lambda: service.metric("cloudmatch_bridge_rabbit_dead_letters") == 0, 20)
+
+
+async def test_a_rejected_size_of_a_producer_of_2019_is_replayed_to_analytics_alone(
+    nats_server: NatsServer, amqp_url: str, start: Start
+) -> None:
+    service = bridge(start, nats_server, amqp_url)
+    async with arriving_singles(amqp_url) as others, await aio_pika.connect(amqp_url) as connection:
+        channel = await connection.channel()
+        queue = await channel.get_queue(amqp.QUEUE)
+        message = aio_pika.Message(b"four", message_id="mine", headers={"app": "demo"})
+        await channel.default_exchange.publish(message, amqp.QUEUE)
+        await eventually(lambda: reject_all(queue))
+        await eventually(lambda: service.metric("cloudmatch_bridge_rabbit_dead_letters") == 1, 20)
+        assert "four" in (await asyncio.to_thread(service.ask, "dead-letters")).stdout
+        moved = await asyncio.to_thread(service.ask, "replay")
+        assert (moved.returncode, moved.stderr) == (0, "moved 1 dead letters\n")
+        again = await eventually(lambda: queue.get(no_ack=True, fail=False))
+        assert (again.body, again.message_id, again.headers) == (b"four", "mine", {"app": "demo"})
+        assert not others
 
 
 async def test_the_commands_fail_with_a_message_while_rabbitmq_is_unreachable(
@@ -190,7 +258,7 @@ async def test_messages_that_are_not_facts_are_dropped_and_disturb_nothing(
         await eventually(lambda: len(messages) == 2)
         info = await bus.bus.jetstream().consumer_info("EVENTS", "bridge-rabbit")
         assert (info.num_ack_pending, info.num_pending) == (0, 0)
-    assert [message.body for message in messages] == [b"1", b"2"]
+    assert sizes(messages) == [1, 2]
     assert service.metric("cloudmatch_feed_undecodable_total") == 5
     assert service.logs().count("message dropped at position") == 5
 
@@ -206,7 +274,8 @@ async def test_a_restart_continues_where_the_bridge_stopped(
         await asyncio.to_thread(service.terminate)
         await asyncio.to_thread(service.restart)
         await eventually(lambda: len(messages) >= 1000)
-    assert [int(message.body) for message in messages] == list(range(1000))
+    assert len(messages) == 1000
+    assert sizes(messages) == list(range(1000))
 
 
 async def test_readiness_names_everything_that_is_unreachable(nats_server: NatsServer, start: Start) -> None:

@@ -12,7 +12,7 @@ from aio_pika.exceptions import ChannelNotFoundEntity
 import harness
 from cloudmatch_bus.contract import amqp
 from harness import NatsServer, Service, eventually
-from harness.amqp import OLD_QUEUE, OldConsumer, arriving, declare_as_in_2019, old_consumer
+from harness.amqp import OLD_QUEUE, OldConsumer, arriving, declare_as_in_2019, old_consumer, sizes
 from harness.facts import facts
 
 pytestmark = pytest.mark.servers
@@ -110,14 +110,15 @@ async def test_an_existing_queue_with_other_properties_gets_the_sizes_as_it_is(
 async def test_a_limit_by_policy_drops_the_oldest_sizes_of_that_queue_alone(
     nats_server: NatsServer, amqp_url: str, rabbitmq: harness.RabbitMQ, channel: AbstractChannel, start: Start
 ) -> None:
-    bridge(start, nats_server, amqp_url)
+    service = bridge(start, nats_server, amqp_url)
     limit = '{"max-length":2,"message-ttl":86400000}'
     policy = ("old", f"^{OLD_QUEUE}$", limit, "--apply-to", "queues")
     await asyncio.to_thread(rabbitmq.control, "set_policy", *policy)
     try:
         async with facts(nats_server.url) as bus, arriving(amqp_url) as messages:
             bus.payloads(1, 2, 3, 4, 5)
-            await eventually(lambda: len(messages) == 5)
+            await eventually(lambda: sizes(messages) == [1, 2, 3, 4, 5])
+            await eventually(lambda: service.metric("cloudmatch_bridge_rabbit_singles_total") == 5)
             async with old_consumer(amqp_url) as consumer:  # its declaration still agrees
                 await eventually(lambda: consumer.total == 4 + 5)
     finally:
@@ -137,7 +138,7 @@ async def test_a_queue_that_is_deleted_meanwhile_is_declared_and_bound_again(
             return bool(await length(amqp_url))
 
         await eventually(arrives, 15)
-    assert service.metric("cloudmatch_bridge_rabbit_connections_total") == 1
+    assert service.metric("cloudmatch_bridge_rabbit_connections_total") == 2  # batches, singles
 
 
 async def test_queues_are_declared_again_after_rabbitmq_was_reset(

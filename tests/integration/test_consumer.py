@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 
 from cloudmatch_bus.client.connection import Bus, connect
-from cloudmatch_bus.client.consumer import Delivery, DurableConsumer, OrderedConsumer, history, position_range
+from cloudmatch_bus.client.consumer import (
+    Delivery,
+    DurableConsumer,
+    Held,
+    OrderedConsumer,
+    history,
+    position_range,
+)
 from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.contract import streams, subjects
 from harness import NatsServer, eventually
@@ -29,7 +36,7 @@ class Reader:
         self._pause = pause
         self.running = asyncio.create_task(DurableConsumer(bus, DURABLE).run(self._handle, asyncio.Event()))
 
-    async def _handle(self, deliveries: list[Delivery]) -> None:
+    async def _handle(self, deliveries: list[Held]) -> None:
         positions = [delivery.position for delivery in deliveries]
         self.started += positions
         pause, self._pause = self._pause, 0.0

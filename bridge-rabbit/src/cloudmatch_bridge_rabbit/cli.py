@@ -1,4 +1,4 @@
-"""The commands ``dead-letters`` and ``replay``: inspect and requeue rejected sizes."""
+"""The commands ``dead-letters`` and ``replay``: inspect and requeue rejected messages."""
 
 import asyncio
 import sys
@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cloudmatch_bridge_rabbit.core.dead_letter import DeadLetter
-from cloudmatch_bridge_rabbit.dead_letter_queue import DeadLetterError, DeadLetterQueue, dead_letter_queue
+from cloudmatch_bridge_rabbit.dead_letter_queue import DeadLetterError, DeadLetters, dead_letters
 from cloudmatch_bus.process.runner import setup
 from cloudmatch_bus.process.settings import AmqpSettings
 
@@ -28,9 +28,9 @@ console = Console(stderr=True, highlight=False, soft_wrap=True)
 def list_dead_letters(
     limit: Annotated[int, typer.Option(min=1, help="List at most this many, oldest first.")] = LISTED,
 ) -> None:
-    """List the sizes that a consumer rejected, without moving them.
+    """List what a consumer rejected, batches and single sizes, without moving it.
 
-    They are kept as they were published, in the queue `cloudmatch.bytes.dead`.
+    All is kept as it was published, in the queues `cloudmatch.sizes.dead` and `cloudmatch.bytes.dead`.
     """
     settings = setup(AmqpSettings, stream=sys.stderr)[AmqpSettings]
     count = _run(_show(settings, limit))
@@ -45,12 +45,12 @@ def replay(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be moved.")] = False,
 ) -> None:
-    """Move rejected sizes back to the exchange `cloudmatch.bytes`, as they were.
+    """Move rejected batches back to the exchange `cloudmatch.sizes`, sizes to `cloudmatch.bytes.analytics`.
 
-    Each is published with a confirm and then removed, so none is lost.
-    A size that is rejected again returns to the dead letters; one command does not move it twice.
+    Each is published as it was, with a confirm, and then removed, so none is lost.
+    One that is rejected again returns to the dead letters; one command does not move it twice.
 
-    After a failure one size may be in both queues, under the same message id.
+    After a failure one may be in both queues, under the same message id.
 
     Exit status: 0; 1 when RabbitMQ failed, the rest is then still in the dead-letter queue.
     """
@@ -74,7 +74,7 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
 
 async def _show(settings: AmqpSettings, limit: int) -> int:
     """Print the oldest dead letters; return how many there are in total."""
-    async with dead_letter_queue(settings) as queue:
+    async with dead_letters(settings) as queue:
         count = await queue.count()
         if count:
             letters = await queue.peek(min(limit, count))
@@ -86,11 +86,11 @@ async def _show(settings: AmqpSettings, limit: int) -> int:
 
 async def _move(settings: AmqpSettings, limit: int) -> int:
     """Replay dead letters under a progress bar; return how many."""
-    async with dead_letter_queue(settings) as queue:
+    async with dead_letters(settings) as queue:
         return await _replay(queue, min(await queue.count(), limit))
 
 
-async def _replay(queue: DeadLetterQueue, count: int) -> int:
+async def _replay(queue: DeadLetters, count: int) -> int:
     bar = Progress(
         TextColumn("replay"),
         BarColumn(),

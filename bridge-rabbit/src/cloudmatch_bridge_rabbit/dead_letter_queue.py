@@ -1,12 +1,13 @@
-"""The dead-letter queue: count, list and replay the sizes that a consumer rejected."""
+"""The dead-letter queues: count, list and replay what a consumer rejected, batches and single sizes."""
 
 import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
+from typing import NamedTuple
 
 import aio_pika
-from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage, AbstractQueue
+from aio_pika.abc import AbstractConnection, AbstractIncomingMessage, AbstractQueue
 from aio_pika.exceptions import ChannelNotFoundEntity
 from aiormq.channel import Channel
 from prometheus_client import Gauge
@@ -14,7 +15,7 @@ from prometheus_client import Gauge
 from cloudmatch_bridge_rabbit import confirms
 from cloudmatch_bridge_rabbit.confirms import CONFIRM_TIMEOUT, CONNECT_TIMEOUT, FAILURES
 from cloudmatch_bridge_rabbit.core.dead_letter import DeadLetter, original_headers
-from cloudmatch_bus.contract import amqp
+from cloudmatch_bus.contract import amqp, amqp_batches
 from cloudmatch_bus.process.settings import AmqpSettings
 
 log = logging.getLogger("rabbit")
@@ -22,35 +23,50 @@ log = logging.getLogger("rabbit")
 COUNT_INTERVAL = 5.0  # s between two counts
 BATCH = 200  # dead letters replayed at a time
 
-_dead = Gauge("cloudmatch_bridge_rabbit_dead_letters", "Sizes in the dead-letter queue")
+_dead = Gauge("cloudmatch_bridge_rabbit_dead_letters", "Messages in the dead-letter queues")
+
+
+class Place(NamedTuple):
+    """A dead-letter queue, and where its messages are replayed."""
+
+    queue: str
+    exchange: str
+    routing_key: str = ""  # "": their own
+
+
+# Sizes go to the queue itself: what else is bound to their exchange has had them.
+PLACES = (Place(amqp_batches.DEAD_QUEUE, amqp_batches.EXCHANGE), Place(amqp.DEAD_QUEUE, "", amqp.QUEUE))
 
 
 class DeadLetterError(Exception):
     """RabbitMQ cannot be used, or did not confirm a message; the message gives the reason."""
 
 
-class DeadLetterQueue:
-    """The queue of rejected sizes. Open it with `dead_letter_queue`."""
+class DeadLetters:
+    """The messages in the dead-letter queues. Open them with `dead_letters`."""
 
     def __init__(self, connection: AbstractConnection) -> None:
         self._connection = connection
 
     async def count(self) -> int:
         """Return how many dead letters there are."""
-        try:
-            async with await self._connection.channel() as channel:
-                return await _count(channel)
-        except ChannelNotFoundEntity:  # not declared yet
-            return 0
+        return sum([await _count(self._connection, place) for place in PLACES])
 
     async def peek(self, limit: int) -> list[DeadLetter]:
-        """Return the oldest, `limit` at most, and leave them in the queue."""
-        async with await self._connection.channel() as channel:  # closing it requeues what was fetched
-            messages = await _fetch(await channel.get_queue(amqp.DEAD_QUEUE, ensure=False), limit)
-        return [DeadLetter.parse(m.message_id, m.routing_key, m.body, m.headers) for m in messages]
+        """Return the oldest of each queue, `limit` at most, and leave them where they are."""
+        letters: list[DeadLetter] = []
+        for place in PLACES:
+            # a queue that was never declared is not read; closing the channel requeues what was fetched
+            if count := min(limit - len(letters), await _count(self._connection, place)):
+                async with await self._connection.channel() as channel:
+                    messages = await _fetch(await channel.get_queue(place.queue, ensure=False), count)
+                letters += [
+                    DeadLetter.parse(m.message_id, m.routing_key, m.body, m.headers) for m in messages
+                ]
+        return letters
 
     async def replay(self, limit: int, on_moved: Callable[[], None]) -> int:
-        """Publish the oldest again, `limit` at most, as they were; return how many.
+        """Publish the oldest of each queue again, `limit` at most, as they were; return how many.
 
         Each is removed once RabbitMQ has confirmed it, so none is lost; after a failure one may be in both
         queues, under the same ``message_id``.
@@ -62,31 +78,39 @@ class DeadLetterQueue:
             DeadLetterError: one was not confirmed.
         """
         moved = 0
+        for place in PLACES:
+            # no more than there are now: one that is rejected again is not moved twice
+            if count := min(limit - moved, await _count(self._connection, place)):
+                moved += await self._replay(place, count, on_moved, moved)
+        return moved
+
+    async def _replay(self, place: Place, limit: int, on_moved: Callable[[], None], before: int) -> int:
+        moved = 0
         async with await self._connection.channel(publisher_confirms=True, on_return_raises=True) as channel:
-            queue = await channel.get_queue(amqp.DEAD_QUEUE, ensure=False)
+            queue = await channel.get_queue(place.queue, ensure=False)
             below = await confirms.underlay(channel)
             while batch := await _fetch(queue, min(BATCH, limit - moved)):
-                outcome = await _republish(below, batch)
+                outcome = await _republish(below, place, batch)
                 for message, reason in zip(batch, outcome, strict=True):
                     if reason is None:
                         await message.ack()
                         moved += 1
                         on_moved()
                 if failed := [reason for reason in outcome if reason]:
-                    raise DeadLetterError(f"RabbitMQ failed after {moved} dead letters: {failed[0]}")
+                    raise DeadLetterError(f"RabbitMQ failed after {before + moved} dead letters: {failed[0]}")
         return moved
 
 
 @contextlib.asynccontextmanager
-async def dead_letter_queue(settings: AmqpSettings) -> AsyncIterator[DeadLetterQueue]:
-    """Connect to RabbitMQ and open the dead-letter queue.
+async def dead_letters(settings: AmqpSettings) -> AsyncIterator[DeadLetters]:
+    """Connect to RabbitMQ and open the dead-letter queues.
 
     Raises:
         DeadLetterError: RabbitMQ cannot be used.
     """
     try:
         async with await aio_pika.connect(settings.address, timeout=CONNECT_TIMEOUT) as connection:
-            yield DeadLetterQueue(connection)
+            yield DeadLetters(connection)
     except FAILURES as error:
         raise DeadLetterError(f"cannot use RabbitMQ: {error!r}") from error
 
@@ -107,17 +131,21 @@ async def watch(connection: Callable[[], AbstractConnection | None], stop: async
 
 
 async def _observe(connection: AbstractConnection, known: int) -> int:
-    async with asyncio.timeout(CONNECT_TIMEOUT), await connection.channel() as channel:
-        count = await _count(channel)
+    async with asyncio.timeout(CONNECT_TIMEOUT):
+        count = await DeadLetters(connection).count()
     _dead.set(count)
     if count > known:
         log.warning("%d dead letters: run `bridge-rabbit dead-letters` to list them", count)
     return count
 
 
-async def _count(channel: AbstractChannel) -> int:
-    queue = await channel.declare_queue(amqp.DEAD_QUEUE, passive=True)
-    return queue.declaration_result.message_count or 0
+async def _count(connection: AbstractConnection, place: Place) -> int:
+    try:
+        async with await connection.channel() as channel:
+            queue = await channel.declare_queue(place.queue, passive=True)
+            return queue.declaration_result.message_count or 0
+    except ChannelNotFoundEntity:  # not declared yet
+        return 0
 
 
 async def _fetch(queue: AbstractQueue, limit: int) -> list[AbstractIncomingMessage]:
@@ -128,12 +156,15 @@ async def _fetch(queue: AbstractQueue, limit: int) -> list[AbstractIncomingMessa
     return messages
 
 
-async def _republish(channel: Channel, messages: Sequence[AbstractIncomingMessage]) -> list[str | None]:
+async def _republish(
+    channel: Channel, place: Place, messages: Sequence[AbstractIncomingMessage]
+) -> list[str | None]:
     """Publish dead letters as they were; return why each failed, None if it was confirmed."""
     tasks = []
     for message in messages:
         properties = message.properties
         properties.headers = original_headers(message.headers)
-        sending = confirms.publish(channel, message.body, message.routing_key or "", properties)
+        key = place.routing_key or message.routing_key or ""
+        sending = confirms.publish(channel, message.body, place.exchange, key, properties)
         tasks.append(asyncio.create_task(sending))
     return await confirms.failures(tasks, asyncio.wait(tasks, timeout=CONFIRM_TIMEOUT))

@@ -1,44 +1,49 @@
-"""Publish sizes to RabbitMQ, over a connection that is kept open."""
+"""Publish prepared messages to RabbitMQ, over a connection that is kept open."""
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator
 
 import aio_pika
 from aio_pika.abc import AbstractConnection
-from aio_pika.exceptions import ChannelNotFoundEntity
-from aiormq import spec
-from aiormq.channel import Channel
 from prometheus_client import Counter
 
-from cloudmatch_bridge_rabbit import confirms
+from cloudmatch_bridge_rabbit.channel import PreparedChannel, UnconfirmedError, open_channel
 from cloudmatch_bridge_rabbit.confirms import CONFIRM_TIMEOUT, CONNECT_TIMEOUT, FAILURES
+from cloudmatch_bridge_rabbit.core.frames import Block
 from cloudmatch_bus.client.consumer import DownstreamError
-from cloudmatch_bus.contract import amqp
-from cloudmatch_bus.contract.amqp import SizeMessage
 from cloudmatch_bus.process.settings import AmqpSettings
 
 log = logging.getLogger("rabbit")
 
-IN_FLIGHT = 1000  # messages awaiting their confirm, at most
+IN_FLIGHT = 16  # blocks awaiting their confirms, at most
 CHECK_INTERVAL = 1.0  # s between two checks whether RabbitMQ blocks the connection
 RETRY_INTERVAL = 1.0  # s between two attempts to connect
-DECLARE_INTERVAL = 5.0  # s between two declarations of plain queues, which others may delete
 
 _connections = Counter("cloudmatch_bridge_rabbit_connections", "Connections opened to RabbitMQ")
-_confirmed = Counter("cloudmatch_bridge_rabbit_confirmed", "Sizes confirmed by RabbitMQ")
-_failed = Counter("cloudmatch_bridge_rabbit_failed", "Publications that RabbitMQ did not confirm")
+_failed = Counter("cloudmatch_bridge_rabbit_failed", "Messages that RabbitMQ did not confirm")
+
+Declare = Callable[[AbstractConnection], Awaitable[object]]
+Encode = Callable[[int, int], Iterator[Block]]  # for a channel number; with so many bytes in a frame, at most
 
 
 class Publisher:
     """A channel with publisher confirms, reopened whenever it is lost."""
 
-    def __init__(self, settings: AmqpSettings, plain_queues: Sequence[str] = ()) -> None:
+    def __init__(self, settings: AmqpSettings, declare: Declare, confirmed: Counter) -> None:
+        """Publish nothing yet.
+
+        Args:
+            declare: declares on a new connection what messages need.
+            confirmed: counts messages that RabbitMQ has confirmed.
+        """
         self._settings = settings
-        self._plain_queues = plain_queues
+        self._declare = declare
+        self._count = confirmed
         self._connection: AbstractConnection | None = None
-        self._channel: Channel | None = None
+        self._channel: PreparedChannel | None = None
         self._reason = "not connected to RabbitMQ"
         self._blocked = False  # RabbitMQ accepts no messages: memory or disk alarm
         self._ready = asyncio.Event()  # set by the first connection
@@ -47,6 +52,10 @@ class Publisher:
         """Return why RabbitMQ cannot be used, or None."""
         if self._blocked:
             return "RabbitMQ is not accepting messages: memory or disk alarm"
+        return None if self._usable() else self._reason
+
+    def refusal(self) -> str | None:
+        """Return why there is no connection, or None."""
         return None if self._usable() else self._reason
 
     @property
@@ -69,32 +78,13 @@ class Publisher:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), RETRY_INTERVAL)
 
-    async def keep_declared(self, stop: asyncio.Event) -> None:
-        """Declare and bind the plain queues again and again until `stop`: a consumer may delete its queue.
-
-        When RabbitMQ refuses, close the connection: connecting again does the same, and readiness gives the
-        reason. A timeout is no refusal: RabbitMQ may just have blocked the connection.
-        """
-        while self._plain_queues and not stop.is_set():
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), DECLARE_INTERVAL)
-            if (connection := self.connection) is not None and not stop.is_set():
-                try:
-                    async with asyncio.timeout(CONNECT_TIMEOUT):
-                        await self._declare_plain(connection)
-                except TimeoutError:
-                    continue
-                except FAILURES as error:
-                    log.warning("queues not declared: %r", error)
-                    if connection is self._connection:
-                        await self.close()
-
     async def _connect(self) -> None:
         await self.close()
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 self._connection = await aio_pika.connect(self._settings.address)
-                self._channel = await self._declare(self._connection)
+                await self._declare(self._connection)
+                self._channel = await open_channel(self._connection)
         except FAILURES as error:
             reason = f"cannot use RabbitMQ: {error!r}"
             if reason != self._reason:
@@ -107,53 +97,53 @@ class Publisher:
             _connections.inc()
             log.info("connected to RabbitMQ")
 
-    async def _declare(self, connection: AbstractConnection) -> Channel:
-        channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
-        await amqp.declare(channel, self._settings.queue_type)
-        await self._declare_plain(connection)
-        return await confirms.underlay(channel)
-
-    async def _declare_plain(self, connection: AbstractConnection) -> None:
-        for name in self._plain_queues:
-            await amqp.declare_plain(connection, name, ChannelNotFoundEntity, amqp.EXCHANGE)
-
-    async def publish(self, sizes: Sequence[SizeMessage]) -> None:
+    async def publish(self, encode: Encode) -> None:
         """Publish all, and wait until RabbitMQ has confirmed all.
 
         Raises:
             DownstreamError: some or all were not confirmed.
         """
-        for start in range(0, len(sizes), IN_FLIGHT):
-            await self._publish(sizes[start : start + IN_FLIGHT])
-
-    async def _publish(self, sizes: Sequence[SizeMessage]) -> None:
-        if self._channel is None or self._channel.is_closed:
-            raise DownstreamError(self._reason)
         channel = self._channel
-        tasks = [asyncio.create_task(_send(channel, size)) for size in sizes]
-        outcome = await confirms.failures(tasks, self._confirmed(channel, tasks))
-        failed = [reason for reason in outcome if reason]
-        _confirmed.inc(len(tasks) - len(failed))
-        if not failed:
-            return
-        _failed.inc(len(failed))
-        await self.close()  # reconnecting declares whatever may be missing
-        raise DownstreamError(f"RabbitMQ did not confirm {len(failed)} sizes: {failed[0]}")
+        if channel is None or channel.is_closed:
+            raise DownstreamError(self._reason)
+        try:
+            await self._publish(channel, encode(channel.number, channel.max_content_size))
+        except UnconfirmedError as error:
+            _failed.inc(channel.in_flight)
+            await self.close()  # reconnecting declares whatever may be missing
+            raise DownstreamError(
+                f"RabbitMQ did not confirm {channel.in_flight} messages: {error}"
+            ) from error
 
-    async def _confirmed(self, channel: Channel, tasks: Sequence[asyncio.Task[None]]) -> None:
-        """Wait until all are done, or until `CONFIRM_TIMEOUT` has passed without RabbitMQ being blocked.
+    async def _publish(self, channel: PreparedChannel, blocks: Iterator[Block]) -> None:
+        in_flight: deque[int] = deque()  # delivery tags, each the last of a block
+        for block in blocks:
+            if len(in_flight) == IN_FLIGHT:
+                await self._confirmed(channel, in_flight.popleft())
+            in_flight.append(await channel.send(block))
+            await asyncio.sleep(0)  # whoever else publishes has its turn
+        if in_flight:
+            await self._confirmed(channel, in_flight[-1])
+
+    async def _confirmed(self, channel: PreparedChannel, tag: int) -> None:
+        """Wait for confirms up to a tag, or until there was none for `CONFIRM_TIMEOUT` without a block.
 
         Messages sent on a blocked connection are neither lost nor confirmed: sending them again would
         duplicate them.
         """
-        silent, pending = 0.0, set(tasks)
+        silent, done = 0.0, False
         try:
-            while pending and silent < CONFIRM_TIMEOUT:
-                _, pending = await asyncio.wait(pending, timeout=CHECK_INTERVAL)
-                self._blocked = bool(pending) and await _is_blocked(channel)
-                silent = 0.0 if self._blocked else silent + CHECK_INTERVAL
+            while not done and silent < CONFIRM_TIMEOUT:
+                before = channel.confirms
+                done = await channel.confirmed(tag, CHECK_INTERVAL)
+                self._blocked = not done and await _is_blocked(channel)
+                progress = self._blocked or channel.confirms > before
+                silent = 0.0 if progress else silent + CHECK_INTERVAL
         finally:
             self._blocked = False
+            self._count.inc(channel.new_confirms())
+        if not done:
+            raise UnconfirmedError(f"no confirm within {CONFIRM_TIMEOUT:.0f} s")
 
     async def close(self) -> None:
         """Close the connection, if any."""
@@ -163,23 +153,10 @@ class Publisher:
                 await asyncio.wait_for(connection.close(), 1.0)
 
 
-async def _is_blocked(channel: Channel) -> bool:
+async def _is_blocked(channel: PreparedChannel) -> bool:
     """Whether RabbitMQ has blocked this channel's connection."""
     try:
         await asyncio.wait_for(channel.connection.ready(), 0.01)
     except TimeoutError:
         return True
     return False
-
-
-async def _send(channel: Channel, size: SizeMessage) -> None:
-    message = size.encode()
-    properties = spec.Basic.Properties(
-        content_type="text/plain",
-        delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
-        message_id=message.message_id,
-        correlation_id=message.correlation_id,
-        timestamp=message.timestamp,
-        headers=message.headers,
-    )
-    await confirms.publish(channel, message.body, message.routing_key, properties)

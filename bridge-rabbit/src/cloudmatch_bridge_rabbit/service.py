@@ -1,14 +1,20 @@
-"""The bridge: read facts from the bus, publish their sizes to RabbitMQ, acknowledge the facts."""
+"""The bridge: read facts from the bus, publish what they count to RabbitMQ, acknowledge the facts."""
 
 import asyncio
 
-from cloudmatch_bridge_rabbit import dead_letter_queue
-from cloudmatch_bridge_rabbit.core.sizes import size_messages
+from aio_pika.abc import AbstractConnection
+from prometheus_client import Counter
+
+from cloudmatch_bridge_rabbit import dead_letter_queue, singles
+from cloudmatch_bridge_rabbit.core import batches
+from cloudmatch_bridge_rabbit.core.sizes import payloads
 from cloudmatch_bridge_rabbit.publisher import Publisher
 from cloudmatch_bridge_rabbit.settings import BridgeSettings
-from cloudmatch_bus.client.consumer import Delivery, DurableConsumer
+from cloudmatch_bridge_rabbit.singles import SinglesBridge
+from cloudmatch_bus.client.consumer import DurableConsumer, Held
 from cloudmatch_bus.client.provision import connected_bus
 from cloudmatch_bus.client.settings import NatsSettings
+from cloudmatch_bus.contract import amqp, amqp_batches
 from cloudmatch_bus.process import http
 from cloudmatch_bus.process.health import Health
 from cloudmatch_bus.process.listen import listen
@@ -18,32 +24,53 @@ from cloudmatch_bus.process.settings import AmqpSettings, HttpSettings, variable
 NAME = "bridge-rabbit"
 GRACE = 1.5  # s after SIGTERM for the confirms of the last batch
 
+_batches = Counter("cloudmatch_bridge_rabbit_batches", "Batches of sizes confirmed by RabbitMQ")
+_confirmed = Counter("cloudmatch_bridge_rabbit_confirmed", "Sizes in these batches")
+
 
 async def serve(environment: Environment, stop: asyncio.Event) -> None:
     """Run the bridge until `stop`."""
-    settings = environment[BridgeSettings]
+    settings, rabbit = environment[BridgeSettings], environment[AmqpSettings]
     sock = listen(settings.host, settings.port, variable(BridgeSettings, "port"))
-    publisher = Publisher(environment[AmqpSettings], settings.plain_queues)
+
+    async def declare(connection: AbstractConnection) -> None:
+        async with connection.channel() as channel:
+            await amqp_batches.declare(channel, rabbit.queue_type)
+            await amqp.declare(channel, rabbit.queue_type)
+
+    publisher = Publisher(rabbit, declare, _batches)
     health = Health()
     health.set_check("stopping", lambda: "stopping" if stop.is_set() else None)
     health.set_check("rabbitmq", publisher.health)
 
-    async def forward(deliveries: list[Delivery]) -> None:
-        sizes = [size for position, fact in deliveries for size in size_messages(position, fact)]
-        await publisher.publish(sizes)
+    async def forward(facts: list[Held]) -> None:
+        messages = [
+            message
+            for position, fact, payload, _ in facts
+            if (message := batches.batch(position, fact, payload)) is not None
+        ]
+        await publisher.publish(lambda channel, most: batches.blocks(messages, channel, most))
+        _confirmed.inc(sum([payloads(each.fact) for each in facts]))
 
     origins = environment[HttpSettings].allowed_origins
     app = http.application("CloudMatch bridge to RabbitMQ", health, origins=origins)
     async with asyncio.TaskGroup() as group:
         group.create_task(http.serve(app, NAME, [sock], stop))
         group.create_task(publisher.keep_connected(stop))
-        group.create_task(publisher.keep_declared(stop))
         group.create_task(dead_letter_queue.watch(lambda: publisher.connection, stop))
         async with connected_bus(environment[NatsSettings], NAME, health, stop) as bus:
-            if bus is not None and await until_stopped(stop, publisher.ready()):
-                consumer = DurableConsumer(bus, NAME)
-                health.set_check("feed", consumer.health)
-                await _finish(asyncio.create_task(consumer.run(forward, stop)), stop)
+            if bus is not None:
+                async with asyncio.TaskGroup() as work:
+                    if settings.singles:
+                        beside = SinglesBridge(rabbit, settings.plain_queues)
+                        health.set_check("singles", beside.health)
+                        work.create_task(_finish(asyncio.create_task(beside.run(bus, stop)), stop))
+                    else:
+                        work.create_task(singles.keep_removed(bus, stop))
+                    if await until_stopped(stop, publisher.ready()):
+                        consumer = DurableConsumer(bus, NAME)
+                        health.set_check("feed", consumer.health)
+                        await _finish(asyncio.create_task(consumer.run(forward, stop)), stop)
         await publisher.close()
 
 

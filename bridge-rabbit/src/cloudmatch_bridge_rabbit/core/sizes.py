@@ -1,20 +1,7 @@
-"""The messages that a fact becomes in RabbitMQ: one for each payload size in it."""
+"""What a fact counts, as spans; and their sizes, whatever their text says."""
 
-from itertools import count
-
-from cloudmatch_bus.contract.amqp import SizeMessage
-from cloudmatch_bus.contract.deliveries import Span, span
+from cloudmatch_bus.contract.deliveries import Span, decode_runs, even_sizes, span
 from cloudmatch_bus.contract.messages import AmountReported, AnyFact, DeliveriesCounted, PayloadsDelivered
-
-
-def size_messages(position: int, fact: AnyFact) -> list[SizeMessage]:
-    """Return the sizes in the fact at this position of the stream, in order; most kinds of fact have none."""
-    numbers = count()
-    return [
-        SizeMessage(size, fact.app, each.sender, each.receiver, each.match, fact.at, f"{position}.{index}")
-        for each in spans(fact)
-        for size, index in zip(each.each_size(), numbers)  # noqa: B905  # the numbers never end
-    ]
 
 
 def spans(fact: AnyFact) -> list[Span]:
@@ -28,3 +15,24 @@ def spans(fact: AnyFact) -> list[Span]:
             return [span(fact.device, "", 0, 0, [fact.amount])]
         case _:
             return []
+
+
+def payloads(fact: AnyFact) -> int:
+    """Return how many payloads a fact counts."""
+    return sum([each.payloads for each in spans(fact)])
+
+
+def runs(counted: Span) -> tuple[list[tuple[int, int]], bool]:
+    """Return runs of equal sizes as (size, count), and whether they are the span's own.
+
+    Sizes that do not add up to the span's totals are replaced by equal ones that do.
+    """
+    try:
+        own = list(decode_runs(counted.sizes))
+    except ValueError:
+        own = []
+    number = sum([count for _, count in own])
+    total = sum([size * count for size, count in own])
+    if (number, total) == (counted.payloads, counted.bytes) and all(size >= 0 < count for size, count in own):
+        return own, True
+    return list(decode_runs(even_sizes(counted.payloads, counted.bytes))), False

@@ -55,15 +55,26 @@ class Delivery(NamedTuple):
     fact: AnyFact
 
 
+class Held(NamedTuple):
+    """A fact that a durable consumer holds until it is handled."""
+
+    position: int  # stream sequence
+    fact: AnyFact
+    payload: bytes  # the fact as it was published
+    stored: float  # s since 1970, when the stream got it
+
+
 Handle = Callable[[list[Delivery]], Awaitable[None]]
+HandleHeld = Callable[[list[Held]], Awaitable[None]]
 
 
-def _decode(message: Message) -> Delivery | None:
+def _decode(message: Message, *, report: bool = True) -> AnyFact | None:
     try:
-        return Delivery(message.position, decode_fact(message.payload))
+        return decode_fact(message.payload)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        log.error("message dropped at position %d on %s: %s", message.position, message.subject, error)  # noqa: TRY400  # the message is at fault, not the code
-        _undecodable.inc()
+        if report:
+            log.error("message dropped at position %d on %s: %s", message.position, message.subject, error)  # noqa: TRY400  # the message is at fault, not the code
+            _undecodable.inc()
         return None
 
 
@@ -99,14 +110,19 @@ async def _wait(stop: asyncio.Event, pause: float) -> None:
 
 
 class DurableConsumer(_Consumer):
-    """A consumer whose position the server keeps."""
+    """A consumer whose position the server keeps.
 
-    def __init__(self, bus: Bus, durable: str) -> None:
+    Args:
+        report: count facts and log what is no fact; false where another consumer of the process does.
+    """
+
+    def __init__(self, bus: Bus, durable: str, *, report: bool = True) -> None:
         super().__init__(bus)
         self._durable = durable
+        self._report = report
         self._held: list[Message] = []  # being handled
 
-    async def run(self, handle: Handle, stop: asyncio.Event) -> None:
+    async def run(self, handle: HandleHeld, stop: asyncio.Event) -> None:
         """Pass batches of facts to `handle` until `stop`; acknowledge each once `handle` has returned.
 
         Anything but `DownstreamError` raised by `handle` is a bug and ends the run.
@@ -131,11 +147,11 @@ class DurableConsumer(_Consumer):
                 if message.arrived < since:
                     self._bus.publish(message.reply, b"+WPI")
 
-    async def _batch(self, messages: list[Message], handle: Handle, stop: asyncio.Event) -> None:
-        deliveries, good = [], []
+    async def _batch(self, messages: list[Message], handle: HandleHeld, stop: asyncio.Event) -> None:
+        facts, good = [], []
         for message in messages:
-            if delivery := _decode(message):
-                deliveries.append(delivery)
+            if fact := _decode(message, report=self._report):
+                facts.append(Held(message.position, fact, message.payload, message.stored))
                 good.append(message)
             else:
                 self._bus.publish(message.reply, b"+TERM")
@@ -143,7 +159,7 @@ class DurableConsumer(_Consumer):
             return
         self._held = good
         try:
-            await handle(deliveries)
+            await handle(facts)
         except DownstreamError as error:
             pause = self._failed(len(good), error)
             self._acknowledge(b"-NAK " + msgspec.json.encode({"delay": int(pause * 1e9)}))
@@ -151,7 +167,8 @@ class DurableConsumer(_Consumer):
         else:
             self._failures = 0
             self._acknowledge(b"+ACK")
-            _read.inc(len(good))
+            if self._report:
+                _read.inc(len(good))
 
     def _acknowledge(self, ack: bytes) -> None:
         for message in self._held:
@@ -207,8 +224,8 @@ class OrderedConsumer(_Consumer):
                         self._broken = True
                         break
                     position = message.position
-                    if delivery := _decode(message):
-                        deliveries.append(delivery)
+                    if fact := _decode(message):
+                        deliveries.append(Delivery(position, fact))
                 if deliveries and not await self._handled(deliveries, handle, stop):
                     return position
                 self.position = position

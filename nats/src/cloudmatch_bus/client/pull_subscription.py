@@ -28,6 +28,7 @@ class Message(NamedTuple):
     position: int  # stream sequence
     order: int  # of this delivery among all of the consumer: 1, 2, 3…
     pending: int  # messages that the consumer has yet to deliver
+    stored: float  # s since 1970, when the stream got it
     arrived: float  # s, monotonic
 
 
@@ -35,8 +36,8 @@ def _message(subject: str, reply: str, payload: bytes) -> Message:
     # $JS.ACK.[<domain>.<account>.]<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<ns>.<pending>
     tokens = reply.split(".")
     at = 5 if len(tokens) == 9 else 7
-    position, order, pending = int(tokens[at]), int(tokens[at + 1]), int(tokens[at + 3])
-    return Message(subject, payload, reply, position, order, pending, time.monotonic())
+    position, order, nanoseconds, pending = map(int, tokens[at : at + 4])
+    return Message(subject, payload, reply, position, order, pending, nanoseconds / 1e9, time.monotonic())
 
 
 class PullSubscription:

@@ -53,10 +53,11 @@ def bucket(replicas: int) -> StreamConfig:
     )
 
 
-def durable_consumer(name: str) -> ConsumerConfig:
-    """A consumer of EVENTS whose position the server keeps."""
+def durable_consumer(name: str, *, new: bool = False) -> ConsumerConfig:
+    """A consumer of EVENTS whose position the server keeps; with `new` it begins at the end of the stream."""
     return ConsumerConfig(
         durable_name=name,
+        deliver_policy=DeliverPolicy.NEW if new else DeliverPolicy.ALL,
         ack_policy=AckPolicy.EXPLICIT,
         ack_wait=streams.ACK_WAIT,
         max_ack_pending=streams.MAX_ACK_PENDING,

@@ -1,7 +1,9 @@
-"""The AMQP contract between bridge-rabbit and analytics. No driver here: `declare` takes any channel.
+"""The AMQP contract of sizes one by one, as in 2019. No driver here: `declare` takes any channel.
 
-Each delivered payload is one persistent message on the topic exchange `EXCHANGE`, encoded by `SizeMessage`.
-A message that cannot be read is rejected and becomes a dead letter: `DEAD_QUEUE` keeps it as it was.
+bridge-rabbit publishes each delivered payload as one persistent message to the topic exchange `EXCHANGE`,
+encoded as `SizeMessage`, for whoever binds a queue to it. Windows count its batches instead (`amqp_batches`).
+Analytics reads from `QUEUE` what others write to it, and what bridges of former versions do, which bind it. A
+message that cannot be read is rejected and becomes a dead letter: `DEAD_QUEUE` keeps it as it was.
 Consumers and producers of 2019 have *plain* queues: durable, without arguments.
 """
 
@@ -12,7 +14,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from cloudmatch_bus.contract.subjects import token
 
 EXCHANGE = "cloudmatch.bytes"  # topic
-QUEUE = "cloudmatch.bytes.analytics"  # bound to EXCHANGE with '#'
+QUEUE = "cloudmatch.bytes.analytics"
 DEAD_EXCHANGE = "cloudmatch.bytes.dead"  # fanout
 DEAD_QUEUE = "cloudmatch.bytes.dead"
 
@@ -227,7 +229,7 @@ class Connection(Protocol):
 
 
 async def declare(channel: Channel[Q], queue_type: str) -> Q:
-    """Declare exchanges and queues, and return `QUEUE`. Both services call it, in any order.
+    """Declare exchanges and queues, and return `QUEUE`, unbound. Both services call it, in any order.
 
     Args:
         queue_type: classic or quorum.
@@ -236,9 +238,7 @@ async def declare(channel: Channel[Q], queue_type: str) -> Q:
     await channel.declare_exchange(DEAD_EXCHANGE, "fanout", durable=True)
     dead = await channel.declare_queue(DEAD_QUEUE, durable=True, arguments={"x-queue-type": queue_type})
     await dead.bind(DEAD_EXCHANGE, DEAD_QUEUE)
-    queue = await channel.declare_queue(QUEUE, durable=True, arguments=queue_arguments(queue_type))
-    await queue.bind(EXCHANGE, "#")
-    return queue
+    return await channel.declare_queue(QUEUE, durable=True, arguments=queue_arguments(queue_type))
 
 
 async def declare_plain(

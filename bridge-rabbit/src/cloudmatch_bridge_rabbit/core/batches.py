@@ -1,0 +1,54 @@
+"""The message that a fact becomes on the exchange of batches: its own bytes, if it is a batch."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from cloudmatch_bridge_rabbit.core import frames
+from cloudmatch_bridge_rabbit.core.sizes import spans
+from cloudmatch_bus.contract import amqp_batches
+from cloudmatch_bus.contract.messages import AnyFact, DeliveriesCounted, encode
+from cloudmatch_bus.contract.subjects import token
+
+SOURCE = "bridge-rabbit"  # of a batch that was a fact of another kind
+
+_FLAGS = frames.flags(frames.CONTENT_TYPE | frames.DELIVERY_MODE | frames.MESSAGE_ID)
+_BEFORE_ID = _FLAGS + frames.short_text(amqp_batches.CONTENT_TYPE) + frames.PERSISTENT
+
+
+class Batch(NamedTuple):
+    """A message on the exchange of batches."""
+
+    position: int  # of the fact in EVENTS
+    app: str
+    body: bytes  # JSON of a `DeliveriesCounted`
+
+
+def batch(position: int, fact: AnyFact, payload: bytes) -> Batch | None:
+    """Return the batch that a fact becomes; None if it counts nothing.
+
+    Args:
+        payload: the fact as it was published.
+    """
+    if isinstance(fact, DeliveriesCounted):
+        return Batch(position, fact.app, payload)
+    if not (counted := spans(fact)):
+        return None
+    same = DeliveriesCounted(
+        app=fact.app, at=fact.at, source=SOURCE, incarnation=0, number=position, spans=counted
+    )
+    return Batch(position, fact.app, encode(same))
+
+
+def encoded(message: Batch, channel: int, most: int) -> bytes:
+    """Encode as AMQP frames for a channel, with `most` bytes of the body in each."""
+    properties = _BEFORE_ID + frames.short_text(f"{message.position}")
+    return (
+        frames.method(channel, amqp_batches.EXCHANGE, token(message.app), mandatory=True)
+        + frames.header(channel, len(message.body), properties)
+        + frames.body(channel, message.body, most)
+    )
+
+
+def blocks(messages: list[Batch], channel: int, most: int) -> Iterator[frames.Block]:
+    """Encode messages in blocks."""
+    return frames.blocks(encoded(each, channel, most) for each in messages)

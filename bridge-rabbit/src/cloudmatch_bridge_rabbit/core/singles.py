@@ -1,0 +1,100 @@
+"""One message for each payload, as in 2019: `cloudmatch_bus.contract.amqp.SizeMessage`, encoded as frames.
+
+All messages of one direction at one time are the same but for their sizes and numbers, and are encoded once.
+"""
+
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+
+from cloudmatch_bridge_rabbit.core import frames
+from cloudmatch_bridge_rabbit.core.sizes import runs, spans
+from cloudmatch_bus.contract import amqp
+from cloudmatch_bus.contract.messages import AnyFact
+
+DIRECTIONS = 8192  # kept encoded
+KNOWN = 256  # sizes of a direction kept encoded
+
+_PROPERTIES = frames.flags(
+    frames.CONTENT_TYPE
+    | frames.HEADERS
+    | frames.DELIVERY_MODE
+    | frames.CORRELATION_ID
+    | frames.MESSAGE_ID
+    | frames.TIMESTAMP
+) + frames.short_text("text/plain")
+
+
+class Singles:
+    """Encodes facts for one channel, and counts what is wrong with them."""
+
+    def __init__(self, channel: int) -> None:
+        self._channel = channel
+        self.evened = 0  # spans whose sizes did not fit their totals: published as equal ones that do
+        self.dropped = 0  # spans that AMQP cannot express
+
+    def messages(self, facts: Iterable[tuple[int, AnyFact]]) -> Iterator[bytes]:
+        """Encode a message for each payload of facts, given with their positions in EVENTS, in order."""
+        for position, fact in facts:
+            number = 0
+            for span in spans(fact):
+                sizes, own = runs(span)
+                self.evened += not own
+                try:
+                    direction = _direction(self._channel, fact.app, span.sender, span.receiver, span.match)
+                    yield from direction.messages(fact.at, position, number, sizes)
+                except OverflowError:
+                    self.dropped += 1
+                number += span.payloads
+
+
+class _Direction:
+    """The messages of one direction of a match."""
+
+    def __init__(self, channel: int, app: str, sender: str, receiver: str, match: int) -> None:
+        self._channel = channel
+        self._method = frames.method(channel, amqp.EXCHANGE, amqp.routing_key(app, sender), mandatory=False)
+        self._headers: dict[str, frames.Value] = {
+            amqp.APP: app,
+            amqp.SENDER: sender,
+            amqp.RECEIVER: receiver,
+            amqp.MATCH: match,
+            amqp.BATCHED: True,
+        }
+
+    def messages(
+        self, at: int, position: int, number: int, sizes: Iterable[tuple[int, int]]
+    ) -> Iterator[bytes]:
+        """Encode messages that are numbered from `number`; `sizes` are runs: (size, count).
+
+        Raises:
+            OverflowError: a number has more than 64 bits, or the time is before 1970.
+        """
+        properties = _PROPERTIES + frames.table(self._headers | {amqp.AT: at}) + frames.PERSISTENT
+        timestamp = (at // 1000).to_bytes(8)
+        known: dict[tuple[int, int], tuple[bytes, bytes, bytes]] = {}
+        for size, count in sizes:
+            for each in range(number, number + count):
+                identity = b"%d.%d" % (position, each)
+                key = size, len(identity)
+                if (parts := known.get(key)) is None:
+                    if len(known) == KNOWN:
+                        known.clear()
+                    parts = known[key] = self._around(size, len(identity), properties, timestamp)
+                before, between, after = parts
+                yield before + identity + between + identity + after
+            number += count
+
+    def _around(
+        self, size: int, length: int, properties: bytes, timestamp: bytes
+    ) -> tuple[bytes, bytes, bytes]:
+        """Encode what stands before, between and after the two ids, of `length` bytes each."""
+        content = b"%d" % size
+        between = bytes((length,))
+        identity = between + bytes(length)
+        header = frames.header(self._channel, len(content), properties + identity + identity + timestamp)
+        end = len(header) - len(timestamp) - len(frames.END)
+        before = self._method + header[: end - 2 * length - 1]
+        return before, between, header[end:] + frames.body(self._channel, content, len(content))
+
+
+_direction = lru_cache(DIRECTIONS)(_Direction)
