@@ -101,7 +101,7 @@ class Journal:
         ledger = self.ledger  # claims are settled without an event
         _repeated_payloads.set_function(lambda: ledger.repeated)
         _unaccounted.set_function(lambda: ledger.unaccounted)
-        _claims.set_function(lambda: ledger.pending)
+        _claims.set_function(lambda: len(ledger.claims))
 
     async def append(self, deliveries: list[Delivery]) -> None:
         """Store a batch, then fold it.

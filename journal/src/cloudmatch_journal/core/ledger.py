@@ -15,13 +15,13 @@ A fact is counted once: a fact at or before the ledger's position has been folde
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable
 from itertools import chain
 from typing import Literal
 
 import msgspec
 
-from cloudmatch_bus.contract.deliveries import Claim, Span
+from cloudmatch_bus.contract.deliveries import Span
 from cloudmatch_bus.contract.messages import (
     AmountReported,
     AnyFact,
@@ -34,6 +34,7 @@ from cloudmatch_bus.contract.messages import (
     PayloadsDelivered,
 )
 from cloudmatch_journal.core import coverage
+from cloudmatch_journal.core.claims import Claims, PendingClaim
 from cloudmatch_journal.core.sizes import part
 
 Kind = Literal["connected", "left", "matched", "unmatched", "delivered", "claimed", "reported"]  # of event
@@ -92,15 +93,6 @@ class MatchState(msgspec.Struct, kw_only=True):
     directions: list[Direction] = msgspec.field(name="ways")
 
 
-class PendingClaim(msgspec.Struct, frozen=True, kw_only=True):
-    """A claim, and the fact that it was part of."""
-
-    position: int
-    app: str
-    at: int  # ms since 1970
-    claim: Claim
-
-
 class Snapshot(msgspec.Struct, kw_only=True):
     """A ledger as it is saved."""
 
@@ -125,9 +117,7 @@ class Ledger:
         for device in snapshot.devices:
             self._devices.setdefault(device.app, {})[device.device] = device
         self._matches = {m.match: m for m in snapshot.matches}
-        self._claims: dict[int, list[PendingClaim]] = {}  # by match
-        for pending in snapshot.claims:
-            self._claims.setdefault(pending.claim.match, []).append(pending)
+        self._claims = Claims(snapshot.claims)
 
     def __len__(self) -> int:
         """Return the number of known devices and matches."""
@@ -158,7 +148,7 @@ class Ledger:
                 position=self.position,
                 devices=[each for devices in self._devices.values() for each in devices.values()],
                 matches=list(self._matches.values()),
-                claims=list(self.claims),
+                claims=list(self._claims),
                 repeated=self.repeated,
                 unaccounted=self.unaccounted,
             )
@@ -177,37 +167,34 @@ class Ledger:
         ended = [m.match for m in self._matches.values() if m.ended_at is not None and m.position < before]
         for match in ended:
             del self._matches[match]
-            self._claims.pop(match, None)
+            self._claims.forget(match)
         return len(ended)
 
     @property
-    def claims(self) -> Iterator[PendingClaim]:
+    def claims(self) -> Claims:
         """The pending claims."""
-        return chain.from_iterable(self._claims.values())
-
-    @property
-    def pending(self) -> int:
-        """Number of pending claims."""
-        return sum(map(len, self._claims.values()))
+        return self._claims
 
     def uncounted(self, pending: PendingClaim) -> list[coverage.Range]:
         """Return those payloads of a pending claim that are not counted and whose sizes are known."""
-        claim = pending.claim
-        direction = _direction(self._matches[claim.match], claim.sender)
+        span = pending.claim.span
+        direction = _direction(self._matches[pending.claim.match], pending.claim.sender)
         assert direction is not None
-        if claim.span is None:
-            return []
-        return coverage.missing(direction.counted, claim.span.first, claim.span.end)
+        return [] if span is None else coverage.missing(direction.counted, span.first, span.end)
 
-    def settle(self, pending: PendingClaim) -> None:
-        """End a pending claim: those of its payloads that are not counted are unaccounted."""
-        match = self._matches[pending.claim.match]
-        direction = _direction(match, pending.claim.sender)
-        assert direction is not None
-        self._keep(match, direction, [each for each in self._claims.get(match.match, ()) if each != pending])
-        if match.made_at is not None:  # else earlier counts may not be known
-            direction.settled = max(direction.settled, pending.claim.delivered)
-            self._review(match, direction)
+    def settle(self, claims: Iterable[PendingClaim]) -> None:
+        """End pending claims: those of their payloads that are not counted are unaccounted."""
+        directions: dict[tuple[int, str], set[PendingClaim]] = {}
+        for pending in claims:
+            directions.setdefault(pending.direction, set()).add(pending)
+        for (number, sender), ended in directions.items():
+            match = self._matches[number]
+            direction = _direction(match, sender)
+            assert direction is not None
+            direction.awaited = self._claims.remove(number, sender, ended)
+            if match.made_at is not None:  # else earlier counts may not be known
+                direction.settled = max(direction.settled, *(each.claim.delivered for each in ended))
+                self._account(direction, coverage.count_missing(direction.counted, direction.settled))
 
     def fold(self, position: int, fact: AnyFact) -> bool:
         """Fold a fact; False if it has been folded already."""
@@ -284,7 +271,9 @@ class Ledger:
             direction.payloads += payloads
             direction.bytes += total
             direction.unnumbered = True
-            self._review(match, direction)
+            self._account(direction, 0)
+            if direction.awaited:
+                direction.awaited = self._claims.counted(match.match, fact.sender, math.inf)
 
     def _counted(self, fact: DeliveriesCounted) -> None:
         # Most facts are these, and each has many spans: this loop is the cost of the ledger.
@@ -299,14 +288,14 @@ class Ledger:
                 for direction in match.directions:
                     if direction.sender == sender_id:
                         counted, first = direction.counted, span.first
-                        if counted and counted[-1] == first:
+                        if counted and counted[-1] == first and first >= direction.settled:
                             counted[-1] = first + payloads
                         else:
                             payloads, total = self._cover(direction, span)
                         direction.payloads += payloads
                         direction.bytes += total
-                        if direction.awaited or first < direction.settled:
-                            self._review(match, direction)
+                        if 0 < direction.awaited <= _all_counted_before(direction):
+                            direction.awaited = self._claims.counted(span.match, sender_id, counted[1])
                         break
             sender = devices.get(sender_id) or self._state(app, sender_id)
             sender.messages_sent += payloads
@@ -324,6 +313,9 @@ class Ledger:
         """Mark a span as counted; return how many payloads and bytes of it are new."""
         new = coverage.missing(direction.counted, span.first, span.end)
         coverage.add(direction.counted, span.first, span.end)
+        if direction.unaccounted:
+            late = sum(max(0, min(end, direction.settled) - first) for first, end in new)
+            self._account(direction, direction.unaccounted - late)
         payloads = sum(end - first for first, end in new)
         if payloads == span.payloads:
             return payloads, span.bytes
@@ -334,31 +326,15 @@ class Ledger:
         for claim in fact.claims:
             match = self._pair(fact.app, claim.match, claim.sender, claim.receiver)
             direction = _direction(match, claim.sender)
-            end = _end(claim)
-            if direction is not None and end > _all_counted_before(direction):
-                pending = PendingClaim(position=position, app=fact.app, at=fact.at, claim=claim)
-                self._claims.setdefault(match.match, []).append(pending)
-                direction.awaited = min(direction.awaited or end, end)
+            pending = PendingClaim(position=position, app=fact.app, at=fact.at, claim=claim)
+            if direction is not None and pending.end > _all_counted_before(direction):
+                direction.awaited = self._claims.add(pending)
 
-    def _keep(self, match: MatchState, direction: Direction, claims: list[PendingClaim]) -> None:
-        """Let these be the pending claims of a match, now that others in this direction are not."""
-        ends = (_end(each.claim) for each in claims if each.claim.sender == direction.sender)
-        direction.awaited = min(ends, default=0)
-        self._claims[match.match] = claims
-        if not claims:
-            del self._claims[match.match]
-
-    def _review(self, match: MatchState, direction: Direction) -> None:
-        """Bring claims and unaccounted payloads up to date with what is counted."""
-        missing = coverage.count_missing(direction.counted, direction.settled)
-        unaccounted = 0 if direction.unnumbered else missing
+    def _account(self, direction: Direction, unaccounted: int) -> None:
+        """Set how many payloads of a direction are unaccounted; none if some were counted without numbers."""
+        unaccounted = 0 if direction.unnumbered else unaccounted
         self.unaccounted += unaccounted - direction.unaccounted
         direction.unaccounted = unaccounted
-        end = _all_counted_before(direction)
-        if 0 < direction.awaited <= end:
-            claims = self._claims[match.match]
-            others = [e for e in claims if e.claim.sender != direction.sender or _end(e.claim) > end]
-            self._keep(match, direction, others)
 
     def _reported(self, fact: AmountReported) -> None:
         state = self._state(fact.app, fact.device)
@@ -377,11 +353,6 @@ def _add(sender: DeviceState, receiver: DeviceState, payloads: int, total: int) 
     sender.bytes_sent += total
     receiver.messages_received += payloads
     receiver.bytes_received += total
-
-
-def _end(claim: Claim) -> int:
-    """Return the number after that of the last payload that a claim says was delivered."""
-    return claim.delivered if claim.span is None else max(claim.delivered, claim.span.end)
 
 
 def _all_counted_before(direction: Direction) -> float:
