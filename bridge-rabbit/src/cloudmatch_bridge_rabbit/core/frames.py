@@ -75,14 +75,18 @@ def short_text(text: str) -> bytes:
     return bytes((len(encoded),)) + encoded
 
 
-def table(headers: Mapping[str, Value]) -> bytes:
-    """Encode headers, in the order of their names.
+def table(entries: bytes) -> bytes:
+    """Encode headers of `entries`, in the order of their names."""
+    return len(entries).to_bytes(4) + entries
+
+
+def entries(headers: Mapping[str, Value]) -> bytes:
+    """Encode the entries of a table of headers, in the order of their names.
 
     Raises:
         OverflowError: an integer has more than 64 bits.
     """
-    encoded = b"".join(short_text(name) + _value(value) for name, value in sorted(headers.items()))
-    return len(encoded).to_bytes(4) + encoded
+    return b"".join(short_text(name) + _value(value) for name, value in sorted(headers.items()))
 
 
 def _frame(kind: bytes, channel: int, payload: bytes) -> bytes:

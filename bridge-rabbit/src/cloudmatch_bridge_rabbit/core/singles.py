@@ -53,13 +53,9 @@ class _Direction:
     def __init__(self, channel: int, app: str, sender: str, receiver: str, match: int) -> None:
         self._channel = channel
         self._method = frames.method(channel, amqp.EXCHANGE, amqp.routing_key(app, sender), mandatory=False)
-        self._headers: dict[str, frames.Value] = {
-            amqp.APP: app,
-            amqp.SENDER: sender,
-            amqp.RECEIVER: receiver,
-            amqp.MATCH: match,
-            amqp.BATCHED: True,
-        }
+        self._before_at = frames.entries({amqp.APP: app})
+        others: dict[str, frames.Value] = {amqp.BATCHED: True, amqp.SENDER: sender, amqp.MATCH: match}
+        self._after_at = frames.entries({**others, amqp.RECEIVER: receiver})
 
     def messages(
         self, at: int, position: int, number: int, sizes: Iterable[tuple[int, int]]
@@ -69,7 +65,8 @@ class _Direction:
         Raises:
             OverflowError: a number has more than 64 bits, or the time is before 1970.
         """
-        properties = _PROPERTIES + frames.table(self._headers | {amqp.AT: at}) + frames.PERSISTENT
+        headers = self._before_at + frames.entries({amqp.AT: at}) + self._after_at
+        properties = _PROPERTIES + frames.table(headers) + frames.PERSISTENT
         timestamp = (at // 1000).to_bytes(8)
         known: dict[tuple[int, int], tuple[bytes, bytes, bytes]] = {}
         for size, count in sizes:
