@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 import signal
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -217,6 +218,33 @@ async def test_counting_continues_on_a_new_broker_in_place_of_the_old(
     analytics.terminate()
     broker.signal(signal.SIGTERM)
     assert broker.wait(10) == 0
+
+
+async def test_a_frozen_pipeline_stops_the_source_before_the_broker_drops_records(
+    embedded, analytics, publisher, kafka_broker
+):
+    consumer = Consumer({"bootstrap.servers": kafka_broker.bootstrap, "group.id": "test", "log_level": 0})
+    partition = TopicPartition("cloudmatch.bytes", 0)
+
+    def end():
+        return consumer.get_watermark_offsets(partition, 5, cached=False)[1]
+
+    first = end()
+    seen = [(first, 0.0)]  # the end, and when it was first seen
+
+    def waits():
+        if (last := end()) != seen[-1][0]:
+            seen.append((last, time.monotonic()))
+        return last >= first + 20 and time.monotonic() - seen[-1][1] > 2
+
+    analytics.process.signal(signal.SIGSTOP)
+    sizes = {f"device-{number}": [1] for number in range(4_000)}
+    for number in range(64):  # 8 MiB of records in the same partition, which holds 5
+        await publisher.batch(sizes, message_id=f"{number}", ago=30)
+    await eventually(waits, 30, "the source waits")
+    analytics.process.signal(signal.SIGCONT)
+    await eventually(lambda: sums(analytics) == (64 * 4_000, 64 * 4_000), CLOSES)
+    consumer.close()
 
 
 async def test_sigterm_ends_it_at_once_while_there_is_no_broker(embedded, amqp_url, start):

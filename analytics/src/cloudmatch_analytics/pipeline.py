@@ -8,7 +8,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ from cloudmatch_analytics.settings import KafkaSettings
 
 ID_TTL = timedelta(hours=1)  # after its arrival for which the id of a batch or size is remembered
 COMMIT_INTERVAL = 0.25  # s
+PATIENCE = 5.0  # s that a commit waits for results to be read
+POLL = 0.01  # s
 MIB = 1024 * 1024  # RocksDB's default is 64 of them and more for each store and partition
 
 COUNTED = Counter("cloudmatch_analytics_counted", "Sizes counted in windows.")
@@ -70,11 +72,28 @@ class CommitGate(BaseSink):
     """Calls `on_started` when the pipeline starts, and prevents commits once `lost` is set.
 
     Without it Quix would wait for a commit to a broker that has ended.
+
+    Args:
+        read: returns the offset of the last record whose result was read, by partition: then a commit waits
+            for the results of the one before. The embedded broker drops what is read too late.
     """
 
-    def __init__(self, on_started: Callable[[], None], lost: threading.Event) -> None:
+    def __init__(
+        self,
+        on_started: Callable[[], None],
+        lost: threading.Event,
+        read: Callable[[], Mapping[int, int]] | None = None,
+    ) -> None:
         super().__init__(on_client_connect_success=on_started)
         self._lost = lost
+        self._read = read
+        # offset of the last record with a result, by partition: so far, and at the last commit
+        self._added: dict[int, int] = {}
+        self._committed: dict[int, int] = {}
+
+    def on_added(self, partition: int, offset: int) -> None:
+        """Record that a record has a result."""
+        self._added[partition] = offset
 
     def add(self, *_: object, **__: object) -> None:
         """Ignore a record."""
@@ -83,6 +102,13 @@ class CommitGate(BaseSink):
         """Let Quix commit, unless the broker has ended."""
         if self._lost.is_set():
             raise BrokerLostError("the Kafka-protocol broker has ended")
+        deadline = time.monotonic() + PATIENCE
+        while self._read and not self._lost.is_set() and time.monotonic() < deadline:
+            read = self._read()
+            if all(read.get(partition, -1) >= offset for partition, offset in self._committed.items()):
+                break
+            time.sleep(POLL)
+        self._committed = dict(self._added)
 
 
 def add_up(
@@ -174,6 +200,7 @@ def define_pipeline(records: StreamingDataFrame, results: Topic, gate: CommitGat
 
     def encode_added(result: tuple[int, dict[str, tuple[int, int]]]) -> bytes:
         at = message_context()
+        gate.on_added(at.partition, at.offset)
         return kafka_records.encode(Added(log_name, at.partition, at.offset, *result))
 
     watermarks = records.filter(_is_watermark, metadata=True).apply(_encode_watermark, metadata=True)

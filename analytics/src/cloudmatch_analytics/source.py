@@ -28,7 +28,9 @@ from cloudmatch_analytics.core import kafka_records
 from cloudmatch_analytics.core.kafka_records import BatchSums, Size
 from cloudmatch_analytics.core.watermark import WatermarkClock, low_watermark
 from cloudmatch_analytics.core.windows import BASE
+from cloudmatch_analytics.settings import KafkaSettings
 from cloudmatch_analytics.source_status import SourceStatus
+from cloudmatch_analytics.throttle import Throttle
 from cloudmatch_bus.contract import amqp, amqp_batches
 from cloudmatch_bus.contract.amqp import SizeMessage, UnreadableError
 from cloudmatch_bus.process.clock import now_ms
@@ -37,11 +39,12 @@ from cloudmatch_bus.process.settings import AmqpSettings
 
 AT_ONCE = 1000  # messages per flush to Kafka, at most
 PREFETCH = 2 * AT_ONCE  # messages of each queue that are not acknowledged, at most
-PREFETCH_BATCHES = 200  # the same of batches, which are large
+PREFETCH_BATCHES = 100  # the same of batches, which are large
 LINGER = 0.1  # s that messages wait for more of them
 WATERMARK_INTERVAL = 0.25  # s
 FLUSH_TIMEOUT = 0.5  # s of one attempt
 CONFIRM_INTERVAL = 1.0  # s between two checks while RabbitMQ does not confirm dead letters
+THROTTLED = 0.02  # s between two checks whether pipelines have caught up
 RETRY = 0.2, 1.0  # s between two attempts to connect: the first, the longest
 
 log = logging.getLogger("source")
@@ -102,11 +105,17 @@ class Arrival(NamedTuple):
 class AmqpSource(Source):
     """Consumes the queues of `status`, and produces sizes and watermarks."""
 
-    def __init__(self, settings: AmqpSettings, partitions: int, status: SourceStatus) -> None:
+    def __init__(
+        self, settings: AmqpSettings, kafka: KafkaSettings, group: str, partitions: int, status: SourceStatus
+    ) -> None:
         super().__init__("amqp", shutdown_timeout=1.5)
         self._settings = settings
+        self._kafka = kafka
+        self._group = group  # of the pipelines
         self._partitions = partitions
         self._status = status
+        # of the embedded broker only, in the source's own process
+        self._throttle: Throttle | None = None
 
     def run(self) -> None:
         """Consume until the service stops the source, or dies."""
@@ -114,6 +123,8 @@ class AmqpSource(Source):
         logging.getLogger("quixstreams").handlers.clear()  # it has a log format of its own
         logging.getLogger("quixstreams").propagate = True
         logging.getLogger("aiormq").setLevel(logging.CRITICAL)  # `_keep_consuming` logs what happened
+        if self._kafka.embedded:
+            self._throttle = Throttle(self._kafka, self._group, self._partitions)
         uvloop.run(self._keep_consuming())
 
     async def _keep_consuming(self) -> None:
@@ -200,8 +211,14 @@ class AmqpSource(Source):
         # before anything is produced: if it fails, all are redelivered, and some have no id
         if not await self._rejected(unreadable, channel):
             return 0
-        self._produce_batches(batches, arrival)
-        self._produce_singles(sizes, arrival)
+        for partition, _, value in kafka_records.group_encoded(arrival, batches):
+            if not await self._produced(value, kafka_records.BATCHES_KEY, partition, arrival):
+                return 0
+        for (bucket, _), group in kafka_records.singles(sizes).items():
+            value = kafka_records.encode(kafka_records.Singles(arrival, group))
+            at = max(size.at for size in group)
+            if not await self._produced(value, str(bucket), bucket % self._partitions, at):
+                return 0
         for origin, count in consumed.items():
             self._status.count(origin.queue, consumed=count)
         return last
@@ -252,15 +269,19 @@ class AmqpSource(Source):
         to += [(partition, at - at % BASE, each) for each in kafka_records.batch_sums(message_id, batch)]
         return at, sum([span.payloads for span in batch.spans])
 
-    def _produce_batches(self, batches: list[tuple[int, int, BatchSums]], arrival: int) -> None:
-        for partition, _, value in kafka_records.group_encoded(arrival, batches):
-            self.produce(value, kafka_records.BATCHES_KEY, partition=partition, timestamp=arrival)
-
-    def _produce_singles(self, sizes: list[Size], arrival: int) -> None:
-        for (bucket, _), group in kafka_records.singles(sizes).items():
-            value = kafka_records.encode(kafka_records.Singles(arrival, group))
-            at = max(size.at for size in group)
-            self.produce(value, str(bucket), partition=bucket % self._partitions, timestamp=at)
+    async def _produced(self, value: bytes, key: str, partition: int, timestamp: int) -> bool:
+        """Produce a record once the embedded broker can take it; False when the service stops first."""
+        if self._throttle and self._throttle.is_due(len(value)):
+            if not await self._flushed():
+                return False
+            self._throttle.mark()
+            while not await asyncio.to_thread(self._throttle.is_open):
+                if not self._active():
+                    return False
+                self._status.set_waiting("the pipelines are behind")
+                await asyncio.sleep(THROTTLED)
+        self.produce(value, key, partition=partition, timestamp=timestamp)
+        return True
 
     def _emit_watermark(self, at: int | None) -> None:
         if at is not None:

@@ -101,10 +101,16 @@ class Supervisor:
         pipeline = Pipeline(app, results, stop)
         if self._kafka.embedded:
             topics.BrokerWatch(self._kafka.bootstrap, pipeline.on_broker_lost)
-        source = AmqpSource(self._amqp, self._partitions, self._status)
-        gate = CommitGate(pipeline.on_started, pipeline.lost)
+        source = AmqpSource(self._amqp, self._kafka, GROUP, self._partitions, self._status)
+        log_name = topics.log_identity(self._kafka, broker)
+
+        def read() -> dict[int, int]:
+            offsets = self._windows.offsets()
+            return {partition: last for (name, partition), last in offsets.items() if name == log_name}
+
+        gate = CommitGate(pipeline.on_started, pipeline.lost, read if self._kafka.embedded else None)
         records = app.dataframe(topic=incoming, source=source)
-        define_pipeline(records, outgoing, gate, topics.log_identity(self._kafka, broker))
+        define_pipeline(records, outgoing, gate, log_name)
         return pipeline
 
     @property
