@@ -16,7 +16,7 @@ from faults.link import Link
 from faults.nemesis import Dialect, Fault, Kind, Step, schedule
 from faults.stack import Stack, stack
 from faults.workload import Workload
-from harness.facts import bytes_delivered
+from harness.facts import Books
 
 BEFORE = "(before the first fault)"
 FACTS_TIMEOUT = 15.0  # s without a further fact after which all have arrived
@@ -147,12 +147,15 @@ async def _inject(under_test: Stack, workload: Workload, step: Step) -> None:
 async def _check_facts(under_test: Stack, result: Result) -> None:
     """Sum up the delivered bytes of all facts and compare them with those that devices received."""
     done = asyncio.Event()
+    books = Books()
     last = time.monotonic()
 
     async def add(deliveries: list[Delivery]) -> None:
         nonlocal last
         last = time.monotonic()
-        result.bytes_in_facts += sum(bytes_delivered(d.fact) for d in deliveries)
+        for delivery in deliveries:
+            books.fold(delivery.position, delivery.fact)
+        result.bytes_in_facts = books.bytes_delivered
 
     bus = await connect(NatsSettings(url=under_test.cluster.url, replicas=3), "checker")
     reading = asyncio.create_task(OrderedConsumer(bus, "checker").run(add, 0, done))
@@ -162,6 +165,8 @@ async def _check_facts(under_test: Stack, result: Result) -> None:
     done.set()
     await reading
     await bus.close()
+    if books.counted_twice:
+        result.problems.append(f"{books.counted_twice} payloads were counted twice")
     if not (
         result.bytes_in_facts == result.bytes_received
         or (result.edges_killed and 0 < result.bytes_in_facts < result.bytes_received)

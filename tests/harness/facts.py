@@ -2,37 +2,41 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
-from typing import NamedTuple
+from collections.abc import AsyncIterator
 
 from cloudmatch_bus.client.connection import Bus, connect
 from cloudmatch_bus.client.provision import provision
 from cloudmatch_bus.client.publisher import FactPublisher
 from cloudmatch_bus.client.settings import NatsSettings
-from cloudmatch_bus.contract.messages import AnyFact, DeliveriesCounted, PayloadsDelivered
+from cloudmatch_bus.contract.messages import AnyFact, PayloadsDelivered
+from cloudmatch_journal.core.grants import Grants
+from cloudmatch_journal.core.ledger import Ledger
 
 
-class Delivered(NamedTuple):
-    """Payloads that a fact counts."""
+class Books:
+    """What facts say was delivered: what they count, and what the journal grants of what they only claim."""
 
-    sender: str
-    receiver: str
-    sizes: list[int]
+    def __init__(self) -> None:
+        self._ledger = Ledger()
+        self._devices: dict[tuple[str, str], None] = {}
 
+    def fold(self, position: int, fact: AnyFact) -> None:
+        """Add a fact."""
+        self._ledger.fold(position, fact)
+        self._devices |= dict.fromkeys((fact.app, device) for device in fact.devices)
 
-def delivered(fact: AnyFact) -> Iterator[Delivered]:
-    """Yield what a fact counts as delivered to a peer, whichever version of an edge has published it."""
-    match fact:
-        case DeliveriesCounted():
-            for span in fact.spans:
-                yield Delivered(span.sender, span.receiver, list(span.each_size()))
-        case PayloadsDelivered():
-            yield Delivered(fact.sender, fact.receiver, fact.sizes)
+    @property
+    def bytes_delivered(self) -> int:
+        """Bytes that were or will be counted, each once."""
+        states = [self._ledger.device(*each) for each in self._devices]
+        grants = Grants(self._ledger, incarnation=1, grace=0.0)
+        granted = [span.bytes for fact in grants.grant(grants.due(0), 0) for span in fact.spans]
+        return sum(state.bytes_received for state in states if state is not None) + sum(granted)
 
-
-def bytes_delivered(fact: AnyFact) -> int:
-    """Return how many bytes a fact counts as delivered."""
-    return sum(sum(each.sizes) for each in delivered(fact))
+    @property
+    def counted_twice(self) -> int:
+        """Payloads that facts count again."""
+        return self._ledger.repeated
 
 
 class Facts:

@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 
 from cloudmatch_bus.client.connection import Bus
+from cloudmatch_bus.client.provision import ensure_provisioned
 from cloudmatch_bus.client.publisher import FactPublisher
 from cloudmatch_bus.contract import streams
 from cloudmatch_bus.contract.messages import PayloadsDelivered, decode_fact
@@ -122,3 +123,19 @@ async def test_a_fact_that_is_never_refused_is_reported_as_stored_once(
         assert await publisher.drain(20) == 0
     assert sorted(reported) == sorted(await stored(bus)) == list(range(10))
     assert counted("cloudmatch_facts_refused_total") == refused
+
+
+async def test_a_fact_that_is_not_stored_in_time_is_replaced(bus: Bus, nats_server: NatsServer) -> None:
+    publisher = FactPublisher(bus)
+    reported: list[int] = []
+    async with running(publisher.run()):
+        publisher.store(fact(1), partial(reported.append, 1), lambda: fact(101), within=60)
+        assert await publisher.drain(5) == 0
+        await bus.jetstream().delete_stream(streams.EVENTS)
+        publisher.store(fact(2), partial(reported.append, 2), lambda: fact(102), within=0.5)
+        publisher.store(fact(3), partial(reported.append, 3), lambda: fact(103), within=60)
+        assert await publisher.drain(1) == 2
+        await ensure_provisioned(bus, 1)
+        assert await publisher.drain(10) == 0
+    assert sorted(reported) == [1, 2, 3]
+    assert sorted(await stored(bus)) == [3, 102]

@@ -42,6 +42,8 @@ class SimulatedDevice:
         self.receipts: list[Payload] = []
         self.conversation = Conversation(lat, 0)
         self._world = world
+        self.seen_at: dict[str, float] = {}  # by edge: when it was last connected there
+        self._leaving = False
         self._unsent: deque[Data] = deque()
         self._takes_its_time = world.chance.random() < 0.3
         self._sends_on = world.chance.random() < 0.2
@@ -83,19 +85,30 @@ class SimulatedDevice:
         """Connect to an edge."""
         query = self.conversation.connect(self._now())
         self.wire.on_connect(query)
-        self.socket = self._world.any_edge().accept(self, self.name, query)
+        edge = self._world.any_edge()
+        self.seen_at[edge.name] = self._now()
+        self.socket = edge.accept(self, self.name, query)
 
     def on_close(self, socket: Socket, code: int) -> None:
         """Connect again some time later."""
         if socket is self.socket:
             assert code == 1006, f"{self.name} was closed with {code}"
+            self.seen_at[socket.edge.name] = self._now()
             self.socket = None
+            if self._leaving:
+                return
             self.conversation.lost(None, self._now())
             delay = self._world.chance.random() * RECONNECT
             asyncio.get_running_loop().call_later(delay, self._reconnect)
 
+    def leave(self) -> None:
+        """Break the connection for good."""
+        self._leaving = True
+        if self.socket is not None:
+            self.socket.drop()
+
     def _reconnect(self) -> None:
-        if self.socket is None:
+        if self.socket is None and not self._leaving:
             self.connect()
 
     def on_frame(self, socket: Socket, frame: Frame) -> None:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from cloudmatch_bus.client.connection import NoRespondersError
-from cloudmatch_bus.contract import subjects
 
 Handler = Callable[[str, str, bytes, Any], None]
 INBOX = "_INBOX"
@@ -62,8 +61,7 @@ class Network:
         request = subject.startswith(INBOX) or reply.startswith(INBOX)
         if request:
             copies = 0 if self.trouble and self.loses_requests and chance.random() < 0.1 else 1
-        # Where a connection began is sent once: lost, it costs the sizes of a few payloads.
-        elif self.trouble and not subject.endswith(f".{subjects.HANDOVER_REPLY}"):
+        elif self.trouble:
             copies = chance.choices((1, 0, 2), (90, 6, 4))[0]
         for _ in range(copies):
             late = self.trouble and not request and chance.random() < 0.05
@@ -112,13 +110,38 @@ class SimulatedBus:
     def __init__(self, network: Network) -> None:
         self._network = network
         self.alive = True
+        self._cut_until = 0.0
         self.on_reconnect: list[Callable[[], Awaitable[object]]] = []
         self._subscriptions: list[Subscription] = []
         self._tasks: dict[asyncio.Task[Any], None] = {}  # in order, so that a seed repeats
 
+    @property
+    def trouble(self) -> bool:
+        """Whether messages are lost."""
+        return self._network.trouble
+
+    def cut(self, seconds: float) -> None:
+        """Let nothing pass for a while: what is sent comes late, half of what should arrive is lost."""
+        self._cut_until = asyncio.get_running_loop().time() + seconds
+
+    @property
+    def cut_for(self) -> float:
+        """How long nothing will pass, in s; 0: it passes."""
+        return max(0.0, self._cut_until - asyncio.get_running_loop().time())
+
     async def subscribe(self, subject: str, handler: Handler, queue: str = "") -> Subscription:
-        self._subscriptions.append(self._network.subscribe(subject, handler, queue))
+        def receive(*message: Any) -> None:
+            if not self.cut_for:
+                handler(*message)
+            elif self._network.chance.random() < 0.5:
+                asyncio.get_running_loop().call_at(self._cut_until, self._receive_late, handler, message)
+
+        self._subscriptions.append(self._network.subscribe(subject, receive, queue))
         return self._subscriptions[-1]
+
+    def _receive_late(self, handler: Handler, message: Any) -> None:
+        if self.alive:
+            handler(*message)
 
     async def unsubscribe(self, subscription: Subscription) -> None:
         if self.alive:
@@ -126,11 +149,16 @@ class SimulatedBus:
             self._network.unsubscribe(subscription)
 
     def publish(self, subject: str, payload: bytes, reply: str = "", headers: object = None) -> bool:
-        if self.alive:
+        if self.cut_for:
+            asyncio.get_running_loop().call_at(self._cut_until, self.publish, subject, payload, reply)
+        elif self.alive:
             self._network.publish(subject, payload, reply)
         return True
 
     async def request(self, subject: str, payload: bytes, timeout: float = 2.0) -> bytes:
+        if self.cut_for:
+            await asyncio.sleep(timeout)
+            raise TimeoutError
         return await self._network.request(subject, payload, timeout)
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:

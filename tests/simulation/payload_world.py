@@ -5,21 +5,26 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
+from simulation.books import ACK_TIMEOUT, CLAIM_GRACE, Books
 from simulation.bucket import CommitChecker, TimedBucket
 from simulation.devices import SimulatedDevice
 from simulation.network import Network
-from simulation.processes import Edge, Facts, Worker
+from simulation.processes import Edge, Worker
 
 APART = 20.0  # degrees between two pairs: no device is in reach of another pair
 REST = 60.0  # s after which everything must have been delivered
 SETTLE = 2.0  # s for the last sizes
+# Two edges that die within this time, each with a device of a match, take sizes with them: those that one had
+# not published, and the other had not claimed yet. The loss of an edge must first be noticed.
+TOGETHER = 6.0  # s
+CUT = (3.0, 25.0)  # s at most for which an edge is cut off
 
 
 class PayloadWorld:
     """Pairs of devices (a and b, c and d, …) on three edges and two workers.
 
-    With `kills`, edges and workers die, and requests, answers and calls of the bucket are lost; without,
-    match-engine is always reached at once, and every size is counted.
+    With `kills`, edges and workers die, edges are cut off, and requests, answers and calls of the bucket are
+    lost; without, match-engine is always reached at once.
     """
 
     def __init__(
@@ -33,13 +38,14 @@ class PayloadWorld:
         self.bucket = TimedBucket(self.chance)
         self.commits = CommitChecker(self.bucket)
         self.bucket.on_commit.append(self.commits.check)
-        self.facts = Facts()
-        self.edges = [Edge(self.network, f"e{number}", self.facts) for number in range(3)]
-        self.workers = [Worker(self.network, self.bucket, self.facts) for _ in range(2)]
+        self.books = Books()
+        self.edges = [Edge(self.network, f"e{number}", self.books) for number in range(3)]
+        self.workers = [Worker(self.network, self.bucket, self.books) for _ in range(2)]
         self.devices = {
             name: SimulatedDevice(self, name, number // 2 * APART) for number, name in enumerate(devices)
         }
-        self.killed = 0  # edges
+        # edges: when, and the devices that were on it at most `TOGETHER` before
+        self.killed: list[tuple[float, set[str]]] = []
 
     def any_edge(self) -> Edge:
         return self.chance.choice([edge for edge in self.edges if edge.alive])
@@ -71,6 +77,7 @@ class PayloadWorld:
             await process.start()
         for device in self.devices.values():
             device.connect()
+        keeping = asyncio.ensure_future(self.books.keep())
         for _ in range(steps):
             await asyncio.sleep(self.chance.random() * pause)
             await self._step(breaks)
@@ -79,6 +86,7 @@ class PayloadWorld:
             if not edge.alive:
                 await edge.start()
         await self._rest()
+        keeping.cancel()
 
     async def _rest(self) -> None:
         deadline = asyncio.get_running_loop().time() + REST
@@ -86,6 +94,9 @@ class PayloadWorld:
             assert asyncio.get_running_loop().time() < deadline, "not everything is delivered"
             await asyncio.sleep(0.5)
         await asyncio.sleep(SETTLE)
+        for device in self.devices.values():
+            device.leave()
+        await asyncio.sleep(2 * CLAIM_GRACE + 2 * ACK_TIMEOUT)
 
     async def _step(self, breaks: float) -> None:
         device = self.chance.choice(list(self.devices.values()))
@@ -95,6 +106,8 @@ class PayloadWorld:
         elif not self.kills or self.chance.random() < 0.5:
             if device.socket is not None and device.wire.welcomed:  # before, it has no session to resume
                 device.socket.drop()
+        elif self.chance.random() < 0.2:
+            self._cut_edge()
         elif self.chance.random() < 0.8:
             await self._break_edge()
         else:
@@ -106,14 +119,21 @@ class PayloadWorld:
         if not edge.alive:
             await edge.start()
         elif sum(e.alive for e in self.edges) > 1 and all(device.wire.welcomed for device in devices):
-            self.killed += 1
+            now = asyncio.get_running_loop().time()
+            on_it = {d.name for d in self.devices.values() if now - d.seen_at.get(edge.name, -9e9) < TOGETHER}
+            self.killed.append((now, on_it | {device.name for device in devices}))
             edge.kill()
+
+    def _cut_edge(self) -> None:
+        edge = self.any_edge()
+        if all(device.wire.welcomed for device in self.devices.values() if device.socket in edge.sockets):
+            edge.bus.cut(self.chance.random() * self.chance.choice(CUT))
 
     async def _replace_worker(self) -> None:
         self.workers.pop(self.chance.randrange(len(self.workers))).kill()
         for worker in self.workers:
             worker.on_loss()
-        self.workers.append(Worker(self.network, self.bucket, self.facts))
+        self.workers.append(Worker(self.network, self.bucket, self.books))
         await self.workers[-1].start()
 
     # -- invariants, when everything has come to rest
@@ -131,11 +151,23 @@ class PayloadWorld:
         self._check_facts()
 
     def _check_facts(self) -> None:
-        counted = sum(self.facts.sizes.values())
-        sizes = sum(len(data) for device in self.devices.values() for data in device.received)
-        if self.killed:
-            assert counted <= sizes
-        else:
-            assert counted == sizes
         assert len(self.commits.ever_paired) == len(self.devices) // 2
-        assert {fact.match for fact in self.facts.matches.values()} == set(self.commits.ever_paired)
+        assert {fact.match for fact in self.books.matches.values()} == set(self.commits.ever_paired)
+        assert not list(self.books.ledger.claims)
+        for name, device in self.devices.items():
+            sent = [len(data) for data in device.payloads]
+            direction = device.wire.match or 0, name
+            sizes = self.books.sizes[direction]
+            assert all(sent[number] == size for number, size in sizes.items()), name
+            missing = {*range(len(sent))} - sizes.keys()
+            assert len(missing) == self.books.unaccounted(*direction), f"{name}: nobody misses {missing}"
+            if not self._died_together(name, self.peer(device).name):
+                assert not missing, f"{name}: the sizes of {missing} are lost"
+
+    def _died_together(self, one: str, other: str) -> bool:
+        """Whether the edges of both devices were killed at once, or nearly so."""
+        return any(
+            one in devices and other in others and abs(at - then) < TOGETHER
+            for at, devices in self.killed
+            for then, others in self.killed
+        )

@@ -2,15 +2,13 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 from urllib.parse import urlencode
 
 from cloudmatch_bus.contract import subjects
 from cloudmatch_bus.contract.messages import (
     AnyRequest,
-    DeliveriesCounted,
-    MatchMade,
     decode_request,
     encode,
 )
@@ -29,6 +27,7 @@ from cloudmatch_match_engine.pairing.mirror import Mirror
 from cloudmatch_match_engine.routing import BatchRouter
 from cloudmatch_match_engine.sweeps import Sweeps
 from cloudmatch_match_engine.worker import BusNotifier
+from simulation.books import Books, Publisher
 from simulation.bucket import TimedBucket
 from simulation.network import Network, SimulatedBus
 
@@ -38,30 +37,6 @@ TRANSIT = 0.002  # s that a frame takes between a device and its edge
 MIRROR_DELAY = 0.002  # s at most
 
 Frame = str | bytes
-
-
-class Facts:
-    """Facts published by one process."""
-
-    def __init__(self) -> None:
-        self.sizes: dict[tuple[int, str, int], int] = {}  # by match, sender and number of the payload
-        self.matches: dict[str, MatchMade] = {}  # by key
-
-    def publish(self, fact: Any, key: str = "") -> bool:
-        match fact:
-            case DeliveriesCounted():
-                for span in fact.spans:
-                    for number, size in enumerate(span.each_size(), span.first):
-                        key = span.match, span.sender, number
-                        assert key not in self.sizes, f"{key} is counted twice"
-                        self.sizes[key] = size
-            case MatchMade():
-                self.matches[key] = fact
-        return True
-
-    def store(self, fact: Any, on_stored: Callable[[], None]) -> None:
-        self.publish(fact)
-        on_stored()
 
 
 class WholeShare:
@@ -76,11 +51,11 @@ class WholeShare:
 class Worker:
     """A worker of match-engine. All of them serve all partitions, and do all unasked work."""
 
-    def __init__(self, network: Network, bucket: TimedBucket, facts: Facts) -> None:
+    def __init__(self, network: Network, bucket: TimedBucket, books: Books) -> None:
         self.bus: Any = SimulatedBus(network)
         self._bucket: Any = bucket
         self._roster = Roster()
-        notifier = BusNotifier(self.bus, facts)  # type: ignore[arg-type]  # it publishes like the real one
+        notifier = BusNotifier(self.bus, books)  # type: ignore[arg-type]  # it publishes like the real one
         self._mirror = Mirror(self._roster, now_ms)
         self._handler = PairingHandler(self._bucket, self._mirror, notifier, clock=now_ms, reach=PLANAR_REACH)
         self._applied = 0  # entries of the bucket's log that are in the mirror, or on their way to it
@@ -143,9 +118,9 @@ class Client(Protocol):
 class Edge:
     """An edge with its hub; when it dies another takes its name."""
 
-    def __init__(self, network: Network, name: str, facts: Facts) -> None:
+    def __init__(self, network: Network, name: str, books: Books) -> None:
         self.name = name
-        self.facts = facts
+        self._books = books
         self.sockets: dict[Socket, None] = {}
         self._network = network
         self.bus: Any = None
@@ -157,7 +132,7 @@ class Edge:
 
     async def start(self) -> None:
         self.bus = SimulatedBus(self._network)
-        facts: Any = self.facts
+        facts: Any = Publisher(self._books, self.bus, self._network.chance)
         self.hub = Hub(self.bus, self.name, facts, patience=1e9, grace=GRACE)
         await self.hub.start()
         self.bus.spawn(self.hub.heartbeat.run())
@@ -186,7 +161,7 @@ class Socket:
     reading = True
 
     def __init__(self, edge: Edge, client: Client) -> None:
-        self._edge, self._client = edge, client
+        self.edge, self._client = edge, client
         self.open = True
         self.device: Device | None = None
         self._inbox: deque[SocketFrame] = deque()
@@ -235,7 +210,7 @@ class Socket:
         if not self.open:
             return
         self.open = False
-        del self._edge.sockets[self]
-        if self.device is not None and self._edge.alive:
-            self._edge.hub.leave(self.device, code)
+        del self.edge.sockets[self]
+        if self.device is not None and self.edge.alive:
+            self.edge.hub.leave(self.device, code)
         self._client.on_close(self, code)

@@ -39,3 +39,12 @@ def test_payloads_arrive_once_and_in_order_wherever_connections_break(loop: Virt
     world = PayloadWorld(seed, kills=seed % 2 == 1, devices="ab", bursts=(1, 1, 2, 5, 20))
     loop.run_until_complete(world.run(pause=0.03, breaks=0.4))
     world.check()
+
+
+@pytest.mark.worlds(60)
+def test_sizes_are_counted_to_the_byte_although_edges_are_killed_and_cut_off(
+    loop: VirtualLoop, seed: int
+) -> None:
+    world = PayloadWorld(seed, kills=True)
+    loop.run_until_complete(world.run(steps=80, pause=2.0, breaks=0.15))
+    world.check()

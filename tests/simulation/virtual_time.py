@@ -28,6 +28,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return getattr(self, "jumped", 0.0)
 
+    def monotonic(self) -> float:
+        """As of the module `time`, which this loop replaces: s."""
+        return self.time()
+
     def time_ns(self) -> int:
         """As of the module `time`, which this loop replaces: ns since 1970."""
         return 1_700_000_000 * 10**9 + int(self.time() * 1e9)

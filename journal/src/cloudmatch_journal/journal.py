@@ -8,6 +8,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from cloudmatch_bus.client.connection import Bus
 from cloudmatch_bus.client.consumer import Delivery, DownstreamError, OrderedConsumer
 from cloudmatch_bus.client.publisher import FactPublisher
+from cloudmatch_bus.contract.liveness import CLAIM_GRACE
 from cloudmatch_bus.contract.messages import AmountReported, AnyFact, DeliveriesCounted
 from cloudmatch_bus.process.clock import now_ms
 from cloudmatch_bus.process.health import Health
@@ -22,7 +23,6 @@ log = logging.getLogger("journal")
 NAME = "journal"
 UNLIMITED = Retention()
 SPANS = 4  # of a batch that are folded at the cost of one fact
-CLAIM_GRACE = 15.0  # s
 RETENTION_INTERVAL = 60.0  # s between two checks of the retention while no facts arrive
 
 _stored = Counter("cloudmatch_journal_events", "Events stored")

@@ -6,9 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloudmatch_bus.contract.payloads import BATCH_BYTES, BATCH_PAYLOADS, Payload, join, pack, split
+from cloudmatch_bus.contract.payloads import BATCH_BYTES, BATCH_PAYLOADS, Payload, join, pack, sizes_of, split
 
 payload_lists = st.lists(st.tuples(st.booleans(), st.binary(max_size=40)), min_size=1, max_size=100)
+
+
+@given(payload_lists)
+def test_a_shape_tells_the_sizes_of_its_payloads(sent: list[Payload]) -> None:
+    assert sizes_of(join(sent)[0]) == [len(data) for _, data in sent]
 
 
 @given(payload_lists)

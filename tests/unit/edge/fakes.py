@@ -27,6 +27,7 @@ class Counted(NamedTuple):
     direction: Direction
     first: int
     sizes: list[int]
+    late: bool = False
 
 
 class FakeBus:
@@ -38,6 +39,7 @@ class FakeBus:
         self.ms = 0
         self.published: list[tuple[str, bytes, str]] = []
         self.counted: list[Counted] = []
+        self.claims: list[Counted] = []
 
     def now(self) -> float:
         return self.seconds
@@ -49,8 +51,16 @@ class FakeBus:
         self.published.append((subject, payload, reply))
         return True
 
-    def delivered(self, direction: Direction, first: int, sizes: list[int]) -> None:
-        self.counted.append(Counted(direction, first, sizes))
+    def delivered(self, direction: Direction, first: int, sizes: list[int], *, late: bool = False) -> None:
+        self.counted.append(Counted(direction, first, sizes, late))
+
+    def claimed(self, direction: Direction, first: int, sizes: list[int]) -> None:
+        self.claims.append(Counted(direction, first, sizes))
+
+    def pop_claims(self) -> list[tuple[int, list[int]]]:
+        """Return number and sizes of what was claimed since the last call."""
+        claims, self.claims = self.claims, []
+        return [(each.first, each.sizes) for each in claims]
 
     def pop_published(self) -> list[tuple[str, bytes, str]]:
         """Return what was published since the last call."""
@@ -65,6 +75,7 @@ class FakeMatches:
         self.added: list[Match] = []
         self.watched: list[Match] = []
         self.unsettled: list[Match] = []
+        self.remembering: list[Match] = []
         self.lingering: list[Match] = []
         self.removed: list[Match] = []
 
@@ -76,6 +87,9 @@ class FakeMatches:
 
     def settle_soon(self, match: Match) -> None:
         self.unsettled.append(match)
+
+    def remember(self, match: Match) -> None:
+        self.remembering.append(match)
 
     def linger(self, match: Match) -> None:
         self.lingering.append(match)

@@ -354,6 +354,18 @@ def test_a_disconnected_device_writes_nowhere() -> None:
     assert lone.types() == []
 
 
+def test_a_device_that_disconnects_leaves_a_claim_of_what_it_had() -> None:
+    lone = Lone(v1())
+    lone.device.disconnect()
+    assert lone.bus.pop_claims() == []
+    lone.device.on_answer(paired(5))
+    lone.device.disconnected = False
+    lone.device.on_batch(*batch(0, texts("ciao")))
+    lone.device.match.on_device_ack(1)  # type: ignore[union-attr]  # it has one
+    lone.device.disconnect()
+    assert lone.bus.pop_claims() == [(0, [4])]
+
+
 def test_sizes_are_reported_once_for_each_payload_that_the_peer_has() -> None:
     lone = Lone()
     lone.device.on_answer(paired(5))

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from cloudmatch_bus.contract import subjects
+from cloudmatch_edge.relay.book import Direction
 from cloudmatch_edge.relay.inbound import Inbound, MalformedBatchError, payloads_missing
 from cloudmatch_edge.relay.peer import Peer
 from cloudmatch_edge.relay.receiver import ACK_EVERY, DEVICE_ACK_TIMEOUT
@@ -12,6 +13,7 @@ from cloudmatch_edge.relay.sender import WINDOW_PAYLOADS
 from unit.edge.fakes import (
     APP,
     CONNECTION,
+    DEVICE,
     PEER,
     PEER_CONNECTION,
     PEER_EDGE,
@@ -27,10 +29,10 @@ from unit.edge.fakes import (
 class End:
     """A receiving end with its fakes."""
 
-    def __init__(self, *, acknowledges: bool, base: int = 0) -> None:
+    def __init__(self, *, acknowledges: bool, base: int | None = None) -> None:
         self.bus = FakeBus()
         self.owner = FakeOwner() if acknowledges else FakeOwner(classic())
-        self.inbound = Inbound(self.bus, self.owner, Peer(APP, paired(5)), base)
+        self.inbound = Inbound(self.bus, self.owner, Peer(APP, paired(5)), 5, base)
 
     def acks(self) -> list[tuple[int, int]]:
         """Return (received, delivered) of the acks published since the last call; check whom they are for."""
@@ -147,3 +149,48 @@ def test_a_batch_whose_shape_does_not_fit_is_malformed() -> None:
     with pytest.raises(MalformedBatchError, match="shape"):
         end.inbound.on_batch(address, payload + b"x")
     assert end.owner.socket.pop_texts() == []
+
+
+def test_what_was_delivered_is_claimed_once() -> None:
+    end = End(acknowledges=True)
+    end.inbound.on_batch(*batch(0, texts("one", "three")))
+    end.inbound.claim()
+    assert end.bus.pop_claims() == []
+    end.inbound.on_device_ack(1)
+    end.inbound.claim()
+    end.inbound.claim(last=True)
+    assert end.bus.claims[0].direction == Direction(APP, 5, PEER, DEVICE)
+    assert end.bus.pop_claims() == [(0, [3])]
+    end.inbound.on_device_ack(2)
+    end.inbound.claim(last=True)
+    assert end.bus.pop_claims() == [(1, [5])]
+
+
+def test_batches_that_came_early_are_claimed_with_their_sizes() -> None:
+    end = End(acknowledges=False)
+    end.inbound.on_batch(*batch(1, texts("two", "three")))
+    end.inbound.on_batch(*batch(0, texts("x", "two")))
+    end.inbound.on_batch(*batch(0, texts("x", "two")))
+    end.inbound.claim()
+    assert end.bus.pop_claims() == [(0, [1, 3, 5])]
+
+
+def test_a_connection_that_continued_a_match_claims_once_what_earlier_ones_delivered() -> None:
+    end = End(acknowledges=True, base=7)
+    end.inbound.claim()
+    assert end.bus.pop_claims() == []
+    end.inbound.claim(last=True)
+    end.inbound.claim(last=True)
+    assert end.bus.pop_claims() == [(7, [])]
+
+
+def test_before_a_gap_is_reported_what_was_delivered_is_claimed() -> None:
+    end = End(acknowledges=True)
+    end.inbound.on_batch(*batch(0, texts("one", "three")))
+    end.inbound.on_device_ack(1)
+    end.inbound.skip(5)
+    assert end.bus.pop_claims() == [(0, [3])]
+    end.inbound.on_batch(*batch(5, texts("x")))
+    end.inbound.on_device_ack(6)
+    end.inbound.claim()
+    assert end.bus.pop_claims() == [(5, [1])]

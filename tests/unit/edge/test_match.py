@@ -372,3 +372,17 @@ def test_a_connection_that_never_started_passes_on_where_its_successor_began() -
     subject, payload, _ = end.bus.pop_published()[0]
     assert subject == f"{subjects.ack_prefix(APP, 'edge-p', DEVICE, 5)}4.{subjects.HANDOVER_REPLY}"
     assert subjects.parse_handover_reply(payload) == (3, 0)
+
+
+def test_what_was_delivered_is_remembered_for_a_while_and_claimed_at_the_end() -> None:
+    end = End()
+    for seq in range(2):
+        end.match.on_batch(*batch(seq, texts("one")))
+        assert end.matches.remembering == [end.match]
+        end.match.on_device_ack(seq + 1)
+    assert not end.match.sweep(keep=True)
+    end.match.disconnect()
+    assert end.bus.pop_claims() == [(0, [3, 3])]
+    assert end.match.sweep(keep=False)
+    end.match.on_batch(*batch(2, texts("two")))
+    assert end.matches.remembering == [end.match, end.match]

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from cloudmatch_bus.contract import subjects
+from cloudmatch_bus.contract.liveness import EDGE_ISOLATED_AFTER
 from cloudmatch_edge.dialects.base import Send
 from cloudmatch_edge.relay.book import Direction
 from cloudmatch_edge.relay.outbound import (
@@ -105,7 +106,7 @@ def test_sizes_are_reported_once_with_the_number_of_the_first(bus: FakeBus) -> N
     out.on_ack(3, 3)
     out.report_sizes()
     direction = Direction(APP, 5, DEVICE, PEER)
-    assert bus.counted == [(direction, 0, [3, 5]), (direction, 2, [1])]
+    assert bus.counted == [(direction, 0, [3, 5], False), (direction, 2, [1], False)]
     assert (value(payloads_delivered), value(bytes_delivered)) == (payloads + 3, size + 9)
 
 
@@ -136,12 +137,61 @@ def test_a_connection_that_is_cut_off_reports_only_sizes_that_no_other_reports(b
     out.on_ack(1, 1)
     assert out.cut_off(base=4, since=2)
     out.report_sizes()
-    assert [(first, sizes) for _, first, sizes in bus.counted] == [(0, [1]), (2, [3, 4])]
+    assert [(first, sizes) for _, first, sizes, _ in bus.counted] == [(0, [1]), (2, [3, 4])]
     assert value(payloads_delivered) == payloads + 3, "another connection counts the other"
     assert not out.cut_off(base=4, since=2)
     assert out.cut_off(base=5, since=5), "its receipt is due, but another connection counts it"
     out.report_sizes()
     assert len(bus.counted) == 2
+
+
+def test_what_was_on_its_way_during_a_silence_is_late_when_it_turns_out_to_be_delivered(bus: FakeBus) -> None:
+    out = outbound(bus)
+    out.push(Send(texts("x", "xx", "xxx")))
+    bus.seconds = EDGE_ISOLATED_AFTER
+    out.on_ack(1, 1)
+    out.report_sizes()
+    bus.seconds = 2 * EDGE_ISOLATED_AFTER + 0.1
+    out.push(Send(texts("xxxx")))
+    out.on_ack(2, 2)
+    out.push(Send(texts("xxxxx")))
+    out.report_sizes()
+    out.on_ack(5, 5)
+    out.report_sizes()
+    assert [each[1:] for each in bus.counted] == [
+        (0, [1], False),
+        (1, [2], True),
+        (2, [3, 4], True),
+        (4, [5], False),
+    ]
+
+
+@pytest.mark.parametrize("how", ["resync", "cut off"])
+def test_what_another_edge_tells_after_a_silence_is_late(bus: FakeBus, how: str) -> None:
+    out = outbound(bus)
+    out.push(Send(texts("x", "xx")))
+    bus.seconds = EDGE_ISOLATED_AFTER + 0.1
+    assert out.resync(2, 2) if how == "resync" else out.cut_off(base=2, since=0)
+    out.report_sizes()
+    assert [each[1:] for each in bus.counted] == [(0, [1, 2], True)]
+
+
+def test_what_was_not_reported_at_once_is_late(bus: FakeBus) -> None:
+    out = outbound(bus)
+    out.push(Send(texts("x")))
+    out.on_ack(1, 1)
+    bus.seconds = EDGE_ISOLATED_AFTER + 0.1
+    out.report_sizes()
+    assert [each[1:] for each in bus.counted] == [(0, [1], True)]
+
+
+def test_while_nothing_is_on_its_way_silence_means_nothing(bus: FakeBus) -> None:
+    out = outbound(bus)
+    bus.seconds = 2 * EDGE_ISOLATED_AFTER
+    out.push(Send(texts("x")))
+    out.on_ack(1, 1)
+    out.report_sizes()
+    assert [each[1:] for each in bus.counted] == [(0, [1], False)]
 
 
 def test_it_stalls_without_progress_unless_the_peer_is_excused(bus: FakeBus) -> None:

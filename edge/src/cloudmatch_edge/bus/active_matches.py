@@ -1,12 +1,14 @@
 """The matches of one edge: their timers, and the messages that other edges send them."""
 
 import asyncio
-from collections.abc import Callable
 
 from cloudmatch_bus.contract.liveness import STALLED_AFTER
+from cloudmatch_bus.process.clock import monotonic
 from cloudmatch_edge.bus.ack_router import LINGER, AckRouter
+from cloudmatch_edge.bus.counting import Counting
 from cloudmatch_edge.relay.match import Match
 from cloudmatch_edge.relay.receiver import ACK_DELAY
+from cloudmatch_edge.relay.tail import SWEEP
 
 TICK = 0.05  # s between two ticks of a match
 
@@ -16,19 +18,22 @@ class ActiveMatches:
 
     Args:
         patience: s without progress of its peer after which a device is closed.
-        flush: called after matches have reported sizes.
+        counting: flushed after matches have reported sizes.
     """
 
-    def __init__(self, router: AckRouter, patience: float, flush: Callable[[], None]) -> None:
+    def __init__(self, router: AckRouter, patience: float, counting: Counting) -> None:
         self._router = router
         self._patience = patience
-        self._flush = flush
+        self._counting = counting
         self._loop = asyncio.get_running_loop()
         # matches of which something may become overdue; a dict, for its order
         self._watched: dict[Match, None] = {}
+        # matches that remember what they have received lately
+        self._remembering: dict[Match, None] = {}
         # matches that owe acks or sizes
         self._unsettled: dict[Match, None] = {}
-        self._ticked_at = self._loop.time()
+        self._ticked_at = monotonic()
+        self._sweep_at = self._ticked_at + SWEEP
 
     def add(self, match: Match) -> None:
         """Route acks and positions to a match."""
@@ -42,6 +47,16 @@ class ActiveMatches:
     def linger(self, match: Match) -> None:
         """Keep routing for a few seconds, then close a match."""
         self._loop.call_later(LINGER, match.close)
+
+    def remember(self, match: Match) -> None:
+        """Sweep a match until it remembers nothing."""
+        self._remembering[match] = None
+
+    def _sweep(self) -> None:
+        keep = self._counting.stuck
+        for match in list(self._remembering):
+            if match.sweep(keep=keep):
+                del self._remembering[match]
 
     def watch(self, match: Match) -> None:
         """Tick a match until it is idle."""
@@ -58,7 +73,7 @@ class ActiveMatches:
         matches, self._unsettled = self._unsettled, {}
         for match in matches:
             match.settle()
-        self._flush()
+        self._counting.flush()
 
     @property
     def sizes_pending(self) -> int:
@@ -72,7 +87,7 @@ class ActiveMatches:
 
     def tick(self) -> None:
         """Tick all watched matches, now and every `TICK` seconds."""
-        now = self._loop.time()
+        now = monotonic()
         stalled, self._ticked_at = now - self._ticked_at > STALLED_AFTER, now
         for match in list(self._watched):
             if stalled:
@@ -80,5 +95,8 @@ class ActiveMatches:
             match.tick(now, self._patience)
             if match.idle:
                 self._watched.pop(match, None)
-        self._flush()
+        if now >= self._sweep_at:
+            self._sweep_at = now + SWEEP
+            self._sweep()
+        self._counting.flush()
         self._loop.call_later(TICK, self.tick)

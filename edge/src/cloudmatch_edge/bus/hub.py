@@ -17,7 +17,7 @@ from cloudmatch_bus.contract.messages import (
     DeviceReplaced,
     decode_answer,
 )
-from cloudmatch_bus.process.clock import now_ms, now_us
+from cloudmatch_bus.process.clock import monotonic, now_ms, now_us
 from cloudmatch_edge.bus.ack_router import AckRouter
 from cloudmatch_edge.bus.active_matches import TICK, ActiveMatches
 from cloudmatch_edge.bus.counting import Counting
@@ -29,7 +29,7 @@ from cloudmatch_edge.dialects.parameters import Parameters
 from cloudmatch_edge.relay.device import Device
 from cloudmatch_edge.relay.inbound import MalformedBatchError
 from cloudmatch_edge.relay.match import Match
-from cloudmatch_edge.relay.ports import Delivered, Publish, Socket
+from cloudmatch_edge.relay.ports import Claimed, Delivered, Publish, Socket
 
 log = logging.getLogger("hub")
 
@@ -52,6 +52,7 @@ class EdgeBus(NamedTuple):
     clock: Callable[[], int]
     publish: Publish
     delivered: Delivered
+    claimed: Claimed
 
 
 class Hub:
@@ -77,9 +78,9 @@ class Hub:
         self._counting = Counting(
             facts, name, self.heartbeat.incarnation, lambda: self._matches.sizes_pending
         )
-        self._port = EdgeBus(name, self._loop.time, now_ms, bus.publish, self._counting.count)
+        self._port = EdgeBus(name, monotonic, now_ms, bus.publish, self._counting.count, self._counting.claim)
         self._router = AckRouter(self._port)
-        self._matches = ActiveMatches(self._router, patience, self._counting.flush)
+        self._matches = ActiveMatches(self._router, patience, self._counting)
         self._match_engine = MatchEngineClient(
             bus, name, self.heartbeat.incarnation, self._is_current, now_us
         )

@@ -154,6 +154,8 @@ class Device:
         """Note that the socket is gone. What the device sent is still delivered to its peer."""
         self.disconnected = True
         self.socket = NoSocket()
+        if self.match is not None:
+            self.match.disconnect()
 
     # -- commands
 

@@ -4,9 +4,11 @@ from prometheus_client import Counter
 
 from cloudmatch_bus.contract import subjects
 from cloudmatch_bus.contract.payloads import split
+from cloudmatch_edge.relay.book import Direction
 from cloudmatch_edge.relay.peer import Peer
 from cloudmatch_edge.relay.ports import BusPort, MatchOwner
 from cloudmatch_edge.relay.receiver import Receiver
+from cloudmatch_edge.relay.tail import Tail
 
 messages_dropped = Counter("cloudmatch_edge_messages_dropped", "Messages from the bus dropped", ["reason"])
 payloads_missing = Counter("cloudmatch_edge_payloads_missing", "Payloads that could never arrive")
@@ -20,11 +22,14 @@ class Inbound:
     """One direction of a match, at the receiving end.
 
     Args:
-        base: payloads before this number were delivered by an earlier connection.
+        base: payloads before this number were delivered by an earlier connection; None: there was none.
     """
 
-    def __init__(self, bus: BusPort, device: MatchOwner, peer: Peer, base: int) -> None:
-        self.receiver = Receiver(base)
+    def __init__(self, bus: BusPort, device: MatchOwner, peer: Peer, match: int, base: int | None) -> None:
+        self.receiver = Receiver(base or 0)
+        self.tail = Tail(base or 0)
+        self._resumed = base is not None
+        self._direction = Direction(device.who.app, match, peer.id, device.who.id)
         self._bus = bus
         self._device = device
         self._device_acks = device.dialect.acknowledges
@@ -58,6 +63,8 @@ class Inbound:
         awaits_ack = False
         if new := receiver.on_batch(address.seq, payloads):
             device.write(device.dialect.payloads(self._peer.id, first, new))
+            whole = address.shape if new is payloads else [len(data) for _, data in new]
+            self.tail.batches.append((first, whole))
             if self._device_acks:
                 receiver.on_written(len(new), sum([len(data) for _, data in new]), self._bus.now())
                 awaits_ack = True
@@ -84,10 +91,25 @@ class Inbound:
         if base <= first:
             return
         payloads_missing.inc(base - first)
+        self.claim()
+        self.tail.batches.clear()
         self.receiver.skip(base)
         gap = self._device.dialect.gap(first, base, "they were lost with an earlier connection")
         self._device.write(gap)
         self.ack()
+
+    def claim(self, *, last: bool = False) -> None:
+        """Claim what was delivered lately: the peer's edge may have died before it has counted it.
+
+        Args:
+            last: nothing more will be delivered by this connection. If it was not the first, the edge of an
+                earlier one may have died, too: claim what it has delivered even if its sizes are unknown.
+        """
+        first, sizes = self.tail.take(self.receiver.delivered)
+        if sizes or (last and self._resumed):
+            self._bus.claimed(self._direction, first, sizes)
+        if last:
+            self._resumed = False
 
     def tick(self, now: float) -> None:
         """Acknowledge what the device should have acknowledged itself by now."""

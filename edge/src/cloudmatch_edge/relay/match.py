@@ -49,9 +49,10 @@ class Match:
         self.outbound = Outbound(
             bus, app, device_id, self.peer.id, self.number, self.prefix, started=received is None
         )
-        self.inbound = Inbound(bus, device, self.peer, received or 0)
+        self.inbound = Inbound(bus, device, self.peer, self.number, received)
         self.unmatching = False  # the device has asked to end it
         self.over = False  # nothing is sent any more
+        self._remembered = False  # it is swept
         self._device = device
         self._bus = bus
         self._registry = registry
@@ -128,6 +129,9 @@ class Match:
         if address.edge != self.peer.edge:
             messages_dropped.labels("superseded").inc()  # the peer retransmits it from where it is now
             return
+        if not self._remembered:
+            self._remembered = True
+            self._registry.remember(self)
         if self.inbound.on_batch(address, payload):
             self._registry.watch(self)
         elif self.inbound.ack_soon:
@@ -170,6 +174,12 @@ class Match:
         if not device.disconnected:
             self.inbound.tick(now)
 
+    def sweep(self, *, keep: bool) -> bool:
+        """Forget what was received some time ago; return whether nothing is left. `keep`: facts cannot be
+        stored, so nobody may have counted it."""
+        self._remembered = not self.inbound.tail.sweep(self.inbound.receiver.delivered, keep=keep)
+        return not self._remembered
+
     def settle(self) -> None:
         """Send what has waited: acks, sizes."""
         if not self._device.disconnected:
@@ -185,12 +195,14 @@ class Match:
             self.on_peer_returned(paired.peer_edge, paired.peer_connection_id)
         elif paired.peer_away:
             if newer:
+                self.inbound.claim()
                 self.peer.move(paired.peer_edge, paired.peer_connection_id)
             self.on_peer_away(paired.peer_connection_id)
 
     def on_peer_away(self, connection_id: int) -> None:
         """The peer's connection `connection_id` has ended."""
         if connection_id == self.peer.connection_id and not self.peer.disconnected:
+            self.inbound.claim()  # its edge may be dead
             self.peer.disconnected = True
             self._device.write(self._device.dialect.peer_away(self.peer.id))
 
@@ -199,6 +211,7 @@ class Match:
         if connection_id < self.peer.connection_id:
             return
         if connection_id > self.peer.connection_id:
+            self.inbound.claim()
             self.peer.move(edge, connection_id)
         if self.peer.disconnected:
             self.peer.disconnected = False
@@ -252,9 +265,14 @@ class Match:
 
     # -- the end
 
+    def disconnect(self) -> None:
+        """Note that the device's connection has ended; another may continue the match."""
+        self.inbound.claim(last=True)
+
     def supersede(self, connection_id: int, edge: str) -> None:
         """Give way to a newer connection; `edge` is empty if it is unknown. Send nothing more: the device
         sends again what was not delivered."""
+        self.inbound.claim(last=True)
         self.handover.supersede(connection_id, edge)
         self._registry.watch(self)
         self._registry.linger(self)
@@ -275,6 +293,7 @@ class Match:
     def end(self) -> None:
         """End the match for this connection. Acks in flight still count."""
         self.settle()
+        self.inbound.claim(last=True)
         self.over = True
         if self.sending:
             self._registry.linger(self)
@@ -284,6 +303,7 @@ class Match:
     def close(self) -> None:
         """Drop what cannot be delivered any more."""
         self.outbound.report_sizes()
+        self.inbound.claim(last=True)
         if not self.superseded:
             self.outbound.count_undelivered()
         self._registry.remove(self)

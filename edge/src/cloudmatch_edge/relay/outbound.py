@@ -5,6 +5,7 @@ from collections import deque
 from prometheus_client import Counter
 
 from cloudmatch_bus.contract import subjects
+from cloudmatch_bus.contract.liveness import EDGE_ISOLATED_AFTER
 from cloudmatch_bus.process.counter import PlainCounter
 from cloudmatch_edge.dialects.base import Send
 from cloudmatch_edge.relay.book import Direction
@@ -37,6 +38,9 @@ class Outbound:
         self.sender = Sender()
         self.started = started
         self._bus = bus
+        # When the latest message came that shows what was not delivered by then, or nothing was on its way.
+        self._heard_at = bus.now()
+        self._late_end = 0  # what is delivered before this number was perhaps delivered some time ago
         self._direction = Direction(app, match, device, peer)
         self._prefix = prefix
         self._refs: deque[tuple[int, str]] = deque()  # (number of a payload, `ref` of its receipt)
@@ -54,38 +58,53 @@ class Outbound:
     def push(self, send: Send) -> None:
         """Send payloads."""
         payloads_sent.value += len(send.payloads)
-        sender = self.sender
+        sender, now = self.sender, self._bus.now()
+        if sender.idle:
+            self._heard_at = now
         for index, ref in send.refs:
             self._refs.append((sender.next + index, ref))
-        for batch in sender.push(send.payloads, self._bus.now()):
+        for batch in sender.push(send.payloads, now):
             self._publish(batch)
 
     # -- what the peer's edge reports; each returns whether payloads were delivered
 
     def on_ack(self, received: int, delivered: int) -> bool:
         """Account for an ack of the peer's edge."""
-        sender = self.sender
+        sender, now = self.sender, self._hear()
         before = sender.delivered
-        for batch in sender.on_ack(received, delivered, self._bus.now()):
+        for batch in sender.on_ack(received, delivered, now):
             self._retransmit(batch)
         return self._count(before)
 
     def resync(self, received: int, delivered: int) -> bool:
         """Retransmit what the peer's new edge lacks."""
-        sender = self.sender
+        sender, now = self.sender, self._hear()
         before = sender.delivered
-        for batch in sender.resync(received, delivered, self._bus.now()):
+        for batch in sender.resync(received, delivered, now):
             self._retransmit(batch)
         return self._count(before)
 
     def cut_off(self, base: int, since: int) -> bool:
         """Count payloads before `base` as delivered; another connection reports the sizes before `since`."""
-        sender = self.sender
+        sender, now = self.sender, self._hear()
         before = sender.delivered
         self._report(*sender.skip_sizes(since))
         skipped = sender.delivered - before
-        sender.on_ack(base, base, self._bus.now())
+        sender.on_ack(base, base, now)
         return self._count(before + skipped) or skipped > 0
+
+    def _hear(self) -> float:
+        """Account for news of the peer's edge; return the time."""
+        now = self._bus.now()
+        self._notice_silence(now)
+        self._heard_at = now
+        return now
+
+    def _notice_silence(self, now: float) -> None:
+        """After a silence, whatever its reason, what was on its way may have been delivered long ago, and the
+        peer's edge may have claimed it."""
+        if now - self._heard_at > EDGE_ISOLATED_AFTER:
+            self._late_end = self.sender.next
 
     def _count(self, before: int) -> bool:
         delivered = self.sender.delivered - before
@@ -126,8 +145,15 @@ class Outbound:
         self._report(*self.sender.pop_delivered_sizes())
 
     def _report(self, first: int, sizes: list[int]) -> None:
+        if not sizes:
+            return
+        self._notice_silence(self._bus.now())  # this process may have been frozen since the news
+        bytes_delivered.value += sum(sizes)
+        if first < self._late_end:
+            late = self._late_end - first
+            self._bus.delivered(self._direction, first, sizes[:late], late=True)
+            first, sizes = first + late, sizes[late:]
         if sizes:
-            bytes_delivered.value += sum(sizes)
             self._bus.delivered(self._direction, first, sizes)
 
     def count_undelivered(self) -> None:

@@ -25,8 +25,19 @@ class Publish(Protocol):
 class Delivered(Protocol):
     """Takes what was delivered."""
 
+    def __call__(self, direction: Direction, first: int, sizes: list[int], /, *, late: bool = False) -> None:
+        """Count payloads as delivered, of these sizes, from number `first`. The list is handed over.
+
+        Args:
+            late: they were delivered some time ago, perhaps: the receiving end may have claimed them.
+        """
+
+
+class Claimed(Protocol):
+    """Takes what was delivered to this edge."""
+
     def __call__(self, direction: Direction, first: int, sizes: list[int], /) -> None:
-        """Count payloads as delivered, of these sizes, from number `first`. The list is handed over."""
+        """Claim that payloads were delivered, of these sizes, from number `first`, and all before them."""
 
 
 class BusPort(Protocol):
@@ -50,6 +61,10 @@ class BusPort(Protocol):
     def delivered(self) -> Delivered:
         """Count payloads as delivered."""
 
+    @property
+    def claimed(self) -> Claimed:
+        """Claim payloads that the peer's edge should have counted."""
+
 
 class MatchRegistry(Protocol[AnyMatch]):
     """Matches that get messages and timers."""
@@ -62,6 +77,9 @@ class MatchRegistry(Protocol[AnyMatch]):
 
     def settle_soon(self, match: AnyMatch, /) -> None:
         """Call `settle` of a match within a few ms: it owes acks or sizes."""
+
+    def remember(self, match: AnyMatch, /) -> None:
+        """Call `sweep` of a match every few seconds until it returns True."""
 
     def linger(self, match: AnyMatch, /) -> None:
         """Keep routing for a few seconds, then `close` a match."""

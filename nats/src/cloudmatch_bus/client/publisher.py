@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import os
 import time
 from collections import deque
@@ -14,6 +15,7 @@ from prometheus_client import Counter
 from cloudmatch_bus.client.connection import Bus, Headers
 from cloudmatch_bus.contract import subjects
 from cloudmatch_bus.contract.messages import AnyFact, encode
+from cloudmatch_bus.process import clock
 from cloudmatch_bus.process.counter import PlainCounter
 
 log = logging.getLogger("facts")
@@ -21,6 +23,7 @@ log = logging.getLogger("facts")
 LIMIT = 20_000  # facts in the queue or not acknowledged, at most
 IN_FLIGHT = 512  # of them sent and not acknowledged, at most
 ACK_TIMEOUT = 5.0  # s without JetStream's ack, after which a fact is sent again
+STORE_TIMEOUT = 1.0  # the same for facts of which only a few are unstored at a time
 PAUSE = 0.2  # s between two retries of facts that were refused or not acknowledged
 
 _refused = Counter("cloudmatch_facts_refused", "Facts lost because the queue to JetStream was full")
@@ -52,8 +55,19 @@ class _Fact(msgspec.Struct):
     subject: str
     payload: bytes
     headers: dict[str, str]
+    timeout: float  # s without an ack, after which it is sent again
     on_stored: Callable[[], None] | None
+    substitute: Callable[[], AnyFact] | None  # sent instead, once it is due
+    substitute_at: float  # s, of `clock.monotonic`
     sent_at: float = 0.0  # most recently
+
+
+def _replace(fact: _Fact, substitute: AnyFact) -> None:
+    """Send another fact instead, under an id of its own."""
+    fact.subject = subjects.ev(substitute.app, substitute.kind, substitute.primary_device)
+    fact.payload = encode(substitute)
+    fact.headers = {Header.MSG_ID: f"{fact.headers[Header.MSG_ID]}-{substitute.kind}"}
+    fact.substitute = None
 
 
 class FactPublisher:
@@ -93,22 +107,42 @@ class FactPublisher:
         if self.pending >= self._limit:
             _refused.inc()
             return False
-        self._enqueue(fact, key, None)
+        self._enqueue(fact, key, ACK_TIMEOUT)
         return True
 
-    def store(self, fact: AnyFact, on_stored: Callable[[], None]) -> None:
+    def store(
+        self,
+        fact: AnyFact,
+        on_stored: Callable[[], None],
+        substitute: Callable[[], AnyFact] | None = None,
+        within: float = math.inf,
+    ) -> None:
         """Queue a fact even if the queue is full; call `on_stored` once JetStream has stored it.
 
         The caller limits how many of its facts are unstored.
-        """
-        self._enqueue(fact, "", on_stored)
 
-    def _enqueue(self, fact: AnyFact, key: str, on_stored: Callable[[], None] | None) -> None:
+        Args:
+            substitute: makes what is sent instead of the fact after `within` seconds. By then JetStream may
+                have stored the fact, for all that is known.
+        """
+        self._enqueue(fact, "", STORE_TIMEOUT, on_stored, substitute, clock.monotonic() + within)
+
+    def _enqueue(
+        self,
+        fact: AnyFact,
+        key: str,
+        timeout: float,
+        on_stored: Callable[[], None] | None = None,
+        substitute: Callable[[], AnyFact] | None = None,
+        substitute_at: float = math.inf,
+    ) -> None:
         self._count += 1
         message_id = key or f"{self._origin}-{self._count}"
         subject = subjects.ev(fact.app, fact.kind, fact.primary_device)
         headers: dict[str, str] = {Header.MSG_ID: message_id}
-        self._queue.append(_Fact(self._count, subject, encode(fact), headers, on_stored))
+        self._queue.append(
+            _Fact(self._count, subject, encode(fact), headers, timeout, on_stored, substitute, substitute_at)
+        )
         self._all_stored.clear()
         self._send()
 
@@ -117,8 +151,8 @@ class FactPublisher:
         await self._bus.subscribe(f"{self._inbox}.*", self._on_ack)
         self._subscribed = True
         while True:
-            overdue = self._now() - ACK_TIMEOUT
-            self._requeue([fact for fact in self._in_flight.values() if fact.sent_at < overdue])
+            now = self._now()
+            self._requeue([fact for fact in self._in_flight.values() if now - fact.sent_at > fact.timeout])
             failed, self._failed = self._failed, []
             self._requeue(failed)
             self._send()
@@ -140,6 +174,8 @@ class FactPublisher:
             return
         while self._queue and len(self._in_flight) < IN_FLIGHT:
             fact = self._queue.popleft()
+            if fact.substitute is not None and clock.monotonic() > fact.substitute_at:
+                _replace(fact, fact.substitute())
             fact.sent_at = self._now()
             self._in_flight[fact.number] = fact
             # One that the bus refuses becomes overdue.

@@ -13,5 +13,10 @@ EDGE_PROBED_AFTER = 1.5  # without a heartbeat of an edge; workers then probe it
 EDGE_ISOLATED_AFTER = 2.5  # without receiving its own heartbeat; an edge then counts itself as cut off
 EDGE_DEAD_AFTER = 3.5  # without a heartbeat or an answer; workers then count an edge as dead
 
+# After an edge has learned of a delivery. What it has not published by then it no longer counts but claims:
+# the other end of the match may have claimed it, too. The journal counts claims later than that.
+COUNTED_WITHIN = 5.0
+CLAIM_GRACE = 15.0  # after the journal has read a claim, by default
+
 WORKER_ISOLATED_AFTER = 1.0  # without receiving its own heartbeat; a worker then counts itself as cut off
 WORKER_DEAD_AFTER = 2.0  # without a heartbeat; workers then count a worker as dead

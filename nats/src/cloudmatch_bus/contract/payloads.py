@@ -33,6 +33,15 @@ def shape_of(payload: Payload) -> str:
     return _SHAPES[text][len(data)]
 
 
+def sizes_of(shape: str) -> list[int]:
+    """Return the size in bytes of each payload of a batch.
+
+    Raises:
+        ValueError: the shape is malformed.
+    """
+    return [_PARSED[part][1] for part in shape.split("-")]
+
+
 def join(payloads: Sequence[Payload]) -> tuple[str, bytes]:
     """Join payloads into one batch; return its shape and its bytes."""
     if len(payloads) == 1:
