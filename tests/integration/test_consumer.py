@@ -10,6 +10,7 @@ import pytest
 from cloudmatch_bus.client.connection import Bus, connect
 from cloudmatch_bus.client.consumer import (
     Delivery,
+    DownstreamError,
     DurableConsumer,
     Held,
     OrderedConsumer,
@@ -92,6 +93,39 @@ async def test_facts_held_by_a_dead_process_are_redelivered_to_another(nats_serv
         other = Reader(two)
         await eventually(lambda: other.done == doomed.started, 5 * streams.ACK_WAIT)
         await end(other)
+
+
+async def test_a_durable_consumer_handles_large_facts_in_portions_and_those_of_a_failure_again(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloudmatch_bus.client.consumer.PORTION", 10_000)
+    handled: list[list[int]] = []
+    stop, failures = asyncio.Event(), 0
+    async with facts(nats_server.url) as published, bus(nats_server) as reader:
+        for number in range(1, 101):
+            published.payloads(*[number] * (1000 if number % 10 == 0 else 1))
+        await published.bus.jetstream().publish(subjects.ev("default", "left", "a"), b"no fact")
+        await published.kept()
+
+        async def handle(held: list[Held]) -> None:
+            nonlocal failures
+            if len(handled) == 2 and not failures:
+                failures += 1
+                raise DownstreamError("away")
+            handled.append([each.fact.at for each in held])
+            if len(handled) == 4:
+                stop.set()
+
+        await DurableConsumer(reader, DURABLE).run(handle, stop)
+        assert len(handled) == 4  # what is left is handed back at once
+        stop.clear()
+        running = asyncio.create_task(DurableConsumer(reader, DURABLE).run(handle, stop))
+        info = await eventually(lambda: settled(reader), 20)
+        stop.set()
+        await running
+    assert sorted(at for each in handled for at in each) == list(range(1, 101))
+    assert all(sum(at % 10 == 0 for at in each) <= 5 for each in handled)  # 2 to 3 kB each
+    assert info.num_redelivered == 0
 
 
 async def test_an_ordered_consumer_handles_large_facts_in_portions_each_once_and_in_order(

@@ -15,7 +15,7 @@ from cloudmatch_bus.contract import amqp_batches
 from cloudmatch_bus.contract.deliveries import Claim, span
 from cloudmatch_bus.contract.messages import DeliveriesClaimed, DeliveriesCounted, MatchMade
 from harness import NatsServer, RabbitMQ, Service, eventually
-from harness.amqp import arriving
+from harness.amqp import OLD_QUEUE, arriving, old_consumer
 from harness.facts import Facts, facts
 
 pytestmark = pytest.mark.servers
@@ -173,7 +173,11 @@ async def test_a_bridge_killed_repeatedly_loses_no_size(
 async def test_an_outage_of_rabbitmq_loses_no_size(
     nats_server: NatsServer, own_rabbitmq: RabbitMQ, start: Start, outage: float, how: str
 ) -> None:
-    settings = {"CLOUDMATCH_NATS_URL": nats_server.url, "CLOUDMATCH_AMQP_URL": own_rabbitmq.url}
+    settings = {
+        "CLOUDMATCH_NATS_URL": nats_server.url,
+        "CLOUDMATCH_AMQP_URL": own_rabbitmq.url,
+        "CLOUDMATCH_BRIDGE_RABBIT_QUEUES": OLD_QUEUE,
+    }
     service = start("bridge-rabbit", settings)
     confirmed = "cloudmatch_bridge_rabbit_confirmed_total"
     async with facts(nats_server.url) as bus:
@@ -188,3 +192,5 @@ async def test_an_outage_of_rabbitmq_loses_no_size(
             await eventually(lambda: service.metric(confirmed) > before + 500, 30)
         async with arriving(own_rabbitmq.url) as messages:
             await all_there(bus, messages)
+        async with old_consumer(own_rabbitmq.url) as consumer:  # singles
+            await eventually(lambda: len(consumer.seen) == consumer.total == bus.count, 60)

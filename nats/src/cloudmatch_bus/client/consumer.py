@@ -35,7 +35,7 @@ BACKOFF = (0.5, 1.0, 2.0, 5.0)  # s before the same facts are handled again, by 
 PROGRESS_INTERVAL = streams.ACK_WAIT / 4  # s between two reports that held facts are in progress
 SILENCE = 3.0  # s without an answer, after which an ordered consumer is created again
 RETRY = 1.0  # s before another attempt to create one
-PORTION = 4 * 2**20  # bytes of facts handled at once by an ordered consumer, about
+PORTION = 4 * 2**20  # bytes of facts handled at once, about
 DELETE_TIMEOUT = 0.5  # s; the server deletes consumers that are not used
 
 # The metrics keep the name of the first reader.
@@ -120,7 +120,7 @@ class DurableConsumer(_Consumer):
         super().__init__(bus)
         self._durable = durable
         self._report = report
-        self._held: list[Message] = []  # being handled
+        self._held: Sequence[Message] = ()  # being handled, or about to be
 
     async def run(self, handle: HandleHeld, stop: asyncio.Event) -> None:
         """Pass batches of facts to `handle` until `stop`; acknowledge each once `handle` has returned.
@@ -148,32 +148,42 @@ class DurableConsumer(_Consumer):
                     self._bus.publish(message.reply, b"+WPI")
 
     async def _batch(self, messages: list[Message], handle: HandleHeld, stop: asyncio.Event) -> None:
-        facts, good = [], []
+        self._held = messages
+        for portion in _portions(messages):
+            if stop.is_set():  # for the next process, now instead of after `ACK_WAIT`
+                self._acknowledge(self._held, b"-NAK")
+                self._held = ()
+            if not self._held or not await self._portion(portion, handle, stop):
+                return
+
+    async def _portion(self, messages: Sequence[Message], handle: HandleHeld, stop: asyncio.Event) -> bool:
+        """Handle the first of the held messages; False if that failed: then none is held any more."""
+        facts = []
         for message in messages:
             if fact := _decode(message, report=self._report):
                 facts.append(Held(message.position, fact, message.payload, message.stored))
-                good.append(message)
             else:
                 self._bus.publish(message.reply, b"+TERM")
-        if not good:
-            return
-        self._held = good
         try:
-            await handle(facts)
+            if facts:
+                await handle(facts)
         except DownstreamError as error:
-            pause = self._failed(len(good), error)
-            self._acknowledge(b"-NAK " + msgspec.json.encode({"delay": int(pause * 1e9)}))
+            pause = self._failed(len(self._held), error)
+            self._acknowledge(self._held, b"-NAK " + msgspec.json.encode({"delay": int(pause * 1e9)}))
+            self._held = ()
             await _wait(stop, pause)
-        else:
+            return False
+        if facts:
             self._failures = 0
-            self._acknowledge(b"+ACK")
-            if self._report:
-                _read.inc(len(good))
+        self._acknowledge(messages, b"+ACK")
+        self._held = self._held[len(messages) :]
+        if self._report:
+            _read.inc(len(facts))
+        return True
 
-    def _acknowledge(self, ack: bytes) -> None:
-        for message in self._held:
+    def _acknowledge(self, messages: Sequence[Message], ack: bytes) -> None:
+        for message in messages:
             self._bus.publish(message.reply, ack)
-        self._held = []
 
 
 class OrderedConsumer(_Consumer):
