@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewPartitions
 
 import harness
 from harness import children, eventually, source_of
@@ -218,6 +219,36 @@ async def test_counting_continues_on_a_new_broker_in_place_of_the_old(
     analytics.terminate()
     broker.signal(signal.SIGTERM)
     assert broker.wait(10) == 0
+
+
+@pytest.fixture
+def real_kafka(request):
+    """Skip tests of a real Kafka where there is none."""
+    if not request.config.getoption("--kafka"):
+        pytest.skip("needs a real Kafka")
+
+
+async def test_topics_get_more_partitions_without_a_loss(
+    real_kafka, analytics, publisher, kafka_broker, amqp_url, start
+):
+    await publisher.batch({"alice": [4]}, ago=60, message_id="0")
+    await eventually(lambda: sums(analytics) == (4, 1), 20)
+    await asyncio.to_thread(analytics.terminate)
+    await publisher.batch({"alice": [5]}, ago=60, message_id="4096")
+
+    analytics.env["CLOUDMATCH_ANALYTICS_PARTITIONS"] = "6"
+    analytics.start(ready=False)
+    await eventually(lambda: analytics.process.returncode == 1, 20, "its end")
+    names = ("cloudmatch.bytes", "cloudmatch.windows", "changelog__analytics--cloudmatch.bytes--default")
+    assert all(name in analytics.process.log for name in ("CLOUDMATCH_ANALYTICS_PARTITIONS=6", *names))
+
+    admin = AdminClient({"bootstrap.servers": kafka_broker.bootstrap})
+    for done in admin.create_partitions([NewPartitions(name, 6) for name in names]).values():
+        done.result(10)
+    await asyncio.to_thread(analytics.start, deadline=60)
+    for position in range(0, 8 * 64, 64):
+        await publisher.batch({"bob": [1]}, ago=60, message_id=f"{position + 1}")
+    await eventually(lambda: sums(analytics) == (17, 10), CLOSES)
 
 
 async def test_a_frozen_pipeline_stops_the_source_before_the_broker_drops_records(

@@ -79,10 +79,12 @@ def _declare(app: Application, name: str, partitions: int, replication: int) -> 
 def describe_mismatch(topic: str, actual: int | None, wanted: int) -> str:
     """Return the error for a topic with another number of partitions than the setting; it says what to do."""
     setting = variable(AnalyticsSettings, "partitions")
+    error = f"{setting}={wanted}, but topic {topic} has {actual} partitions. Set {setting}={actual}"
+    if actual is None or actual > wanted:
+        return error
     return (
-        f"{setting}={wanted}, but topic {topic} has {actual} partitions. Set {setting}={actual}; or, to have "
-        f"more, stop all instances and run kafka-topics.sh --alter --partitions {wanted} for the topics "
-        f"{SIZES}, {RESULTS} and {CHANGELOG}"
+        f"{error}; or, to have more, stop all instances and run kafka-topics.sh --alter "
+        f"--partitions {wanted} for each of the topics {SIZES}, {RESULTS} and {CHANGELOG}"
     )
 
 
