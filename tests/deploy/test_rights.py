@@ -10,11 +10,14 @@ import pytest
 from msgspec.structs import replace
 from prometheus_client import REGISTRY
 
+from cloudmatch_bus.client import optional_consumer
 from cloudmatch_bus.client.bucket import Bucket, Write
 from cloudmatch_bus.client.connection import Bus, NoRespondersError, connect
+from cloudmatch_bus.client.consumer import DurableConsumer, Held
 from cloudmatch_bus.client.provision import ensure_provisioned, provision
 from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.contract import streams, subjects
+from cloudmatch_bus.contract.messages import MatchEnded, encode
 from cloudmatch_bus.tools import nkeys_cli
 from deploy.loopback import NODES, Environment, Node, certificate
 from harness import BIN, Process, eventually
@@ -76,9 +79,12 @@ FORBIDDEN_PUBLICATIONS = [
     ("journal", subjects.ev("demo", "delivered", "a")),
     ("journal", "$JS.API.CONSUMER.MSG.NEXT.EVENTS.bridge-rabbit"),
     ("journal", "$JS.API.CONSUMER.DELETE.EVENTS.bridge-rabbit"),
+    ("journal", "$JS.API.CONSUMER.DELETE.EVENTS.bridge-rabbit-singles"),
     ("journal", "$KV.match.dev.demo.a"),
     ("bridge-rabbit", subjects.ev("demo", "delivered", "a")),
     ("bridge-rabbit", "$JS.API.CONSUMER.CREATE.EVENTS.other"),
+    ("bridge-rabbit", "$JS.API.CONSUMER.DURABLE.CREATE.EVENTS.bridge-rabbit"),
+    ("bridge-rabbit", "$JS.API.CONSUMER.DELETE.EVENTS.bridge-rabbit"),
     ("trace", subjects.up("demo", "a")),
     ("trace", subjects.explain()),
     ("trace", subjects.cluster()),
@@ -147,6 +153,31 @@ async def test_a_service_that_may_not_create_streams_waits_until_they_exist(
             bucket = Bucket(worker)
             revision = await bucket.commit([Write(key, b"1", 0), Write("pair.demo.1", b"2", 0)])
             assert revision == (await bucket.get(key)).revision + 1
+
+
+async def test_the_bridge_makes_reads_and_deletes_its_consumer_of_singles(here: Environment) -> None:
+    handled, stop = list[Held](), asyncio.Event()
+
+    async def handle(facts: list[Held]) -> None:
+        handled.extend(facts)
+        stop.set()
+
+    async with user(here, "match-engine") as worker, user(here, "bridge-rabbit") as bridge:
+        await provision(worker, 1)
+        fact = MatchEnded(app="demo", at=1, match=1, device="a", peer="b", reason="left")
+        subject = subjects.ev(fact.app, fact.kind, fact.primary_device)
+        worker.publish(subject, encode(fact))
+        assert await optional_consumer.ensure(bridge, streams.SINGLES) == 0
+        worker.publish(subject, encode(fact))
+        await DurableConsumer(bridge, streams.SINGLES).run(handle, stop)
+        assert [held.fact for held in handled] == [fact]
+        await eventually(lambda: settled(bridge), PATIENCE, "the ack")
+        assert await optional_consumer.remove(bridge, streams.SINGLES)
+        assert not await optional_consumer.remove(bridge, streams.SINGLES)
+
+
+async def settled(bus: Bus) -> bool:
+    return await optional_consumer.ensure(bus, streams.SINGLES) == 0
 
 
 async def test_clients_without_a_known_key_are_rejected(here: Environment) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import email.utils
 import enum
+import http.client
 import json
 import platform
 import re
@@ -25,6 +26,8 @@ TIMEOUT = 5.0  # s for each part to answer
 SKEW = 2.0  # s of clock skew worth a warning; a Date header has whole seconds
 AMQP = b"AMQP\x00\x00\x09\x01"  # protocol header
 START = "start everything with `make up`"
+SINGLES_LAG = "cloudmatch_bridge_rabbit_singles_lag_seconds"
+LAG = 30.0  # s worth a warning
 SERIOUS = {"isolated", "conflict", "edges"}  # problems of the cluster that are no mere warnings
 FULL = "devices"  # the check of an edge that accepts no more devices
 ROOM = "start another edge, or raise CLOUDMATCH_EDGE_MAX_CONNECTIONS; its own devices are served"
@@ -65,6 +68,7 @@ async def examine(endpoints: Endpoints) -> list[Finding]:
     checks: list[Awaitable[list[Finding]]] = [asyncio.to_thread(service, name, url) for name, url in services]
     checks += [nats(url.strip()) for url in endpoints.nats.split(",")]
     checks += [asyncio.to_thread(cluster, endpoints.services["match-engine"])]
+    checks += [asyncio.to_thread(singles, endpoints.services["bridge-rabbit"])]
     checks += [rabbitmq(endpoints.amqp), devices(endpoints.edges, endpoints.token)]
     return [versions(), *(finding for found in await asyncio.gather(*checks) for finding in found)]
 
@@ -106,6 +110,21 @@ def unready(name: str, url: str, status: int, body: bytes) -> Finding:
     if set(failed) == {FULL}:
         return Finding(name, State.WARNING, f"{failed[FULL]} at {url}", ROOM)
     return Finding(name, State.BAD, f"not ready: {reasons}", f"fix what it names, then check {name}'s log")
+
+
+def singles(bridge: str) -> list[Finding]:
+    """Report one message per payload when it lags; nothing when it does not, or the bridge does not say."""
+    try:
+        with urllib.request.urlopen(f"{bridge.rstrip('/')}/metrics", timeout=TIMEOUT) as answer:  # noqa: S310 # the user's own URL
+            metrics = answer.read().decode()
+    except (OSError, http.client.HTTPException, ValueError):
+        return []
+    lag = re.search(rf"^{SINGLES_LAG} (\S+)$", metrics, re.MULTILINE)
+    if lag is None or float(lag[1]) < LAG:
+        return []
+    found = f"one message per payload is {float(lag[1]):.0f} s behind in RabbitMQ; windows are not affected"
+    advice = "see to the consumers of cloudmatch.bytes, or set CLOUDMATCH_BRIDGE_RABBIT_SINGLES=false"
+    return [Finding("singles", State.WARNING, found, advice)]
 
 
 def skew(name: str, date: str | None, now: float) -> Finding | None:
