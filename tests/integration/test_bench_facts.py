@@ -13,7 +13,7 @@ from bench.shapes import parse
 pytestmark = pytest.mark.servers
 
 # Zero if it takes less than a clock tick, or on an otherwise idle machine.
-MAY_BE_ZERO = {"µs/event", "µs/size", "×", "cores"}
+MAY_BE_ZERO = {"µs/event", "µs/size", "µs/span", "×", "cores"}
 
 
 async def test_the_journal_is_measured_and_verified() -> None:
@@ -47,11 +47,13 @@ async def test_analytics_and_the_relay_beside_frozen_consumers_are_measured(
 ) -> None:
     assert rabbitmq.url  # it is installed; the bench starts its own
     with_generator(tmp_path)
-    monkeypatch.setattr(facts_analytics, "QUICK", 3000)
+    _, spans, singles, flow, _ = facts_analytics.LOADS
+    loads = spans._replace(messages=2_000), singles._replace(messages=200_000), flow._replace(messages=10_000)
+    monkeypatch.setattr(facts_analytics, "LOADS", loads)
     rows = await facts_analytics.measure(Progress(disable=True), quick=True)
     assert {row.part for row in rows} == {"analytics"}
-    growth = [row for row in rows if row.what.startswith("growth")]
-    assert len(growth) == 2
+    growth = [row for row in rows if "growth" in row.what]
+    assert len(growth) == 2 * len(loads)
     assert {row.met for row in rows if row not in growth} == {None}
     assert all(row.value > 0 for row in rows if row.unit not in MAY_BE_ZERO and row not in growth)
     assert [row.value > 0 for row in rows if row.unit in ("payloads/s", "×")] == [True] * 3
