@@ -70,6 +70,10 @@ def main(
     only: Annotated[
         list[Kind] | None, typer.Option(help="Only faults of this kind; may be repeated.")
     ] = None,
+    counting: Annotated[
+        bool,
+        typer.Option("--counting", help="Run journal, bridge, RabbitMQ and analytics, too; compare sums."),
+    ] = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the table in Markdown.")] = False,
     show: Annotated[bool, typer.Option("--show", help="Only show the schedule.")] = False,
 ) -> None:
@@ -92,7 +96,7 @@ def main(
     python -m faults --only "worker killed" --only "a subscriber to everything"
     """
     seed = secrets.randbelow(1_000_000) if seed is None else seed
-    options = Options(seed, faults, pairs, rate, tuple(only or ()), dialect)
+    options = Options(seed, faults, pairs, rate, tuple(only or ()), dialect, counting)
     if fatal := [kind.value for kind in options.kinds if kind not in survivable(dialect)]:
         raise typer.BadParameter(f"devices of this dialect do not survive: {', '.join(fatal)}")
     if show:
@@ -107,12 +111,17 @@ def main(
     if not result.valid:
         for problem in result.problems:
             console.print(problem, style="red", markup=False)
-        only_kinds = "".join(f' --only "{kind.value}"' for kind in only or ())
         console.print(
             f"The delivery guarantee was violated. To repeat: make test-faults SEED={seed} FAULTS={faults} "
-            f"PAIRS={pairs} RATE={rate:g} DIALECT={dialect}{only_kinds}"
+            f"PAIRS={pairs} RATE={rate:g} DIALECT={dialect}{_arguments(only, counting)}"
         )
         sys.exit(1)
+
+
+def _arguments(only: list[Kind] | None, counting: bool) -> str:
+    """Return what `make` passes on."""
+    given = [f'--only "{kind.value}"' for kind in only or ()] + ["--counting"] * counting
+    return f" ARGS='{' '.join(given)}'" if given else ""
 
 
 if __name__ == "__main__":

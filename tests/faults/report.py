@@ -51,12 +51,14 @@ def summary(result: Result) -> str:
         if result.edges_killed
         else ""
     )
+    counted = "".join(f"; {who}: {total:,}" for who, total in result.sums.items())
+    unaccounted = f" Payloads whose sizes nobody knows: {result.unaccounted:,}." if result.unaccounted else ""
     resumed = f" Devices resumed {result.resumed:,} times." if result.resumed else ""
     rate = result.total.sent / result.seconds if result.seconds else 0
     return (
         f"{result.faults} faults in {result.seconds:.0f} s, {result.total.sent:,} payloads sent "
         f"({rate:,.0f} per second), {result.received:,} received. "
         f"Bytes received by devices: {result.bytes_received:,}; "
-        f"in the facts in EVENTS: {result.bytes_in_facts:,}."
-        f"{killed}{resumed}"
+        f"in the facts in EVENTS: {result.bytes_in_facts:,}{counted}."
+        f"{unaccounted}{killed}{resumed}"
     )

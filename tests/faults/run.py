@@ -11,6 +11,7 @@ from cloudmatch_bus.client.connection import connect
 from cloudmatch_bus.client.consumer import Delivery, OrderedConsumer
 from cloudmatch_bus.client.settings import NatsSettings
 from faults.checker import Count, sum_by_name
+from faults.counting import Counting, counting
 from faults.devices import ClassicDevice, V1Device
 from faults.link import Link
 from faults.nemesis import Dialect, Fault, Kind, Step, schedule
@@ -19,6 +20,7 @@ from faults.workload import Workload
 from harness.facts import Books
 
 BEFORE = "(before the first fault)"
+COUNTING_TIMEOUT = 60.0  # s without a change after which sums count as final: claims wait for 15
 FACTS_TIMEOUT = 15.0  # s without a further fact after which all have arrived
 
 
@@ -32,6 +34,7 @@ class Options:
     rate: float = 3000  # payloads per second, in total
     kinds: tuple[Kind, ...] = ()  # (): all that devices of the dialect survive
     dialect: Dialect = Dialect.V1
+    counting: bool = False  # whether journal, bridge, RabbitMQ and analytics run, too
 
     @property
     def steps(self) -> list[Step]:
@@ -50,6 +53,8 @@ class Result:
     received: int = 0
     bytes_received: int = 0  # by devices
     bytes_in_facts: int = 0
+    sums: dict[str, int] = field(default_factory=dict)  # bytes by who counted them
+    unaccounted: int = 0  # payloads whose sizes nobody knows: both edges of their match were killed
     edges_killed: int = 0  # facts that they had not published are lost
     resumed: int = 0  # how often devices resumed their session
     problems: list[str] = field(default_factory=list)  # any other violation
@@ -75,8 +80,13 @@ async def run(options: Options, stop: asyncio.Event, progress: Progress) -> Resu
     result = Result()
     progress.log("starting three NATS nodes, three edges and three workers")
     try:
-        async with stack() as under_test, Link(under_test.ports) as balancer:
-            await _run(options, stop, progress, under_test, balancer, result)
+        async with (
+            stack() as under_test,
+            Link(under_test.ports) as balancer,
+            contextlib.AsyncExitStack() as more,
+        ):
+            counters = await more.enter_async_context(counting(under_test.bus)) if options.counting else None
+            await _run(options, stop, progress, under_test, balancer, result, counters)
     except AssertionError as error:  # by the harness: a log holds a traceback, a process did not end
         result.problems.append("\n".join([str(error), *getattr(error, "__notes__", ())]))
     return result
@@ -89,6 +99,7 @@ async def _run(
     under_test: Stack,
     balancer: Link,
     result: Result,
+    counters: Counting | None,
 ) -> None:
     kind = ClassicDevice if options.dialect is Dialect.CLASSIC else V1Device
     workload = Workload(options.pairs, options.rate, options.seed, kind)
@@ -123,9 +134,12 @@ async def _run(
             result.total.add(span)
         result.received, result.bytes_received = workload.received, workload.bytes_received
         result.resumed = workload.resumed
+    await workload.close()  # ends all matches: only then everything is counted or claimed
     progress.log("reading the facts")
     await _check_facts(under_test, result)
-    await workload.close()
+    if counters is not None:
+        progress.log("waiting for journal, RabbitMQ and windows")
+        await _check_sums(counters, workload, result)
 
 
 async def _pause(stop: asyncio.Event, seconds: float) -> None:
@@ -174,3 +188,21 @@ async def _check_facts(under_test: Stack, result: Result) -> None:
         result.problems.append(
             f"devices received {result.bytes_received} bytes, facts account for {result.bytes_in_facts}"
         )
+
+
+async def _check_sums(counters: Counting, workload: Workload, result: Result) -> None:
+    """Compare what journal, RabbitMQ and windows have counted with the bytes that devices received."""
+    names = sorted({device.name for device in workload.devices})
+    sums, journal = await counters.settled(names, result.bytes_received, COUNTING_TIMEOUT)
+    result.sums, result.unaccounted = sums, counters.unaccounted
+    if twice := counters.counted_twice:
+        result.problems.append(f"{twice} payloads were counted twice")
+    if result.received - journal != result.unaccounted:
+        result.problems.append(
+            f"devices received {result.received} payloads, the journal counted {journal} "
+            f"and says that nobody could count {result.unaccounted}"
+        )
+    if len({*sums.values(), result.bytes_in_facts}) > 1 or (
+        not result.unaccounted and result.bytes_in_facts != result.bytes_received
+    ):
+        result.problems.append(f"devices received {result.bytes_received} bytes, others counted {sums}")

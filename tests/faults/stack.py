@@ -45,12 +45,14 @@ class Stack:
         """
         self._services.close()
 
+    @property
+    def bus(self) -> dict[str, str]:
+        """Settings of a service on the bus, by no link that is cut."""
+        return {"CLOUDMATCH_NATS_URL": self.cluster.url, "CLOUDMATCH_NATS_REPLICAS": "3"}
+
     def _bus(self, links: list[Link], number: int) -> dict[str, str]:
         through_links = ",".join(f"nats://127.0.0.1:{link.port}" for link in links)
-        return {
-            "CLOUDMATCH_NATS_URL": through_links if number == CUTTABLE else self.cluster.url,
-            "CLOUDMATCH_NATS_REPLICAS": "3",
-        }
+        return {**self.bus, "CLOUDMATCH_NATS_URL": through_links} if number == CUTTABLE else self.bus
 
     def _service(self, name: str, settings: dict[str, str], number: int) -> Service:
         if name == "edge":
