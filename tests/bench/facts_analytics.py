@@ -20,7 +20,7 @@ from rich.progress import Progress
 
 from bench import generator
 from bench.facts import Row
-from bench.load_facts import Span, watch
+from bench.load_facts import SAMPLE_INTERVAL, Span, watch
 from bench.relay import valid
 from bench.shapes import parse
 from bench.stack import Stack, stack
@@ -108,7 +108,8 @@ async def _count(progress: Progress, load: Load, quick: bool) -> list[Row]:
             "rabbitmq": node.process.pid,
         }
         feeding = asyncio.create_task(_feed(node.url, load)) if load.rate else None
-        samples = await watch(analytics, METRIC, load.sizes, pids, progress, task)
+        interval = 0.5 if load.rate and not quick else SAMPLE_INTERVAL
+        samples = await watch(analytics, METRIC, load.sizes, pids, progress, task, interval)
         if feeding:
             settled = time.monotonic() - await feeding
 

@@ -128,14 +128,20 @@ class Span(NamedTuple):
 
 
 async def watch(
-    service: Service, metric: str, upto: float, pids: dict[str, int], bar: Progress, task: TaskID
+    service: Service,
+    metric: str,
+    upto: float,
+    pids: dict[str, int],
+    bar: Progress,
+    task: TaskID,
+    interval: float = SAMPLE_INTERVAL,
 ) -> Samples:
-    """Sample a service until its metric reaches `upto`, at least twice."""
+    """Sample a service until its metric reaches `upto`, at least twice; a sample costs it some CPU time."""
     samples = Samples()
     done = 0.0
     while done < upto or len(samples) < 2:
         done = await asyncio.to_thread(service.metric, metric)
         samples.append(Sample(time.monotonic(), done, {name: use(pid) for name, pid in pids.items()}, busy()))
         bar.update(task, completed=done)
-        await asyncio.sleep(SAMPLE_INTERVAL)
+        await asyncio.sleep(interval)
     return samples

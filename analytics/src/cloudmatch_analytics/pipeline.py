@@ -27,7 +27,7 @@ from quixstreams.state.rocksdb.metadata import CHANGELOG_OFFSET_KEY
 
 from cloudmatch_analytics import topics
 from cloudmatch_analytics.core import kafka_records
-from cloudmatch_analytics.core.kafka_records import Added, Sent, Watermark
+from cloudmatch_analytics.core.kafka_records import Added, Sent, Singles, Size, Watermark
 from cloudmatch_analytics.core.windows import BASE
 from cloudmatch_analytics.results import Results
 from cloudmatch_analytics.settings import KafkaSettings
@@ -123,8 +123,14 @@ def add_up(
     at = max(size.at for size in record.sizes)
     # Quix counts from the time of the record, which may be long before the arrival
     ttl = ID_TTL + timedelta(milliseconds=max(0, record.produced_at - at))
-    new = _new(((size.id, size.at, {size.series: (size.bytes, 1)}) for size in record.sizes), ttl, state)
-    return at - at % BASE, _merged(new)
+    sizes = ((each.id, _told(each, record), {each.series: (each.bytes, 1)}) for each in record.sizes)
+    return at - at % BASE, _merged(_new(sizes, ttl, state))
+
+
+def _told(size: Size, record: Singles) -> int:
+    """Return the time of a size as its message has it, also if it lies in the future."""
+    told = (size.id or "").rpartition("/")[2] if size.at >= record.produced_at else ""
+    return int(told) if told.isdecimal() else size.at
 
 
 def _new(

@@ -11,6 +11,7 @@ from cloudmatch_analytics.core.kafka_records import (
     BUCKETS,
     MAX_GROUP,
     MAX_RECORD,
+    SUM,
     WATERMARK_KEY,
     Added,
     Batches,
@@ -32,7 +33,7 @@ from cloudmatch_analytics.core.kafka_records import (
 )
 from cloudmatch_analytics.core.windows import BASE, sender_series
 from cloudmatch_bus.contract import amqp_batches
-from cloudmatch_bus.contract.amqp import SizeMessage
+from cloudmatch_bus.contract.amqp import SizeMessage, UnreadableError
 from cloudmatch_bus.contract.amqp_batches import SizesBatch
 from cloudmatch_bus.contract.deliveries import Span, span
 from cloudmatch_bus.contract.messages import DeliveriesCounted
@@ -155,10 +156,12 @@ def test_a_batch_too_long_for_a_record_has_parts_with_ids_of_their_own(message_i
         assert {part.id for part in parts} == {None}
 
 
-def test_even_the_longest_name_of_a_device_is_in_a_part() -> None:
-    names = ["a" * MAX_RECORD, "b"]
-    parts = list(batch_sums("12", batch(*(span(name, "bob", 7, 0, [1]) for name in names))))
-    assert [list(part.sums) for part in parts] == [[f"demo.{name}"] for name in names]
+def test_a_batch_with_a_name_that_fits_into_no_record_is_unreadable() -> None:
+    longest = "a" * (MAX_RECORD - SUM - len("demo."))
+    parts = list(batch_sums("12", batch(span("b", "bob", 7, 0, [1]), span(longest, "bob", 7, 0, [1]))))
+    assert [list(part.sums) for part in parts] == [["demo.b"], [f"demo.{longest}"]]
+    with pytest.raises(UnreadableError, match="name of a device"):
+        list(batch_sums("12", batch(span("b", "bob", 7, 0, [1]), span(longest + "a", "bob", 7, 0, [1]))))
 
 
 def test_a_batch_is_always_in_the_same_partition_and_many_are_spread_over_all() -> None:

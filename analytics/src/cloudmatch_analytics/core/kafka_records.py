@@ -23,7 +23,7 @@ from zlib import crc32
 import msgspec
 
 from cloudmatch_analytics.core.windows import BASE, sender_series
-from cloudmatch_bus.contract.amqp import DEFAULT_APP, SizeMessage
+from cloudmatch_bus.contract.amqp import DEFAULT_APP, SizeMessage, UnreadableError
 from cloudmatch_bus.contract.amqp_batches import SizesBatch
 from cloudmatch_bus.contract.subjects import partition
 
@@ -129,7 +129,11 @@ def singles(sizes: Iterable[Size]) -> dict[tuple[int, int], list[Size]]:
 
 
 def batch_sums(message_id: str | None, batch: SizesBatch) -> Iterator[BatchSums]:
-    """Add up a batch by sender; a batch that is too long for a record yields several parts."""
+    """Add up a batch by sender; a batch that is too long for a record yields several parts.
+
+    Raises:
+        UnreadableError: the name of a sender alone is too long.
+    """
     app = batch.app or DEFAULT_APP
     sums: dict[str, tuple[int, int]] = {}
     for span in batch.spans:
@@ -151,6 +155,8 @@ def _parts(sums: dict[str, tuple[int, int]]) -> Iterator[dict[str, tuple[int, in
     part: dict[str, tuple[int, int]] = {}
     length = 0
     for series, sent in sums.items():
+        if len(series) + SUM > MAX_RECORD:
+            raise UnreadableError(f"the name of a device has more than {MAX_RECORD - SUM} characters")
         length += len(series) + SUM
         if part and length > MAX_RECORD:
             yield part
