@@ -45,6 +45,7 @@ class Publisher:
         self._connection: AbstractConnection | None = None
         self._channel: PreparedChannel | None = None
         self._reason = "not connected to RabbitMQ"
+        self._refusal: str | None = self._reason
         self._blocked = False  # RabbitMQ accepts no messages: memory or disk alarm
         self._ready = asyncio.Event()  # set by the first connection
 
@@ -55,8 +56,8 @@ class Publisher:
         return None if self._usable() else self._reason
 
     def refusal(self) -> str | None:
-        """Return why there is no connection, or None."""
-        return None if self._usable() else self._reason
+        """Return why RabbitMQ could not be used at the last attempt, or None: it may be lost since."""
+        return self._refusal
 
     @property
     def connection(self) -> AbstractConnection | None:
@@ -89,10 +90,10 @@ class Publisher:
             reason = f"cannot use RabbitMQ: {error!r}"
             if reason != self._reason:
                 log.warning("%s", reason)
-            self._reason = reason
+            self._reason = self._refusal = reason
             await self.close()
         else:
-            self._reason = "connection to RabbitMQ lost"
+            self._reason, self._refusal = "connection to RabbitMQ lost", None
             self._ready.set()
             _connections.inc()
             log.info("connected to RabbitMQ")
