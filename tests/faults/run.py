@@ -20,7 +20,7 @@ from faults.workload import Workload
 from harness.facts import Books
 
 BEFORE = "(before the first fault)"
-COUNTING_TIMEOUT = 60.0  # s without a change after which sums count as final: claims wait for 15
+COUNTING_TIMEOUT = 35.0  # s without a change after which sums count as final: claims wait for 15
 FACTS_TIMEOUT = 15.0  # s without a further fact after which all have arrived
 
 

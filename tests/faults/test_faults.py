@@ -28,6 +28,7 @@ def test_the_short_schedules_include_faults_of_every_sort() -> None:
 
 
 @pytest.mark.servers
+@pytest.mark.timeout(300)  # claims and windows wait, once everything has arrived
 @pytest.mark.parametrize("options", [CLASSIC, V1], ids=lambda options: str(options.dialect))
 async def test_payloads_arrive_exactly_once_and_in_order_whichever_process_dies(
     options: Options,
