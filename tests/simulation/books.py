@@ -16,7 +16,7 @@ from cloudmatch_bus.process.clock import monotonic
 from cloudmatch_journal.core.grants import Grants
 from cloudmatch_journal.core.ledger import Ledger
 
-CLAIM_GRACE = 15.0  # s after a claim until what nobody has counted of it is granted
+CLAIM_GRACE = 10.0  # s after a claim until what nobody has counted of it is granted; as short as it may be
 INTERVAL = 0.5  # s between two looks at the claims
 ACK_TIMEOUT = 1.0  # s until a fact is sent again
 ARRIVAL = 0.02  # s at most until a fact is stored

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from cloudmatch_bus.client.connection import NoRespondersError
@@ -111,6 +112,7 @@ class SimulatedBus:
         self._network = network
         self.alive = True
         self._cut_until = 0.0
+        self._held: list[Callable[[], object]] = []  # until it ends
         self.on_reconnect: list[Callable[[], Awaitable[object]]] = []
         self._subscriptions: list[Subscription] = []
         self._tasks: dict[asyncio.Task[Any], None] = {}  # in order, so that a seed repeats
@@ -122,7 +124,15 @@ class SimulatedBus:
 
     def cut(self, seconds: float) -> None:
         """Let nothing pass for a while: what is sent comes late, half of what should arrive is lost."""
-        self._cut_until = asyncio.get_running_loop().time() + seconds
+        if not self.cut_for:
+            self._cut_until = asyncio.get_running_loop().time() + seconds
+            asyncio.get_running_loop().call_at(self._cut_until, self._heal)
+
+    def _heal(self) -> None:
+        held, self._held = self._held, []
+        for pass_on in held:
+            if self.alive:
+                pass_on()
 
     @property
     def cut_for(self) -> float:
@@ -134,14 +144,10 @@ class SimulatedBus:
             if not self.cut_for:
                 handler(*message)
             elif self._network.chance.random() < 0.5:
-                asyncio.get_running_loop().call_at(self._cut_until, self._receive_late, handler, message)
+                self._held.append(partial(handler, *message))
 
         self._subscriptions.append(self._network.subscribe(subject, receive, queue))
         return self._subscriptions[-1]
-
-    def _receive_late(self, handler: Handler, message: Any) -> None:
-        if self.alive:
-            handler(*message)
 
     async def unsubscribe(self, subscription: Subscription) -> None:
         if self.alive:
@@ -150,7 +156,7 @@ class SimulatedBus:
 
     def publish(self, subject: str, payload: bytes, reply: str = "", headers: object = None) -> bool:
         if self.cut_for:
-            asyncio.get_running_loop().call_at(self._cut_until, self.publish, subject, payload, reply)
+            self._held.append(partial(self.publish, subject, payload, reply))
         elif self.alive:
             self._network.publish(subject, payload, reply)
         return True

@@ -5,6 +5,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
+from cloudmatch_bus.contract.liveness import EDGE_PROBED_AFTER
 from simulation.books import ACK_TIMEOUT, CLAIM_GRACE, Books
 from simulation.bucket import CommitChecker, TimedBucket
 from simulation.devices import SimulatedDevice
@@ -17,7 +18,8 @@ SETTLE = 2.0  # s for the last sizes
 # Two edges that die within this time, each with a device of a match, take sizes with them: those that one had
 # not published, and the other had not claimed yet. The loss of an edge must first be noticed.
 TOGETHER = 6.0  # s
-CUT = (3.0, 25.0)  # s at most for which an edge is cut off
+JUST_SENT = 0.05  # s
+CUT = (3.0, 20.0)  # s at most for which an edge is cut off
 
 
 class PayloadWorld:
@@ -126,8 +128,25 @@ class PayloadWorld:
 
     def _cut_edge(self) -> None:
         edge = self.any_edge()
-        if all(device.wire.welcomed for device in self.devices.values() if device.socket in edge.sockets):
-            edge.bus.cut(self.chance.random() * self.chance.choice(CUT))
+        devices = [device for device in self.devices.values() if device.socket in edge.sockets]
+        if any(each.bus.cut_for for each in self.edges) or not all(each.wire.welcomed for each in devices):
+            return
+        for device in devices:  # something is on its way, or not counted yet
+            for _ in range(20):
+                device.send()
+        asyncio.get_running_loop().call_later(self.chance.random() * JUST_SENT, self._cut, edge)
+
+    def _cut(self, edge: Edge) -> None:
+        seconds = self.chance.random() * self.chance.choice(CUT)
+        edge.bus.cut(seconds)
+        # Its devices may have counted as gone. If one kept its connection, its peer might not learn that it
+        # is back: the update about that is sent once.
+        if seconds > EDGE_PROBED_AFTER:
+            asyncio.get_running_loop().call_later(seconds, self._drop_all, edge)
+
+    def _drop_all(self, edge: Edge) -> None:
+        for socket in list(edge.sockets):
+            socket.drop()
 
     async def _replace_worker(self) -> None:
         self.workers.pop(self.chance.randrange(len(self.workers))).kill()
