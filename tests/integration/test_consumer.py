@@ -128,6 +128,37 @@ async def test_a_durable_consumer_handles_large_facts_in_portions_and_those_of_a
     assert info.num_redelivered == 0
 
 
+async def test_a_durable_consumer_that_lingers_handles_what_comes_meanwhile_at_once(
+    nats_server: NatsServer,
+) -> None:
+    handled: list[int] = []
+    stop = asyncio.Event()
+    async with facts(nats_server.url) as published, bus(nats_server) as reader:
+
+        async def handle(held: list[Held]) -> None:
+            handled.append(len(held))
+
+        consumer = DurableConsumer(reader, DURABLE, linger=60)
+        running = asyncio.create_task(consumer.run(handle, stop))
+        published.payloads(1)
+        await eventually(lambda: handled == [1])
+        published.payloads(2)
+        await published.kept()
+        await eventually(lambda: settling(reader, 1))
+        assert handled == [1]
+        stop.set()  # it ends at once, and hands back what waits
+        await asyncio.wait_for(running, 10)
+        running = asyncio.create_task(DurableConsumer(reader, DURABLE).run(handle, stop := asyncio.Event()))
+        await eventually(lambda: handled == [1, 1])
+        stop.set()
+        await running
+
+
+async def settling(bus: Bus, held: int) -> bool:
+    info = await bus.jetstream().consumer_info(streams.EVENTS, DURABLE)
+    return (info.num_pending, info.num_ack_pending) == (0, held)
+
+
 async def test_an_ordered_consumer_handles_large_facts_in_portions_each_once_and_in_order(
     nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

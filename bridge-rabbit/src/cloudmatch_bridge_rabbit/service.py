@@ -22,6 +22,7 @@ from cloudmatch_bus.process.runner import Environment, until_stopped
 from cloudmatch_bus.process.settings import AmqpSettings, HttpSettings, variable
 
 NAME = "bridge-rabbit"
+LINGER = 0.05  # s after a few facts: published one by one they cost twice as much, here and in RabbitMQ
 GRACE = 1.5  # s after SIGTERM for the confirms of the last batch
 
 _batches = Counter("cloudmatch_bridge_rabbit_batches", "Batches of sizes confirmed by RabbitMQ")
@@ -68,7 +69,7 @@ async def serve(environment: Environment, stop: asyncio.Event) -> None:
                     else:
                         work.create_task(singles.keep_removed(bus, stop))
                     if await until_stopped(stop, publisher.ready()):
-                        consumer = DurableConsumer(bus, NAME)
+                        consumer = DurableConsumer(bus, NAME, linger=LINGER)
                         health.set_check("feed", consumer.health)
                         await _finish(asyncio.create_task(consumer.run(forward, stop)), stop)
         await publisher.close()
