@@ -22,6 +22,7 @@ log = logging.getLogger("journal")
 
 NAME = "journal"
 UNLIMITED = Retention()
+LINGER = 0.05  # s for which a fact waits for others: a write to disk costs more than folding a batch
 SPANS = 4  # of a batch that are folded at the cost of one fact
 RETENTION_INTERVAL = 60.0  # s between two checks of the retention while no facts arrive
 
@@ -163,7 +164,7 @@ class Journal:
 
     async def run(self, bus: Bus, health: Health, stop: asyncio.Event) -> None:
         """Append the facts on the bus, publish reports and grant claims, until `stop`."""
-        consumer = OrderedConsumer(bus, NAME)
+        consumer = OrderedConsumer(bus, NAME, linger=LINGER)
         health.set_check("feed", consumer.health)
         self._publisher = publisher = FactPublisher(bus)
         bookkeeper = Bookkeeper(bus, consumer, self.ledger, self._claim_grace)

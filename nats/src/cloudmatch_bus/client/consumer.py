@@ -193,10 +193,15 @@ class DurableConsumer(_Consumer):
 
 
 class OrderedConsumer(_Consumer):
-    """A consumer whose position its reader keeps."""
+    """A consumer whose position its reader keeps.
 
-    def __init__(self, bus: Bus, name: str) -> None:
+    Args:
+        linger: s for which a fact waits for others, to be handled with them.
+    """
+
+    def __init__(self, bus: Bus, name: str, *, linger: float = 0.0) -> None:
         super().__init__(bus)
+        self._linger = linger
         self.position = 0  # of the last message that was handled or dropped
         self._name = name
         self._broken = False  # messages may have been lost on their way
@@ -220,7 +225,7 @@ class OrderedConsumer(_Consumer):
                 await _wait(stop, RETRY)
                 continue
             self._broken = False
-            self._pull = pull = PullSubscription(self._bus, consumer.name, stop)
+            self._pull = pull = PullSubscription(self._bus, consumer.name, stop, self._linger)
             try:
                 position = await self._read(pull, handle, position, stop)
             finally:

@@ -1,4 +1,4 @@
-"""Messages of a JetStream pull consumer, returned as they arrive: none waits for a batch to fill."""
+"""Messages of a JetStream pull consumer, returned as they arrive, or together with those that follow soon."""
 
 import asyncio
 import contextlib
@@ -41,10 +41,15 @@ def _message(subject: str, reply: str, payload: bytes) -> Message:
 
 
 class PullSubscription:
-    """Repeated requests for the messages of one consumer of EVENTS, until `stop` is set."""
+    """Repeated requests for the messages of one consumer of EVENTS, until `stop` is set.
 
-    def __init__(self, bus: Bus, consumer: str, stop: asyncio.Event) -> None:
+    Args:
+        linger: s for which a message waits for others, unless the consumer has a backlog.
+    """
+
+    def __init__(self, bus: Bus, consumer: str, stop: asyncio.Event, linger: float = 0.0) -> None:
         self._bus = bus
+        self._linger = linger
         self._stop = stop
         self._next = f"$JS.API.CONSUMER.MSG.NEXT.{streams.EVENTS}.{consumer}"
         self._request = msgspec.json.encode({"batch": BATCH, "expires": int(EXPIRES * 1e9)})
@@ -92,6 +97,9 @@ class PullSubscription:
                 await asyncio.sleep(PAUSE)
             self._request_more()
             await self._arrival(EXPIRES + GRACE)
+        if self._linger and self._waiting and not self._waiting[-1].pending and not self._stop.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), self._linger)
         return self._take_waiting()
 
     def _request_more(self) -> None:
