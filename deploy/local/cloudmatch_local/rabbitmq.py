@@ -55,6 +55,8 @@ def environment(folder: Path, distribution_port: int) -> dict[str, str]:
         *("-noinput", "-sname", NODE, "-start_epmd", "false"),
         *("-erl_epmd_port", str(distribution_port), "-kernel", "inet_dist_use_interface", "{127,0,0,1}"),
         *("+S", "1:1", "+A", "4", "+B", "d"),
+        # idle schedulers sleep at once, instead of spinning on a core that others want
+        *("+sbwt", "none", "+sbwtdcpu", "none", "+sbwtdio", "none"),
     ]
     return {
         "PATH": "/usr/lib/erlang/bin:/usr/bin:/bin",
