@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from cloudmatch_bus.contract import amqp
 from cloudmatch_bus.contract.amqp import MAX_DIGITS, SizeMessage, UnreadableError
+from unit.bus.recorder import Recorder
 
 HEADERS = {"app": "demo", "from": "alice", "to": "bob", "match": 7, "at": 1_700_000_000_000}
 
@@ -65,23 +66,6 @@ def test_a_body_that_is_not_an_ascii_decimal_is_unreadable(body: bytes) -> None:
 def test_a_header_of_the_wrong_type_is_unreadable_and_named(headers: dict[str, object]) -> None:
     with pytest.raises(UnreadableError, match=f"header '{next(iter(headers))}'"):
         SizeMessage.decode(b"4", HEADERS | headers)
-
-
-class Recorder:
-    """A driver's channel and queue that record what is declared."""
-
-    def __init__(self, calls: list[tuple[Any, ...]], name: str = "") -> None:
-        self.calls, self.name = calls, name
-
-    async def declare_exchange(self, name: str, kind: str, /, *, durable: bool) -> None:
-        self.calls.append(("exchange", name, kind, durable))
-
-    async def declare_queue(self, name: str, /, *, durable: bool, arguments: dict[str, Any]) -> "Recorder":
-        self.calls.append(("queue", name, durable, arguments))
-        return Recorder(self.calls, name)
-
-    async def bind(self, exchange: str, /, routing_key: str) -> None:
-        self.calls.append(("bind", self.name, exchange, routing_key))
 
 
 async def test_exchanges_and_queues_are_durable_and_rejected_messages_become_dead_letters() -> None:

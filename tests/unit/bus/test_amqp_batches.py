@@ -8,6 +8,7 @@ from cloudmatch_bus.contract import amqp_batches
 from cloudmatch_bus.contract.amqp import UnreadableError
 from cloudmatch_bus.contract.deliveries import span
 from cloudmatch_bus.contract.messages import DeliveriesCounted, encode
+from unit.bus.recorder import Recorder
 
 FACT = DeliveriesCounted(
     app="demo", at=5, source="edge-0", incarnation=1, number=1, spans=[span("a", "c", 7, 3, [4, 5])]
@@ -44,25 +45,6 @@ def test_what_is_no_batch_is_unreadable(body: bytes) -> None:
 def test_fields_of_the_future_are_ignored() -> None:
     body = b'{"app":"demo","at":5,"future":1,"spans":[["a","c",7,0,1,4,"4","future"]]}'
     assert amqp_batches.decode(body).spans[0].bytes == 4
-
-
-class Recorder:
-    """A driver's channel and queue that record what is declared."""
-
-    def __init__(self, calls: list[tuple[Any, ...]], name: str = "") -> None:
-        self.calls, self.name = calls, name
-
-    async def declare_exchange(self, name: str, kind: str, /, *, durable: bool) -> None:
-        self.calls.append(("exchange", name, kind, durable))
-
-    async def declare_queue(
-        self, name: str, /, *, durable: bool, arguments: dict[str, Any] | None = None, passive: bool = False
-    ) -> "Recorder":
-        self.calls.append(("queue", name, durable, arguments))
-        return Recorder(self.calls, name)
-
-    async def bind(self, exchange: str, /, routing_key: str) -> None:
-        self.calls.append(("bind", self.name, exchange, routing_key))
 
 
 async def test_exchanges_and_queues_are_durable_and_rejected_messages_become_dead_letters() -> None:

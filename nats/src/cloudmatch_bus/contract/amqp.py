@@ -183,11 +183,6 @@ def _unusable(name: str) -> str:
     return f"begins with '{OWN}', as those of CloudMatch itself" if name.startswith(OWN) else ""
 
 
-def queue_arguments(queue_type: str) -> dict[str, Any]:
-    """Arguments with which `QUEUE` is declared; `queue_type` is classic or quorum."""
-    return {"x-queue-type": queue_type, "x-dead-letter-exchange": DEAD_EXCHANGE}
-
-
 class Queue(Protocol):
     """What `declare` needs of a driver's queue."""
 
@@ -235,10 +230,16 @@ async def declare(channel: Channel[Q], queue_type: str) -> Q:
         queue_type: classic or quorum.
     """
     await channel.declare_exchange(EXCHANGE, "topic", durable=True)
-    await channel.declare_exchange(DEAD_EXCHANGE, "fanout", durable=True)
-    dead = await channel.declare_queue(DEAD_QUEUE, durable=True, arguments={"x-queue-type": queue_type})
-    await dead.bind(DEAD_EXCHANGE, DEAD_QUEUE)
-    return await channel.declare_queue(QUEUE, durable=True, arguments=queue_arguments(queue_type))
+    return await declare_with_dead_letters(channel, QUEUE, DEAD_QUEUE, queue_type)
+
+
+async def declare_with_dead_letters(channel: Channel[Q], name: str, dead: str, queue_type: str) -> Q:
+    """Declare a queue, and the exchange and queue `dead`, which keeps what its consumer rejects."""
+    kind = {"x-queue-type": queue_type}
+    await channel.declare_exchange(dead, "fanout", durable=True)
+    letters = await channel.declare_queue(dead, durable=True, arguments=kind)
+    await letters.bind(dead, dead)
+    return await channel.declare_queue(name, durable=True, arguments={**kind, "x-dead-letter-exchange": dead})
 
 
 async def declare_plain(

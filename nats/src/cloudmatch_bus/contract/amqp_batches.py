@@ -5,12 +5,12 @@ Each fact that counts sizes is one persistent message on the topic exchange `EXC
 cannot be read is rejected and becomes a dead letter: `DEAD_QUEUE` keeps it as it was.
 """
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
-from cloudmatch_bus.contract.amqp import Channel, Q, UnreadableError
+from cloudmatch_bus.contract.amqp import Channel, Q, UnreadableError, declare_with_dead_letters
 from cloudmatch_bus.contract.deliveries import Totals
 
 EXCHANGE = "cloudmatch.sizes"  # topic
@@ -45,11 +45,6 @@ def decode(body: bytes) -> SizesBatch:
         raise UnreadableError(str(error)) from None
 
 
-def queue_arguments(queue_type: str) -> dict[str, Any]:
-    """Arguments with which `QUEUE` is declared; `queue_type` is classic or quorum."""
-    return {"x-queue-type": queue_type, "x-dead-letter-exchange": DEAD_EXCHANGE}
-
-
 async def declare(channel: Channel[Q], queue_type: str) -> Q:
     """Declare exchanges and queues, and return `QUEUE`. Both services call it, in any order.
 
@@ -57,9 +52,6 @@ async def declare(channel: Channel[Q], queue_type: str) -> Q:
         queue_type: classic or quorum.
     """
     await channel.declare_exchange(EXCHANGE, "topic", durable=True)
-    await channel.declare_exchange(DEAD_EXCHANGE, "fanout", durable=True)
-    dead = await channel.declare_queue(DEAD_QUEUE, durable=True, arguments={"x-queue-type": queue_type})
-    await dead.bind(DEAD_EXCHANGE, DEAD_QUEUE)
-    queue = await channel.declare_queue(QUEUE, durable=True, arguments=queue_arguments(queue_type))
+    queue = await declare_with_dead_letters(channel, QUEUE, DEAD_QUEUE, queue_type)
     await queue.bind(EXCHANGE, "#")
     return queue
