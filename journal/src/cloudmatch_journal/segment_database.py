@@ -1,19 +1,17 @@
 """One segment as a TinyDB database: the only module that uses TinyDB.
 
-TinyDB reads and writes a database whole. Here the storage writes only the added documents: one write and
-one fsync per batch. The cost of an event depends on the size of a segment, never on the age of the journal.
+TinyDB reads and writes a database whole. Here the table passes added documents to a storage that appends
+them: one write and one fsync per batch, at a cost that depends on the batch alone.
 """
 
 import os
-from collections.abc import Callable, Iterable
-from itertools import islice
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from tinydb import Storage, TinyDB, where
 from tinydb.queries import QueryLike
-from tinydb.table import Document as Row
 from tinydb.table import Table
 
 from cloudmatch_journal.core import segments
@@ -36,14 +34,15 @@ class AppendOnly(Storage):
         return {TABLE: self.rows}
 
     def write(self, data: dict[str, dict[str, Any]]) -> None:
-        """Append the new rows.
+        raise NotImplementedError("a journal only grows")
+
+    def append(self, documents: Sequence[Document]) -> None:
+        """Append documents.
 
         Raises:
             OSError: the disk refuses; nothing was written.
         """
-        rows = data[TABLE]
-        assert len(rows) >= len(self.rows), "a journal only grows"
-        added = segments.encode_lines(islice(rows.values(), len(self.rows), None))
+        added = segments.encode_lines(documents)
         try:
             rest = memoryview(added)
             while rest:
@@ -53,18 +52,25 @@ class AppendOnly(Storage):
             os.ftruncate(self._file.fileno(), self.size)
             raise
         self.size += len(added)
-        self.rows = rows
+        self.rows.update((str(d["position"]), d) for d in documents)
 
     def close(self) -> None:
         self._file.close()
 
 
-class _UncachedTable(Table):
+class _GrowingTable(Table):
     default_query_cache_capacity = 0  # a page is rarely requested twice
+
+    def insert_multiple(self, documents: Iterable[Mapping[str, Any]]) -> list[int]:
+        """Append documents without a copy of the whole table, as TinyDB's own makes one."""
+        added = [dict(document) for document in documents]
+        assert isinstance(self._storage, AppendOnly)
+        self._storage.append(added)
+        return [document["position"] for document in added]
 
 
 class _Database(TinyDB):
-    table_class = _UncachedTable
+    table_class = _GrowingTable
 
 
 class SegmentDatabase:
@@ -96,7 +102,7 @@ class SegmentDatabase:
         Raises:
             OSError: the disk refuses; nothing was written.
         """
-        self._table.insert_multiple(Row(d, d["position"]) for d in documents)
+        self._table.insert_multiple(documents)
 
     def documents(self) -> list[Document]:
         """Return all documents, oldest first."""
