@@ -22,7 +22,7 @@ from cloudmatch_bus.process.runner import Environment, until_stopped
 from cloudmatch_bus.process.settings import AmqpSettings, HttpSettings, variable
 
 NAME = "bridge-rabbit"
-LINGER = 0.05  # s after a few facts: published one by one they cost twice as much, here and in RabbitMQ
+LINGER = 0.1  # s after a few facts: published one by one they cost twice as much, here and in RabbitMQ
 GRACE = 1.5  # s after SIGTERM for the confirms of the last batch
 
 _batches = Counter("cloudmatch_bridge_rabbit_batches", "Batches of sizes confirmed by RabbitMQ")

@@ -22,7 +22,7 @@ log = logging.getLogger("journal")
 
 NAME = "journal"
 UNLIMITED = Retention()
-LINGER = 0.05  # s for which a fact waits for others: a write to disk costs more than folding a batch
+LINGER = 0.1  # s after a few facts: a write to disk costs more than folding a batch
 SPANS = 4  # of a batch that are folded at the cost of one fact
 RETENTION_INTERVAL = 60.0  # s between two checks of the retention while no facts arrive
 

@@ -36,7 +36,6 @@ PROGRESS_INTERVAL = streams.ACK_WAIT / 4  # s between two reports that held fact
 SILENCE = 3.0  # s without an answer, after which an ordered consumer is created again
 RETRY = 1.0  # s before another attempt to create one
 PORTION = 4 * 2**20  # bytes of facts handled at once, about
-FEW = 50  # facts after which a durable consumer may linger, at most
 DELETE_TIMEOUT = 0.5  # s; the server deletes consumers that are not used
 
 # The metrics keep the name of the first reader.
@@ -130,14 +129,11 @@ class DurableConsumer(_Consumer):
 
         Anything but `DownstreamError` raised by `handle` is a bug and ends the run.
         """
-        self._pull = pull = PullSubscription(self._bus, self._durable, stop)
+        self._pull = pull = PullSubscription(self._bus, self._durable, stop, self._linger)
         reporting = asyncio.create_task(self._report_progress(pull))
         try:
             while not stop.is_set():
-                messages = await pull.messages()
-                await self._batch(messages, handle, stop)
-                if self._linger and 0 < len(messages) < FEW:
-                    await _wait(stop, self._linger)
+                await self._batch(await pull.messages(), handle, stop)
             for message in await pull.drain():  # for the next process, now instead of after `ACK_WAIT`
                 self._bus.publish(message.reply, b"-NAK")
         finally:
@@ -196,7 +192,7 @@ class OrderedConsumer(_Consumer):
     """A consumer whose position its reader keeps.
 
     Args:
-        linger: s for which a fact waits for others, to be handled with them.
+        linger: after a few facts, wait so long (s) for more of them, which are then handled at once.
     """
 
     def __init__(self, bus: Bus, name: str, *, linger: float = 0.0) -> None:

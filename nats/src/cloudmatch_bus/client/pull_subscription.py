@@ -1,4 +1,4 @@
-"""Messages of a JetStream pull consumer, returned as they arrive, or together with those that follow soon."""
+"""Messages of a JetStream pull consumer, returned as they arrive: none waits for a batch to fill."""
 
 import asyncio
 import contextlib
@@ -14,6 +14,7 @@ from cloudmatch_bus.client.connection import Bus, Headers, Subscription
 from cloudmatch_bus.contract import streams
 
 BATCH = 500  # messages requested at a time
+FEW = 50  # messages, at most, after which it may linger: more are a backlog
 EXPIRES = 1.0  # s for which a request is open; the server answers then at the latest
 GRACE = 0.1  # s for that answer to arrive
 PAUSE = 0.2  # s before the next request after one that was refused
@@ -44,7 +45,7 @@ class PullSubscription:
     """Repeated requests for the messages of one consumer of EVENTS, until `stop` is set.
 
     Args:
-        linger: s for which a message waits for others, unless the consumer has a backlog.
+        linger: after a few messages, wait so long (s) for more, which are then returned together.
     """
 
     def __init__(self, bus: Bus, consumer: str, stop: asyncio.Event, linger: float = 0.0) -> None:
@@ -63,6 +64,7 @@ class PullSubscription:
         self._requested_at = 0.0
         self._answered_at = time.monotonic()
         self._refused = False  # the last request, for another reason than that there are no messages
+        self._lingers = False  # a few messages were returned last
 
     @property
     def silence(self) -> float:
@@ -91,15 +93,16 @@ class PullSubscription:
         """Return what has arrived, as soon as there is any; nothing on `stop` or when a request expired."""
         if self._subscription is None:
             self._subscription = await self._bus.subscribe(self._inbox, self._on_message)
+        if self._lingers:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), self._linger)
         if not self._waiting and not self._stop.is_set():
             if self._refused:
                 self._refused = False
                 await asyncio.sleep(PAUSE)
             self._request_more()
             await self._arrival(EXPIRES + GRACE)
-        if self._linger and self._waiting and not self._waiting[-1].pending and not self._stop.is_set():
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), self._linger)
+        self._lingers = self._linger > 0 and 0 < len(self._waiting) < FEW
         return self._take_waiting()
 
     def _request_more(self) -> None:
