@@ -2,11 +2,13 @@
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
+from nats.js.api import DiscardPolicy
 from websockets.asyncio.client import ClientConnection, connect
 
+from cloudmatch_bus.client.connection import Bus
 from cloudmatch_bus.client.consumer import history, position_range
 from cloudmatch_bus.client.provision import ensure_provisioned
 from cloudmatch_bus.contract import streams
@@ -51,13 +53,26 @@ async def pairs(edge: Service) -> list[tuple[ClientConnection, ClientConnection]
     return made
 
 
+async def lose_stream(bus: Bus) -> None:
+    """Let JetStream answer no publication."""
+    await bus.jetstream().delete_stream(streams.EVENTS)
+
+
+async def fill_stream(bus: Bus) -> None:
+    """Let JetStream refuse every publication, as it does when its disk is full."""
+    config = (await bus.jetstream().stream_info(streams.EVENTS)).config
+    config.max_bytes, config.discard = 1, DiscardPolicy.NEW
+    await bus.jetstream().update_stream(config)
+
+
+@pytest.mark.parametrize("refuse", [lose_stream, fill_stream])
 async def test_while_facts_cannot_be_stored_sizes_are_merged_and_then_each_is_counted_once(
-    edge: Service, nats_server: NatsServer
+    edge: Service, nats_server: NatsServer, refuse: Callable[[Bus], Awaitable[None]]
 ) -> None:
     sent: dict[str, list[int]] = {f"app-{app}": [] for app in range(PAIRS)}
     async with connected(nats_server.url) as bus:
         sockets = await pairs(edge)
-        await bus.jetstream().delete_stream(streams.EVENTS)
+        await refuse(bus)
         for number in range(40):
             for app, (a, b) in enumerate(sockets):
                 for size in (number, 100 - number):
