@@ -24,8 +24,11 @@ HEAVY = (
     "tests/deploy/test_roll_out.py",
     "tests/e2e/",
     "tests/faults/",
+    "tests/integration/test_analytics_page.py",
     "tests/integration/test_bench",
+    "tests/integration/test_counting.py",
     "tests/integration/test_dev_client.py",
+    "tests/integration/test_full_size.py",
     "tests/integration/test_fuzz.py",
     "tests/integration/test_kills.py",
 )
