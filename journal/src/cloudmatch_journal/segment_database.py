@@ -66,6 +66,7 @@ class _GrowingTable(Table):
         added = [dict(document) for document in documents]
         assert isinstance(self._storage, AppendOnly)
         self._storage.append(added)
+        self.clear_cache()
         return [document["position"] for document in added]
 
 

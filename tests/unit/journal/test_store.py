@@ -94,6 +94,12 @@ def test_pages_are_contiguous_while_events_arrive(journal: Reopened) -> None:
     assert len(read) > 8
 
 
+def test_a_page_that_is_read_again_has_what_was_appended_meanwhile(journal: Reopened) -> None:
+    for last in range(1, SIZE):
+        journal.store.append(entries(last))
+        assert [position for position, _ in journal.store.read(0, 10).entries] == [*range(1, last + 1)]
+
+
 def test_a_page_shows_whether_there_are_more_events(journal: Reopened) -> None:
     assert journal.store.read(0, 10) == ([], 0, False)
     fill(journal.store, 10)
