@@ -181,9 +181,10 @@ class Environment:
 
 
 def replaced(text: str, here: Mapping[str, str]) -> str:
-    """Translate the names and ports of the cluster in a text to the local ones."""
-    names = sorted(here, key=len, reverse=True)
-    return re.sub("|".join(map(re.escape, names)), lambda found: here[found[0]], text)
+    """Translate the names and ports of the cluster in a text to the local ones. A key may contain the digits
+    of a port: only whole words are translated."""
+    names = "|".join(map(re.escape, sorted(here, key=len, reverse=True)))
+    return re.sub(rf"(?<!\w)(?:{names})(?!\w)", lambda found: here[found[0]], text)
 
 
 class Node:

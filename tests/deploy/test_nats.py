@@ -7,7 +7,7 @@ import pytest
 from cloudmatch_bus.client.connection import connect
 from cloudmatch_bus.client.provision import provision
 from cloudmatch_bus.contract import streams
-from deploy.loopback import Environment
+from deploy.loopback import Environment, replaced
 from harness import eventually_sync
 
 pytestmark = pytest.mark.servers
@@ -30,3 +30,9 @@ async def test_nats_is_healthy_keeps_all_replicas_and_stops_cleanly(environment:
         assert first.process.wait(30) == 0
         assert "Entering lame duck mode" in first.process.log
         eventually_sync(lambda: all(n.probe("readinessProbe") == 200 for n in others), 20, "the others")
+
+
+def test_only_whole_words_are_translated_to_this_machine() -> None:
+    here = {"4222": "20001", "0.0.0.0": "127.0.0.1", "/etc/nats": "/tmp/nats"}  # noqa: S104, S108  # replaced
+    text = "listen: 0.0.0.0:4222\ninclude /etc/nats/users.conf\nnkey: UA42223"
+    assert replaced(text, here) == "listen: 127.0.0.1:20001\ninclude /tmp/nats/users.conf\nnkey: UA42223"
