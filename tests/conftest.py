@@ -2,17 +2,20 @@
 
 import asyncio
 import contextlib
+import itertools
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import aio_pika
 import pytest
 
 import harness
 from cloudmatch_bus.contract import amqp, amqp_batches
+from harness import clocks
 from harness.amqp import OLD_QUEUE
 
 pytest_plugins = ["harness.workers", "harness.unchanged"]  # side by side; what has changed
@@ -170,3 +173,18 @@ def start() -> Iterator[Callable[..., harness.Service]]:
         yield begin
         for each in services:  # pytest shows it with a failure only
             print(each.process.tail())  # noqa: T201 # the same
+
+
+@pytest.fixture
+def stepped_clock(tmp_path: Path) -> Callable[..., clocks.SteppedClock]:
+    """Make wall clocks: ``clock = stepped_clock(-600)``, ``start(name, {**env, **clock.settings})``, then
+    ``clock.step(2 * DAY)``. Skips where libfaketime is missing."""
+    library = clocks.libfaketime()
+    if library is None:
+        pytest.skip(clocks.MISSING)
+    numbers = itertools.count()
+
+    def make(seconds: float = 0.0) -> clocks.SteppedClock:
+        return clocks.SteppedClock(tmp_path / f"clock-{next(numbers)}", library, seconds)
+
+    return make

@@ -84,11 +84,12 @@ install_rabbitmq() {
     fi
 }
 
-# Install what only tests need, for the JavaScript client: Node with WebSockets, and a browser.
+# Install what only tests need: for the JavaScript client Node with WebSockets and a browser; wrong clocks.
 install_for_tests() {
     missing=
     node -e 'if (parseInt(process.versions.node) < 20) require("ws")' >"$LOG" 2>&1 || missing="nodejs node-ws"
     command -v chromium >"$LOG" || missing="$missing chromium"
+    command -v faketime >"$LOG" || missing="$missing faketime"
     if [ -z "$missing" ]; then
         return
     elif ! can_install; then

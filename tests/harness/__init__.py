@@ -16,6 +16,9 @@ Fixtures (`tests/conftest.py`), for most tests::
                    the option ``--kafka`` a real Kafka in its place
     start          `start(name, env)` runs a console script until its readiness is 200; ended with the test,
                    which fails if the log holds a traceback or SIGTERM did not end the process
+    stepped_clock  `clock = stepped_clock(-600)`: a wall clock that is wrong by that many seconds, for
+                   services started with `{**env, **clock.settings}`; `clock.step(2 * DAY)` sets it while they
+                   run (`harness.clocks`)
 
 Context managers of the same names (and `service`) serve scopes of your own: ``with nats_server() as bus:``;
 `nats_cluster` gives three NATS servers that keep their streams together. `harness.page` has the dev client in
