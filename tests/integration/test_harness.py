@@ -40,20 +40,27 @@ async def test_a_rabbitmq_node_keeps_what_it_confirmed_over_a_kill(own_rabbitmq)
         assert found.body == b"kept"
 
 
-def test_a_rabbitmq_node_starts_no_port_mapper_and_leaves_nothing_behind(own_rabbitmq):
-    commands = alive(own_rabbitmq.folder)
-    assert commands.pop(own_rabbitmq.process.pid).partition(" ")[0].endswith("beam.smp")
-    assert not [command for command in commands.values() if "epmd" in command.partition(" ")[0]]
+def test_a_rabbitmq_node_starts_no_port_mapper_and_leaves_nothing_behind(own_rabbitmq, tmp_path):
+    assert alive(own_rabbitmq.folder)[own_rabbitmq.process.pid].partition(" ")[0].endswith("beam.smp")
+    each_minute = "rabbit_nodes:ensure_epmd()."
+    assert control(own_rabbitmq, tmp_path, "eval", each_minute)
+    commands = alive(own_rabbitmq.folder).values()
+    assert not [command for command in commands if "epmd" in command.partition(" ")[0]]
     own_rabbitmq.terminate()
     assert own_rabbitmq.process.returncode == 0
     eventually_sync(lambda: not alive(own_rabbitmq.folder), 10, "the end of its helpers")
 
 
 def test_rabbitmqs_own_tool_reaches_a_node_without_port_mapper(rabbitmq, tmp_path):
-    command = [BIN / "python", "-m", "cloudmatch_local.rabbitmq", "list_vhosts"]
-    tool = Process("tool", command, {"CLOUDMATCH_RUN_DIR": str(rabbitmq.folder)}, tmp_path)
+    assert control(rabbitmq, tmp_path, "list_vhosts") == ["name", "/"]
+
+
+def control(rabbitmq, folder, *arguments):
+    """Run a command of rabbitmqctl on a node; return the words that it prints."""
+    command = [BIN / "python", "-m", "cloudmatch_local.rabbitmq", *arguments]
+    tool = Process("tool", command, {"CLOUDMATCH_RUN_DIR": str(rabbitmq.folder)}, folder)
     assert tool.wait(30) == 0, tool.tail()
-    assert tool.log.split() == ["name", "/"]
+    return tool.log.split()
 
 
 @pytest.mark.parametrize("_", ["first", "second"])

@@ -52,7 +52,7 @@ def environment(folder: Path, distribution_port: int) -> dict[str, str]:
     in advance, so no port mapper (epmd) is needed to look it up.
     """
     arguments = [
-        *("-noinput", "-sname", NODE, "-start_epmd", "false"),
+        *("-noinput", "-sname", NODE),
         *("-erl_epmd_port", str(distribution_port), "-kernel", "inet_dist_use_interface", "{127,0,0,1}"),
         *("+S", "1:1", "+A", "4", "+B", "d"),
         # idle schedulers sleep at once, instead of spinning on a core that others want
@@ -62,6 +62,8 @@ def environment(folder: Path, distribution_port: int) -> dict[str, str]:
         "PATH": "/usr/lib/erlang/bin:/usr/bin:/bin",
         "LANG": "C.UTF-8",
         "HOME": str(folder),  # of the cookie
+        # for the node, and for what it runs each minute to have a port mapper
+        "ERL_ZFLAGS": "-start_epmd false",
         "RABBITMQ_ALLOW_INPUT": "1",  # makes the script exec the node instead of starting a child
         "RABBITMQ_CONF_ENV_FILE": str(folder / "none"),
         "RABBITMQ_NODENAME": NODE,
@@ -78,7 +80,7 @@ def environment(folder: Path, distribution_port: int) -> dict[str, str]:
         "RABBITMQ_LOG_BASE": str(folder / "log"),
         "RABBITMQ_LOGS": str(folder / "log/node.log"),
         "RABBITMQ_SERVER_START_ARGS": " ".join(arguments),
-        "RABBITMQ_CTL_ERL_ARGS": f"-start_epmd false -dist_listen false -erl_epmd_port {distribution_port}",
+        "RABBITMQ_CTL_ERL_ARGS": f"-dist_listen false -erl_epmd_port {distribution_port}",
     }
 
 
