@@ -207,22 +207,6 @@ async def test_an_edge_that_shuts_down_closes_with_1001_and_frees_the_peers(edge
             assert await receive_text(c) == "I matched with device 'd'!"
 
 
-async def test_an_edge_that_shuts_down_closes_many_devices_in_batches(edges: list[Service]) -> None:
-    async with contextlib.AsyncExitStack() as stack:
-        devices = [
-            await stack.enter_async_context(device(edges[0], f"d{i}", 1, 1, tag=i, app="crowd"))
-            for i in range(100)
-        ]
-        ends: list[float] = []
-
-        async def ends_at(socket: ClientConnection) -> None:
-            assert await closed(socket) == 1001
-            ends.append(asyncio.get_running_loop().time())
-
-        await asyncio.gather(asyncio.to_thread(edges[0].terminate), *map(ends_at, devices))
-        assert max(ends) - min(ends) >= 0.05, "five batches, 20 ms apart"
-
-
 async def test_devices_that_connect_before_any_worker_are_matched_when_one_starts(
     nats_server: NatsServer, start: Start
 ) -> None:

@@ -30,6 +30,7 @@ test("A device that a full edge refuses says why and connects to the next one", 
   assert.deepEqual(errors, [{ code: "edge_full", detail }]);
   const d = device("d", other);
   assert.equal((await c.matched()).id, "d");
+  await d.matched();
   await d.send("ciao");
   assert.equal(await c.receive(), "ciao");
 });
