@@ -43,12 +43,15 @@ const ACK_WITHIN = 20;
 
 // Times in ms.
 const OPEN_WITHIN = 10_000; // from the first attempt to the server's welcome
-const SILENCE = 15_000; // without a frame: send a ping; without a frame for as long again: give up
+const SILENCE = 15_000; // without a frame, at most: send a ping; without a frame for as long again: give up
+const SILENCE_MIN = 1_000;
 const LEAVE_WITHIN = 2_000; // for the server to close after `leave`
 const SPREAD = 1_000; // over which all devices of an edge that shuts down reconnect
 const BACKOFF = [100, 5_000]; // between attempts to connect: the first, doubling up to the longest
 const LONG_BACKOFF = [1_000, 30_000];
 const RETRY_AFTER_MAX = 120_000; // that a server may ask for
+
+const PATIENCE = 3; // how much longer a silence may be after a connection that was dead as soon as it was made
 
 const UNAVAILABLE = 503; // HTTP: the edge is full, or not ready
 const GONE = [1001, 1012]; // close codes of an edge that shuts down
@@ -172,6 +175,7 @@ const CLOSED = "closed"; // for ever
  * @typedef {{ payload: Payload, number: number, peer: Peer }} Incoming A payload that nobody has taken yet.
  * @typedef {{ status: number, code: string, detail: string, parameter?: string, retryAfter?: number }} Refusal
  * @typedef {{ match: number, peer: string, distance: number, received: number }} Matched
+ * @typedef {{ resume: string, grace: number, max_payload: number, heartbeat?: number }} Welcome
  */
 /**
  * @template T
@@ -198,10 +202,12 @@ export class Conversation {
   #phase = IDLE;
   #phaseEnds;
   #random;
-  /** @type {{ resume: string, grace: number, max_payload: number } | null} */
+  /** @type {Welcome | null} */
   #session = null; // the last welcome
   #synced = false; // whether the server has confirmed the match on this connection
   #welcomedAt = 0;
+  #silence = SILENCE;
+  #patience = 1;
   #expires = Infinity; // when the server drops a session without a connection
   #backoff = 0; // ms before the last attempt to connect
   #failures = 0; // attempts in a row whose connection did not outlast its backoff
@@ -272,12 +278,21 @@ export class Conversation {
     if (this.#phase === IDLE) {
       this.#connect(now);
     } else if (this.#phase === OPEN) {
-      this.#setPhase(PROBING, now + SILENCE);
+      this.#setPhase(PROBING, now + this.#silence);
       this.#write({ type: "ping" });
     } else {
+      if (this.#phase === PROBING) this.#giveUp(now);
       this.actions.push({ disconnect: NORMAL });
       this.lost(ABNORMAL, now);
     }
+  }
+
+  /**
+   * If the connection is dead at once, perhaps a large payload was on its way over a slow link: be patient.
+   * @param {number} now
+   */
+  #giveUp(now) {
+    this.#patience = now < this.#welcomedAt + 3 * this.#silence ? PATIENCE : 1;
   }
 
   /** @param {number} now */
@@ -355,7 +370,7 @@ export class Conversation {
   onFrame(frame, now) {
     const message = typeof frame === "string" ? JSON.parse(frame) : { type: "binary" };
     if (this.#phase === OPENING && message.type === "welcome") return this.#onWelcome(message, now);
-    if (this.#connected) this.#setPhase(OPEN, now + SILENCE);
+    if (this.#connected) this.#setPhase(OPEN, now + this.#silence);
     else if (this.#phase !== LEAVING) return;
     switch (message.type) {
       case "waiting":
@@ -386,11 +401,15 @@ export class Conversation {
   }
 
   /**
-   * @param {{ resume: string, grace: number, max_payload: number }} message
+   * Two silences take at most a third of the grace, so that the rest of it is left to connect elsewhere.
+   * @param {Welcome} message
    * @param {number} now
    */
   #onWelcome(message, now) {
-    this.#setPhase(OPEN, now + SILENCE);
+    const { grace, heartbeat } = message;
+    const told = Math.min(SILENCE, (grace * 1000) / 6 || SILENCE, (heartbeat ?? 0) * 1000 || SILENCE);
+    this.#silence = Math.max(SILENCE_MIN, told) * this.#patience;
+    this.#setPhase(OPEN, now + this.#silence);
     this.#session = message;
     this.#welcomedAt = now;
     this.#expires = Infinity; // while there is a connection, the server decides

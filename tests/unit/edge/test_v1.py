@@ -67,8 +67,8 @@ class Server:
         getattr(self, kind)(cause)
 
     def connected(self, cause: Any) -> None:
-        welcome = Welcome(cause["id"], cause["session"], cause["token"], cause["grace"], cause["max_payload"])
-        dialect = V1(welcome)
+        told = [cause[name] for name in ("id", "session", "token", "grace", "max_payload")]
+        dialect = V1(Welcome(*told, heartbeat=cause.get("heartbeat")))
         who = Parameters(
             cause["id"],
             0,

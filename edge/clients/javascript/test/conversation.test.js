@@ -66,21 +66,40 @@ test("An attempt without a welcome is abandoned after 10 seconds", () => {
   assert.deepEqual(clock.next(), [100, [{ connect: {} }]]);
 });
 
-test("A connection that is silent for 15 seconds gets a ping, and is abandoned after 15 more", () => {
+test("A dead connection is abandoned within a third of the grace", () => {
   const clock = matched();
-  assert.deepEqual(clock.next(), [15_000, [{ write: { type: "ping" } }]]);
-  clock.pass(14_000);
+  assert.deepEqual(clock.next(), [5_000, [{ write: { type: "ping" } }]]);
+  clock.pass(4_900);
   clock.receive({ type: "pong" });
-  assert.deepEqual(clock.next(), [15_000, [{ write: { type: "ping" } }]]);
-  assert.deepEqual(clock.next(), [15_000, [{ disconnect: 1000 }]]);
+  assert.deepEqual(clock.next(), [5_000, [{ write: { type: "ping" } }]]);
+  clock.pass(1);
+  assert.deepEqual(clock.next(), [4_999, [{ disconnect: 1000 }]]);
   assert.deepEqual(clock.next(), [100, [{ connect: resume }]]);
+});
+
+const dies = (clock) => {
+  const silences = [clock.next()[0], clock.next()[0]];
+  clock.next();
+  clock.receive(WELCOME);
+  return silences;
+};
+
+test("After a connection that was dead at once, more patience is had with the next", () => {
+  const clock = matched();
+  clock.pass(20_000);
+  clock.receive({ type: "pong" });
+  const silences = [dies(clock), dies(clock), dies(clock)];
+  assert.deepEqual(silences, [[5_000, 5_000], [5_000, 5_000], [15_000, 15_000]]);
+  clock.pass(40_000);
+  clock.receive({ type: "pong" });
+  assert.deepEqual([dies(clock), dies(clock)], [[15_000, 15_000], [5_000, 5_000]]);
 });
 
 test("After a suspend, the device sends a ping before it abandons its connection", () => {
   const clock = matched();
   clock.pass(3_600_000);
   assert.deepEqual(clock.actions(), [{ write: { type: "ping" } }]);
-  assert.equal(clock.conversation.deadline, clock.now + 15_000);
+  assert.equal(clock.conversation.deadline, clock.now + 5_000);
 });
 
 const waits = (clock, code, number) =>
@@ -192,7 +211,7 @@ test("Payloads of an ended match that are taken late do not count in the next", 
   clock.receive(message(1), message(2), { type: "peer_left", peer: "b", reason: "left" });
   clock.receive({ type: "waiting", since: 1 }, { ...MATCHED, match: 8 }, message(1));
   take(clock, 2);
-  assert.equal(clock.conversation.deadline, clock.now + 15_000, "no ack is due");
+  assert.equal(clock.conversation.deadline, clock.now + 5_000, "no ack is due");
   assert.equal(await clock.conversation.receive(clock.now), "1");
   assert.deepEqual(clock.next(), [20, [{ write: { type: "ack", received: 1, match: 8 } }]]);
 });

@@ -68,6 +68,7 @@ class Welcome(ToDevice, frozen=True, tag="welcome"):
     resume: str  # token of the session
     grace: float  # s
     max_payload: int  # bytes
+    heartbeat: float | None = None  # s between the server's pings
 
 
 class Waiting(ToDevice, frozen=True, tag="waiting"):

@@ -95,7 +95,8 @@ class Listener:
         if speaks_v1:
             token = who.resume or secrets.token_urlsafe(18)
             session = token[:8]  # names the session without giving the token away
-            dialect = V1(Welcome(who.id, session, token, self._hub.grace, self._max_payload))
+            grace = self._hub.grace
+            dialect = V1(Welcome(who.id, session, token, grace, self._max_payload, PING_INTERVAL))
         connection.write(dialect.connected())
         return self._hub.join(who, connection, dialect, token, resume=speaks_v1 and who.resume is not None)
 

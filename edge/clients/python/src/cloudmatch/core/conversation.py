@@ -284,6 +284,7 @@ class Conversation:
 
     def _on_welcome(self, frame: Mapping[str, Any]) -> None:
         self._session.welcome(frame["resume"], frame["grace"])
+        self._liveness.welcome(self._liveness.last_frame_at, frame["grace"], frame.get("heartbeat"))
         self.max_payload = frame["max_payload"]
         self._welcomed = True
         if self._leaving:
