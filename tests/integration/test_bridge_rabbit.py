@@ -10,6 +10,7 @@ from aio_pika.abc import AbstractQueue
 
 import harness
 from cloudmatch_bus.contract import amqp, amqp_batches, streams, subjects
+from cloudmatch_bus.contract.amqp_names import app_key, device_key
 from cloudmatch_bus.contract.deliveries import span
 from cloudmatch_bus.contract.messages import AmountReported, DeliveriesCounted, encode
 from harness import NatsServer, Service, eventually
@@ -95,6 +96,31 @@ async def test_every_size_is_published_as_the_contract_says(
     ]
     assert [m.correlation_id for m in messages] == [m.message_id for m in messages]
     assert {message.delivery_mode for message in messages} == {aio_pika.DeliveryMode.PERSISTENT}
+
+
+async def test_ids_that_are_too_long_for_a_routing_key_are_shortened_in_it_and_whole_beside_it(
+    nats_server: NatsServer, amqp_url: str, start: Start
+) -> None:
+    bridge(start, nats_server, amqp_url)
+    app, sensor, wide = (
+        "温" * 64,
+        "温度传感器-北京市朝阳区建国门外大街一号国贸大厦三层东南角",
+        "\U0010ffff" * 64,
+    )
+    reports = [("default", sensor), ("default", wide), (app, wide)]
+    async with (
+        facts(nats_server.url) as bus,
+        arriving(amqp_url) as batches,
+        arriving_singles(amqp_url) as messages,
+    ):
+        for each, device in reports:
+            bus.publisher.publish(
+                AmountReported(app=each, at=1, device=device, event_type="bytesSent", amount=4)
+            )
+        await eventually(lambda: len(batches) == len(messages) == 3)
+    assert [message.routing_key for message in messages] == [device_key(*each) for each in reports]
+    assert [(message.headers["app"], message.headers["from"]) for message in messages] == reports
+    assert [message.routing_key for message in batches] == [app_key(each) for each, _ in reports]
 
 
 async def test_two_bridges_share_the_work(nats_server: NatsServer, amqp_url: str, start: Start) -> None:

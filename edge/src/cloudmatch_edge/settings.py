@@ -5,6 +5,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from cloudmatch_bus.contract.subjects import MAX_EDGE, token
 from cloudmatch_bus.process.settings import Port, Settings, SettingsError, variable
 
 
@@ -72,11 +73,14 @@ class EdgeSettings(Settings, frozen=True, kw_only=True):
         return found
 
     def check(self) -> None:
-        """Check the certificate and its key.
+        """Check the name, the certificate and its key.
 
         Raises:
-            SettingsError: they are invalid, or only one of them is set.
+            SettingsError: one is invalid, or only one of the last two is set.
         """
+        if len(token(self.name)) > MAX_EDGE:
+            name = variable(type(self), "name")
+            raise SettingsError(f"{name}={self.name!r} has more than {MAX_EDGE} bytes in subjects")
         cert, key = variable(type(self), "tls_cert_file"), variable(type(self), "tls_key_file")
         if bool(self.tls_cert_file) != bool(self.tls_key_file):
             raise SettingsError(f"{cert} and {key} must both be set, or neither")

@@ -8,7 +8,7 @@ from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 
 from cloudmatch_bridge_rabbit.core.batches import Batch, batch, blocks, encoded
-from cloudmatch_bus.contract import amqp_batches
+from cloudmatch_bus.contract import amqp_batches, amqp_names
 from cloudmatch_bus.contract.deliveries import span
 from cloudmatch_bus.contract.messages import (
     AmountReported,
@@ -18,7 +18,7 @@ from cloudmatch_bus.contract.messages import (
     decode_fact,
     encode,
 )
-from cloudmatch_bus.contract.subjects import token
+from harness.ids import ids
 
 COUNTED = DeliveriesCounted(
     app="demo", at=1500, source="edge-0", incarnation=1, number=1, spans=[span("a", "c", 7, 0, [4, 5])]
@@ -55,7 +55,7 @@ def test_a_fact_that_counts_nothing_becomes_no_message() -> None:
 
 @given(
     st.integers(1, 2**63),
-    st.text(min_size=1, max_size=20),
+    ids,
     st.binary(max_size=90),
     st.integers(1, 9),
     st.integers(1, 99),
@@ -64,7 +64,9 @@ def test_the_frames_are_those_of_pamqp(position: int, app: str, body: bytes, cha
     properties = commands.Basic.Properties(
         content_type="application/json", delivery_mode=2, message_id=f"{position}"
     )
-    publish = commands.Basic.Publish(exchange="cloudmatch.sizes", routing_key=token(app), mandatory=True)
+    publish = commands.Basic.Publish(
+        exchange="cloudmatch.sizes", routing_key=amqp_names.app_key(app), mandatory=True
+    )
     parts = [body[start : start + most] for start in range(0, len(body), most)]
     expected = [
         frame.marshal(each, channel)

@@ -57,8 +57,10 @@ def test_an_integer_of_more_than_64_bits_is_refused() -> None:
             frames.entries({"match": number})
 
 
-def test_text_is_cut_after_255_bytes() -> None:
-    assert frames.short_text("é" * 200) == b"\xff" + ("é" * 200).encode()[:255]
+def test_short_text_has_at_most_255_bytes() -> None:
+    assert frames.short_text("x" * 255) == b"\xff" + b"x" * 255
+    with pytest.raises(ValueError, match="range"):
+        frames.short_text("é" * 128)
 
 
 def test_blocks_hold_a_limited_number_of_messages_and_bytes() -> None:

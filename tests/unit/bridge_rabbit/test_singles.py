@@ -16,6 +16,7 @@ from cloudmatch_bus.contract import amqp
 from cloudmatch_bus.contract.amqp import SizeMessage
 from cloudmatch_bus.contract.deliveries import Span, span
 from cloudmatch_bus.contract.messages import AnyFact, DeliveriesCounted, MatchEnded, PayloadsDelivered
+from harness.ids import ids
 
 GOLDEN: list[dict[str, Any]] = json.loads(
     (Path(__file__).parents[2] / "contract/size_messages.json").read_text(encoding="utf-8")
@@ -32,7 +33,7 @@ def of_pamqp(message: SizeMessage, channel: int) -> bytes:
         timestamp=timestamp,
         headers=headers | {amqp.BATCHED: True},
     )
-    publish = commands.Basic.Publish(exchange=amqp.EXCHANGE, routing_key=key[:255], mandatory=False)
+    publish = commands.Basic.Publish(exchange=amqp.EXCHANGE, routing_key=key, mandatory=False)
     header = ContentHeader(body_size=len(body), properties=properties)
     return b"".join(frame.marshal(each, channel) for each in (publish, header, ContentBody(body)))
 
@@ -41,14 +42,13 @@ def counted(*spans: Span, at: int = 1500, app: str = "demo") -> DeliveriesCounte
     return DeliveriesCounted(app=app, at=at, source="e", incarnation=1, number=1, spans=list(spans))
 
 
-ids = st.text(max_size=20)
 sizes = st.lists(st.sampled_from([0, 9, 64]) | st.integers(0, 10**14 - 1), min_size=1, max_size=9)
 directions = st.builds(span, ids, ids, st.integers(0, 2**63 - 1), st.just(0), sizes)
 
 
 @given(
     st.integers(1, 2**63),
-    st.text(min_size=1, max_size=9),
+    ids,
     st.integers(0, 10**14),
     st.lists(directions, min_size=1, max_size=4),
     st.integers(1, 65_535),
@@ -110,9 +110,3 @@ def test_a_span_that_amqp_cannot_express_is_dropped_and_counted_and_keeps_its_nu
         of_pamqp(SizeMessage(4, "demo", "a", "c", 7, 1500, "42.2"), 1)
     ]
     assert (encoder.evened, encoder.dropped) == (0, 2)
-
-
-def test_the_key_of_a_very_long_name_is_cut() -> None:
-    message = SizeMessage(4, "demo", "é" * 200, "b", 7, 1500, "42.0")
-    fact = counted(span(message.sender, "b", 7, 0, [4]))
-    assert list(Singles(1).messages([(42, fact)])) == [of_pamqp(message, 1)]

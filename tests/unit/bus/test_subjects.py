@@ -3,12 +3,12 @@
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from cloudmatch_bus.contract import subjects
+from cloudmatch_bus.contract import payloads, subjects
+from harness.ids import MAX_ID, ids
 
-ids = st.text(min_size=1, max_size=64)
 numbers = st.integers(0, 1 << 52)
 
 
@@ -110,6 +110,29 @@ def test_the_subject_of_payloads_is_derived_from_that_of_updates(app: str, edge:
     update = subjects.ctl(app, edge, device)
     assert subjects.dn_from_ctl(update) == subjects.dn(app, edge, device)
     assert subjects.app_and_device(update) == (app, device)
+
+
+LINE = 4096  # bytes that a server or client of NATS takes before a payload
+SID, SIZE = 10**6, 2**20  # larger than any
+WIDEST = "\U0010ffff" * MAX_ID
+
+
+@given(
+    ids, st.text("é", min_size=1, max_size=42), ids, ids, st.sampled_from([0, 10, 100, 1000, 1024, 65_535])
+)
+@example(WIDEST, "é" * 42, WIDEST, WIDEST, 1024)
+def test_every_line_fits_with_the_longest_ids_in_every_place(
+    app: str, edge: str, device: str, peer: str, size: int
+) -> None:
+    assert len(subjects.token(edge)) <= subjects.MAX_EDGE
+    shapes = [shape for shape, _, _ in payloads.pack([(False, bytes(size))] * payloads.BATCH_PAYLOADS)]
+    replies = [f"{subjects.ack_prefix(app, edge, device, 1 << 62)}{1 << 40}.{each}" for each in shapes]
+    to = [subjects.up(app, device), subjects.dn(app, edge, peer), subjects.match(app, "cell", device)]
+    to += [subjects.ctl(app, edge, device), subjects.ev(app, "deliveries", device)]
+    for subject in to:
+        for reply in replies:
+            assert len(f"HMSG {subject} {SID} {reply} {SIZE} {SIZE}\r\n") <= LINE
+            assert len(f"HPUB {reply} {subject} {SIZE} {SIZE}\r\n") <= LINE
 
 
 def test_an_app_called_ctl_is_an_app_like_any_other() -> None:

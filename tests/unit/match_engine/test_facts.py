@@ -15,5 +15,11 @@ def test_an_ended_match_names_the_device_that_ended_it() -> None:
     assert match_ended("demo", 7, "a", "b", "left", 9) == (fact, "unmatched-demo-7")
 
 
+def test_a_key_fits_into_a_header_whatever_the_app() -> None:
+    pair = PairRecord(app="a\r\nx: é", match=7, device="b", peer="a", at=5)
+    assert match_made(pair)[1] == "matched-a=0D=0Ax=3A=20=C3=A9-7"
+    assert match_ended(pair.app, 7, "a", "b", "left", 9)[1] == "unmatched-a=0D=0Ax=3A=20=C3=A9-7"
+
+
 def test_the_end_of_a_match_has_the_same_key_whichever_device_ended_it() -> None:
     assert match_ended("demo", 7, "a", "b", "left", 9)[1] == match_ended("demo", 7, "b", "a", "expired", 8)[1]

@@ -5,9 +5,8 @@ from typing import NamedTuple
 
 from cloudmatch_bridge_rabbit.core import frames
 from cloudmatch_bridge_rabbit.core.sizes import spans
-from cloudmatch_bus.contract import amqp_batches
+from cloudmatch_bus.contract import amqp_batches, amqp_names
 from cloudmatch_bus.contract.messages import AnyFact, DeliveriesCounted, encode
-from cloudmatch_bus.contract.subjects import token
 
 SOURCE = "bridge-rabbit"  # of a batch that was a fact of another kind
 
@@ -43,7 +42,7 @@ def encoded(message: Batch, channel: int, most: int) -> bytes:
     """Encode as AMQP frames for a channel, with `most` bytes of the body in each."""
     properties = _BEFORE_ID + frames.short_text(f"{message.position}")
     return (
-        frames.method(channel, amqp_batches.EXCHANGE, token(message.app), mandatory=True)
+        frames.method(channel, amqp_batches.EXCHANGE, amqp_names.app_key(message.app), mandatory=True)
         + frames.header(channel, len(message.body), properties)
         + frames.body(channel, message.body, most)
     )

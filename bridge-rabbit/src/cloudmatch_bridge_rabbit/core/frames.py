@@ -44,7 +44,7 @@ def blocks(messages: Iterable[bytes]) -> Iterator[Block]:
 
 
 def method(channel: int, exchange: str, routing_key: str, *, mandatory: bool) -> bytes:
-    """Encode the frame of the method basic.publish; a routing key is cut after 255 bytes."""
+    """Encode the frame of the method basic.publish."""
     return _frame(
         METHOD,
         channel,
@@ -70,8 +70,12 @@ def flags(which: int) -> bytes:
 
 
 def short_text(text: str) -> bytes:
-    """Encode text of at most 255 bytes; cut what is longer."""
-    encoded = text.encode()[:255]
+    """Encode text.
+
+    Raises:
+        ValueError: it has more than 255 bytes.
+    """
+    encoded = text.encode()
     return bytes((len(encoded),)) + encoded
 
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from cloudmatch_bridge_rabbit.core import frames
 from cloudmatch_bridge_rabbit.core.sizes import runs, spans
-from cloudmatch_bus.contract import amqp
+from cloudmatch_bus.contract import amqp, amqp_names
 from cloudmatch_bus.contract.messages import AnyFact
 
 DIRECTIONS = 8192  # kept encoded
@@ -52,7 +52,8 @@ class _Direction:
 
     def __init__(self, channel: int, app: str, sender: str, receiver: str, match: int) -> None:
         self._channel = channel
-        self._method = frames.method(channel, amqp.EXCHANGE, amqp.routing_key(app, sender), mandatory=False)
+        key = amqp_names.device_key(app, sender)
+        self._method = frames.method(channel, amqp.EXCHANGE, key, mandatory=False)
         self._before_at = frames.entries({amqp.APP: app})
         others: dict[str, frames.Value] = {amqp.BATCHED: True, amqp.SENDER: sender, amqp.MATCH: match}
         self._after_at = frames.entries({**others, amqp.RECEIVER: receiver})

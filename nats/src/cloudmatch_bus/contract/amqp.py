@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from cloudmatch_bus.contract.subjects import token
+from cloudmatch_bus.contract.amqp_names import MAX_SHORT, device_key
 
 EXCHANGE = "cloudmatch.bytes"  # topic
 QUEUE = "cloudmatch.bytes.analytics"
@@ -24,7 +24,6 @@ BATCHED = "batched"  # any value: the size is part of a batch (`amqp_batches`) a
 
 DEFAULT_APP = "default"  # of messages without the header, as in 2019
 MAX_DIGITS = 15  # no payload has 10^15 bytes, and sums must fit into 64 bits
-MAX_NAME = 255  # bytes of a queue's name
 OWN = "cloudmatch."  # all our names begin with it
 
 
@@ -47,7 +46,8 @@ class SizeMessage(NamedTuple):
     """The size of one payload, as RabbitMQ carries it.
 
     The body is the size as an ASCII decimal, as in 2019; the routing key is ``<app>.<sender>``, both escaped
-    as subject tokens; everything else is a header. Messages of 2019 have a body and nothing else.
+    as subject tokens and shortened if they are too long (`amqp_names`); everything else, whole ids too, is a
+    header. Messages of 2019 have a body and nothing else.
     """
 
     size: int  # bytes
@@ -70,7 +70,7 @@ class SizeMessage(NamedTuple):
         if self.at is not None:
             headers[AT] = self.at
             timestamp = datetime.fromtimestamp(self.at / 1000, UTC)
-        key = routing_key(self.app, self.sender)
+        key = device_key(self.app, self.sender)
         return Encoded(b"%d" % self.size, key, self.message_id, self.message_id, timestamp, headers)
 
     @classmethod
@@ -152,11 +152,6 @@ def _encodable(value: Any) -> Any:
     return value
 
 
-def routing_key(app: str, sender: str) -> str:
-    """Routing key of the sizes that `sender` sent."""
-    return f"{token(app)}.{token(sender)}"
-
-
 def plain_queues(text: str) -> list[str]:
     """Return the names in a comma-separated list of plain queues.
 
@@ -176,8 +171,8 @@ def _unusable(name: str) -> str:
         return "is not printable"
     if not name or name != name.strip():
         return "is empty, or begins or ends with a space"
-    if len(name.encode()) > MAX_NAME:
-        return f"has more than {MAX_NAME} bytes"
+    if len(name.encode()) > MAX_SHORT:
+        return f"has more than {MAX_SHORT} bytes"
     if name.startswith("amq."):
         return "begins with 'amq.', which RabbitMQ reserves"
     return f"begins with '{OWN}', as those of CloudMatch itself" if name.startswith(OWN) else ""

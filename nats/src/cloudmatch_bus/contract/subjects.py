@@ -29,6 +29,9 @@ CACHED_ADDRESSES = 16_384  # reply addresses whose parsed form is cached
 DETOUR_STEP = 37  # partitions from one detour to the next
 FALLBACK = "x"  # in place of the partition: any worker serves it
 EVERYTHING = f"{ROOT}.>"
+# Bytes of an edge's token, at most: then each line of NATS' protocol has fewer than the 4096 bytes that
+# servers take, with ids of 64 characters of four bytes in every place.
+MAX_EDGE = 255
 
 _PLAIN = re.compile(r"[A-Za-z0-9_-]*")
 _ESCAPE = re.compile(rb"[^A-Za-z0-9_-]")
