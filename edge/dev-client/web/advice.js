@@ -69,6 +69,8 @@ const REMEDY = {
   feed: "It is behind the stream of events: wait, or check its log.",
   stopping: "It is stopping.",
   devices: "Start another edge, or raise CLOUDMATCH_EDGE_MAX_CONNECTIONS. Its own devices are served.",
+  descriptors:
+    "Raise its limit of open files (ulimit -n), or start another edge. Its own devices are served.",
 };
 
 // why two devices do not match, by match-engine's rules

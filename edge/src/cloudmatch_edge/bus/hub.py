@@ -121,10 +121,10 @@ class Hub:
             return None
         return f"full: {self.connected} of {self._max_devices} devices"
 
-    def accepts(self, who: Parameters) -> bool:
-        """Whether a connection may be added: the edge is not full, or it replaces one of the same device."""
+    def replaces(self, who: Parameters) -> bool:
+        """Whether a connection would replace one of the same device."""
         old = self._devices.get(subjects.dn(who.app, self._port.name, who.id))
-        return not self.full or (old is not None and not old.disconnected)
+        return old is not None and not old.disconnected
 
     def join(
         self, who: Parameters, socket: Socket, dialect: Dialect, token: str = "", *, resume: bool = False

@@ -8,7 +8,7 @@ from typing import Any
 
 log = logging.getLogger("certificate")
 
-HANDSHAKE_TIMEOUT = 10.0  # s
+HANDSHAKE_TIMEOUT = 5.0  # s
 SHUTDOWN_TIMEOUT = 2.0  # s
 INTERVAL = 2.0  # s between two checks of the files
 

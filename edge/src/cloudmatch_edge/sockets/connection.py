@@ -27,7 +27,6 @@ from cloudmatch_edge.sockets.frame_stream import HEADERS, FrameStream
 
 HIGH_WATER = 64 * 1024  # bytes in a socket's write buffer, above which its peer is slowed down
 REQUEST_SIZE = 16 * 1024  # bytes of a request head, at most
-OPEN_TIMEOUT = 10.0  # s for a request to arrive
 CLOSE_TIMEOUT = 2.0  # s for the other side to close after us
 
 _connections = Counter("cloudmatch_edge_connections", "Connections of devices ended, by close code", ["code"])
@@ -43,8 +42,8 @@ class ListenerPort(Protocol):
 
     origins: list[Origin] | None
 
-    def opened(self, connection: "Connection") -> None:
-        """Add a connection."""
+    def opened(self, connection: "Connection") -> float:
+        """Add a connection; return how many seconds its request may take, 0 if it must be refused unread."""
 
     def closed(self, connection: "Connection") -> None:
         """Remove a connection."""
@@ -90,8 +89,10 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is one, but does not inherit from it
         self.transport.set_write_buffer_limits(HIGH_WATER)
-        self._abort_after(OPEN_TIMEOUT)
-        self._listener.opened(self)
+        patience = self._listener.opened(self)
+        self._abort_after(patience or CLOSE_TIMEOUT)
+        if not patience:
+            self._reject(NO_DESCRIPTORS)
 
     def data_received(self, data: bytes) -> None:
         self._active = True
@@ -290,4 +291,7 @@ def _response(page: pages.Page) -> Response:
 
 _websockets_log = logging.getLogger("websockets")
 NOT_A_GET = _response(pages.error(405, "method_not_allowed", "only GET is supported")).serialize()
+NO_DESCRIPTORS = _response(
+    pages.unavailable("edge_full", "no file descriptors are left; try again later, or another edge", 5)
+).serialize()
 NOT_A_REQUEST = _response(pages.error(400, "bad_request", "not an HTTP request")).serialize()

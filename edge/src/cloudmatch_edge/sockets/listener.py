@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import logging
 import secrets
 
 from prometheus_client import Counter
 from websockets.http11 import Request
 from websockets.typing import Origin
 
+from cloudmatch_bus.process.descriptors import Descriptors
 from cloudmatch_bus.process.health import Health
 from cloudmatch_edge.bus.hub import Hub
 from cloudmatch_edge.dialects import v1
@@ -21,13 +23,20 @@ from cloudmatch_edge.settings import EdgeSettings
 from cloudmatch_edge.sockets import pages
 from cloudmatch_edge.sockets.connection import CLOSE_TIMEOUT, Connection
 
+log = logging.getLogger("listener")
+
 CONNECT = "/device/connect"
+# s for a request to arrive, also while file descriptors run short
+OPEN_TIMEOUT, HURRIED_TIMEOUT = 5.0, 1.0
 PING_INTERVAL = 20.0  # s; a device silent for a whole interval is closed
 NOT_READY_RETRY, FULL_RETRY = 1, 5  # s after which a refused device should try again
 # On shutdown: connections closed at once, at least; rounds, at most; s between two rounds
 CLOSE_BATCH, CLOSE_ROUNDS, CLOSE_PAUSE = 20, 100, 0.02
 
 _refused = Counter("cloudmatch_edge_devices_refused", "Devices refused because the edge was full")
+_closed_unread = Counter(
+    "cloudmatch_edge_connections_refused", "Connections closed unread because file descriptors had run out"
+)
 
 
 class Listener:
@@ -40,6 +49,9 @@ class Listener:
         self._unflushed: list[Connection] = []  # in this turn
         self._name = settings.own_name
         self._health = health
+        self._descriptors = Descriptors()
+        self._short = False  # of file descriptors: it was logged
+        health.set_check("descriptors", lambda: self._descriptors.short)
         self._client = pages.dev_client(settings.own_name, settings.places, settings.own_ports)
         self._hub: Hub | None = None
         self._closing = False
@@ -77,10 +89,10 @@ class Listener:
         if self._hub is None or self._closing:
             detail = "the edge is not connected to the bus, or shutting down"
             return pages.unavailable("not_ready", detail, NOT_READY_RETRY)
-        if not self._hub.accepts(who):
+        full = self._hub.full or self._descriptors.short
+        if full and not self._hub.replaces(who):
             _refused.inc()
-            detail = f"{self._hub.full}; try again later, or another edge"
-            return pages.unavailable("edge_full", detail, FULL_RETRY)
+            return pages.unavailable("edge_full", f"{full}; try again later, or another edge", FULL_RETRY)
         return who
 
     def frame_limit(self, *, speaks_v1: bool) -> int:
@@ -105,9 +117,20 @@ class Listener:
         assert self._hub is not None
         self._hub.leave(device, code)
 
-    def opened(self, connection: Connection) -> None:
-        """Add a connection."""
+    def opened(self, connection: Connection) -> float:
+        """Add a connection; return how many seconds its request may take, 0 if it must be refused unread."""
         self._connections.add(connection)
+        short = self._descriptors.short
+        if short and not self._short:
+            log.warning("%s: devices are refused; raise the limit (ulimit -n)", short)
+            self._short = True
+        elif self._short and self._descriptors.plenty:
+            log.info("file descriptors are free again: devices are accepted")
+            self._short = False
+        if short and self._descriptors.last:
+            _closed_unread.inc()
+            return 0.0
+        return HURRIED_TIMEOUT if short else OPEN_TIMEOUT
 
     def closed(self, connection: Connection) -> None:
         """Remove a connection."""

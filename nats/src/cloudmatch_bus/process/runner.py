@@ -12,6 +12,7 @@ from typing import Any, TextIO, TypeVar
 
 import uvloop
 
+from cloudmatch_bus.process.descriptors import raise_limit
 from cloudmatch_bus.process.settings import CommonSettings, Settings, SettingsError, read, unknown
 
 S = TypeVar("S", bound=Settings)
@@ -46,7 +47,7 @@ def exit_on_settings_error() -> Iterator[None]:
 
 
 def setup(*groups: type[Settings], stream: TextIO = sys.stdout) -> Environment:
-    """Read the settings and set up logging; exit if a setting is invalid."""
+    """Read the settings, set up logging and raise the limit of open files; exit if a setting is invalid."""
     with exit_on_settings_error():
         environment = Environment(*groups, environ=os.environ)
     logging.basicConfig(
@@ -58,6 +59,7 @@ def setup(*groups: type[Settings], stream: TextIO = sys.stdout) -> Environment:
         logging.getLogger(name).setLevel(logging.WARNING)
     for name in environment.unknown:
         log.warning("unknown setting: %s", name)
+    raise_limit()
     return environment
 
 

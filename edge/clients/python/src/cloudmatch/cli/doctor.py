@@ -29,8 +29,9 @@ START = "start everything with `make up`"
 SINGLES_LAG = "cloudmatch_bridge_rabbit_singles_lag_seconds"
 LAG = 30.0  # s worth a warning
 SERIOUS = {"isolated", "conflict", "edges"}  # problems of the cluster that are no mere warnings
-FULL = "devices"  # the check of an edge that accepts no more devices
-ROOM = "start another edge, or raise CLOUDMATCH_EDGE_MAX_CONNECTIONS; its own devices are served"
+# The checks of an edge that accepts no more devices, and what to raise
+FULL = {"devices": "CLOUDMATCH_EDGE_MAX_CONNECTIONS", "descriptors": "its limit of open files (ulimit -n)"}
+ROOM = "start another edge, or raise {}; its own devices are served"
 
 
 class State(enum.StrEnum):
@@ -107,8 +108,9 @@ def unready(name: str, url: str, status: int, body: bytes) -> Finding:
         return Finding(
             name, State.BAD, f"{url} answered {status}", f"is that {name}? Check its URL and its log"
         )
-    if set(failed) == {FULL}:
-        return Finding(name, State.WARNING, f"{failed[FULL]} at {url}", ROOM)
+    if failed and failed.keys() <= FULL.keys():
+        advice = ROOM.format(" and ".join(FULL[check] for check in failed))
+        return Finding(name, State.WARNING, f"{'; '.join(failed.values())} at {url}", advice)
     return Finding(name, State.BAD, f"not ready: {reasons}", f"fix what it names, then check {name}'s log")
 
 
@@ -238,7 +240,7 @@ async def devices(urls: list[str], token: str | None) -> list[Finding]:
         return [Finding(part, State.BAD, f"the edge refused a device: {error}", advice)]
     except (cloudmatch.CloudMatchError, ValueError) as error:
         if isinstance(error.__cause__, cloudmatch.RefusedError) and error.__cause__.code == "edge_full":
-            return [Finding(part, State.WARNING, str(error), ROOM)]
+            return [Finding(part, State.WARNING, str(error), ROOM.format("what limits it"))]
         return [Finding(part, State.BAD, str(error), f"{START}, or pass the URL of an edge with --url")]
     return [Finding(part, State.GOOD, f"matched; a payload and its receipt took {took:.1f} ms")]
 
