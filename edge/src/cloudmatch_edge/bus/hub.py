@@ -82,7 +82,7 @@ class Hub:
         self._router = AckRouter(self._port)
         self._matches = ActiveMatches(self._router, patience, self._counting)
         self._match_engine = MatchEngineClient(
-            bus, name, self.heartbeat.incarnation, self._is_current, now_us
+            bus, name, self.heartbeat.incarnation, self._is_current, self._announce, now_us
         )
         # `dn` subject of a device → its newest connection
         self._devices: dict[str, Device] = {}
@@ -148,6 +148,14 @@ class Hub:
             old.supersede(device.connection_id, self._port.name)
         self._devices[device.subject] = device
         self._count(1)
+        self._announce(device)
+        self.seek(device)
+        return device
+
+    def _announce(self, device: Device) -> None:
+        """Publish under which id a device is connected, whenever its connection gets one: who counts
+        connections orders them by their ids."""
+        who = device.who
         self._facts.publish(
             DeviceConnected(
                 app=who.app,
@@ -161,8 +169,6 @@ class Hub:
                 tag=who.tag,
             )
         )
-        self.seek(device)
-        return device
 
     def _new_connection_id(self) -> int:
         self._connection_id = max(self._connection_id + 1, now_us())
@@ -264,6 +270,7 @@ class Hub:
     def rejoin(self, device: Device) -> None:
         """Enter the pool as a new connection: match-engine has dropped the old one."""
         device.connection_id = self._new_connection_id()
+        self._announce(device)
         self.seek(device)
 
     def forget(self, device: Device) -> None:

@@ -65,6 +65,7 @@ class MatchEngineClient:
     Args:
         incarnation: µs since 1970 when this edge started.
         is_current: whether a device is still on this edge by this connection.
+        announce: publish that a device is connected by the id that it has now.
         clock: µs since 1970.
     """
 
@@ -74,12 +75,14 @@ class MatchEngineClient:
         edge: str,
         incarnation: int,
         is_current: Callable[[Device], bool],
+        announce: Callable[[Device], None],
         clock: Callable[[], int],
     ) -> None:
         self._bus = bus
         self._edge = edge
         self._incarnation = incarnation
         self._is_current = is_current
+        self._announce = announce
         self._clock = clock
         self._verifying: set[Device] = set()
         self._departures = 0  # unanswered by match-engine
@@ -104,6 +107,7 @@ class MatchEngineClient:
             if isinstance(answer, DeviceReplaced) and device.never_synced and answer.by > self._clock():
                 # By a connection from the future: this one came last, but that edge's clock is ahead.
                 device.connection_id = answer.by + 1
+                self._announce(device)
                 continue
             if _version(answer) < min(known, device.version):
                 # All servers of the bucket have ended, and its revisions restart. Or the answer is from a
