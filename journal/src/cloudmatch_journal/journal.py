@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from bisect import bisect_right
 
 from prometheus_client import Counter, Gauge, Histogram
 
@@ -14,7 +15,7 @@ from cloudmatch_bus.process.clock import now_ms
 from cloudmatch_bus.process.health import Health
 from cloudmatch_journal.bookkeeper import Bookkeeper
 from cloudmatch_journal.core.ledger import Ledger
-from cloudmatch_journal.core.retention import Retention
+from cloudmatch_journal.core.retention import Ageing, Retention
 from cloudmatch_journal.files import BASE, STATE, StoreError
 from cloudmatch_journal.store import Store
 
@@ -24,7 +25,7 @@ NAME = "journal"
 UNLIMITED = Retention()
 LINGER = 0.1  # s after a few facts: a write to disk costs more than folding a batch
 SPANS = 4  # of a batch that are folded at the cost of one fact
-RETENTION_INTERVAL = 60.0  # s between two checks of the retention while no facts arrive
+LOOK = 60.0  # s between two looks at the age of segments
 
 _stored = Counter("cloudmatch_journal_events", "Events stored")
 _repeated = Counter("cloudmatch_journal_repeated", "Redelivered events that were stored already")
@@ -43,15 +44,19 @@ _claims = Gauge("cloudmatch_journal_claims", "Claims of payloads that are not al
 _write = Histogram("cloudmatch_journal_write_seconds", "Time to store a batch of events on disk")
 
 
-def restore(store: Store) -> Ledger:
+def restore(store: Store) -> tuple[Ledger, int]:
     """Restore the ledger: from the newest usable snapshot and the events after it.
+
+    Returns:
+        It, and the position of that snapshot.
 
     Raises:
         StoreError: a required segment or snapshot is damaged.
     """
-    base = _usable_snapshot(store, BASE)
-    snapshots = [each for each in (_usable_snapshot(store, STATE), base) if each is not None]
-    ledger = max(snapshots, key=lambda each: each.position, default=Ledger())
+    base, state = _usable_snapshot(store, BASE), _usable_snapshot(store, STATE)
+    ledger = max(filter(None, (state, base)), key=lambda each: each.position, default=Ledger())
+    if ledger is not state:
+        store.ignore(STATE)
     if ledger.position < store.first_position:  # both are saved before any segment is dropped
         raise StoreError(
             f"events before position {store.first_position} were dropped, and neither {STATE} nor {BASE} "
@@ -63,8 +68,17 @@ def restore(store: Store) -> Ledger:
         "ledger restored: %d events after position %d, %d devices and matches", count, start, len(ledger)
     )
     if store.first_position and base is None:
-        store.drop_segments(0, ledger.encode())
-    return ledger
+        _save_twice(store, ledger)
+    return ledger, start
+
+
+def _save_twice(store: Store, ledger: Ledger) -> None:
+    try:
+        store.save(ledger.encode())
+        store.drop_segments(0)
+        store.save(ledger.encode())
+    except OSError as error:
+        log.warning("snapshot not saved: %s", error)
 
 
 def _usable_snapshot(store: Store, name: str) -> Ledger | None:
@@ -92,9 +106,10 @@ class Journal:
         claim_grace: float = CLAIM_GRACE,
     ) -> None:
         self.store = store
-        self.ledger = restore(store)
+        self.ledger, self._saved = restore(store)  # and the position of the snapshot saved last
         self._segment_size = segment_size
         self._retention = retention
+        self._ageing = Ageing(retention)
         self._claim_grace = claim_grace
         self._unsaved = 0.0  # cost of a start: facts to be folded since the last snapshot
         self._publisher: FactPublisher | None = None
@@ -123,7 +138,7 @@ class Journal:
         # the cost of a snapshot grows with the ledger, so the interval between two does as well
         if self._unsaved >= self._segment_size + len(self.ledger):
             self.save()
-            self.apply_retention(now_ms())
+            self.apply_retention()
         self._update_metrics()
 
     def save(self) -> None:
@@ -133,30 +148,39 @@ class Journal:
         except OSError as error:
             log.warning("snapshot not saved: %s", error)
         else:
-            self._unsaved = 0.0
+            self._unsaved, self._saved = 0.0, self.ledger.position
 
-    def apply_retention(self, now: int) -> None:
-        """Drop the segments that are beyond the retention at `now` (ms since 1970)."""
+    def apply_retention(self, expired: int = 0) -> None:
+        """Drop the segments that take too much space, and at least the oldest `expired`."""
         droppable = self.store.droppable
-        count = self._retention.expired(droppable, self.store.size, now)
+        count = max(expired, self._retention.too_much(droppable, self.store.size))
         if not count:
             return
         self.ledger.forget(droppable[count - 1].last + 1)
-        snapshot = self.ledger.encode()
+        self.save()
+        # On a full disk that fails, and what the snapshot before it covers is dropped: then there is space.
+        count = bisect_right(droppable, self._saved, hi=count, key=lambda seal: seal.last)
         try:
-            self.store.save(snapshot)
-            self.store.drop_segments(count, snapshot)
+            self.store.drop_segments(count)
         except OSError as error:
             log.warning("segments not dropped: %s", error)
         else:
             log.info("%d segments dropped: first position is %d", count, self.store.first_position)
+            self.save()  # a second copy of the base
         self._update_metrics()
 
-    async def keep_applying_retention(self) -> None:
-        """Apply the retention regularly, until cancelled."""
+    def look_at_age(self, clock: int) -> None:
+        """Drop segments that are too old at this and at the last look; `clock` is in ms since 1970."""
+        expired, too_old = self._ageing.look(self.store.droppable, min(clock, self.store.newest))
+        if too_old:
+            log.info("%d segments are too old, %d of them are dropped at this look", too_old, expired)
+        self.apply_retention(expired)
+
+    async def keep_looking_at_age(self) -> None:
+        """Look at the age of segments regularly, until cancelled."""
         while True:
-            self.apply_retention(now_ms())
-            await asyncio.sleep(RETENTION_INTERVAL)
+            self.look_at_age(now_ms())
+            await asyncio.sleep(LOOK)
 
     def publish(self, fact: AmountReported) -> bool:
         """Publish a report to the bus; False if that is not possible now."""

@@ -32,7 +32,7 @@ async def serve(environment: Environment, stop: asyncio.Event) -> None:
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(http.serve(app, NAME, sockets, stop))
-            retention = group.create_task(journal.keep_applying_retention())
+            retention = group.create_task(journal.keep_looking_at_age())
             async with connected_bus(environment[NatsSettings], NAME, health, stop) as bus:
                 if bus is not None:
                     await journal.run(bus, health, stop)

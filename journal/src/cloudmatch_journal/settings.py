@@ -33,7 +33,12 @@ class JournalSettings(Settings, frozen=True, kw_only=True):
         ),
     ] = 15.0
     retention_days: Annotated[
-        float, Meta(ge=0, description="Days after which a full segment is dropped. 0: never.")
+        float,
+        Meta(
+            ge=0,
+            description="Days after which a full segment is dropped, as of the last event: never while "
+            "nothing happens. 0: never.",
+        ),
     ] = 0.0
     retention_bytes: Annotated[
         int,

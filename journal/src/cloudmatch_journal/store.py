@@ -7,6 +7,7 @@ load, save     a snapshot of the folded events
 drop_segments  remove the oldest segments, once a snapshot that covers them is saved
 """
 
+import contextlib
 import fcntl
 import logging
 import os
@@ -60,6 +61,7 @@ class Store:
         self._growing: SegmentDatabase | None = None
         self._named: dict[str, set[str]] = {}  # devices named in the growing segment, by app
         self.position = 0  # of the last event; 0: none
+        self.newest = 0  # ms since 1970; its time
         for first in files.first_positions(folder):
             self._load_segment(first)
 
@@ -85,7 +87,7 @@ class Store:
         if growing is None:
             growing = self._create_segment(new[0][0])
         growing.append(segments.to_document(position, fact) for position, fact in new)
-        self.position = new[-1][0]
+        self.position, self.newest = new[-1][0], new[-1][1].at
         for _, fact in new:
             self._name(fact.app, segments.named(fact))
         if self._is_full(growing):
@@ -171,13 +173,21 @@ class Store:
         """Save a snapshot atomically."""
         files.write_atomically(self._folder / name, b"%08x\n%b" % (zlib.crc32(snapshot), snapshot))
 
-    def drop_segments(self, count: int, snapshot: bytes) -> None:
-        """Remove the oldest `count` of the `droppable` segments, after saving `snapshot` as the base.
+    def ignore(self, name: str) -> None:
+        """Set a snapshot aside that is of no use, so that it never becomes the base."""
+        path = self._folder / name
+        with contextlib.suppress(OSError):  # there is none, or nothing can be changed in this folder
+            path.replace(path.with_suffix(".ignored"))
 
-        Args:
-            snapshot: it must cover all events in those segments.
+    def drop_segments(self, count: int) -> None:
+        """Remove the oldest `count` of the `droppable` segments; the snapshot saved last must cover them.
+
+        It becomes the base. That, and all else here, needs no space on the disk.
         """
-        self.save(snapshot, BASE)
+        state, base = self._folder / STATE, self._folder / BASE
+        with contextlib.suppress(FileNotFoundError):  # the base is the snapshot saved last
+            state.replace(base)
+            files.sync(self._folder)
         self._ever_dropped = True
         for _ in range(count):
             seal = self._sealed.drop_oldest()
@@ -206,7 +216,7 @@ class Store:
         if (seal := files.read_seal(self._folder, first)) is not None:
             self._index.add(seal.devices, self._sealed.end)
             self._sealed.add(seal)
-            self.position = seal.last
+            self.position, self.newest = seal.last, seal.newest
             return
         path = files.segment_path(self._folder, first)
         data = path.read_bytes()
@@ -220,7 +230,7 @@ class Store:
         self._growing = growing = SegmentDatabase(path, first, documents, size)
         for document in documents:
             self._name(document["app"], segments.devices(document))
-        self.position = documents[-1]["position"]
+        self.position, self.newest = documents[-1]["position"], documents[-1]["at"]
         if self._is_full(growing):
             self._seal(growing)
 

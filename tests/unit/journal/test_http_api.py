@@ -46,7 +46,7 @@ async def test_pages_have_the_first_position_of_the_journal(
 ) -> None:
     await fill(journal, 6)
     assert client.get("/events").json()["begins"] == 0
-    journal.store.drop_segments(1, journal.ledger.encode())
+    journal.store.drop_segments(1)
     for path in ("/events", "/device/events/a", "/events?after=5"):
         assert client.get(path).json()["begins"] == 5
     assert [e["position"] for e in client.get("/events").json()["events"]] == [5, 6]
@@ -160,7 +160,7 @@ async def test_a_device_has_a_state(client: TestClient[Any], journal: Journal) -
         "messagesSent": 1,
         "messagesReceived": 0,
         "matches": 1,
-        "lastSeen": 9,
+        "lastSeen": 3,
     }
     answer = client.get("/device/state/b%2F%C3%B8%20%3F")
     assert answer.json()["bytesReceived"] == 4

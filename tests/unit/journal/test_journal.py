@@ -24,6 +24,13 @@ async def fill(journal: Journal, last: int) -> None:
         await journal.append([payload(position)])
 
 
+def age(journal: Journal) -> None:
+    """Let all that can be dropped expire."""
+    journal.store.newest = 10 * DAY
+    for _ in range(9):
+        journal.look_at_age(10 * DAY)
+
+
 async def test_a_repeated_batch_changes_nothing(journal: Journal) -> None:
     await journal.append([payload(1), payload(2)])
     await journal.append([payload(2), payload(3)])
@@ -83,7 +90,7 @@ async def test_a_start_folds_only_the_events_after_the_snapshot(
 async def test_the_ledger_survives_the_events_that_were_dropped(store: Store, tmp_path: Path) -> None:
     journal = Journal(store, SIZE, Retention(days=1))
     await fill(journal, 10)
-    journal.apply_retention(now=10 * DAY)
+    age(journal)
     assert (store.first_position, sent(journal)) == (9, 40)
     for state in ("as it is", "missing", "damaged"):
         saved = tmp_path / "state.json"
@@ -99,7 +106,7 @@ async def test_the_ledger_survives_the_events_that_were_dropped(store: Store, tm
 async def test_a_lost_base_is_saved_again_from_the_state(store: Store, tmp_path: Path) -> None:
     journal = Journal(store, SIZE, Retention(days=1))
     await fill(journal, 10)
-    journal.apply_retention(now=10 * DAY)
+    age(journal)
     journal.save()
     tmp_path.joinpath("base.json").write_bytes(b"rubbish")
     Journal(store, SIZE)
@@ -116,7 +123,7 @@ async def test_a_journal_whose_snapshots_do_not_cover_dropped_events_refuses_to_
     journal.save()
     older = tmp_path.joinpath("state.json").read_bytes()
     await fill(journal, 10)
-    journal.apply_retention(now=10 * DAY)
+    age(journal)
     tmp_path.joinpath("base.json").write_bytes(b"rubbish")
     if state == "missing":
         tmp_path.joinpath("state.json").unlink()
@@ -132,3 +139,43 @@ async def test_segments_are_dropped_as_events_arrive(store: Store) -> None:
     assert store.first_position > 1
     assert store.size < 1000 + 2 * SIZE * 120  # until the next snapshot there may be more
     assert sent(journal) == 800
+
+
+async def test_a_clock_that_is_ahead_of_all_events_drops_nothing(store: Store) -> None:
+    journal = Journal(store, SIZE, Retention(days=1))
+    await fill(journal, 10)
+    for _ in range(9):
+        journal.look_at_age(10 * DAY)
+    assert store.first_position == 0
+
+
+def full_disk(*_: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+async def test_on_a_full_disk_the_retention_frees_what_the_last_snapshot_covers(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(store, SIZE)
+    await fill(journal, 9)
+    journal.save()
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "save", full_disk)
+        await fill(journal, 30)
+        full = Journal(store, SIZE, Retention(size=1))
+        full.apply_retention()
+        assert (store.first_position, sent(full)) == (9, 120)
+        full.apply_retention()  # the rest needs a snapshot, which needs space
+        assert store.first_position == 9
+        assert sent(Journal(store, SIZE)) == 120
+    full.apply_retention()
+    assert (store.first_position, sent(full), sent(Journal(store, SIZE))) == (29, 120, 120)
+
+
+async def test_a_snapshot_that_is_of_no_use_never_becomes_the_base(store: Store, tmp_path: Path) -> None:
+    await fill(Journal(store, SIZE, Retention(size=1)), 30)
+    tmp_path.joinpath("state.json").write_bytes(b"rubbish")
+    again = Journal(store, SIZE)
+    store.drop_segments(0)
+    assert sent(again) == sent(Journal(store, SIZE)) == 120
+    assert tmp_path.joinpath("state.ignored").read_bytes() == b"rubbish"

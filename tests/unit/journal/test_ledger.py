@@ -144,8 +144,12 @@ def test_a_match_has_its_devices_times_amounts_and_end() -> None:
     assert device(ledger, "a").matches == device(ledger, "b").matches == 1
 
 
-def test_last_seen_is_the_latest_time_in_any_order() -> None:
-    assert device(folded(connected(1, at=30), delivered(1, at=10))).last_seen == 30
+def test_a_clock_that_was_ahead_for_a_while_does_not_decide_when_a_device_was_last_seen() -> None:
+    for ahead in (connected(1, at=10**15), counted(span("a", "b", 7, 0, [4]), at=10**15)):
+        assert device(folded(ahead)).last_seen == 10**15
+        assert device(folded(ahead, delivered(1, at=10))).last_seen == 10
+        ledger = folded(ahead, counted(span("b", "a", 7, 0, [4]), at=20))
+        assert device(ledger).last_seen == device(ledger, "b").last_seen == 20
 
 
 def test_a_repeated_match_counts_once() -> None:
@@ -370,6 +374,8 @@ def test_no_payload_is_counted_twice_or_unaccounted_if_it_is_counted(
 def test_the_order_of_facts_does_not_matter(some: list[AnyFact], rng: random.Random) -> None:
     shuffled = some.copy()
     rng.shuffle(shuffled)
+    some = [*some, *(connected(1, name) for name in "abc")]  # the last fact about each
+    shuffled += some[-3:]
     assert states(folded(*shuffled)) == states(folded(*some))
 
 

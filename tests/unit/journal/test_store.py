@@ -304,7 +304,8 @@ def test_dropped_segments_are_gone_and_the_rest_is_unchanged(journal: Reopened) 
     fill(journal.store, 4 * SIZE + 1)
     assert journal.store.first_position == 0
     before = journal.store.size
-    journal.store.drop_segments(2, b"state")
+    journal.store.save(b"state")
+    journal.store.drop_segments(2)
     for store in (journal.store, journal.again()):
         assert store.first_position == 2 * SIZE + 1
         assert store.position == 4 * SIZE + 1
@@ -319,10 +320,10 @@ def test_dropped_segments_are_gone_and_the_rest_is_unchanged(journal: Reopened) 
 def test_pages_continue_after_segments_dropped_meanwhile(journal: Reopened) -> None:
     fill(journal.store, 5 * SIZE)
     page = journal.store.read(0, 3)
-    journal.store.drop_segments(1, b"")
+    journal.store.drop_segments(1)
     journal.store.append(entries(21))
     assert journal.store.read(page.next, 3) == (entries(5, 6, 7), 7, True)
-    journal.store.drop_segments(2, b"")
+    journal.store.drop_segments(2)
     assert journal.store.read(7, 100).entries == entries(*range(13, 22))
     fill(journal.store, 8 * SIZE)
     assert journal.store.read(0, 100, device=("x", "c")).entries == entries(15, 18, 21, 24, 27, 30)
@@ -331,7 +332,7 @@ def test_pages_continue_after_segments_dropped_meanwhile(journal: Reopened) -> N
 def test_a_device_named_only_in_dropped_segments_is_not_found(journal: Reopened) -> None:
     journal.store.append([(1, AmountReported(app="x", at=1, device="z", event_type="bytesSent", amount=1))])
     fill(journal.store, 3 * SIZE)
-    journal.store.drop_segments(1, b"")
+    journal.store.drop_segments(1)
     assert journal.store.read(0, 10, device=("x", "z")) == ([], 3 * SIZE, False)
 
 

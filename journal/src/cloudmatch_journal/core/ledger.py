@@ -5,6 +5,8 @@ may be in either order, so every rule here gives the same result in any order.
 
 * A device has at most one live connection: the one with the larger id is newer and has replaced the other. So
   the state is the newest connection and whether it has ended.
+* Clocks of edges differ and jump, so times are shown and never compared: a device was last seen when the last
+  fact about it says, and only ids and numbers decide which of two facts is newer.
 * Payloads or the end of a match may come before its beginning.
 * Payloads of a match are numbered in each direction. A span that repeats numbers counts only what is new.
   Facts of earlier versions have no numbers: in a direction with any, nothing is known to be missing.
@@ -56,7 +58,7 @@ class DeviceState(msgspec.Struct, kw_only=True):
     messages_sent: int = 0
     messages_received: int = 0
     matches: int = 0
-    last_seen: int = 0  # ms since 1970
+    last_seen: int = 0  # ms since 1970, as the last fact about it says
 
     @property
     def connections_open(self) -> int:
@@ -206,7 +208,7 @@ class Ledger:
             return True
         for name in fact.devices:
             state = self._state(fact.app, name)
-            state.last_seen = max(state.last_seen, fact.at)
+            state.last_seen = fact.at
         match fact:
             case DeviceConnected():
                 self._connected(fact)
@@ -300,14 +302,12 @@ class Ledger:
             sender = devices.get(sender_id) or self._state(app, sender_id)
             sender.messages_sent += payloads
             sender.bytes_sent += total
-            if at > sender.last_seen:
-                sender.last_seen = at
+            sender.last_seen = at
             if receiver_id:  # else an amount that was reported
                 receiver = devices.get(receiver_id) or self._state(app, receiver_id)
                 receiver.messages_received += payloads
                 receiver.bytes_received += total
-                if at > receiver.last_seen:
-                    receiver.last_seen = at
+                receiver.last_seen = at
 
     def _cover(self, direction: Direction, span: Span) -> tuple[int, int]:
         """Mark a span as counted; return how many payloads and bytes of it are new."""
