@@ -14,6 +14,7 @@ from cloudmatch_edge.settings import EdgeSettings
 from cloudmatch_edge.sockets.certificate import Certificate
 from cloudmatch_edge.sockets.connection import Connection
 from cloudmatch_edge.sockets.listener import Listener
+from cloudmatch_edge.sockets.liveness import bound_unsent
 
 DRAIN_TIMEOUT = 4.0  # s for match-engine to learn which devices have left, and again for facts to be stored
 
@@ -30,6 +31,7 @@ async def serve(environment: Environment, stop: asyncio.Event) -> None:
     tls = Certificate(settings.tls_cert_file, settings.tls_key_file) if settings.tls_cert_file else None
     servers = []
     for sock in sockets:
+        bound_unsent(sock)
         servers.append(
             await asyncio.get_running_loop().create_server(
                 lambda: Connection(listener), sock=sock, **(tls.options if tls else {})

@@ -45,6 +45,15 @@ class EdgeSettings(Settings, frozen=True, kw_only=True):
         float,
         Meta(ge=0, description="Seconds within which a disconnected device may resume its session."),
     ] = 30.0
+    heartbeat: Annotated[
+        float,
+        Meta(
+            ge=0.1,
+            le=300,
+            description="Seconds between two pings to a device; it is closed with 4008 after four without a "
+            "sign of life. Must be shorter than the idle time-out of any proxy on the way.",
+        ),
+    ] = 5.0
     origins: Annotated[
         str, Meta(description="Allowed origins of browsers, comma-separated. Default: any.")
     ] = ""

@@ -40,9 +40,7 @@ REPLACED = CloseCode(4001, "replaced", "A newer connection has the id of this de
 TOKEN_EXPIRED = CloseCode(
     4003, "token expired", "The access token expired or was revoked; reserved, not sent yet.", "never"
 )
-PING_TIMEOUT = CloseCode(
-    4008, "ping timeout", "The device answered no ping for a whole interval.", "with backoff"
-)
+PING_TIMEOUT = CloseCode(4008, "ping timeout", "The device answered none of four pings.", "with backoff")
 
 CLOSE_CODES = (
     NORMAL,

@@ -24,10 +24,12 @@ from cloudmatch_edge.dialects.parameters import Parameters
 from cloudmatch_edge.relay.device import Device
 from cloudmatch_edge.sockets import pages
 from cloudmatch_edge.sockets.frame_stream import HEADERS, FrameStream
+from cloudmatch_edge.sockets.liveness import Liveness, taken_by_host
 
 HIGH_WATER = 64 * 1024  # bytes in a socket's write buffer, above which its peer is slowed down
 REQUEST_SIZE = 16 * 1024  # bytes of a request head, at most
 CLOSE_TIMEOUT = 2.0  # s for the other side to close after us
+PING = b"\x89\x00"  # a frame
 
 _connections = Counter("cloudmatch_edge_connections", "Connections of devices ended, by close code", ["code"])
 
@@ -82,7 +84,7 @@ class Connection(asyncio.Protocol):
         self._unwritten: list[bytes] = []
         self.reading = True
         self._deadline: asyncio.TimerHandle | None = None
-        self._active = True  # whether bytes arrived since the last ping
+        self._liveness = Liveness(lambda: taken_by_host(self.transport))
 
     # -- from asyncio
 
@@ -95,7 +97,7 @@ class Connection(asyncio.Protocol):
             self._reject(NO_DESCRIPTORS)
 
     def data_received(self, data: bytes) -> None:
-        self._active = True
+        self._liveness.heard = True
         if self._stream is None:
             self._on_request(data)
         else:
@@ -111,7 +113,8 @@ class Connection(asyncio.Protocol):
             self._deadline.cancel()
         self._protocol.receive_eof()
         if self._device is not None:
-            code = self._protocol.close_code or ABNORMAL.code
+            ours, theirs = self._protocol.close_sent, self._protocol.close_rcvd
+            code = (theirs or ours or ABNORMAL).code
             _connections.labels(str(code)).inc()
             self._listener.leave(self._device, code)
         self._listener.closed(self)
@@ -226,15 +229,13 @@ class Connection(asyncio.Protocol):
         self.close(code, "this edge is going away")
 
     def ping(self) -> None:
-        """Send a ping; close the connection if nothing has arrived since the last one."""
-        if self._protocol.state is not OPEN or not self.reading:
+        """Send a ping; close the connection if there was no sign of life since several of them."""
+        if self._protocol.state is not OPEN or self.transport.is_closing():
             return
-        if not self._active:
+        if self._liveness.check() or not self.reading:
+            self.transport.write(PING)
+        else:
             self.close(PING_TIMEOUT, "no answer to a ping")
-            return
-        self._active = False
-        self._protocol.send_ping(b"")
-        self._send_protocol_data()
 
     # -- the transport
 
@@ -242,7 +243,7 @@ class Connection(asyncio.Protocol):
         if wanted != self.reading and not self.transport.is_closing():
             self.reading = wanted
             if wanted:
-                self._active = True  # nothing could be read until now
+                self._liveness.heard = True  # nothing could be read until now
                 self.transport.resume_reading()
             else:
                 self.transport.pause_reading()

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import secrets
 
@@ -28,7 +29,7 @@ log = logging.getLogger("listener")
 CONNECT = "/device/connect"
 # s for a request to arrive, also while file descriptors run short
 OPEN_TIMEOUT, HURRIED_TIMEOUT = 5.0, 1.0
-PING_INTERVAL = 20.0  # s; a device silent for a whole interval is closed
+SLOTS = 20  # moments in an interval of pings at which a part of the devices is pinged
 NOT_READY_RETRY, FULL_RETRY = 1, 5  # s after which a refused device should try again
 # On shutdown: connections closed at once, at least; rounds, at most; s between two rounds
 CLOSE_BATCH, CLOSE_ROUNDS, CLOSE_PAUSE = 20, 100, 0.02
@@ -45,7 +46,10 @@ class Listener:
     def __init__(self, settings: EdgeSettings, health: Health) -> None:
         self._max_payload = settings.max_payload
         self.origins = [Origin(o) for o in settings.origins.split(",") if o] or None
-        self._connections: set[Connection] = set()
+        self._heartbeat = settings.heartbeat
+        self._slots: list[set[Connection]] = [set() for _ in range(SLOTS)]
+        self._next_slot = itertools.cycle(self._slots)
+        self._connections: dict[Connection, set[Connection]] = {}  # and the slot of each
         self._unflushed: list[Connection] = []  # in this turn
         self._name = settings.own_name
         self._health = health
@@ -108,7 +112,7 @@ class Listener:
             token = who.resume or secrets.token_urlsafe(18)
             session = token[:8]  # names the session without giving the token away
             grace = self._hub.grace
-            dialect = V1(Welcome(who.id, session, token, grace, self._max_payload, PING_INTERVAL))
+            dialect = V1(Welcome(who.id, session, token, grace, self._max_payload, self._heartbeat))
         connection.write(dialect.connected())
         return self._hub.join(who, connection, dialect, token, resume=speaks_v1 and who.resume is not None)
 
@@ -119,7 +123,8 @@ class Listener:
 
     def opened(self, connection: Connection) -> float:
         """Add a connection; return how many seconds its request may take, 0 if it must be refused unread."""
-        self._connections.add(connection)
+        self._connections[connection] = slot = next(self._next_slot)
+        slot.add(connection)
         short = self._descriptors.short
         if short and not self._short:
             log.warning("%s: devices are refused; raise the limit (ulimit -n)", short)
@@ -134,15 +139,15 @@ class Listener:
 
     def closed(self, connection: Connection) -> None:
         """Remove a connection."""
-        self._connections.discard(connection)
+        self._connections.pop(connection).discard(connection)
         if self._closing and not self._connections:
             self._empty.set()
 
     async def ping(self) -> None:
-        """Ping all devices at each interval, until cancelled."""
-        while True:
-            await asyncio.sleep(PING_INTERVAL)
-            for connection in list(self._connections):
+        """Ping each device at each interval, a part of them at a time, until cancelled."""
+        for slot in itertools.cycle(self._slots):
+            await asyncio.sleep(self._heartbeat / SLOTS)
+            for connection in list(slot):
                 connection.ping()
 
     async def close(self) -> None:

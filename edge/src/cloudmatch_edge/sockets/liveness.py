@@ -1,0 +1,53 @@
+"""Whether a device is alive: it sends something, or its host takes what waits for it.
+
+A ping is answered only after all that was written before it has been read. So a device that reads slowly
+answers late; meanwhile its host acknowledges (TCP) more and more of the bytes that wait.
+"""
+
+import asyncio
+import fcntl
+import socket
+import struct
+import termios
+from collections.abc import Callable
+
+# Bytes that the kernel takes for a device before they are on their way. By itself it takes 4 MB and more, and
+# what it has taken counts as delivered to a classic device. Accepted sockets inherit it from listening ones.
+NOT_SENT = 128 * 1024
+MISSED = 4  # pings in a row without a sign of life, after which a device is dead
+ACKNOWLEDGED = struct.Struct("=120xQ")  # `tcpi_bytes_acked` in `struct tcp_info`
+
+
+def bound_unsent(listening: socket.socket) -> None:
+    """Bound what the kernel holds of each connection that will be accepted."""
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOT_SENT)
+
+
+def taken_by_host(transport: asyncio.Transport) -> tuple[int, bool]:
+    """Return how many bytes a connection's other side has acknowledged, and whether more wait for that."""
+    sock = transport.get_extra_info("socket")
+    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, ACKNOWLEDGED.size)
+    queued = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)) != bytes(4)
+    return ACKNOWLEDGED.unpack(info)[0], queued or transport.get_write_buffer_size() > 0
+
+
+class Liveness:
+    """Signs of life of one device, from one ping to the next.
+
+    Args:
+        taken: how many bytes its host has acknowledged, and whether more wait for that.
+    """
+
+    def __init__(self, taken: Callable[[], tuple[int, bool]]) -> None:
+        self.heard = True  # whether bytes have arrived since the last ping
+        self._missed = 0
+        self._measure = taken
+        self._taken, self._waiting = 0, False
+
+    def check(self) -> bool:
+        """Return whether the device is to be pinged again; it is dead otherwise."""
+        taken, waiting = self._measure()
+        alive = self.heard or (self._waiting and taken > self._taken)
+        self.heard, self._taken, self._waiting = False, taken, waiting
+        self._missed = 0 if alive else self._missed + 1
+        return self._missed < MISSED

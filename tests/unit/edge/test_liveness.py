@@ -1,0 +1,86 @@
+"""Signs of life of a device: what it sends, and what its host takes of what waits for it."""
+
+import asyncio
+import itertools
+import socket
+from typing import cast
+
+from cloudmatch_edge.sockets.liveness import NOT_SENT, Liveness, bound_unsent, taken_by_host
+
+
+class Host:
+    """The device's host, as the kernel sees it."""
+
+    def __init__(self) -> None:
+        self.taken, self.waiting = 0, False
+
+    def __call__(self) -> tuple[int, bool]:
+        return self.taken, self.waiting
+
+
+def missed(liveness: Liveness) -> int:
+    """Return how many checks the device survives from now on, if nothing changes."""
+    return next(count for count in itertools.count() if not liveness.check())
+
+
+def test_a_device_is_alive_while_it_answers_one_of_four_pings() -> None:
+    liveness = Liveness(Host())
+    for _ in range(3):
+        assert all(liveness.check() for _ in range(4))
+        liveness.heard = True
+    assert missed(liveness) == 4
+
+
+def test_a_device_that_reads_slowly_is_alive_until_its_host_takes_no_more() -> None:
+    host = Host()
+    liveness = Liveness(host)
+    host.waiting = True
+    for _ in range(10):
+        assert liveness.check()
+        host.taken += 300_000
+    assert missed(liveness) == 4
+
+
+def test_a_host_that_takes_nothing_but_pings_shows_nothing_of_its_device() -> None:
+    host = Host()
+    liveness = Liveness(host)
+    for _ in range(4):
+        assert liveness.check()
+        host.taken += 2
+    assert not liveness.check()
+
+
+def test_the_last_bytes_that_waited_leave_the_device_time_to_answer() -> None:
+    host = Host()
+    liveness = Liveness(host)
+    assert all(liveness.check() for _ in range(3))
+    host.waiting = True
+    assert liveness.check()
+    host.taken, host.waiting = 100, False
+    assert missed(liveness) == 4
+
+
+async def test_the_kernel_says_what_the_host_has_taken_and_holds_little_that_it_has_not() -> None:
+    made: asyncio.Future[asyncio.Transport] = asyncio.get_running_loop().create_future()
+
+    class Accepted(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            made.set_result(cast("asyncio.Transport", transport))
+
+    with socket.create_server(("127.0.0.1", 0)) as listening, socket.socket() as device:
+        device.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        bound_unsent(listening)
+        device.connect(listening.getsockname())
+        listening.setblocking(False)
+        async with await asyncio.get_running_loop().create_server(Accepted, sock=listening):
+            transport = await made
+            written = 0
+            while not transport.get_write_buffer_size():
+                transport.write(bytes(4096))
+                written += 4096
+            assert written < 4 * NOT_SENT
+            taken, waiting = taken_by_host(transport)
+            assert 0 < taken < written
+            assert waiting
+            device.recv(1 << 20)
+            transport.abort()
