@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -81,6 +82,19 @@ async def test_a_deleted_key_leaves_a_tombstone_and_then_nothing(
 
 
 # -- watch
+
+
+async def test_a_watch_begins_with_the_age_of_each_key_by_the_servers_clock(bus: Bus) -> None:
+    began = time.monotonic()
+    await Bucket(bus).commit([Write("dev.x.a", b"1", 0)])
+    await asyncio.sleep(0.2)
+    ages: dict[str, float] = {}
+    watch = BucketWatcher(bus, lambda entry: ages.update({entry.key: entry.age}), lambda: None, lambda: None)
+    async with running(watch.run()):
+        await watch.synced.wait()
+        assert 0.2 <= ages["dev.x.a"] <= time.monotonic() - began
+        await Bucket(bus).commit([Write("dev.x.b", b"1", 0)])
+        await eventually(lambda: ages.get("dev.x.b") == 0.0, 5, "a change is new")
 
 
 class Mirror:

@@ -32,6 +32,7 @@ from cloudmatch_bus.contract.messages import (
     decode_device,
     decode_pair,
 )
+from cloudmatch_bus.process.clock import monotonic
 from cloudmatch_match_engine.core.answers import state_of
 from cloudmatch_match_engine.core.matcher import PLANAR_REACH
 from cloudmatch_match_engine.core.roster import Roster
@@ -70,7 +71,7 @@ class Engine:
     def __init__(self, bus: Bus, sent: Notifications) -> None:
         self.bus = bus
         self.roster = Roster()
-        mirror = Mirror(self.roster, clock=lambda: 1)
+        mirror = Mirror(self.roster, monotonic)
         self.handler = PairingHandler(Bucket(bus), mirror, sent, clock=lambda: 1, reach=PLANAR_REACH)
         self.watch = BucketWatcher(bus, mirror.on_entry, self.roster.restart, self.roster.complete)
 

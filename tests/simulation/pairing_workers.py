@@ -16,6 +16,7 @@ from cloudmatch_match_engine.core.roster import Roster
 from cloudmatch_match_engine.pairing.handler import PairingHandler
 from cloudmatch_match_engine.pairing.mirror import Mirror
 from simulation.bucket import SteppedBucket
+from simulation.clocks import WrongClock
 from simulation.steps import Call
 
 Work = Callable[[], Coroutine[Any, Any, None]]
@@ -67,7 +68,8 @@ class Worker:
     def __init__(
         self,
         bucket: SteppedBucket,
-        clock: Callable[[], int],
+        clock: WrongClock,
+        now: Callable[[], float],
         notify_device: Notify,
         publish_fact: Callable[[AnyFact, str], None],
     ) -> None:
@@ -80,15 +82,16 @@ class Worker:
         self.frozen = False
         # unasked work
         self.in_progress: dict[Hashable, Task] = {}
-        self._notify_device, self._publish_fact, self._clock = notify_device, publish_fact, clock
-        self.mirror = Mirror(self.roster, clock)
-        self.handler = PairingHandler(bucket, self.mirror, self, clock=clock, reach=matcher.PLANAR_REACH)  # type: ignore[arg-type]  # it behaves like a bucket
+        self._notify_device, self._publish_fact = notify_device, publish_fact
+        self.clock = clock
+        self.mirror = Mirror(self.roster, now)
+        self.handler = PairingHandler(bucket, self.mirror, self, clock=clock.ms, reach=matcher.PLANAR_REACH)  # type: ignore[arg-type]  # it behaves like a bucket
         self._bucket = bucket
         self._reached = 0
         self.restart_watch()
         while self.behind:
             self.apply_next()
-        self.mirror.replay_log.schedule(clock())
+        self.mirror.schedule_replay()
 
     def send(self, message: Callable[[], None]) -> None:
         self.sent += 1
@@ -133,11 +136,10 @@ class Worker:
                     device = device_id(mirrored.record.app, mirrored.record.device)
                     found[device] = lambda m=mirrored: self.handler.release(m, edge_is_dead)
         for mirrored in self.roster.disconnected():
-            assert mirrored.record.disconnected_at is not None
-            if self._clock() - mirrored.record.disconnected_at > mirrored.record.grace * 1000:
+            if self.mirror.absent_for(mirrored.record) > mirrored.record.grace:
                 device = device_id(mirrored.record.app, mirrored.record.device)
                 found[device] = lambda m=mirrored: self.handler.expire(m)
-        for event in self.mirror.replay_log.due(self._clock()):
+        for event in self.mirror.due():
             found[event] = lambda event=event: self.handler.replay(event)
         self.in_progress = {key: task for key, task in self.in_progress.items() if not task.over}
         return {key: work for key, work in found.items() if key not in self.in_progress}

@@ -14,6 +14,7 @@ from cloudmatch_bus.contract.messages import (
 )
 from cloudmatch_match_engine.core import matcher
 from simulation.bucket import CommitChecker, SteppedBucket
+from simulation.clocks import GraceChecker, WrongClock
 from simulation.pairing_edges import Connection, Edge, PendingRequest
 from simulation.pairing_workers import Task, Worker
 from simulation.steps import Call, MirrorWait
@@ -28,10 +29,10 @@ class PairingWorld:
 
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)  # noqa: S311  # a schedule, no secret
-        self.now = 1_000_000  # ms
+        self.now = 0.0  # s
         self.bucket = SteppedBucket()
         self.commits = CommitChecker(self.bucket)
-        self.bucket.on_commit.append(self.commits.check)
+        self.bucket.on_commit += [self.commits.check, GraceChecker(self.bucket, lambda: self.now).check]
         self.workers: list[Worker] = []
         self.edges = [Edge(name) for name in ("e1", "e2", "e3")]
         # device → its last connection
@@ -62,7 +63,10 @@ class PairingWorld:
     # -- what can happen
 
     def start_worker(self) -> None:
-        self.workers.append(Worker(self.bucket, lambda: self.now, self.notify_device, self.publish_fact))
+        began = self.chance.random() * 1e6  # what its monotonic clock shows means nothing to others
+        clock = WrongClock(self.chance, lambda: self.now)
+        worker = Worker(self.bucket, clock, lambda: began + self.now, self.notify_device, self.publish_fact)
+        self.workers.append(worker)
 
     def kill_worker(self) -> None:
         """As kill -9: tasks end where they are, calls are carried out or not, last messages may be lost."""
@@ -75,7 +79,7 @@ class PairingWorld:
         for message in worker.outbox[: self.chance.randint(safe, len(worker.outbox))]:
             message()
         for other in self.workers:
-            other.mirror.replay_log.schedule(self.now)
+            other.mirror.schedule_replay()
 
     def connect(self) -> None:
         """A device connects, again or for the first time; classic ones (lower case) have no session."""
@@ -234,7 +238,9 @@ class PairingWorld:
         elif kind < 0.48:
             self.trouble_edge()
         elif kind < 0.58:
-            self.now += self.chance.randint(0, 600)
+            self.now += self.chance.random() * 0.6
+            if self.chance.random() < 0.2:
+                self.chance.choice(self.workers).clock.step()
         elif kind < 0.68:  # a worker starts its unasked work
             worker = self.chance.choice(self.workers)
             for key, work in worker.due(self.is_dead).items():
@@ -270,9 +276,9 @@ class PairingWorld:
         assert not any(r.disconnected_at for r, _ in self.bucket.devices().values() if self.holds(r)), (
             "connected, but disconnected in the bucket"
         )
-        end = self.now + LONGEST * 1000 + 10_000
+        end = self.now + LONGEST + 10
         while self.now < end:
-            self.now += 1500
+            self.now += 1.5
             for worker in self.workers:
                 for key, work in worker.due(self.is_dead).items():
                     worker.start(key, work)

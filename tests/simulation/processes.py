@@ -12,7 +12,7 @@ from cloudmatch_bus.contract.messages import (
     decode_request,
     encode,
 )
-from cloudmatch_bus.process.clock import now_ms
+from cloudmatch_bus.process.clock import monotonic, now_ms
 from cloudmatch_edge.bus.hub import Hub
 from cloudmatch_edge.dialects import parameters
 from cloudmatch_edge.dialects.base import SocketFrame
@@ -56,7 +56,7 @@ class Worker:
         self._bucket: Any = bucket
         self._roster = Roster()
         notifier = BusNotifier(self.bus, books)  # type: ignore[arg-type]  # it publishes like the real one
-        self._mirror = Mirror(self._roster, now_ms)
+        self._mirror = Mirror(self._roster, monotonic)
         self._handler = PairingHandler(self._bucket, self._mirror, notifier, clock=now_ms, reach=PLANAR_REACH)
         self._applied = 0  # entries of the bucket's log that are in the mirror, or on their way to it
         self._applied_at = 0.0
@@ -68,12 +68,12 @@ class Worker:
         self._roster.complete()
         self._applied = len(self._bucket.log)
         self._bucket.on_commit.append(self._follow)
-        self._mirror.replay_log.schedule(now_ms())
+        self._mirror.schedule_replay()
         router = BatchRouter(self.bus, self._roster, self._handler)
         await self.bus.subscribe(subjects.all_of("up"), router.on_batch, subjects.QUEUE_GROUP)
         await self.bus.subscribe(subjects.every_match(), self._on_request, subjects.QUEUE_GROUP)
         share: Any = WholeShare()
-        sweeps = Sweeps(self.bus, self._mirror, self._handler, now_ms, share)
+        sweeps = Sweeps(self.bus, self._mirror, self._handler, share)
         self.bus.spawn(sweeps.run())
 
     def _follow(self) -> None:
@@ -102,7 +102,7 @@ class Worker:
 
     def on_loss(self) -> None:
         """Another worker was lost."""
-        self._mirror.replay_log.schedule(now_ms())
+        self._mirror.schedule_replay()
 
 
 class Client(Protocol):

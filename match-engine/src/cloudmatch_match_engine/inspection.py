@@ -68,7 +68,7 @@ class Inspection:
     def explain(self, app: str, device: str) -> Explanation:
         """Explain a device's state."""
         self._check()
-        explanation = explain(self._roster, app, device, self._reach, now_ms())
+        explanation = explain(self._roster, app, device, self._reach, self._clock())
         if explanation is None:
             raise UnknownDeviceError(app, device)
         return explanation

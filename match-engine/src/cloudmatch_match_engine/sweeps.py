@@ -49,21 +49,13 @@ class Share(Protocol):
 
 
 class Sweeps:
-    """The unasked work of one worker. `clock`: ms since 1970."""
+    """The unasked work of one worker."""
 
-    def __init__(
-        self,
-        bus: Bus,
-        mirror: Mirror,
-        handler: PairingHandler,
-        clock: Callable[[], int],
-        share: Share,
-    ) -> None:
+    def __init__(self, bus: Bus, mirror: Mirror, handler: PairingHandler, share: Share) -> None:
         self._bus = bus
+        self._mirror = mirror
         self._roster = mirror.roster
-        self._replay_log = mirror.replay_log
         self._handler = handler
-        self._clock = clock
         self._share = share
         self._now = asyncio.get_running_loop().time
         self.presence = Presence(self._now())
@@ -117,7 +109,7 @@ class Sweeps:
                 self._start(mirrored.record, self._grace_is_over, self._expire)
 
     def _sweep_events(self) -> None:
-        for event in self._replay_log.due(self._clock()):
+        for event in self._mirror.due():
             if self._share.owns(device_id(event.app, event.device)):
                 self._spawn(event, partial(self._replay, event))
 
@@ -182,7 +174,4 @@ class Sweeps:
         return self.presence.is_dead(record.edge, record.incarnation)
 
     def _grace_is_over(self, record: DeviceRecord) -> bool:
-        return (
-            record.disconnected_at is not None
-            and self._clock() - record.disconnected_at > record.grace * 1000
-        )
+        return self._mirror.absent_for(record) > record.grace

@@ -21,7 +21,7 @@ from cloudmatch_bus.contract.messages import (
     decode_request,
     encode,
 )
-from cloudmatch_bus.process.clock import now_ms
+from cloudmatch_bus.process.clock import monotonic, now_ms
 from cloudmatch_bus.process.health import Health
 from cloudmatch_bus.process.runner import until_stopped
 from cloudmatch_match_engine.core.cluster import Cluster
@@ -65,7 +65,7 @@ class Worker:
     def __init__(self, bus: Bus, reach: float) -> None:
         self._bus = bus
         self._roster = Roster(reach)
-        self._mirror = Mirror(self._roster, now_ms)
+        self._mirror = Mirror(self._roster, monotonic)
         _devices.set_function(lambda: len(self._roster))
         _waiting.set_function(self._roster.count_waiting)
         self._facts = FactPublisher(bus)
@@ -88,11 +88,11 @@ class Worker:
                 unique_name(),
                 self._router.on_batch,
                 self._on_request,
-                self._schedule_replay,
+                self._mirror.schedule_replay,
                 lambda: len(self._roster),
             )
-            self._schedule_replay()
-            sweeps = Sweeps(self._bus, self._mirror, self._handler, now_ms, partitions)
+            self._mirror.schedule_replay()
+            sweeps = Sweeps(self._bus, self._mirror, self._handler, partitions)
             tasks.append(asyncio.create_task(sweeps.run()))
             cluster = Cluster(
                 self._roster,
@@ -138,9 +138,6 @@ class Worker:
             return
         self._bus.publish(reply, encode(answer))
         _requests.labels(str(answer.__struct_config__.tag)).inc()
-
-    def _schedule_replay(self) -> None:
-        self._mirror.replay_log.schedule(now_ms())
 
     def _on_ready(self) -> None:
         self._roster.complete()

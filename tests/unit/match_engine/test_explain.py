@@ -9,17 +9,18 @@ from cloudmatch_match_engine.core.keys import device_id
 from cloudmatch_match_engine.core.matcher import PLANAR_REACH, suits
 from cloudmatch_match_engine.core.roster import Roster
 
-NOW = 100_000
+NOW = 100.0  # s, of a clock that no record knows
+BEGAN = 1_700_000_000_000  # ms, of any clock
 
 
 def at(lat: float, name: str, **more: object) -> DeviceRecord:
     return replace(DeviceRecord(app="demo", device=name, edge="e", connection_id=1, lat=lat, lon=0), **more)
 
 
-def about(me: DeviceRecord, *others: DeviceRecord) -> Explanation:
+def about(me: DeviceRecord, *others: DeviceRecord, since: float = NOW - 12) -> Explanation:
     roster = Roster()
     for revision, record in enumerate((me, *others), 1):
-        roster.put(device_id(record.app, record.device), record, revision)
+        roster.put(device_id(record.app, record.device), record, revision, since)
     explanation = explain(roster, me.app, me.device, PLANAR_REACH, NOW)
     assert explanation is not None
     return explanation
@@ -45,7 +46,7 @@ def about(me: DeviceRecord, *others: DeviceRecord) -> Explanation:
         (at(0, "a"), at(1, "b", match=7, peer="c"), ["matched"], "is in a match with c."),
         (
             at(0, "a"),
-            at(1, "b", disconnected_at=NOW - 12_000, grace=30.0),
+            at(1, "b", disconnected_at=BEGAN, grace=30.0),
             ["away"],
             "b, 111,195 m away, has been disconnected for 12 s of at most 30 s.",
         ),
@@ -81,7 +82,7 @@ def test_the_nearest_devices_are_named_nearest_first() -> None:
 def test_a_device_that_does_not_wait_is_matched_or_away() -> None:
     matched = about(at(0, "a", match=7, peer="b", distance=12.0), at(1, "c"))
     assert (matched.state, matched.sentence) == ("matched", "a is in match 7 with b, 12 m away.")
-    away = about(at(0, "a", disconnected_at=NOW - 3000, grace=30.0), at(1, "c"))
+    away = about(at(0, "a", disconnected_at=BEGAN, grace=30.0), at(1, "c"), since=NOW - 3)
     assert (away.state, away.sentence) == ("away", "a has been disconnected for 3 s of at most 30 s.")
     assert away.waiting == 1
 

@@ -1,6 +1,6 @@
 """Explain in sentences why a device is not matched."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from heapq import nsmallest
 from math import hypot
 from typing import Literal
@@ -13,6 +13,8 @@ from cloudmatch_match_engine.core.matcher import distance, reaches
 from cloudmatch_match_engine.core.roster import Roster
 
 NEAREST = 5
+
+Absent = Callable[[DeviceRecord], float]  # s for which a device has been disconnected
 
 State = Literal["waiting", "matched", "away"]
 Rule = Literal["matched", "away", "tag", "former", "own_reach", "their_reach"]
@@ -63,19 +65,19 @@ def _reach(device: DeviceRecord, other: DeviceRecord, planar: float) -> str:
     )
 
 
-def _downtime(disconnected_at: int, grace: float, now: int) -> str:
-    """Describe a device's grace (s) that runs since `disconnected_at` (ms)."""
-    return f"has been disconnected for {(now - disconnected_at) / 1000:.0f} s of at most {grace:g} s"
+def _downtime(record: DeviceRecord, absent: Absent) -> str:
+    """Describe a device's grace."""
+    return f"has been disconnected for {absent(record):.0f} s of at most {record.grace:g} s"
 
 
 def _rules(
-    me: DeviceRecord, other: DeviceRecord, metres: float, planar: float, now: int
+    me: DeviceRecord, other: DeviceRecord, metres: float, planar: float, absent: Absent
 ) -> Iterator[tuple[Rule, str]]:
     """Yield each rule that keeps two devices apart, with the predicate of a sentence about `other`."""
     if other.match is not None:
         yield "matched", f"is in a match with {other.peer}"
     if other.disconnected_at is not None:
-        yield "away", _downtime(other.disconnected_at, other.grace, now)
+        yield "away", _downtime(other, absent)
     if other.tag != me.tag:
         yield "tag", f"has {_tag(other)}, and {me.device} has {_tag(me)}"
     if me.device == other.last_peer or other.device == me.last_peer:
@@ -86,9 +88,9 @@ def _rules(
         yield "their_reach", f"does not reach that far: {_reach(other, me, planar)}"
 
 
-def _neighbour(me: DeviceRecord, other: DeviceRecord, planar: float, now: int) -> Neighbour:
+def _neighbour(me: DeviceRecord, other: DeviceRecord, planar: float, absent: Absent) -> Neighbour:
     metres = distance(me, other)
-    found = list(_rules(me, other, metres, planar, now))
+    found = list(_rules(me, other, metres, planar, absent))
     why = "; ".join(text for _, text in found) or "may be matched with it, and should be in a moment"
     return Neighbour(
         device=other.device,
@@ -98,11 +100,11 @@ def _neighbour(me: DeviceRecord, other: DeviceRecord, planar: float, now: int) -
     )
 
 
-def _sentence(me: DeviceRecord, state: State, waiting: int, now: int) -> str:
+def _sentence(me: DeviceRecord, state: State, waiting: int, absent: Absent) -> str:
     if state == "matched":
         return f"{me.device} is in match {me.match} with {me.peer}, {_metres(me.distance or 0.0)} away."
     if me.disconnected_at is not None:
-        return f"{me.device} {_downtime(me.disconnected_at, me.grace, now)}."
+        return f"{me.device} {_downtime(me, absent)}."
     others = waiting - 1
     if not others:
         return f"{me.device} waits, and nobody else waits in app '{me.app}'."
@@ -110,12 +112,12 @@ def _sentence(me: DeviceRecord, state: State, waiting: int, now: int) -> str:
     return f"{me.device} waits, and so {so} in app '{me.app}'."
 
 
-def explain(roster: Roster, app: str, device: str, planar: float, now: int) -> Explanation | None:
+def explain(roster: Roster, app: str, device: str, planar: float, now: float) -> Explanation | None:
     """Explain a device's state as the mirror shows it; None if the device is not in the bucket.
 
     Args:
         planar: reach in degrees of devices without a radius.
-        now: ms since 1970.
+        now: s, of the monotonic clock of the roster.
     """
     mirrored = roster.get(device_id(app, device))
     if mirrored is None:
@@ -129,11 +131,15 @@ def explain(roster: Roster, app: str, device: str, planar: float, now: int) -> E
         key=lambda record: (distance(me, record), record.device),
     )
     state = _state(me)
+
+    def absent(record: DeviceRecord) -> float:
+        return now - roster.since(device_id(record.app, record.device))
+
     return Explanation(
         app=app,
         device=device,
         state=state,
         waiting=waiting,
-        sentence=_sentence(me, state, waiting, now),
-        nearest=[_neighbour(me, other, planar, now) for other in nearest] if state == "waiting" else [],
+        sentence=_sentence(me, state, waiting, absent),
+        nearest=[_neighbour(me, other, planar, absent) for other in nearest] if state == "waiting" else [],
     )

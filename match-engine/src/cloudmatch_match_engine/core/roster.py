@@ -51,6 +51,11 @@ class Counts:
             self.matched += change
 
 
+def _presence(record: DeviceRecord) -> tuple[int, str, int | None]:
+    """Identify a connection, and an absence after it: when that began is no more than its name."""
+    return record.connection_id, record.edge, record.disconnected_at
+
+
 class Roster:
     """All devices, as the watch has shown them. `planar`: the reach in degrees of those without a radius."""
 
@@ -65,6 +70,7 @@ class Roster:
         self._connected: dict[EdgeProcess, dict[DeviceId, MirroredDevice]] = {}
         self._counts: dict[EdgeProcess, Counts] = {}
         self._routes: dict[DeviceId, Route] = {}
+        self._since: dict[DeviceId, float] = {}
         # devices that the watch has not shown since it restarted
         self._unconfirmed: set[DeviceId] = set()
 
@@ -115,13 +121,20 @@ class Roster:
         self._unconfirmed.clear()
         self.completions += 1
 
-    def put(self, device: DeviceId, record: DeviceRecord | None, revision: int) -> None:
-        """Store a device's record; None removes it."""
+    def put(self, device: DeviceId, record: DeviceRecord | None, revision: int, now: float = 0.0) -> None:
+        """Store a device's record; None removes it. `now`: s of this worker's monotonic clock."""
         self._unconfirmed.discard(device)
+        old, since = self._devices.get(device), self._since.get(device, now)
         self._remove(device)
         if record is not None:
             self._add(device, MirroredDevice(record, revision))
+            same = old is not None and _presence(old.record) == _presence(record)
+            self._since[device] = since if same else now
         self.advance(revision)
+
+    def since(self, device: DeviceId) -> float:
+        """Return since when the mirror shows a device's connection as it is, open or over: s, monotonic."""
+        return self._since[device]
 
     def advance(self, revision: int) -> None:
         """Note that the bucket has reached a revision."""
@@ -162,6 +175,7 @@ class Roster:
         if old is None:
             return
         record = old.record
+        del self._since[device]
         self._routes.pop(device, None)
         if record.peer is not None:  # its batches no longer go to this record's edge
             self._routes.pop(DeviceId(device.app, subjects.token(record.peer)), None)

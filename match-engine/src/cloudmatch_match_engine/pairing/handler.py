@@ -57,7 +57,7 @@ class PairingHandler:
         self._notifier = notifier
         self._store = PairingStore(bucket)
         self._search = Search(self._store, mirror, notifier, clock, reach)
-        self._unpairing = Unpairing(self._store, notifier, self._search, mirror.replay_log, clock)
+        self._unpairing = Unpairing(self._store, notifier, self._search, mirror, clock)
 
     async def answer(self, request: AnyRequest) -> AnyAnswer:
         """Carry out an edge's request; return the resulting state of its device.

@@ -1,24 +1,28 @@
-"""A worker's copy of the bucket, fed by the bucket's watch: its devices, and recent match events."""
+"""A worker's copy of the bucket, fed by the bucket's watch: its devices, and recent match events.
+
+How long something lasts is measured here, by this worker's monotonic clock from when its mirror first showed
+it: what other workers write into records are the times of their own clocks.
+"""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from cloudmatch_bus.client.bucket import Entry
-from cloudmatch_bus.contract.messages import decode_device, decode_pair, decode_tombstone
-from cloudmatch_match_engine.core.keys import parse_device
-from cloudmatch_match_engine.core.replay import ReplayLog
+from cloudmatch_bus.contract.messages import DeviceRecord, decode_device, decode_pair, decode_tombstone
+from cloudmatch_match_engine.core.keys import device_id, parse_device
+from cloudmatch_match_engine.core.replay import MatchEvent, ReplayLog
 from cloudmatch_match_engine.core.roster import Roster
 
 WAIT_TIMEOUT = 2.0  # s
 
 
 class Mirror:
-    """The roster and the replay log. `clock`: ms since 1970."""
+    """The roster and the replay log. `now`: s, monotonic."""
 
-    def __init__(self, roster: Roster, clock: Callable[[], int]) -> None:
+    def __init__(self, roster: Roster, now: Callable[[], float]) -> None:
         self.roster = roster
-        self.replay_log = ReplayLog()
-        self._clock = clock
+        self._replay_log = ReplayLog()
+        self._now = now
         # (revision, future) of tasks that wait for it
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
 
@@ -27,15 +31,44 @@ class Mirror:
         device = parse_device(entry.key)
         if device is not None:
             record = None if entry.value is None else decode_device(entry.value)
-            self.roster.put(device, record, entry.revision)
+            self.roster.put(device, record, entry.revision, self._now())
         else:
             if entry.value is not None:
-                self.replay_log.record(decode_pair(entry.value), self._clock())
+                self._record(decode_pair(entry.value), entry)
             elif entry.tombstone:
-                self.replay_log.record(decode_tombstone(entry.tombstone), self._clock())
+                self._record(decode_tombstone(entry.tombstone), entry)
             self.roster.advance(entry.revision)
         if self._waiters:
             self._wake()
+
+    def _record(self, event: MatchEvent, entry: Entry) -> None:
+        self._replay_log.record(event, entry.revision, self._now(), entry.age)
+
+    # -- time
+
+    def absent_for(self, record: DeviceRecord) -> float:
+        """How many seconds a mirrored device has been disconnected, at least."""
+        if record.disconnected_at is None:
+            return 0.0
+        return self._now() - self.roster.since(device_id(record.app, record.device))
+
+    def is_recent(self, match: int) -> bool:
+        """Whether a match was made so recently that JetStream recognizes its fact when it comes again."""
+        return self._replay_log.is_recent(match, self._now())
+
+    def schedule_replay(self) -> None:
+        """Have all recent match events replayed."""
+        self._replay_log.schedule(self._now())
+
+    def retry(self, event: MatchEvent) -> None:
+        """Have one event replayed whose consequences could not be completed."""
+        self._replay_log.retry(event, self._now())
+
+    def due(self) -> Iterator[MatchEvent]:
+        """Yield the events to replay now."""
+        return self._replay_log.due(self._now())
+
+    # -- revisions
 
     async def wait_for(self, revision: int) -> None:
         """Wait until the mirror has reached a revision.

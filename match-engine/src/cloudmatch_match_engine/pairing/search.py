@@ -21,7 +21,6 @@ from cloudmatch_match_engine.core import matcher
 from cloudmatch_match_engine.core.answers import gone_or_replaced, peer_returned, state_of
 from cloudmatch_match_engine.core.facts import match_made
 from cloudmatch_match_engine.core.keys import pair_key
-from cloudmatch_match_engine.core.replay import RETENTION
 from cloudmatch_match_engine.core.transitions import is_same, pair_of, paired
 from cloudmatch_match_engine.pairing.mirror import Mirror
 from cloudmatch_match_engine.pairing.reservations import Reservations
@@ -104,7 +103,7 @@ class Search:
 
     def publish_match(self, pair: PairRecord) -> None:
         """Publish that a match was made, unless JetStream may no longer recognize the fact."""
-        if self._clock() - pair.at < RETENTION:
+        if self._mirror.is_recent(pair.match):
             self._notifier.publish(*match_made(pair))
 
     async def _find(self, record: DeviceRecord, revision: int) -> AnyAnswer:

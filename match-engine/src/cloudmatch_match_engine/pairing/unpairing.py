@@ -19,8 +19,8 @@ from cloudmatch_bus.contract.messages import (
 )
 from cloudmatch_match_engine.core.answers import peer_away, unpaired
 from cloudmatch_match_engine.core.facts import match_ended
-from cloudmatch_match_engine.core.replay import ReplayLog
 from cloudmatch_match_engine.core.transitions import disconnected, tombstone_of, unmatched
+from cloudmatch_match_engine.pairing.mirror import Mirror
 from cloudmatch_match_engine.pairing.search import Search
 from cloudmatch_match_engine.pairing.store import Notifier, PairingStore, device_write, tombstone_write
 
@@ -41,13 +41,13 @@ class Unpairing:
         store: PairingStore,
         notifier: Notifier,
         search: Search,
-        replay_log: ReplayLog,
+        mirror: Mirror,
         clock: Callable[[], int],
     ) -> None:
         self._store = store
         self._notifier = notifier
         self._search = search
-        self._replay_log = replay_log
+        self._mirror = mirror
         self._clock = clock
 
     async def remove(
@@ -117,7 +117,7 @@ class Unpairing:
         try:
             await self._finish(tombstone)
         except TimeoutError:
-            self._replay_log.retry(tombstone, self._clock())
+            self._mirror.retry(tombstone)
             raise
 
     async def _finish(self, tombstone: Tombstone) -> None:

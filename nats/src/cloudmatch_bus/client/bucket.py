@@ -10,6 +10,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 import nats.errors
@@ -43,6 +44,8 @@ class Entry(NamedTuple):
     value: bytes | None
     revision: int
     tombstone: bytes = b""  # of a deleted key
+    # s since it was written, if a watch begins with it; by the server's clock, like the duplicate window
+    age: float = 0.0
 
 
 class ConflictError(Exception):
@@ -143,6 +146,9 @@ class BucketWatcher:
         self._on_ready = on_ready
         self._subscription: Subscription | None = None
         self._next = 1  # consumer sequence expected next
+        # s since 1970 by the server's clock: when it began to show all keys; None: it has not answered yet
+        self._began: float | None = None
+        self._early: list[tuple[str, str, bytes, Headers]] = []  # came before that answer
         self._received_at = 0.0
         self._broken = asyncio.Event()
         self.ready = False
@@ -175,16 +181,25 @@ class BucketWatcher:
         self._broken.clear()
         self.ready = False
         self._next = 1
+        self._began = None
+        self._early.clear()
         self._on_restart()
         inbox = self._bus.client.new_inbox()
         self._subscription = await self._bus.subscribe(inbox, self._on_message)
-        pending = await self._create_consumer(inbox)
+        pending, self._began = await self._create_consumer(inbox)
         self._received_at = time.monotonic()
+        early, self._early = self._early, []
+        for message in early:
+            self._on_message(*message)
         if pending == 0 and self._next == 1:
             self._complete()
 
-    async def _create_consumer(self, inbox: str) -> int:
-        """Create a consumer of all keys, then all changes; return how many messages it has to deliver."""
+    async def _create_consumer(self, inbox: str) -> tuple[int, float]:
+        """Create a consumer of all keys, then all changes.
+
+        Returns:
+            How many messages it has to deliver; the server's time, s since 1970.
+        """
         config = {
             "deliver_subject": inbox,
             "deliver_policy": "last_per_subject",
@@ -202,7 +217,7 @@ class BucketWatcher:
         )
         if error := answer.get("error"):
             raise TimeoutError(f"cannot watch {streams.BUCKET_STREAM}: {error}")
-        return int(answer["num_pending"])
+        return int(answer["num_pending"]), datetime.fromisoformat(answer["ts"]).timestamp()
 
     async def _watch(self) -> None:
         """Return once a message was lost, or none has come for `WATCH_TIMEOUT`."""
@@ -229,21 +244,25 @@ class BucketWatcher:
 
     def _on_message(self, subject: str, reply: str, data: bytes, headers: Headers) -> None:
         self._received_at = time.monotonic()
+        if self._began is None:
+            self._early.append((subject, reply, data, headers))
+            return
         if headers is not None and headers.get("Status") == "100":  # a heartbeat with the last sequence sent
             if int(headers.get("Nats-Last-Consumer", "0")) >= self._next:
                 self._broken.set()
             return
         # $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>
         parts = reply.split(".")
-        revision, number, pending = int(parts[-4]), int(parts[-3]), int(parts[-1])
+        revision, number, at, pending = map(int, parts[-4:])
         if number != self._next:
             self._broken.set()
             return
         self._next += 1
         key = subject[len(streams.BUCKET_PREFIX) :]
+        age = 0.0 if self.ready else max(0.0, self._began - at / 1e9)
         if headers is not None and "KV-Operation" in headers:
-            self._on_entry(Entry(key, None, revision, data))
+            self._on_entry(Entry(key, None, revision, data, age))
         else:
-            self._on_entry(Entry(key, data, revision))
+            self._on_entry(Entry(key, data, revision, age=age))
         if pending == 0 and not self.ready:
             self._complete()
