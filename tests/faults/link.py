@@ -14,6 +14,7 @@ class _End(asyncio.Protocol):
     def __init__(self, link: "Link", other: "_End | None" = None) -> None:
         self._link = link
         self.other = other
+        self.of_target = other is not None
         # received before the other end was connected
         self._early: list[bytes] = []
 
@@ -90,11 +91,13 @@ class Link:
         for end in list(self.ends):
             end.transport.abort()
 
-    def cut(self) -> None:
-        """Let nothing pass. What is sent meanwhile waits in the senders' sockets."""
-        self.intact.clear()
+    def cut(self, *, answers_only: bool = False) -> None:
+        """Let nothing pass, or no answers. What is sent meanwhile waits in the senders' sockets."""
+        if not answers_only:
+            self.intact.clear()
         for end in self.ends:
-            end.transport.pause_reading()
+            if end.of_target or not answers_only:
+                end.transport.pause_reading()
 
     def heal(self) -> None:
         """Let everything pass again."""

@@ -43,8 +43,9 @@ async def test_every_fact_that_counts_is_published_as_a_batch_with_its_own_bytes
         await eventually(lambda: len(messages) == 3)
     assert messages[0].body == payload
     assert [message.routing_key for message in messages] == ["=C3=A9=2E", "default", "default"]
-    position = int(str(messages[0].message_id))
-    assert [message.message_id for message in messages] == [f"{position + n}" for n in range(3)]
+    position = int(str(messages[1].message_id))
+    ids = [message.message_id for message in messages]
+    assert ids == ["edge-0.1.1", f"{position}", f"{position + 1}"]
     assert {message.delivery_mode for message in messages} == {aio_pika.DeliveryMode.PERSISTENT}
     assert {message.content_type for message in messages} == {"application/json"}
     former, reported = (amqp_batches.decode(message.body) for message in messages[1:])

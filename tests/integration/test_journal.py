@@ -165,7 +165,9 @@ async def test_a_report_is_published_on_the_bus_and_an_invalid_one_is_not(
     assert service.get("/device/event", json.dumps(good).encode()) == (200, '"Thanks!"')
     await eventually(lambda: service.get("/device/state/a")[0] == 200)
     assert service.get_json("/device/state/a")["bytesSent"] == 5
-    assert [event["fact"]["type"] for event in pages(service, "/events")] == ["reported"]
+    (reported,) = (event["fact"] for event in pages(service, "/events"))
+    assert (reported["type"], reported["source"], reported["number"]) == ("reported", "journal-reports", 1)
+    assert reported["start"] > 0
 
 
 async def test_no_event_is_lost_when_the_bus_is_killed_and_restarted(

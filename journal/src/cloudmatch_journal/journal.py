@@ -4,6 +4,7 @@ import asyncio
 import logging
 from bisect import bisect_right
 
+import msgspec
 from prometheus_client import Counter, Gauge, Histogram
 
 from cloudmatch_bus.client.connection import Bus
@@ -11,7 +12,7 @@ from cloudmatch_bus.client.consumer import Delivery, DownstreamError, OrderedCon
 from cloudmatch_bus.client.publisher import FactPublisher
 from cloudmatch_bus.contract.liveness import CLAIM_GRACE
 from cloudmatch_bus.contract.messages import AmountReported, AnyFact, DeliveriesCounted
-from cloudmatch_bus.process.clock import now_ms
+from cloudmatch_bus.process.clock import now_ms, now_us
 from cloudmatch_bus.process.health import Health
 from cloudmatch_journal.bookkeeper import Bookkeeper
 from cloudmatch_journal.core.ledger import Ledger
@@ -22,6 +23,7 @@ from cloudmatch_journal.store import Store
 log = logging.getLogger("journal")
 
 NAME = "journal"
+REPORTS = f"{NAME}-reports"  # names them as their source, apart from what the journal grants
 UNLIMITED = Retention()
 LINGER = 0.1  # s after a few facts: a write to disk costs more than folding a batch
 SPANS = 4  # of a batch that are folded at the cost of one fact
@@ -113,6 +115,8 @@ class Journal:
         self._claim_grace = claim_grace
         self._unsaved = 0.0  # cost of a start: facts to be folded since the last snapshot
         self._publisher: FactPublisher | None = None
+        self._incarnation = now_us()
+        self._reports = 0  # published by this process
         self._update_metrics()
         ledger = self.ledger  # claims are settled without an event
         _repeated_payloads.set_function(lambda: ledger.repeated)
@@ -184,7 +188,13 @@ class Journal:
 
     def publish(self, fact: AmountReported) -> bool:
         """Publish a report to the bus; False if that is not possible now."""
-        return self._publisher is not None and self._publisher.publish(fact)
+        numbered = msgspec.structs.replace(
+            fact, source=REPORTS, incarnation=self._incarnation, number=self._reports + 1
+        )
+        if self._publisher is None or not self._publisher.publish(numbered):
+            return False
+        self._reports += 1
+        return True
 
     async def run(self, bus: Bus, health: Health, stop: asyncio.Event) -> None:
         """Append the facts on the bus, publish reports and grant claims, until `stop`."""

@@ -1,6 +1,6 @@
 """The records in Kafka."""
 
-from itertools import count
+from itertools import count, pairwise
 
 import pytest
 from hypothesis import given
@@ -174,6 +174,12 @@ def test_a_batch_is_always_in_the_same_partition_and_many_are_spread_over_all() 
 
 def test_a_batch_stays_in_its_partition_from_one_version_to_the_next() -> None:
     assert [partition_of(message_id, 32) for message_id in ("64", "4096", "x")] == [1, 0, 26]
+
+
+def test_successive_numbers_of_one_source_are_neighbours() -> None:
+    numbers = [partition_of(f"edge-0.5.{number}", 4) for number in range(8 * MAX_GROUP)]
+    assert {numbers.count(partition) for partition in range(4)} == {2 * MAX_GROUP}
+    assert sum(one != other for one, other in pairwise(numbers)) == 8
 
 
 sums = st.builds(BatchSums, st.none() | st.text(), st.integers(0), st.just({"demo.alice": (4, 1)}))

@@ -27,7 +27,7 @@ COUNTED = DeliveriesCounted(
 
 def test_a_batch_is_passed_on_as_it_was_published() -> None:
     payload = msgspec.json.format(encode(COUNTED))  # whatever its spaces, and fields of the future
-    assert batch(42, decode_fact(payload), payload) == Batch(42, "demo", payload)
+    assert batch(42, decode_fact(payload), payload) == Batch("edge-0.1.1", "demo", payload)
 
 
 def test_a_fact_of_former_edges_becomes_a_batch_of_one_span() -> None:
@@ -35,7 +35,7 @@ def test_a_fact_of_former_edges_becomes_a_batch_of_one_span() -> None:
     message = batch(42, fact, encode(fact))
     assert message is not None
     read = amqp_batches.decode(message.body)
-    assert (message.position, message.app, read.app, read.at) == (42, "demo", "demo", 1500)
+    assert (message.id, message.app, read.app, read.at) == ("42", "demo", "demo", 1500)
     assert decode_fact(message.body) == msgspec.structs.replace(
         COUNTED, source="bridge-rabbit", incarnation=0, number=42
     )
@@ -47,6 +47,19 @@ def test_reported_bytes_become_a_batch_of_one_payload() -> None:
     assert message is not None
     (counted,) = amqp_batches.decode(message.body).spans
     assert (counted.sender, counted.receiver, counted.payloads, counted.bytes) == ("a", "", 1, 12)
+    assert message.id == "1"
+
+
+def test_reported_bytes_that_are_in_the_stream_twice_become_the_same_batch() -> None:
+    fact = AmountReported(
+        app="x", at=3, device="a", event_type="bytesSent", amount=12, source="j", incarnation=5, number=9
+    )
+    first, second = (batch(position, fact, encode(fact)) for position in (1, 2))
+    assert first == second
+    assert first is not None
+    read = decode_fact(first.body)
+    assert isinstance(read, DeliveriesCounted)
+    assert (first.id, read.source, read.incarnation, read.number) == ("j.5.9", "j", 5, 9)
 
 
 def test_a_fact_that_counts_nothing_becomes_no_message() -> None:
@@ -54,15 +67,15 @@ def test_a_fact_that_counts_nothing_becomes_no_message() -> None:
 
 
 @given(
-    st.integers(1, 2**63),
+    st.text("0123456789.abc", min_size=1, max_size=255),
     ids,
     st.binary(max_size=90),
     st.integers(1, 9),
     st.integers(1, 99),
 )
-def test_the_frames_are_those_of_pamqp(position: int, app: str, body: bytes, channel: int, most: int) -> None:
+def test_the_frames_are_those_of_pamqp(of_fact: str, app: str, body: bytes, channel: int, most: int) -> None:
     properties = commands.Basic.Properties(
-        content_type="application/json", delivery_mode=2, message_id=f"{position}"
+        content_type="application/json", delivery_mode=2, message_id=of_fact
     )
     publish = commands.Basic.Publish(
         exchange="cloudmatch.sizes", routing_key=amqp_names.app_key(app), mandatory=True
@@ -76,10 +89,10 @@ def test_the_frames_are_those_of_pamqp(position: int, app: str, body: bytes, cha
             *map(ContentBody, parts),
         )
     ]
-    assert encoded(Batch(position, app, body), channel, most) == b"".join(expected)
+    assert encoded(Batch(of_fact, app, body), channel, most) == b"".join(expected)
 
 
 def test_messages_are_joined_in_blocks() -> None:
-    messages = [Batch(1, "a", b"{}"), Batch(2, "b", b"{}")]
+    messages = [Batch("1", "a", b"{}"), Batch("2", "b", b"{}")]
     (block,) = blocks(messages, 1, 100)
     assert block == (encoded(messages[0], 1, 100) + encoded(messages[1], 1, 100), 2)

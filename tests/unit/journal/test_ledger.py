@@ -1,5 +1,6 @@
 """The states of devices and matches that facts fold into."""
 
+import functools
 import random
 
 import msgspec
@@ -113,6 +114,16 @@ def test_reported_amounts_are_added_to_observed_ones() -> None:
         folded(connected(1), delivered(4), reported("connectionsOpen", 2), reported("bytesSent", 10))
     )
     assert (state.connections_open, state.bytes_sent, state.messages_sent) == (3, 14, 1)
+
+
+def test_a_report_that_is_stored_twice_is_counted_once_also_after_a_restart() -> None:
+    number = functools.partial(msgspec.structs.replace, reported("bytesSent", 10), source="journal-reports")
+    ledger = folded(number(incarnation=1, number=1), number(incarnation=1, number=3))
+    ledger = Ledger.decode(ledger.encode())
+    again = [(1, 3), (1, 2), (1, 2), (2, 1), (1, 1)]
+    for position, (incarnation, each) in enumerate(again, 3):
+        assert ledger.fold(position, number(incarnation=incarnation, number=each))
+    assert device(ledger).bytes_sent == 40
 
 
 def test_payloads_count_for_sender_and_receiver() -> None:

@@ -32,7 +32,7 @@ BUCKETS = 32
 WATERMARK_KEY = "tick"
 BATCHES_KEY = "batches"
 MAX_RECORD = 128 * 1024  # bytes of `Batches`, about
-MAX_GROUP = 64  # positions in EVENTS whose batches are neighbours in a partition, and may share a record
+MAX_GROUP = 64  # batches with successive numbers that are neighbours in a partition, and may share a record
 SUM = 40  # bytes of a sum in a record without its series, at most
 
 Sent = Mapping[str, tuple[int, int]]  # bytes and payloads by sender's series
@@ -169,8 +169,10 @@ def partition_of(message_id: str | None, partitions: int) -> int:
     """Return the partition of a batch: that of every redelivery, as it depends on nothing but the id."""
     if not message_id:
         return 0
-    position = int(message_id) if message_id.isdecimal() else crc32(message_id.encode())
-    return position // MAX_GROUP % partitions
+    source, _, number = message_id.rpartition(".")
+    if not number.isdecimal():
+        source, number = message_id, "0"
+    return (crc32(source.encode()) + int(number)) // MAX_GROUP % partitions
 
 
 def group_encoded(

@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from cloudmatch_bridge_rabbit.core import frames
+from cloudmatch_bridge_rabbit.core.identity import identity
 from cloudmatch_bridge_rabbit.core.sizes import spans
 from cloudmatch_bus.contract import amqp_batches, amqp_names
-from cloudmatch_bus.contract.messages import AnyFact, DeliveriesCounted, encode
+from cloudmatch_bus.contract.messages import AmountReported, AnyFact, DeliveriesCounted, encode
 
-SOURCE = "bridge-rabbit"  # of a batch that was a fact of another kind
+SOURCE = "bridge-rabbit"  # of a batch that was a fact of another kind, which has no number
 
 _FLAGS = frames.flags(frames.CONTENT_TYPE | frames.DELIVERY_MODE | frames.MESSAGE_ID)
 _BEFORE_ID = _FLAGS + frames.short_text(amqp_batches.CONTENT_TYPE) + frames.PERSISTENT
@@ -17,7 +18,7 @@ _BEFORE_ID = _FLAGS + frames.short_text(amqp_batches.CONTENT_TYPE) + frames.PERS
 class Batch(NamedTuple):
     """A message on the exchange of batches."""
 
-    position: int  # of the fact in EVENTS
+    id: str  # of the fact
     app: str
     body: bytes  # JSON of a `DeliveriesCounted`
 
@@ -29,18 +30,21 @@ def batch(position: int, fact: AnyFact, payload: bytes) -> Batch | None:
         payload: the fact as it was published.
     """
     if isinstance(fact, DeliveriesCounted):
-        return Batch(position, fact.app, payload)
+        return Batch(identity(position, fact), fact.app, payload)
     if not (counted := spans(fact)):
         return None
+    source, incarnation, number = SOURCE, 0, position
+    if isinstance(fact, AmountReported) and fact.number:
+        source, incarnation, number = fact.source, fact.incarnation, fact.number
     same = DeliveriesCounted(
-        app=fact.app, at=fact.at, source=SOURCE, incarnation=0, number=position, spans=counted
+        app=fact.app, at=fact.at, source=source, incarnation=incarnation, number=number, spans=counted
     )
-    return Batch(position, fact.app, encode(same))
+    return Batch(identity(position, fact), fact.app, encode(same))
 
 
 def encoded(message: Batch, channel: int, most: int) -> bytes:
     """Encode as AMQP frames for a channel, with `most` bytes of the body in each."""
-    properties = _BEFORE_ID + frames.short_text(f"{message.position}")
+    properties = _BEFORE_ID + frames.short_text(message.id)
     return (
         frames.method(channel, amqp_batches.EXCHANGE, amqp_names.app_key(message.app), mandatory=True)
         + frames.header(channel, len(message.body), properties)

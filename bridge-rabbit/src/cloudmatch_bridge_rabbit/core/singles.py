@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 from cloudmatch_bridge_rabbit.core import frames
+from cloudmatch_bridge_rabbit.core.identity import identity
 from cloudmatch_bridge_rabbit.core.sizes import runs, spans
 from cloudmatch_bus.contract import amqp, amqp_names
 from cloudmatch_bus.contract.messages import AnyFact
@@ -35,13 +36,13 @@ class Singles:
     def messages(self, facts: Iterable[tuple[int, AnyFact]]) -> Iterator[bytes]:
         """Encode a message for each payload of facts, given with their positions in EVENTS, in order."""
         for position, fact in facts:
-            number = 0
+            number, of_fact = 0, identity(position, fact).encode()
             for span in spans(fact):
                 sizes, own = runs(span)
                 self.evened += not own
                 try:
                     direction = _direction(self._channel, fact.app, span.sender, span.receiver, span.match)
-                    yield from direction.messages(fact.at, position, number, sizes)
+                    yield from direction.messages(fact.at, of_fact, number, sizes)
                 except OverflowError:
                     self.dropped += 1
                 number += span.payloads
@@ -59,9 +60,13 @@ class _Direction:
         self._after_at = frames.entries({**others, amqp.RECEIVER: receiver})
 
     def messages(
-        self, at: int, position: int, number: int, sizes: Iterable[tuple[int, int]]
+        self, at: int, of_fact: bytes, number: int, sizes: Iterable[tuple[int, int]]
     ) -> Iterator[bytes]:
-        """Encode messages that are numbered from `number`; `sizes` are runs: (size, count).
+        """Encode messages that are numbered from `number`.
+
+        Args:
+            of_fact: what names their fact.
+            sizes: runs: (size, count).
 
         Raises:
             OverflowError: a number has more than 64 bits, or the time is before 1970.
@@ -72,14 +77,14 @@ class _Direction:
         known: dict[tuple[int, int], tuple[bytes, bytes, bytes]] = {}
         for size, count in sizes:
             for each in range(number, number + count):
-                identity = b"%d.%d" % (position, each)
-                key = size, len(identity)
+                message_id = b"%b.%d" % (of_fact, each)
+                key = size, len(message_id)
                 if (parts := known.get(key)) is None:
                     if len(known) == KNOWN:
                         known.clear()
-                    parts = known[key] = self._around(size, len(identity), properties, timestamp)
+                    parts = known[key] = self._around(size, len(message_id), properties, timestamp)
                 before, between, after = parts
-                yield before + identity + between + identity + after
+                yield before + message_id + between + message_id + after
             number += count
 
     def _around(
@@ -88,8 +93,8 @@ class _Direction:
         """Encode what stands before, between and after the two ids, of `length` bytes each."""
         content = b"%d" % size
         between = bytes((length,))
-        identity = between + bytes(length)
-        header = frames.header(self._channel, len(content), properties + identity + identity + timestamp)
+        message_id = between + bytes(length)
+        header = frames.header(self._channel, len(content), properties + message_id + message_id + timestamp)
         end = len(header) - len(timestamp) - len(frames.END)
         before = self._method + header[: end - 2 * length - 1]
         return before, between, header[end:] + frames.body(self._channel, content, len(content))

@@ -105,6 +105,7 @@ class Snapshot(msgspec.Struct, kw_only=True):
     claims: list[PendingClaim] = []
     repeated: int = 0  # payloads that facts counted again
     unaccounted: int = 0  # payloads
+    reports: dict[str, coverage.Numbers] = {}  # that are folded, by source and incarnation
 
 
 class Ledger:
@@ -120,6 +121,7 @@ class Ledger:
             self._devices.setdefault(device.app, {})[device.device] = device
         self._matches = {m.match: m for m in snapshot.matches}
         self._claims = Claims(snapshot.claims)
+        self._reports = snapshot.reports
 
     def __len__(self) -> int:
         """Return the number of known devices and matches."""
@@ -153,6 +155,7 @@ class Ledger:
                 claims=list(self._claims),
                 repeated=self.repeated,
                 unaccounted=self.unaccounted,
+                reports=self._reports,
             )
         )
 
@@ -337,6 +340,11 @@ class Ledger:
         direction.unaccounted = unaccounted
 
     def _reported(self, fact: AmountReported) -> None:
+        if fact.number:
+            known = self._reports.setdefault(f"{fact.incarnation}.{fact.source}", [])
+            if not coverage.missing(known, fact.number, fact.number + 1):
+                return  # stored twice: JetStream knows it again for two minutes only
+            coverage.add(known, fact.number, fact.number + 1)
         state = self._state(fact.app, fact.device)
         if fact.event_type == "bytesSent":
             state.bytes_sent += fact.amount

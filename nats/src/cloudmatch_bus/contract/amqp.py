@@ -56,7 +56,7 @@ class SizeMessage(NamedTuple):
     receiver: str = ""  # a device; "": none, the amount was reported by REST
     match: int = 0  # 0: none
     at: int | None = None  # when the payload was delivered, ms since 1970
-    message_id: str | None = None  # <position in EVENTS>.<index in the fact>, the same in every redelivery
+    message_id: str | None = None  # <id of the fact>.<index in the fact>, the same in every redelivery
 
     def encode(self) -> Encoded:
         """Encode as the parts of an AMQP message."""

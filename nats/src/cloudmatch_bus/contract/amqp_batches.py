@@ -1,7 +1,8 @@
 """The AMQP contract of batches of sizes, from bridge-rabbit to analytics. No driver here.
 
 Each fact that counts sizes is one persistent message on the topic exchange `EXCHANGE`, with the key ``<app>``
-(`amqp_names.app_key`), the position in EVENTS as its id, and a `DeliveriesCounted` as its body. A message
+(`amqp_names.app_key`) and a `DeliveriesCounted` as its body. Its id is that of the fact, the same whenever
+it comes again: ``<source>.<start>.<number>``; of facts without a number the position in EVENTS. A message
 that cannot be read is rejected and becomes a dead letter: `DEAD_QUEUE` keeps it as it was.
 """
 

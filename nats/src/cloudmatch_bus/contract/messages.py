@@ -155,11 +155,14 @@ class PayloadsDelivered(Fact, frozen=True, kw_only=True, tag="delivered"):
 
 
 class AmountReported(Fact, frozen=True, kw_only=True, tag="reported"):
-    """A client of 2019 reported an amount about a device by REST."""
+    """A client of 2019 reported an amount about a device by REST; numbered as a `Batch` is."""
 
     device: str
     event_type: Literal["connectionsOpen", "bytesSent"] = msgspec.field(name="eventType")
     amount: int
+    source: str = ""  # the journal's reports
+    incarnation: int = msgspec.field(default=0, name="start")  # µs since 1970 when its process started
+    number: int = 0  # of this report among its reports, from 1; 0: unknown
 
     @property
     def primary_device(self) -> str:
@@ -254,7 +257,7 @@ class DevicePaired(Answer, frozen=True, kw_only=True, tag="paired"):
     peer_edge: str = ""
     peer_connection_id: int = msgspec.field(default=0, name="peer_session")
     peer_away: bool = False
-    # the device's last connection before this one that may have sent payloads; 0: none
+    # its last connection before this one that may have sent payloads; 0: none
     previous_connection_id: int = msgspec.field(default=0, name="prior")
     previous_edge: str = msgspec.field(default="", name="prior_edge")
 
@@ -336,8 +339,7 @@ class DeviceRecord(msgspec.Struct, frozen=True, kw_only=True):
     token: str = ""
     matched_connection_id: int = msgspec.field(default=0, name="met")  # its connection when it was matched
     may_have_sent: bool = msgspec.field(default=True, name="began")  # payloads, by this connection
-    # the last connection before this one that may have sent payloads; 0: none
-    previous_connection_id: int = msgspec.field(default=0, name="prior")
+    previous_connection_id: int = msgspec.field(default=0, name="prior")  # as in `DevicePaired`
     previous_edge: str = msgspec.field(default="", name="prior_edge")
     disconnected_at: int | None = msgspec.field(default=None, name="away")  # ms since 1970; None: connected
     # the peer it unmatched from: not matched with it again before it had another
@@ -369,13 +371,11 @@ class Tombstone(msgspec.Struct, frozen=True, kw_only=True):
     match: int | None = None  # the match that ended with it
     peer: str | None = None
     reason: str = "left"
-    # the match that ended, if its `MatchMade` may not have been published yet
-    pair: PairRecord | None = msgspec.field(default=None, name="made")
+    pair: PairRecord | None = msgspec.field(default=None, name="made")  # that ended, if perhaps unpublished
 
 
 class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
-    """A process is alive, or about to stop; and how much it does. Workers of all versions read only the first
-    four fields to decide; the others are shown (`cluster`)."""
+    """A process is alive, or about to stop. Only the first four fields decide; all are shown (`cluster`)."""
 
     role: str  # edge or worker
     name: str  # unique among running processes; a worker's was never used before
