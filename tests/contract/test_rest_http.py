@@ -70,7 +70,7 @@ def requests() -> Iterator[Request]:
             continue
         head, _, body = rest.strip().partition("\n\n")
         line, *headers = head.splitlines()
-        found = re.fullmatch(r"(GET|POST|WEBSOCKET) (?:http|ws)://\{\{(\w+)\}\}(/.*)", line)
+        found = re.fullmatch(r"(GET|HEAD|OPTIONS|POST|WEBSOCKET) (?:http|ws)://\{\{(\w+)\}\}(/.*)", line)
         assert found, f"{line!r} under {title!r} is no request"
         assert found[2] in VARIABLES
         target = re.sub(r"\{\{(\w+)\}\}", lambda m: VARIABLES[m[1]], found[3])
@@ -166,8 +166,10 @@ def test_every_path_of_a_service_is_in_the_file(services: dict[str, Litestar], s
 def test_the_edge_decides_as_the_titles_say() -> None:
     for request in of("edge"):
         query = urlsplit(request.target).query
-        if request.path != CONNECT:
-            client = pages.dev_client("edge-0", {})
+        client = pages.dev_client("edge-0", {})
+        if request.method == "OPTIONS":
+            assert pages.options(request.path, (CONNECT, *client)).status == request.status, request
+        elif request.path != CONNECT:
             known = request.headers.get("If-None-Match", "")
             assert pages.answer(request.path, Health(), client, known).status == request.status, request
         elif "Sec-WebSocket-Protocol" not in request.headers:  # the listener decides on those
@@ -198,16 +200,17 @@ def test_a_running_edge_answers_as_the_titles_say(
             with connect(edge.url.replace("http", "ws") + request.target) as socket:
                 assert str(socket.recv(10)) == "Connected and handled by edge-0"
             continue
-        status, text = ask(edge.url + request.target, request.headers)
+        status, text = ask(edge.url + request.target, request)
         assert status == request.status, (request, text)
         if status in (400, 404):
             assert json.loads(text)["error"]["detail"], request
 
 
-def ask(url: str, headers: dict[str, str]) -> tuple[int, str]:
-    """Return status and text of a GET."""
+def ask(url: str, request: Request) -> tuple[int, str]:
+    """Return status and text of the answer to a request."""
+    asked = urllib.request.Request(url, headers=request.headers, method=request.method)  # noqa: S310 # always http, on loopback
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=10) as answer:  # noqa: S310 # always http, on loopback
+        with urllib.request.urlopen(asked, timeout=10) as answer:  # noqa: S310 # the same
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:

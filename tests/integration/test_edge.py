@@ -167,15 +167,15 @@ async def test_pages_from_other_origins_are_rejected_only_if_origins_are_listed(
 ) -> None:
     bus = {"CLOUDMATCH_NATS_URL": nats_server.url}
     anyone = start("edge", {**bus, "CLOUDMATCH_EDGE_NAME": "anyone"})
-    listed = start("edge", {**bus, "CLOUDMATCH_EDGE_ORIGINS": "https://good.example"})
+    listed = start("edge", {**bus, "CLOUDMATCH_EDGE_ORIGINS": "https://other.example, https://Good.example/"})
     path = "/device/connect?id=a&lat=1&lon=1"
-    async with connect(anyone.url.replace("http", "ws") + path, origin="null"):  # type: ignore[arg-type]  # a str will do
-        pass
-    async with connect(listed.url.replace("http", "ws") + path, origin="https://good.example"):  # type: ignore[arg-type]  # the same
-        pass
+    for edge, origin in ((anyone, "null"), (listed, "https://good.example"), (listed, None)):
+        async with connect(edge.url.replace("http", "ws") + path, origin=origin):  # type: ignore[arg-type]  # a str will do
+            pass
     with pytest.raises(InvalidStatus) as rejected:
         await connect(listed.url.replace("http", "ws") + path, origin="https://bad.example")  # type: ignore[arg-type]  # the same
     assert rejected.value.response.status_code == 403
+    assert json.loads(rejected.value.response.body)["error"]["code"] == "forbidden_origin"
 
 
 async def test_a_payload_without_a_match_is_dropped_and_counted(edges: list[Service]) -> None:

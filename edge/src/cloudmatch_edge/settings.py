@@ -6,7 +6,8 @@ from typing import Annotated
 from msgspec import Meta
 
 from cloudmatch_bus.contract.subjects import MAX_EDGE, token
-from cloudmatch_bus.process.settings import Port, Settings, SettingsError, variable
+from cloudmatch_bus.process import origins
+from cloudmatch_bus.process.settings import Port, Settings, SettingsError, check_origins, variable
 
 
 class EdgeSettings(Settings, frozen=True, kw_only=True):
@@ -55,7 +56,12 @@ class EdgeSettings(Settings, frozen=True, kw_only=True):
         ),
     ] = 5.0
     origins: Annotated[
-        str, Meta(description="Allowed origins of browsers, comma-separated. Default: any.")
+        str,
+        Meta(
+            description="Origins of pages that may connect devices, comma-separated: `https://example.com`. "
+            "The edge's own page is one of them; clients that are no browsers send none, and may. "
+            "Default, and `*`: any."
+        ),
     ] = ""
     tls_cert_file: Annotated[
         str, Meta(description="Certificate chain (PEM) for `wss`, with its key. Default: `ws`.")
@@ -81,8 +87,13 @@ class EdgeSettings(Settings, frozen=True, kw_only=True):
             found.setdefault(service, []).append(url.rstrip("/"))
         return found
 
+    @property
+    def allowed_origins(self) -> list[str]:
+        """The origins as a list; empty: any."""
+        return origins.listed(self.origins)
+
     def check(self) -> None:
-        """Check the name, the certificate and its key.
+        """Check the name, the origins, the certificate and its key.
 
         Raises:
             SettingsError: one is invalid, or only one of the last two is set.
@@ -90,6 +101,7 @@ class EdgeSettings(Settings, frozen=True, kw_only=True):
         if len(token(self.name)) > MAX_EDGE:
             name = variable(type(self), "name")
             raise SettingsError(f"{name}={self.name!r} has more than {MAX_EDGE} bytes in subjects")
+        check_origins(type(self), self.origins)
         cert, key = variable(type(self), "tls_cert_file"), variable(type(self), "tls_key_file")
         if bool(self.tls_cert_file) != bool(self.tls_key_file):
             raise SettingsError(f"{cert} and {key} must both be set, or neither")

@@ -56,13 +56,16 @@ def test_variables_that_only_share_the_prefix_of_all_are_not_unknown() -> None:
     assert unknown([CommonSettings], {"CLOUDMATCH_JOURNAL_X": "1"}) == []
 
 
-def test_origins_are_split_and_anything_else_is_refused() -> None:
+def test_origins_are_normalized_and_anything_else_is_refused_at_start() -> None:
     assert read(HttpSettings, {}).allowed_origins == []
-    settings = read(HttpSettings, {"CLOUDMATCH_HTTP_ORIGINS": "http://a:1,https://b"})
+    settings = read(HttpSettings, {"CLOUDMATCH_HTTP_ORIGINS": "http://A:1/, https://b:443"})
+    settings.check()
     assert settings.allowed_origins == ["http://a:1", "https://b"]
-    for wrong in ("*", "a:1", "http://a/", "http://a, http://b"):
-        with pytest.raises(SettingsError, match="CLOUDMATCH_HTTP_ORIGINS"):
-            read(HttpSettings, {"CLOUDMATCH_HTTP_ORIGINS": wrong})
+    for wrong in ("a:1", "http://a/x", "http://a http://b"):
+        with pytest.raises(
+            SettingsError, match=r"CLOUDMATCH_HTTP_ORIGINS='.*' cannot be used: '.*' is no origin"
+        ):
+            read(HttpSettings, {"CLOUDMATCH_HTTP_ORIGINS": wrong}).check()
 
 
 def test_every_setting_is_described() -> None:

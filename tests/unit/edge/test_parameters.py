@@ -61,6 +61,8 @@ def test_unknown_parameters_are_ignored() -> None:
         ("id=a&lat=1&lon=1&received=%D9%A1", "received"),
         ("id=a&lat=1&lon=1&match=" + "1" * 19, "match"),
         ("id=%FF&lat=1&lon=1", "query"),
+        ("id=a&lat=1&lon=1&tag=é", "tag"),
+        ("ïd=a&lat=1&lon=1", "query"),
         ("&".join(f"p{i}=1" for i in range(60)), "query"),
     ],
 )

@@ -38,6 +38,12 @@ def parse(query: str) -> Parameters:
     Raises:
         BadParameterError: names the first parameter that is missing or invalid.
     """
+    for field in query.split("&") if not query.isascii() else ():
+        name = field.partition("=")[0]
+        if not field.isascii():
+            raise BadParameterError(
+                name if name.isascii() else "query", "must be percent-encoded: %E6%B8%A9 is 温"
+            )
     try:
         given = parse_qs(query, keep_blank_values=True, errors="strict", max_num_fields=50)
     except UnicodeDecodeError:

@@ -1,35 +1,34 @@
 """One socket of an edge: handshake, bytes in and out, deadlines.
 
-An asyncio protocol over the websockets library's sans-I/O one. It also answers plain HTTP. Once a device is
-connected, bytes go through `FrameStream`.
+An asyncio protocol over the websockets library's sans-I/O one. It also answers plain HTTP: one request, and
+what follows that is dropped. Once a device is connected, bytes go through `FrameStream`.
 """
 
 import asyncio
-import http
 import logging
 from collections.abc import Sequence
 from typing import Protocol, cast
 
 from prometheus_client import Counter
-from websockets.datastructures import Headers
-from websockets.http11 import Request, Response
+from websockets.exceptions import InvalidHeader, InvalidUpgrade
+from websockets.http11 import Request
 from websockets.protocol import CLOSED, OPEN
 from websockets.server import ServerProtocol
-from websockets.typing import Origin, Subprotocol
+from websockets.typing import Subprotocol
 
 from cloudmatch_edge.dialects import v1
 from cloudmatch_edge.dialects.base import SocketFrame
 from cloudmatch_edge.dialects.close_codes import ABNORMAL, GOING_AWAY, PING_TIMEOUT, CloseCode
 from cloudmatch_edge.dialects.parameters import Parameters
 from cloudmatch_edge.relay.device import Device
-from cloudmatch_edge.sockets import pages
+from cloudmatch_edge.sockets import pages, request_head
 from cloudmatch_edge.sockets.frame_stream import HEADERS, FrameStream
 from cloudmatch_edge.sockets.liveness import Liveness, taken_by_host
 
 HIGH_WATER = 64 * 1024  # bytes in a socket's write buffer, above which its peer is slowed down
-REQUEST_SIZE = 16 * 1024  # bytes of a request head, at most
 CLOSE_TIMEOUT = 2.0  # s for the other side to close after us
 PING = b"\x89\x00"  # a frame
+ANY_REQUEST = b"GET / HTTP/1.1\r\n\r\n"  # for the parser of the library, which expects frames behind it
 
 _connections = Counter("cloudmatch_edge_connections", "Connections of devices ended, by close code", ["code"])
 
@@ -41,8 +40,6 @@ def _select_subprotocol(_: ServerProtocol, offered: Sequence[Subprotocol]) -> Su
 
 class ListenerPort(Protocol):
     """The listener, as its connections use it."""
-
-    origins: list[Origin] | None
 
     def opened(self, connection: "Connection") -> float:
         """Add a connection; return how many seconds its request may take, 0 if it must be refused unread."""
@@ -73,11 +70,9 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, listener: ListenerPort) -> None:
         self._listener = listener
-        self._protocol = ServerProtocol(
-            origins=listener.origins, select_subprotocol=_select_subprotocol, logger=_websockets_log
-        )
+        self._protocol = ServerProtocol(select_subprotocol=_select_subprotocol, logger=_websockets_log)
         self._head = b""  # of the request, as far as it has arrived
-        self._who: Parameters | None = None
+        self._answered = False  # by plain HTTP
         self._stream: FrameStream | None = None
         self._device: Device | None = None
         # headers and payloads of frames to write at the end of this turn
@@ -94,7 +89,9 @@ class Connection(asyncio.Protocol):
         patience = self._listener.opened(self)
         self._abort_after(patience or CLOSE_TIMEOUT)
         if not patience:
-            self._reject(NO_DESCRIPTORS)
+            self._answered = True
+            self.transport.write(NO_DESCRIPTORS)
+            self.transport.close()
 
     def data_received(self, data: bytes) -> None:
         self._liveness.heard = True
@@ -105,12 +102,13 @@ class Connection(asyncio.Protocol):
             self.resume_reading()
 
     def eof_received(self) -> None:
+        if self._device is None:
+            return  # the transport closes, once an answer is written
         self._protocol.receive_eof()
         self._send_protocol_data()
 
     def connection_lost(self, _: Exception | None) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
+        self._stop_deadline()
         self._protocol.receive_eof()
         if self._device is not None:
             ours, theirs = self._protocol.close_sent, self._protocol.close_rcvd
@@ -130,48 +128,63 @@ class Connection(asyncio.Protocol):
     # -- the request
 
     def _on_request(self, data: bytes) -> None:
+        if self._answered:
+            return
         self._head += data
-        end = self._head.find(b"\r\n\r\n") + 4
-        if end < 4 and len(self._head) < REQUEST_SIZE:
+        try:
+            if (found := request_head.parse(self._head)) is None:
+                return
+        except request_head.RefusedError as refused:
+            self._answer(refused.page)
             return
-        request_head, rest = (self._head[:end], self._head[end:]) if end >= 4 else (self._head, b"")
         self._head = b""
-        if not request_head.startswith(b"GET "):
-            self._reject(NOT_A_GET)
-            return
-        self._protocol.receive_data(request_head)
-        events = self._protocol.events_received()
-        if not events:
-            self._reject(NOT_A_REQUEST)
-            return
-        assert isinstance(events[0], Request)
-        self._protocol.send_response(self._answer(events[0]))
-        self._send_protocol_data()
-        if self._protocol.state is OPEN:
-            self._on_open(rest)
-
-    def _reject(self, answer: bytes) -> None:
-        self.transport.write(answer)
-        self.transport.close()
-
-    def _answer(self, request: Request) -> Response:
-        """Answer plain HTTP, or accept a device with valid parameters."""
+        request, rest = found
         page = self._listener.respond(request)
         if isinstance(page, Parameters):
-            self._who = page
-            return self._protocol.accept(request)
-        return _response(page)
+            refusal = self._accept(request)
+            if refusal is None:
+                self._on_open(page, rest)
+                return
+            page = refusal
+        self._answer(page, with_body=request.method != "HEAD")
 
-    def _on_open(self, rest: bytes) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-        assert self._who is not None
+    def _answer(self, page: pages.Page, *, with_body: bool = True) -> None:
+        """Answer by plain HTTP; close once the other side has read that and closed."""
+        self._answered = True
+        self._head = b""
+        self.transport.write(pages.serialize(page, with_body=with_body))
+        if self.transport.can_write_eof():
+            self.transport.write_eof()  # to close now, with bytes unread, might reset the answer
+        else:
+            self.transport.close()
+
+    def _accept(self, request: Request) -> pages.Page | None:
+        """Accept a device; None, or the page that says why this is no handshake of a WebSocket."""
+        self._protocol.receive_data(ANY_REQUEST)
+        self._protocol.events_received()
+        response = self._protocol.accept(Request(request.path, request.headers))
+        failure = self._protocol.handshake_exc
+        if isinstance(failure, InvalidUpgrade) or (
+            isinstance(failure, InvalidHeader) and failure.name == "Sec-WebSocket-Version"
+        ):
+            return pages.upgrade_required(str(failure))
+        if failure is not None:
+            return pages.error(400, "bad_handshake", str(failure))
+        if request.method != "GET" or request.protocol == "HTTP/1.0":
+            return pages.upgrade_required("that begins with a GET of HTTP/1.1")
+        if request_head.has_body(request):
+            return pages.error(400, "bad_handshake", "the handshake of a WebSocket has no body")
+        self._protocol.send_response(response)
+        self._send_protocol_data()
+        return None
+
+    def _on_open(self, who: Parameters, rest: bytes) -> None:
+        self._stop_deadline()
         speaks_v1 = self._protocol.subprotocol == v1.SUBPROTOCOL
         limit = self._listener.frame_limit(speaks_v1=speaks_v1)
         self._protocol.max_message_size = limit
         self._stream = FrameStream(self._protocol, limit)
-        self._device = self._listener.join(self._who, self, speaks_v1=speaks_v1)
+        self._device = self._listener.join(who, self, speaks_v1=speaks_v1)
         if rest:
             self.data_received(rest)
 
@@ -269,30 +282,17 @@ class Connection(asyncio.Protocol):
             self._set_reading(True)  # for the answer to our close
             self._abort_after(CLOSE_TIMEOUT)
 
+    def _stop_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
     def _abort_after(self, seconds: float) -> None:
         if self._deadline is None and self._protocol.state is not CLOSED:
             self._deadline = asyncio.get_running_loop().call_later(seconds, self.transport.abort)
 
 
-def _response(page: pages.Page) -> Response:
-    size = [] if page.status == http.HTTPStatus.NOT_MODIFIED else [("Content-Length", str(len(page.body)))]
-    headers = Headers(
-        [
-            ("Content-Type", page.media_type),
-            *size,
-            ("Connection", "close"),
-            ("X-Content-Type-Options", "nosniff"),
-            # Nothing here is secret, and a page opened from disk must be able to read why it was refused.
-            ("Access-Control-Allow-Origin", "*"),
-            *(page.headers or (("Cache-Control", "no-store"),)),
-        ]
-    )
-    return Response(page.status, http.HTTPStatus(page.status).phrase, headers, page.body)
-
-
 _websockets_log = logging.getLogger("websockets")
-NOT_A_GET = _response(pages.error(405, "method_not_allowed", "only GET is supported")).serialize()
-NO_DESCRIPTORS = _response(
+NO_DESCRIPTORS = pages.serialize(
     pages.unavailable("edge_full", "no file descriptors are left; try again later, or another edge", 5)
-).serialize()
-NOT_A_REQUEST = _response(pages.error(400, "bad_request", "not an HTTP request")).serialize()
+)

@@ -7,11 +7,13 @@ import logging
 import secrets
 
 from prometheus_client import Counter
+from websockets.datastructures import Headers
 from websockets.http11 import Request
-from websockets.typing import Origin
 
+from cloudmatch_bus.process import origins
 from cloudmatch_bus.process.descriptors import Descriptors
 from cloudmatch_bus.process.health import Health
+from cloudmatch_bus.process.settings import variable
 from cloudmatch_edge.bus.hub import Hub
 from cloudmatch_edge.dialects import v1
 from cloudmatch_edge.dialects.base import Dialect
@@ -45,7 +47,7 @@ class Listener:
 
     def __init__(self, settings: EdgeSettings, health: Health) -> None:
         self._max_payload = settings.max_payload
-        self.origins = [Origin(o) for o in settings.origins.split(",") if o] or None
+        self._origins = settings.allowed_origins
         self._heartbeat = settings.heartbeat
         self._slots: list[set[Connection]] = [set() for _ in range(SLOTS)]
         self._next_slot = itertools.cycle(self._slots)
@@ -80,9 +82,15 @@ class Listener:
     def respond(self, request: Request) -> pages.Page | Parameters:
         """Return the page to answer a request with, or the parameters of a device to accept."""
         path, _, query = request.path.partition("?")
+        if request.method == "OPTIONS":
+            return pages.options(path, (CONNECT, *self._client))
+        if request.method not in ("GET", "HEAD"):
+            return pages.method_not_allowed(request.method)
         if path != CONNECT:
             known = ",".join(request.headers.get_all("If-None-Match"))
             return pages.answer(path, self._health, self._client, known)
+        if self._origins and (origin := self._forbidden_origin(request.headers)) is not None:
+            return pages.forbidden_origin(origin, variable(EdgeSettings, "origins"))
         offered = ",".join(request.headers.get_all("Sec-WebSocket-Protocol"))
         if offered and v1.SUBPROTOCOL not in map(str.strip, offered.split(",")):
             return pages.error(400, "unknown_subprotocol", f"none of {offered!r} is supported")
@@ -98,6 +106,14 @@ class Listener:
             _refused.inc()
             return pages.unavailable("edge_full", f"{full}; try again later, or another edge", FULL_RETRY)
         return who
+
+    def _forbidden_origin(self, headers: Headers) -> str | None:
+        """Return the origin of a page that may not connect devices. What is no browser sends none."""
+        found = headers.get_all("Origin")
+        if not found and "Upgrade" not in headers:
+            # a page of this edge that was refused asks why, by a fetch; it names its origin there only
+            found = ["/".join(page.split("/", 3)[:3]) for page in headers.get_all("Referer")]
+        return next((each for each in found if not origins.allows(self._origins, each)), None)
 
     def frame_limit(self, *, speaks_v1: bool) -> int:
         """Bytes of the largest frame of a device."""

@@ -1,8 +1,9 @@
 """Plain HTTP of the edge: the dev client, probes, metrics, errors."""
 
 import hashlib
+import http
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -17,6 +18,8 @@ TYPES = {
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
 }
+METHODS = "GET, HEAD, OPTIONS"
+NO_BODY = (http.HTTPStatus.NO_CONTENT, http.HTTPStatus.NOT_MODIFIED)  # nor headers that describe one
 # Folders of the page: in the package, or in a checkout.
 PACKAGE = Path(__file__).parents[1]
 WEB = (PACKAGE / "web", PACKAGE.parents[1] / "dev-client/web")
@@ -105,21 +108,72 @@ def answer(path: str, health: Health, client: Mapping[str, Page], known: str = "
     return error(404, "not_found", f"nothing at {path}")
 
 
+def options(path: str, known: Container[str]) -> Page:
+    """Answer OPTIONS; a browser asks so before a request with headers of its own, a load balancer as a check.
+
+    Args:
+        known: paths other than those of every service.
+    """
+    if path not in known and path not in ("*", LIVENESS, READINESS, METRICS):
+        return error(404, "not_found", f"nothing at {path}")
+    return Page(
+        204,
+        "",
+        b"",
+        (
+            ("Allow", METHODS),
+            ("Access-Control-Allow-Methods", METHODS),
+            ("Access-Control-Allow-Headers", "Authorization, *"),  # * does not include Authorization
+            ("Access-Control-Max-Age", "600"),
+        ),
+    )
+
+
 def error(status: int, code: str, detail: str, **more: str) -> Page:
     """Make an error, in the shape of all errors."""
     return Page(status, JSON, json.dumps({"error": {"code": code, "detail": detail, **more}}).encode())
 
 
+def method_not_allowed(method: str) -> Page:
+    """Make the error of a request with another method than `METHODS`."""
+    refused = error(405, "method_not_allowed", f"{method} is not supported, only {METHODS}")
+    return refused._replace(headers=(("Allow", METHODS),))
+
+
+def upgrade_required(detail: str) -> Page:
+    """Make the error of a request for a device's connection that is not, or no longer, a WebSocket's."""
+    headers = (("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13"))
+    return error(426, "upgrade_required", f"connect by WebSocket: {detail}")._replace(headers=headers)
+
+
+def forbidden_origin(origin: str, setting: str) -> Page:
+    """Make the error of a page that may not connect devices."""
+    return error(403, "forbidden_origin", f"pages of {origin} may not connect devices: see {setting}")
+
+
 def unavailable(code: str, detail: str, retry_after: int) -> Page:
     """Make the error of a connection that may succeed in `retry_after` seconds."""
-    headers = (
-        ("Retry-After", str(retry_after)),
-        ("Access-Control-Expose-Headers", "Retry-After"),
-        ("Cache-Control", "no-store"),
-    )
+    headers = (("Retry-After", str(retry_after)), ("Access-Control-Expose-Headers", "Retry-After"))
     return error(503, code, detail)._replace(headers=headers)
 
 
 def bad_parameter(bad: BadParameterError) -> Page:
     """Make the error of a connection with an invalid parameter."""
     return error(400, "bad_parameter", f"{bad.parameter} {bad.detail}", parameter=bad.parameter)
+
+
+def serialize(page: Page, *, with_body: bool = True) -> bytes:
+    """Return the bytes of an answer, after which the connection is closed."""
+    headers = {
+        "Connection": "close, Upgrade" if page.status == http.HTTPStatus.UPGRADE_REQUIRED else "close",
+        "X-Content-Type-Options": "nosniff",
+        # Nothing here is secret, and a page opened from disk must be able to read why it was refused.
+        "Access-Control-Allow-Origin": "*",
+        "Cache-Control": "no-store",
+        **dict(page.headers),
+    }
+    if page.status not in NO_BODY:
+        headers |= {"Content-Type": page.media_type, "Content-Length": str(len(page.body))}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    head = f"HTTP/1.1 {page.status} {http.HTTPStatus(page.status).phrase}\r\n{lines}\r\n".encode("latin-1")
+    return head + page.body if with_body else head

@@ -12,6 +12,8 @@ from typing import Annotated, ClassVar, TypeVar
 import msgspec
 from msgspec import Meta
 
+from cloudmatch_bus.process import origins
+
 Port = Annotated[int, Meta(ge=0, le=65535)]
 PositiveInt = Annotated[int, Meta(gt=0)]
 Name = Annotated[str, Meta(min_length=1, max_length=64)]
@@ -68,15 +70,35 @@ class HttpSettings(Settings, frozen=True, kw_only=True):
     origins: Annotated[
         str,
         Meta(
-            pattern=r"^(https?://[^/,\s]+(,|$))*$",
-            description="Origins of pages that may read HTTP APIs other than the edges', comma-separated.",
+            description="Origins of pages that may read HTTP APIs other than the edges', comma-separated. "
+            "`*`: any. Default: none."
         ),
     ] = ""
 
     @property
     def allowed_origins(self) -> list[str]:
         """The origins as a list."""
-        return [origin for origin in self.origins.split(",") if origin]
+        return origins.listed(self.origins)
+
+    def check(self) -> None:
+        """Check the origins.
+
+        Raises:
+            SettingsError: one is none.
+        """
+        check_origins(type(self), self.origins)
+
+
+def check_origins(group: type[Settings], text: str) -> None:
+    """Check the field `origins` of a group.
+
+    Raises:
+        SettingsError: an entry is no origin.
+    """
+    try:
+        origins.listed(text)
+    except ValueError as error:
+        raise SettingsError(f"{variable(group, 'origins')}={text!r} cannot be used: {error}") from None
 
 
 class CommonSettings(Settings, frozen=True, kw_only=True):
