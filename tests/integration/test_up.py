@@ -7,12 +7,16 @@ import re
 import signal
 import sys
 import time
+import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from cloudmatch_bus.process.listen import listen
+from cloudmatch_bus.process.settings import SettingsError
 from harness import Process, alive, eventually_sync, free_port, nats_server
 
 pytestmark = pytest.mark.servers
@@ -77,16 +81,65 @@ def every_service_may_be_read_by_the_pages_of(edges: list[str]) -> None:
                 assert answer.headers["Access-Control-Allow-Origin"] in (edge, "*")
 
 
-def test_when_a_service_dies_it_is_named_and_everything_ends(up, amqp_url, tmp_path):
-    with nats_server() as bus:
-        process = up("--edges", "2", CLOUDMATCH_NATS_URL=bus.url, CLOUDMATCH_AMQP_URL=amqp_url)
-        process.wait_line("is ready after", 60)
-        assert "rabbitmq.1" not in process.log
-        (edge,) = (pid for pid in alive(tmp_path / "run") if honcho_name(pid) == "edge.2")
-        os.kill(edge, signal.SIGKILL)
-        assert process.wait(30) == 1
-        assert "edge.2 (exit -9) ended unexpectedly; everything was stopped" in process.log
-        eventually_sync(lambda: not alive(tmp_path / "run"), 10, "the end of every process")
+@pytest.mark.usefixtures("rabbitmq")
+def test_whatever_dies_is_named_and_started_again_and_a_taken_port_ends_everything(up, tmp_path):
+    process = up("--edges", "2")
+    process.wait_line("is ready after", 60)
+    pages = re.findall(r"│ (http://[^/ ]+)", process.log)
+    started = by_name(tmp_path / "run")
+    assert len(started) == 9
+    for pid in started.values():
+        os.kill(pid, signal.SIGKILL)
+    for name in started:
+        process.wait_line(rf"{name} +\| ended unexpectedly \(exit -9\); starts again in 0.5 s", 10)
+    eventually_sync(lambda: by_name(tmp_path / "run").keys() == started.keys(), 20, "all started again")
+    for page in pages:
+        eventually_sync(lambda page=page: ready(page), 60, page)
+
+    port = urlsplit(re.findall(r"dev client +│ (http://\S+)/ ", process.log)[1]).port
+    with taken_from("edge.2", port, tmp_path / "run"):
+        assert process.wait(40) == 1
+    assert re.search(rf"edge.2 +\| cannot listen on 127.0.0.1:{port}", process.log), process.tail()
+    assert "edge.2 (exit 2) cannot run; everything was stopped" in process.log
+    eventually_sync(lambda: not alive(tmp_path / "run"), 10, "the end of every process")
+
+
+def by_name(folder: Path) -> dict[str, int]:
+    """Pid of each running process of the Procfile, by name; not of their helpers."""
+    found = {}
+    for pid, command in alive(folder).items():
+        name = "rabbitmq.1" if "beam.smp" in command else honcho_name(pid)
+        if name and os.getsid(pid) == pid:
+            found[name] = pid
+    return found
+
+
+def ready(page: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{page}/system/readiness", timeout=5) as answer:  # noqa: S310 # http, on loopback
+            return answer.status == 200
+    except urllib.error.HTTPError as error:
+        return error.code == 404  # NATS, which answers
+    except OSError:
+        return False
+
+
+@contextlib.contextmanager
+def taken_from(name: str, port: int, folder: Path) -> Iterator[None]:
+    """Listen on the port of a process, which is killed until it lets go of it."""
+    with contextlib.ExitStack() as stack:
+
+        def take() -> bool:
+            if pid := by_name(folder).get(name):
+                os.kill(pid, signal.SIGKILL)
+            try:
+                stack.enter_context(listen("127.0.0.1", port, ""))
+            except SettingsError:
+                return False
+            return True
+
+        eventually_sync(take, 20, f"port {port} is free")
+        yield
 
 
 @pytest.mark.parametrize("moment", [0.3, 0.8, 1.5])

@@ -1,6 +1,9 @@
-"""Run processes side by side and stop all of them together, services before servers. On top of honcho."""
+"""Run processes side by side, each started again if it ends, and stop all of them together, services before
+servers. On top of honcho.
+"""
 
 import contextlib
+import multiprocessing
 import os
 import select
 import signal
@@ -8,9 +11,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from honcho.manager import SYSTEM_PRINTER_NAME, Manager
 from honcho.printer import Message, Printer
+
+from cloudmatch_local.kept_process import KeptProcess
 
 DRAIN = 3.0  # s for services to end before their servers do
 REPEAT = 0.5  # s between two SIGTERMs: a process that is just starting misses one
@@ -23,7 +29,7 @@ class LogPrinter(Printer):  # type: ignore[misc]  # honcho is untyped
     def __init__(self) -> None:
         super().__init__(sys.stdout)
         self._stop_requested = False
-        # "edge.1 (exit 1)": the process that ended before anything was asked to
+        # "edge.1 (exit 2)": the process that ended for good before anything was asked to
         self.first_exit = ""
 
     def write(self, message: Message) -> None:
@@ -44,25 +50,37 @@ class LogPrinter(Printer):  # type: ignore[misc]  # honcho is untyped
 
 
 class Supervisor(Manager):  # type: ignore[misc]  # honcho is untyped
-    """Start all processes; when one ends or a signal arrives, end services first, then the servers they use.
+    """Start all processes, and each again that ends; when a signal arrives, or one has ended for good, end
+    services first, then the servers they use.
 
     Args:
         printer: prints what the processes log.
         services: names, as in the Procfile, of the processes that end first.
         on_started: called once all processes have been started.
+        blocked, last_words: as of `KeptProcess`.
     """
 
     def __init__(
-        self, printer: LogPrinter, services: Iterable[str], on_started: Callable[[], None] = lambda: None
+        self,
+        printer: LogPrinter,
+        services: Iterable[str],
+        on_started: Callable[[], None] = lambda: None,
+        blocked: Callable[[str], str | None] = lambda _: None,
+        last_words: Callable[[str], Iterable[str]] = lambda _: (),
     ) -> None:
         super().__init__(printer)
         self._services = frozenset(services)
         self._on_started = on_started
+        self._stopping = multiprocessing.Event()
+        self._process_ctor = partial(
+            KeptProcess, stopping=self._stopping, blocked=blocked, last_words=last_words
+        )
         self._terminator: threading.Thread | None = None
 
     def terminate(self) -> None:
         """End everything. Returns at once."""
         if not self._terminator:
+            self._stopping.set()
             self._terminator = threading.Thread(target=self._terminate_in_order, daemon=True)
             self._terminator.start()
 

@@ -31,7 +31,7 @@ class StartError(Exception):
 
 
 def main() -> None:
-    """Run everything in the foreground until Ctrl-C, SIGTERM, or the end of any process."""
+    """Run everything in the foreground until Ctrl-C or SIGTERM."""
     try:
         sys.exit(run(sys.argv[1:]))
     except StartError as error:
@@ -165,10 +165,16 @@ def environment(
 
 
 def supervise(what: Plan, folder: Path, environ: dict[str, str]) -> int:
-    """Run the planned processes of the Procfile until one ends or a signal asks to stop."""
+    """Run the planned processes of the Procfile until one ends for good or a signal asks to stop."""
     (folder / "nats").mkdir(exist_ok=True)
     printer = LogPrinter()
-    supervisor = Supervisor(printer, SERVICES, lambda: _start_watching(what))
+    supervisor = Supervisor(
+        printer,
+        SERVICES,
+        on_started=lambda: _start_watching(what),
+        blocked=lambda process: blocked(what, process),
+        last_words=lambda process: log_tail(process, folder),
+    )
     procfile = parse_procfile((ROOT / "Procfile").read_text()).processes
     chosen = {name: line for name, line in procfile.items() if name in what.counts}
     for process in expand_processes(chosen, concurrency=what.counts):
@@ -177,7 +183,10 @@ def supervise(what: Plan, folder: Path, environ: dict[str, str]) -> int:
     signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
     print(f"starting {sum(what.counts.values())} processes; data in {folder}", flush=True)
     supervisor.loop()
-    return _report_exit(printer.first_exit, folder)
+    if not printer.first_exit:
+        return 0
+    sys.stderr.write(f"{printer.first_exit} cannot run; everything was stopped\n")
+    return 1
 
 
 def _start_watching(what: Plan) -> None:
@@ -185,22 +194,19 @@ def _start_watching(what: Plan) -> None:
     threading.Thread(target=stop_when_unread, daemon=True).start()
 
 
-def _report_exit(first_exit: str, folder: Path) -> int:
-    """Return the exit code; if a process ended unexpectedly, say which and show its log file."""
-    if not first_exit:
-        return 0
-    sys.stderr.write(f"{first_exit} ended unexpectedly; everything was stopped\n")
-    _show_log(first_exit, folder)
-    return 1
+def blocked(what: Plan, process: str) -> str | None:
+    """Return why a process cannot start again: another program has its port."""
+    reasons = (_why_not(each) for each in what.listeners if each.process == process)
+    return next(filter(None, reasons), None)
 
 
-def _show_log(process: str, folder: Path) -> None:
-    """Show the end of the log file of a server; services log to stdout."""
+def log_tail(process: str, folder: Path) -> list[str]:
+    """Return the end of the log file of a server; services log to stdout."""
     files = {"nats": "nats/server.log", "rabbitmq": "rabbitmq/log/*.log"}
+    tail = []
     for file in folder.glob(files.get(process.partition(".")[0], "none")):
-        sys.stderr.write(f"--- end of {file}:\n")
-        lines = file.read_text(errors="replace").splitlines()[-LOG_TAIL:]
-        sys.stderr.writelines(f"{line}\n" for line in lines)
+        tail += [f"end of {file}:", *file.read_text(errors="replace").splitlines()[-LOG_TAIL:]]
+    return tail
 
 
 if __name__ == "__main__":

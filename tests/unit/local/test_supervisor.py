@@ -2,6 +2,7 @@
 
 import datetime
 import io
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -56,24 +57,78 @@ def test_a_closed_stdout_does_not_raise(monkeypatch):
 
 
 PROGRAM = """
+from pathlib import Path
 from cloudmatch_local.supervisor import LogPrinter, Supervisor
 
 WAIT = "while :; do sleep 0.05; done"
 printer = LogPrinter()
-supervisor = Supervisor(printer, ["service"], lambda: print("all started", flush=True))
-supervisor.add_process("server.1", f"trap 'echo server ends; exit 0' TERM; {WAIT}")
-supervisor.add_process("service.1", f"trap 'sleep 0.3; echo service ends; exit 0' TERM; {WAIT}")
-supervisor.add_process("brief.1", "sleep 0.3; exit 3")
-supervisor.loop()
-print(printer.first_exit)
+supervisor = Supervisor(
+    printer,
+    ["service"],
+    on_started=lambda: print("all started", flush=True),
+    blocked=lambda name: "port taken" if name == "taken.1" and Path("lives").stat().st_size else None,
+    last_words=lambda name: [f"log of {name}"],
+)
 """
 
 
-def test_services_end_before_the_servers_they_use_once_any_process_ends():
-    command = [sys.executable, "-c", PROGRAM]  # honcho forks, which a process with threads had better not
-    folder = Path(cloudmatch_local.__file__).parents[1]
-    output = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout
-    lines = [text.rpartition("| ")[2] for text in output.splitlines()]
-    assert [text for text in lines if text != "Terminated"] == [
-        *("all started", "service ends", "server ends", "brief.1 (exit 3)"),
+def supervised(folder: Path, *processes: tuple[str, str]) -> list[str]:
+    """Run a supervisor of `(name, command)` pairs; return what it prints, without times and names."""
+    package = str(Path(cloudmatch_local.__file__).parents[1])
+    lines = [f"supervisor.add_process({name!r}, f{command!r})" for name, command in processes]
+    program = "\n".join([PROGRAM, *lines, "supervisor.loop()", "print(printer.first_exit)"])
+    command = [sys.executable, "-c", program]  # honcho forks, which a process with threads had better not
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": package},
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    found = [text.rpartition("| ")[2] for text in done.stdout.splitlines()]
+    return [text for text in found if text != "Terminated"]
+
+
+SERVER = ("server.1", "trap 'echo server ends; exit 0' TERM; {WAIT}")
+SERVICE = ("service.1", "trap 'sleep 0.3; echo service ends; exit 0' TERM; {WAIT}")
+
+
+def test_services_end_before_the_servers_they_use_once_any_process_cannot_run(tmp_path):
+    assert supervised(tmp_path, SERVER, SERVICE, ("brief.1", "sleep 0.3; exit 2")) == [
+        *("all started", "service ends", "server ends", "brief.1 (exit 2)"),
     ]
+
+
+def test_a_process_that_ends_is_started_again_and_still_hears_signals(tmp_path):
+    thrice = f"echo >>lives; [ $(wc -l <lives) -lt 3 ] && exit 3; {SERVER[1]}"
+    stopper = "until [ $(wc -l <lives) = 3 ]; do sleep 0.05; done; exit 2"
+    said = supervised(tmp_path, ("server.1", thrice), ("stopper.1", "touch lives; " + stopper))
+    assert said == [
+        "all started",
+        "ended unexpectedly (exit 3); starts again in 0.5 s",
+        "log of server.1",
+        "ended unexpectedly (exit 3); starts again in 1 s",
+        "log of server.1",
+        "server ends",
+        "stopper.1 (exit 2)",
+    ]
+
+
+def test_a_process_whose_port_another_has_taken_meanwhile_stops_everything(tmp_path):
+    said = supervised(tmp_path, SERVER, ("taken.1", "sleep 0.3; echo >>lives; exit 1"))
+    assert said == [
+        "all started",
+        "ended unexpectedly (exit 1); starts again in 0.5 s",
+        "log of taken.1",
+        "port taken",
+        "server ends",
+        "taken.1 (exit 2)",
+    ]
+
+
+def test_everything_ends_at_once_while_a_process_waits_to_be_started_again(tmp_path):
+    said = supervised(tmp_path, ("brief.1", "exit 1"), ("stopper.1", "sleep 0.3; exit 2"))
+    assert said[-1] == "stopper.1 (exit 2)"
+    assert said.count("log of brief.1") == 1
