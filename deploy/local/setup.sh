@@ -101,7 +101,10 @@ install_for_tests() {
     fi
 }
 
-LOG=$(mktemp)
+case $PWD in
+*[\'\"\`\$\\:]*) fail "scripts in $PWD cannot run: rename the folder, without quotes, \$, \\ and colons" ;;
+esac
+LOG=$(mktemp) || fail "there is no folder for temporary files: create ${TMPDIR:-/tmp}, or set TMPDIR to another one"
 OUR_POLICY=
 trap 'rm -f "$LOG"; remove_policy' EXIT
 trap 'exit 130' INT

@@ -1,5 +1,7 @@
 """The servers that other tests stand on."""
 
+import subprocess
+
 import aio_pika
 import nats
 import pytest
@@ -55,9 +57,16 @@ def test_rabbitmqs_own_tool_reaches_a_node_without_port_mapper(rabbitmq, tmp_pat
     assert control(rabbitmq, tmp_path, "list_vhosts") == ["name", "/"]
 
 
-def control(rabbitmq, folder, *arguments):
+def test_rabbitmqs_own_tool_works_where_localhost_is_unknown(rabbitmq, tmp_path):
+    unknown = ["unshare", "-m", "sh", "-c", 'mount --bind /dev/null /etc/hosts && exec "$@"', "-"]
+    if subprocess.run([*unknown, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("only root can hide /etc/hosts")
+    assert control(rabbitmq, tmp_path, "list_vhosts", prefix=unknown) == ["name", "/"]
+
+
+def control(rabbitmq, folder, *arguments, prefix=()):
     """Run a command of rabbitmqctl on a node; return the words that it prints."""
-    command = [BIN / "python", "-m", "cloudmatch_local.rabbitmq", *arguments]
+    command = [*prefix, BIN / "python", "-m", "cloudmatch_local.rabbitmq", *arguments]
     tool = Process("tool", command, {"CLOUDMATCH_RUN_DIR": str(rabbitmq.folder)}, folder)
     assert tool.wait(30) == 0, tool.tail()
     return tool.log.split()

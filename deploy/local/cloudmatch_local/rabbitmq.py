@@ -13,7 +13,8 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from cloudmatch_bus.process.settings import AmqpSettings, CommonSettings, SettingsError, read
+from cloudmatch_bus.process.runner import exit_on_settings_error
+from cloudmatch_bus.process.settings import AmqpSettings, CommonSettings, read
 
 SCRIPT = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # the one in /usr/sbin insists on its own user
 CONTROL = SCRIPT.with_name("rabbitmqctl")
@@ -26,6 +27,9 @@ log.file.level = info
 disk_free_limit.absolute = 50MB
 vm_memory_high_watermark.absolute = 512MB
 """
+
+# Erlang's: where names are looked up, on machines that do not know localhost, too
+HOSTS = '{host, {127,0,0,1}, ["localhost"]}.\n{lookup, [file, native]}.\n'
 
 
 def missing() -> str | None:
@@ -43,6 +47,10 @@ def configure(folder: Path, port: int) -> None:
     (folder / "log").mkdir(parents=True, exist_ok=True)
     (folder / "rabbitmq.conf").write_text(CONFIGURATION.format(port=port))
     (folder / "enabled_plugins").write_text("[].\n")
+    (folder / "hosts").write_text(HOSTS)
+    cookie = folder / ".erlang.cookie"
+    if cookie.exists():  # restored from a backup, say: Erlang refuses one that others may read
+        cookie.chmod(0o400)
 
 
 def environment(folder: Path, distribution_port: int) -> dict[str, str]:
@@ -64,6 +72,7 @@ def environment(folder: Path, distribution_port: int) -> dict[str, str]:
         "HOME": str(folder),  # of the cookie
         # for the node, and for what it runs each minute to have a port mapper
         "ERL_ZFLAGS": "-start_epmd false",
+        "ERL_INETRC": str(folder / "hosts"),
         "RABBITMQ_ALLOW_INPUT": "1",  # makes the script exec the node instead of starting a child
         "RABBITMQ_CONF_ENV_FILE": str(folder / "none"),
         "RABBITMQ_NODENAME": NODE,
@@ -95,10 +104,8 @@ def free_port() -> int:
 
 def main() -> None:
     """Become the node, or with arguments `rabbitmqctl` for it."""
-    try:
+    with exit_on_settings_error():
         amqp, common = read(AmqpSettings, os.environ), read(CommonSettings, os.environ)
-    except SettingsError as error:
-        sys.exit(str(error))
     if reason := missing():
         sys.exit(reason)
     folder = Path(common.run_dir, "rabbitmq").resolve()
@@ -123,6 +130,7 @@ def _exec_node(folder: Path, port: int) -> NoReturn:
     with (folder / "log/console.log").open("wb") as console:
         os.dup2(console.fileno(), 1)
         os.dup2(console.fileno(), 2)
+    os.chdir(folder)  # where Erlang leaves its dumps
     os.execve("/bin/sh", ["sh", str(SCRIPT)], environment(folder, distribution_port))
 
 
