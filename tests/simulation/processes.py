@@ -7,11 +7,6 @@ from typing import Any, Protocol
 from urllib.parse import urlencode
 
 from cloudmatch_bus.contract import subjects
-from cloudmatch_bus.contract.messages import (
-    AnyRequest,
-    decode_request,
-    encode,
-)
 from cloudmatch_bus.process.clock import monotonic, now_ms
 from cloudmatch_edge.bus.hub import Hub
 from cloudmatch_edge.dialects import parameters
@@ -24,6 +19,7 @@ from cloudmatch_match_engine.core.matcher import PLANAR_REACH
 from cloudmatch_match_engine.core.roster import Roster
 from cloudmatch_match_engine.pairing.handler import PairingHandler
 from cloudmatch_match_engine.pairing.mirror import Mirror
+from cloudmatch_match_engine.requests import Requests
 from cloudmatch_match_engine.routing import BatchRouter
 from cloudmatch_match_engine.sweeps import Sweeps
 from cloudmatch_match_engine.worker import BusNotifier
@@ -69,9 +65,10 @@ class Worker:
         self._applied = len(self._bucket.log)
         self._bucket.on_commit.append(self._follow)
         self._mirror.schedule_replay()
+        requests = Requests(self.bus, self._handler.answer)
         router = BatchRouter(self.bus, self._roster, self._handler)
         await self.bus.subscribe(subjects.all_of("up"), router.on_batch, subjects.QUEUE_GROUP)
-        await self.bus.subscribe(subjects.every_match(), self._on_request, subjects.QUEUE_GROUP)
+        await self.bus.subscribe(subjects.every_match(), requests.on_request, subjects.QUEUE_GROUP)
         share: Any = WholeShare()
         sweeps = Sweeps(self.bus, self._mirror, self._handler, share)
         self.bus.spawn(sweeps.run())
@@ -84,16 +81,6 @@ class Worker:
             self._applied_at = max(self._applied_at, loop.time() + delay)
             loop.call_at(self._applied_at, self._mirror.on_entry, entry)
         self._applied = len(self._bucket.log)
-
-    def _on_request(self, _: str, reply: str, payload: bytes, __: object) -> None:
-        self.bus.spawn(self._answer(decode_request(payload), reply))
-
-    async def _answer(self, request: AnyRequest, reply: str) -> None:
-        try:
-            answer = await self._handler.answer(request)
-        except TimeoutError:
-            return  # the edge repeats the request
-        self.bus.publish(reply, encode(answer))
 
     def kill(self) -> None:
         """End as kill -9 would."""

@@ -160,6 +160,7 @@ class Partitions:
             self._serving[partition] = [
                 await self._share(subjects.every_up_of(partition), self._on_batch),
                 await self._share(subjects.every_match_of(partition), self._on_request),
+                await self._share(subjects.every_match_batch_of(partition), self._on_request),
             ]
 
     async def _share(self, subject: str, handler: Handler) -> Subscription:

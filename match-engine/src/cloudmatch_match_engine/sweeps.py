@@ -16,6 +16,7 @@ from cloudmatch_bus.client.bucket import ConflictError
 from cloudmatch_bus.client.connection import Bus, Headers, NoRespondersError
 from cloudmatch_bus.contract import subjects
 from cloudmatch_bus.contract.messages import DeviceRecord, decode_heartbeat
+from cloudmatch_bus.process.summary import Summary
 from cloudmatch_match_engine.core.heartbeat_log import HeartbeatLog
 from cloudmatch_match_engine.core.keys import DeviceId, device_id
 from cloudmatch_match_engine.core.pool import MirroredDevice
@@ -60,6 +61,7 @@ class Sweeps:
         self._now = asyncio.get_running_loop().time
         self.presence = Presence(self._now())
         self.heartbeats = HeartbeatLog()
+        self._unfinished = Summary(log, "sweeps not finished")
         self._slots = asyncio.Semaphore(CONCURRENT_TASKS)
         # what is in progress, or waits for a slot
         self._pending: set[Hashable] = set()
@@ -141,7 +143,7 @@ class Sweeps:
             except ConflictError:  # the device has returned, or another worker was faster
                 log.debug("%s has changed", key)
             except TimeoutError as error:  # the next sweep finds it again
-                log.warning("%s not finished: %s", key, error)
+                self._unfinished.add(f"{key}: {error}")
             finally:
                 self._pending.discard(key)
 

@@ -3,22 +3,18 @@
 import asyncio
 import logging
 
-import msgspec
-from prometheus_client import Counter, Gauge
+from prometheus_client import Gauge
 
 from cloudmatch_bus.client.bucket import Bucket, BucketWatcher
-from cloudmatch_bus.client.connection import Bus, Headers
+from cloudmatch_bus.client.connection import Bus
 from cloudmatch_bus.client.micro import micro_service
 from cloudmatch_bus.client.publisher import FactPublisher
 from cloudmatch_bus.contract import subjects
 from cloudmatch_bus.contract.messages import (
     AnyAnswer,
     AnyFact,
-    AnyRequest,
     DeviceRecord,
-    SeekPartner,
     Tombstone,
-    decode_request,
     encode,
 )
 from cloudmatch_bus.process.clock import monotonic, now_ms
@@ -30,15 +26,15 @@ from cloudmatch_match_engine.inspection import Inspection
 from cloudmatch_match_engine.pairing.handler import PairingHandler
 from cloudmatch_match_engine.pairing.mirror import Mirror
 from cloudmatch_match_engine.partitions import Partitions, unique_name
-from cloudmatch_match_engine.routing import BatchRouter, dropped
+from cloudmatch_match_engine.requests import Requests
+from cloudmatch_match_engine.routing import BatchRouter
 from cloudmatch_match_engine.sweeps import Sweeps
 
 log = logging.getLogger("worker")
 
 DESCRIPTION = "matches devices; explains why one is not matched; lists edges and workers"
-CONCURRENT_LEAVES = 32  # further devices that leave must wait, so that a crowd of them delays no newcomer
+DRAIN_TIMEOUT = 2.0  # s for requests that have arrived to be begun
 
-_requests = Counter("cloudmatch_match_engine_requests", "Pairing requests answered", ["answer"])
 _waiting = Gauge("cloudmatch_match_engine_waiting", "Waiting devices in this worker's mirror")
 _devices = Gauge("cloudmatch_match_engine_devices", "Devices in this worker's mirror")
 
@@ -75,7 +71,7 @@ class Worker:
         self._watcher = BucketWatcher(bus, self._mirror.on_entry, self._roster.restart, self._on_ready)
         clock = asyncio.get_running_loop().time
         self.inspection = Inspection(self._roster, self._watcher.health, reach, clock)
-        self._leaves = asyncio.Semaphore(CONCURRENT_LEAVES)
+        self._requests = Requests(bus, self._handler.answer)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop`; then finish the requests in progress."""
@@ -87,7 +83,7 @@ class Worker:
                 self._bus,
                 unique_name(),
                 self._router.on_batch,
-                self._on_request,
+                self._requests.on_request,
                 self._mirror.schedule_replay,
                 lambda: len(self._roster),
             )
@@ -104,6 +100,7 @@ class Worker:
             self.inspection.join(cluster, lambda: partitions.isolated)
             async with micro_service(self._bus, "match-engine", DESCRIPTION, *self.inspection.endpoints()):
                 await partitions.run(stop)
+            await self._requests.drain(DRAIN_TIMEOUT)
             await self._bus.wait_for_tasks()
             await self._facts.drain()
         finally:
@@ -114,30 +111,6 @@ class Worker:
         """Add the checks of this worker."""
         health.set_check("nats", self._bus.health)
         health.set_check("bucket", self._watcher.health)
-
-    def _on_request(self, subject: str, reply: str, payload: bytes, _: Headers) -> None:
-        try:
-            request = decode_request(payload)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            log.warning("invalid request on %s: %s", subject, error)
-            dropped.labels("bad_request").inc()
-            return
-        self._bus.spawn(self._answer(request, reply))
-
-    async def _answer(self, request: AnyRequest, reply: str) -> None:
-        try:
-            if isinstance(request, SeekPartner):
-                answer = await self._handler.answer(request)
-            else:
-                async with self._leaves:
-                    answer = await self._handler.answer(request)
-        except TimeoutError as error:
-            # Not answered: the edge repeats the request.
-            log.warning("request of %s/%s not finished: %s", request.app, request.device, error)
-            _requests.labels("none").inc()
-            return
-        self._bus.publish(reply, encode(answer))
-        _requests.labels(str(answer.__struct_config__.tag)).inc()
 
     def _on_ready(self) -> None:
         self._roster.complete()

@@ -34,6 +34,7 @@ def test_the_servers_file_is_rendered_from_the_table() -> None:
         (subjects.up("demo", "a"), {"edge"}, {"trace", "operator"}),
         (subjects.up_fallback("demo", "a"), {"edge"}, {"trace", "operator"}),
         (subjects.match("demo", "cell", "a"), {"edge"}, {"trace", "operator"}),
+        (subjects.match_batch("cm.v1.demo.match.7", "edge-0"), {"edge"}, {"trace", "operator"}),
         (subjects.dn("demo", "edge-0", "a"), {"match-engine"}, {"edge", "trace", "operator"}),
         (subjects.ctl("demo", "edge-0", "a"), {"match-engine"}, {"edge", "trace", "operator"}),
         (subjects.ack_prefix("demo", "edge-0", "a", 7) + "3.a", {"edge"}, {"edge", "trace", "operator"}),

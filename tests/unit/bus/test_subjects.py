@@ -151,13 +151,27 @@ APP, EDGE, DEVICE = "my app", "edge 0", "a.b"
 UP = subjects.up(APP, DEVICE)
 UP_FALLBACK = subjects.up_fallback(APP, DEVICE)
 MATCH = subjects.match(APP, "cell", DEVICE)
+MATCH_BATCH = subjects.match_batch(subjects.match_lane(MATCH), "edge-0")
 DN = subjects.dn(APP, EDGE, DEVICE)
 ACK = f"{subjects.ack_prefix(APP, EDGE, DEVICE, 7)}3.a"
 CTL = subjects.ctl(APP, EDGE, DEVICE)
 EV = subjects.ev(APP, "left", DEVICE)
 BEAT = subjects.heartbeat("worker", "w 1")
 PROBE = subjects.probe(EDGE)
-ALL = {UP, UP_FALLBACK, MATCH, DN, ACK, CTL, EV, BEAT, PROBE, subjects.explain(), subjects.cluster()}
+ALL = {
+    UP,
+    UP_FALLBACK,
+    MATCH,
+    MATCH_BATCH,
+    DN,
+    ACK,
+    CTL,
+    EV,
+    BEAT,
+    PROBE,
+    subjects.explain(),
+    subjects.cluster(),
+}
 
 
 @pytest.mark.parametrize(
@@ -167,8 +181,9 @@ ALL = {UP, UP_FALLBACK, MATCH, DN, ACK, CTL, EV, BEAT, PROBE, subjects.explain()
         ([subjects.every_up_of(int(UP.split(".")[4]))], {UP}),
         ([subjects.every_up_of(int(UP.split(".")[4]) + 1)], set()),
         ([subjects.every_up_fallback()], {UP_FALLBACK}),
-        ([subjects.every_match()], {MATCH}),
+        ([subjects.every_match()], {MATCH, MATCH_BATCH}),
         ([subjects.every_match_of(int(MATCH.split(".")[4]))], {MATCH}),
+        ([subjects.every_match_batch_of(int(MATCH.split(".")[4]))], {MATCH_BATCH}),
         ([subjects.every_dn(EDGE)], {DN}),
         ([subjects.every_dn("other")], set()),
         ([subjects.every_ack(EDGE)], {ACK}),

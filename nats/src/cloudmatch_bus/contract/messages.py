@@ -187,8 +187,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
     app: str
     device: str
     edge: str
-    # µs since 1970 when the connection was accepted: of two connections of a device, the larger is newer
-    connection_id: int = msgspec.field(name="session")
+    connection_id: int = msgspec.field(name="session")  # µs since 1970 at its accept: the larger is newer
+    patience: float = 2.0  # s for which the edge waits for the answer
 
 
 class SeekPartner(Request, frozen=True, kw_only=True, tag="seek"):

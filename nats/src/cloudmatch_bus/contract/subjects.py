@@ -9,6 +9,7 @@ A subject is tokens joined by dots. An id may hold any character, so it is escap
     cm.v1.<app>.dn.<edge>.<dev>           payloads: match-engine → the edge that holds <dev>
     cm.v1.<app>.ack.<edge>.<dev>.<match>.<seq>.<shape>   reply address of payloads; acks
     cm.v1.<app>.match.<cellpart>.<dev>    pairing requests: edge → match-engine (queue group)
+    cm.v1.<app>.match.<cellpart>.<edge>.batch   several of them
     cm.v1.<app>.ctl.<edge>.<dev>          pairing updates: match-engine → edge
     cm.v1.<app>.ev.<kind>.<dev>           facts, kept in the stream EVENTS
     cm.v1.sys.hb.<edge|worker>.<id>       heartbeats
@@ -84,6 +85,16 @@ def match(app: str, cell: str, device: str) -> str:
     """Pairing requests about a device in `cell` (`cells.cell`)."""
     a = token(app)
     return f"{ROOT}.{a}.match.{partition(a, cell)}.{token(device)}"
+
+
+def match_lane(subject: str) -> str:
+    """What all pairing requests to one partition have in common."""
+    return subject[: subject.rindex(".")]
+
+
+def match_batch(lane: str, edge: str) -> str:
+    """Batches of pairing requests of one edge to one partition (`match_lane`)."""
+    return f"{lane}.{token(edge)}.batch"
 
 
 def ctl(app: str, edge: str, device: str) -> str:
@@ -269,6 +280,11 @@ def every_match() -> str:
 def every_match_of(partition: int) -> str:
     """Pairing requests of one partition of cells: its owner subscribes in `QUEUE_GROUP`."""
     return f"{ROOT}.*.match.{partition}.*"
+
+
+def every_match_batch_of(partition: int) -> str:
+    """Batches of them: its owner subscribes in `QUEUE_GROUP`."""
+    return f"{ROOT}.*.match.{partition}.*.batch"
 
 
 def every_dn(edge: str) -> str:
