@@ -16,6 +16,7 @@ from cloudmatch_edge.sockets.connection import Connection
 from cloudmatch_edge.sockets.listener import Listener
 from cloudmatch_edge.sockets.liveness import bound_unsent
 
+BACKLOG = 4096  # connections that the kernel accepts before the edge does: a crowd that returns
 DRAIN_TIMEOUT = 4.0  # s for match-engine to learn which devices have left, and again for facts to be stored
 
 
@@ -34,7 +35,7 @@ async def serve(environment: Environment, stop: asyncio.Event) -> None:
         bound_unsent(sock)
         servers.append(
             await asyncio.get_running_loop().create_server(
-                lambda: Connection(listener), sock=sock, **(tls.options if tls else {})
+                lambda: Connection(listener), sock=sock, backlog=BACKLOG, **(tls.options if tls else {})
             )
         )
         log_listening("edge", sock, "https" if tls else "http")

@@ -40,7 +40,7 @@ class PlayedBus:
     def publish(self, *_: object) -> bool:
         return True
 
-    async def request(self, _: str, payload: bytes) -> bytes:
+    async def request(self, _: str, payload: bytes, __: float) -> bytes:
         self.asked.append(decode_request(payload).connection_id)
         answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
         return encode(answer)

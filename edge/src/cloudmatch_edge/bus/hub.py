@@ -82,7 +82,12 @@ class Hub:
         self._router = AckRouter(self._port)
         self._matches = ActiveMatches(self._router, patience, self._counting)
         self._match_engine = MatchEngineClient(
-            bus, name, self.heartbeat.incarnation, self._is_current, self._announce, now_us
+            bus,
+            name,
+            self.heartbeat.incarnation,
+            lambda subject: self._devices.get(subject),
+            self._announce,
+            now_us,
         )
         # `dn` subject of a device → its newest connection
         self._devices: dict[str, Device] = {}
@@ -227,12 +232,13 @@ class Hub:
         except msgspec.DecodeError as error:
             log.warning("malformed update on %s dropped: %s", subject, error)
             return
-        device = self._devices.get(subjects.dn_from_ctl(subject))
+        dn = subjects.dn_from_ctl(subject)
+        device = self._devices.get(dn)
         if device is not None and device.connection_id == answer.connection_id:
             device.on_answer(answer)
         elif not isinstance(answer, DeviceReplaced):
             log.debug("update on %s dropped: connection gone", subject)
-            self._match_engine.disown(subject, answer.connection_id)
+            self._match_engine.disown(dn, answer.connection_id)
 
     def _on_batch(self, subject: str, reply: str, payload: bytes, _: Headers) -> None:
         device = self._devices.get(subject)

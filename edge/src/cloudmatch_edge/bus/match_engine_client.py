@@ -6,9 +6,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from prometheus_client import Counter
-
-from cloudmatch_bus.client.connection import Bus, NoRespondersError
+from cloudmatch_bus.client.connection import Bus
 from cloudmatch_bus.contract import subjects
 from cloudmatch_bus.contract.cells import cell
 from cloudmatch_bus.contract.messages import (
@@ -21,9 +19,8 @@ from cloudmatch_bus.contract.messages import (
     LeavePool,
     SeekPartner,
     StepAway,
-    decode_answer,
-    encode,
 )
+from cloudmatch_edge.bus.requests import Requests
 from cloudmatch_edge.relay.device import Device
 from cloudmatch_edge.relay.match import Match
 
@@ -32,11 +29,9 @@ log = logging.getLogger("match-engine-client")
 DELIVERY_TIMEOUT = 1.0  # s for the last payloads of a device that leaves or unmatches
 TICK = 0.05  # s between two checks whether they were delivered
 VERIFY_AFTER = 0.2  # s for an update to arrive before it is asked for
-RETRY_MIN, RETRY_MAX = 0.1, 2.0  # s between two requests
+STALE_PAUSE = 2.0  # s between two requests while answers are older than what is known
 UNVERSIONED = (1 << 62, True)  # version of an answer that has none
 STALE_LEADER_MAX = 12.0  # s for which a server may not have noticed that it no longer leads the bucket
-
-_repeated = Counter("cloudmatch_edge_requests_repeated", "Requests to match-engine repeated unanswered")
 
 
 async def _delivered(match: Match | None) -> None:
@@ -64,7 +59,7 @@ class MatchEngineClient:
 
     Args:
         incarnation: µs since 1970 when this edge started.
-        is_current: whether a device is still on this edge by this connection.
+        newest: the newest connection of a device on this edge, by its `dn` subject.
         announce: publish that a device is connected by the id that it has now.
         clock: µs since 1970.
     """
@@ -74,17 +69,21 @@ class MatchEngineClient:
         bus: Bus,
         edge: str,
         incarnation: int,
-        is_current: Callable[[Device], bool],
+        newest: Callable[[str], Device | None],
         announce: Callable[[Device], None],
         clock: Callable[[], int],
     ) -> None:
         self._bus = bus
+        self._requests = Requests(bus, edge)
         self._edge = edge
         self._incarnation = incarnation
-        self._is_current = is_current
+        self._newest = newest
         self._announce = announce
         self._clock = clock
+        # devices that are being reported → whether they must be again, for they have changed since
+        self._seeking: dict[Device, bool] = {}
         self._verifying: set[Device] = set()
+        self._disowned: set[tuple[str, int]] = set()
         self._departures = 0  # unanswered by match-engine
         self._no_departures = asyncio.Event()
         self._no_departures.set()
@@ -93,16 +92,28 @@ class MatchEngineClient:
 
     def seek(self, device: Device) -> None:
         """Report who and where a device is, and apply its current state."""
-        self._bus.spawn(self._seek(device))
+        if device in self._seeking:
+            self._seeking[device] = True
+        else:
+            self._seeking[device] = True
+            self._bus.spawn(self._seek(device))
 
     async def _seek(self, device: Device) -> None:
+        try:
+            while self._seeking[device]:
+                await self._seek_once(device)
+        finally:
+            del self._seeking[device]
+
+    async def _seek_once(self, device: Device) -> None:
         loop = asyncio.get_running_loop()
         # since when answers are older than the version that was known before the request
         behind_since: float | None = None
         while True:
             known = device.version
-            answer = await self._request(device, self._seek_request(device), lambda: self._is_here(device))
+            answer = await self._ask(device, lambda: self._seek_request(device))
             if answer is None or not self._is_here(device):
+                self._seeking[device] = False
                 return
             if isinstance(answer, DeviceReplaced) and device.never_synced and answer.by > self._clock():
                 # By a connection from the future: this one came last, but that edge's clock is ahead.
@@ -114,17 +125,24 @@ class MatchEngineClient:
                 # server that has yet to notice that it no longer leads.
                 behind_since = behind_since or loop.time()
                 if loop.time() - behind_since < STALE_LEADER_MAX:
-                    await asyncio.sleep(RETRY_MAX)
+                    await asyncio.sleep(STALE_PAUSE)
                     continue
                 log.warning("bucket lost: %s starts over", device.who.id)
                 device.reset()
             device.on_answer(answer)
             return
 
+    def _is_current(self, device: Device) -> bool:
+        """Whether this is the newest connection of the device on this edge."""
+        return self._newest(device.subject) is device
+
     def _is_here(self, device: Device) -> bool:
         return self._is_current(device) and not device.disconnected
 
-    def _seek_request(self, device: Device) -> SeekPartner:
+    def _seek_request(self, device: Device) -> SeekPartner | None:
+        if not self._is_here(device):
+            return None
+        self._seeking[device] = False
         who = device.who
         return SeekPartner(
             app=who.app,
@@ -159,15 +177,13 @@ class MatchEngineClient:
 
     async def _leave_match(self, device: Device, match: Match) -> None:
         await _delivered(match)
-        who = device.who
-        request = LeaveMatch(
-            app=who.app,
-            device=who.id,
-            edge=self._edge,
-            connection_id=device.connection_id,
-            match=match.number,
-        )
-        await self._apply(device, request, lambda: device.match is match and self._is_current(device))
+
+        def request() -> LeaveMatch | None:
+            if device.match is not match or not self._is_current(device):
+                return None
+            return LeaveMatch(**self._of(device), match=match.number)
+
+        await self._apply(device, request)
 
     # -- departures
 
@@ -196,68 +212,83 @@ class MatchEngineClient:
         self._depart(self._disconnect(device))
 
     async def _disconnect(self, device: Device) -> None:
-        who = device.who
-        request = StepAway(
-            app=who.app,
-            device=who.id,
-            edge=self._edge,
-            connection_id=device.connection_id,
-            may_have_sent=device.match is not None and device.match.outbound.started,
-        )
-        await self._apply(device, request, lambda: self._is_current(device))
+        def request() -> StepAway | None:
+            if not self._is_current(device):  # it has returned, or a newer connection is elsewhere
+                return None
+            match = device.match
+            return StepAway(**self._of(device), may_have_sent=match is not None and match.outbound.started)
+
+        await self._apply(device, request, departure=True)
 
     def leave(self, device: Device, reason: str) -> None:
         """Report that a device has left, once what it has sent is delivered."""
         self._depart(self._leave(device, reason))
 
     async def _leave(self, device: Device, reason: str) -> None:
-        match, who = device.match, device.who
+        match = device.match
         await _delivered(match)
         device.end_match(reason)
-        request = LeavePool(
-            app=who.app,
-            device=who.id,
-            edge=self._edge,
-            connection_id=device.connection_id,
-            reason=reason,
-            match=None if match is None else match.number,
-            peer=None if match is None else match.peer.id,
-        )
-        await self._request(device, request, lambda: True)
+
+        def request() -> LeavePool | None:
+            newest = self._newest(device.subject)
+            if newest is not None and newest is not device:  # its own requests replace this connection
+                return None
+            return LeavePool(
+                **self._of(device),
+                reason=reason,
+                match=None if match is None else match.number,
+                peer=None if match is None else match.peer.id,
+            )
+
+        await self._ask(device, request, departure=True)
 
     def disown(self, subject: str, connection_id: int) -> None:
-        """Notify match-engine that a connection it still lists here is gone."""
-        app, device = subjects.app_and_device(subject)
-        request = StepAway(app=app, device=device, edge=self._edge, connection_id=connection_id)
-        self._bus.spawn(self._disown(subjects.match(app, "", device), request))
+        """Notify match-engine that a connection it still lists here is gone, unless a newer one is reported
+        anyway. `subject`: the device's, `dn`."""
+        newest = self._newest(subject)
+        if newest is not None and newest.connection_id > connection_id:
+            return
+        if (subject, connection_id) not in self._disowned:
+            self._disowned.add((subject, connection_id))
+            self._bus.spawn(self._disown(subject, connection_id))
 
-    async def _disown(self, subject: str, request: StepAway) -> None:
-        with contextlib.suppress(TimeoutError):  # the next update repeats it
-            await self._bus.request(subject, encode(request))
+    async def _disown(self, subject: str, connection_id: int) -> None:
+        app, device = subjects.app_and_device(subject)
+
+        def request() -> StepAway | None:
+            newest = self._newest(subject)
+            if newest is not None and newest.connection_id > connection_id:
+                return None
+            return StepAway(app=app, device=device, edge=self._edge, connection_id=connection_id)
+
+        try:
+            await self._requests.ask(subjects.match(app, "", device), request, departure=True)
+        finally:
+            self._disowned.discard((subject, connection_id))
 
     # -- requests
 
-    async def _apply(self, device: Device, request: AnyRequest, wanted: Callable[[], bool]) -> None:
-        """Send a request until it is answered or no longer `wanted`; apply the answer."""
-        answer = await self._request(device, request, wanted)
+    def _of(self, device: Device) -> dict[str, Any]:
+        """The fields of every request."""
+        who = device.who
+        return {
+            "app": who.app,
+            "device": who.id,
+            "edge": self._edge,
+            "connection_id": device.connection_id,
+        }
+
+    async def _apply(
+        self, device: Device, make: Callable[[], AnyRequest | None], *, departure: bool = False
+    ) -> None:
+        """Have a request carried out, unless it is no longer wanted; apply the answer."""
+        answer = await self._ask(device, make, departure=departure)
         if answer is not None and self._is_current(device):
             device.on_answer(answer)
 
-    async def _request(
-        self, device: Device, request: AnyRequest, wanted: Callable[[], bool]
+    async def _ask(
+        self, device: Device, make: Callable[[], AnyRequest | None], *, departure: bool = False
     ) -> AnyAnswer | None:
-        """Send a request until it is answered; None once the answer is no longer `wanted`."""
         who = device.who
         subject = subjects.match(who.app, cell(who.lat, who.lon), who.id)
-        pause = RETRY_MIN
-        while wanted():
-            try:
-                return decode_answer(await self._bus.request(subject, encode(request)))
-            except NoRespondersError:  # the partition is changing hands
-                _repeated.inc()
-                await asyncio.sleep(RETRY_MIN)
-            except TimeoutError:
-                _repeated.inc()
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, RETRY_MAX)
-        return None
+        return await self._requests.ask(subject, make, departure=departure)
