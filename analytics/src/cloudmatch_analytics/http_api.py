@@ -19,7 +19,6 @@ from cloudmatch_analytics.core.windows import ALL, BASE, RETAINED, SIZES, Shape,
 from cloudmatch_analytics.window_store import WindowStore
 from cloudmatch_bus.contract.amqp import DEFAULT_APP
 from cloudmatch_bus.contract.subjects import untoken
-from cloudmatch_bus.process.clock import now_ms
 from cloudmatch_bus.process.health import Health
 from cloudmatch_bus.process.http import application, errors, serve
 
@@ -117,7 +116,7 @@ def create_app(
     @get("/senders", responses=BAD_PARAMETER, sync_to_thread=False)
     def senders(app: App = "", minutes: Minutes = 60, limit: Limit = 500) -> list[Sender]:
         """Return the senders of recent payloads, most bytes first."""
-        found = _senders(store, now_ms() - minutes * 60_000)
+        found = _senders(store, store.now() - minutes * 60_000)
         return [sender for sender in found if app in ("", sender.app)][:limit]
 
     return application("CloudMatch analytics", health, [windows, live, senders, *page_handlers()], origins)
@@ -137,10 +136,11 @@ async def _live(
 ) -> AsyncIterator[ServerSentEventMessage]:
     """Yield the events of `/windows/live` for the series `name`."""
     sent, corrections = store.closed_until, store.corrections
-    sent -= sent % windows.hop
     check = 0
     while not stop.is_set():
         before, corrections = corrections, store.corrections
+        sent = min(sent, store.closed_until)  # windows may be reopened
+        sent -= sent % windows.hop
         for window in store.corrected(windows, before, name) if corrections > before else ():
             if window.end <= sent:
                 yield _event("corrected", ByteWindow(*window))
@@ -148,7 +148,7 @@ async def _live(
             sent = window.end
             yield _event("closed", ByteWindow(*window))
         if check % RUNNING == 0:
-            now = now_ms()
+            now = store.now()
             yield _event("running", ByteWindow(*store.running(windows, now, name)))
             yield _event("state", State(now, store.closed_until, store.behind(now), health.reasons()))
         check += 1

@@ -232,6 +232,18 @@ def raise_consumer_error(_error: Exception, _message: object, _log: logging.Logg
     return False
 
 
+class PollingApplication(Application):
+    """Waits for records by the monotonic clock.
+
+    librdkafka waits by the wall clock: once that is set back, a time-out would not end for long.
+    """
+
+    def _process_message(self, dataframe_composed: Any) -> None:
+        super()._process_message(dataframe_composed)  # type: ignore[no-untyped-call] # Quix leaves it bare
+        if not self._run_tracker._message_consumed:
+            time.sleep(POLL)
+
+
 def create_application(kafka: KafkaSettings, group: str, instance: str, state: Path) -> Application:
     """Create the Quix application. A broker must answer.
 
@@ -243,14 +255,14 @@ def create_application(kafka: KafkaSettings, group: str, instance: str, state: P
             name ends the transaction that a dead process left open, which would block all consumers.
     """
     transactions = {"transactional.id": instance, "transaction.timeout.ms": 10_000}
-    return Application(
+    return PollingApplication(
         broker_address=topics.connection_config(kafka),
         consumer_group=group,
         auto_offset_reset="earliest",
         state_dir=state,
         rocksdb_options=RocksDBOptions(write_buffer_size=MIB, block_cache_size=8 * MIB),
         commit_interval=COMMIT_INTERVAL,
-        consumer_poll_timeout=0.1,
+        consumer_poll_timeout=0.0,
         processing_guarantee="at-least-once" if kafka.embedded else "exactly-once",
         topic_manager=topics.topic_manager(kafka, group),
         broker_availability_timeout=0,  # librdkafka reconnects; the probe would block a stop

@@ -15,13 +15,13 @@ from prometheus_client import Counter
 from cloudmatch_analytics import topics
 from cloudmatch_analytics.archive import Archive
 from cloudmatch_analytics.core.kafka_records import decode_result
-from cloudmatch_analytics.core.windows import Row
 from cloudmatch_analytics.settings import KafkaSettings
 from cloudmatch_analytics.window_store import Changed, Update, WindowStore, describe_closed, describe_late
 
 FETCH = 500  # results at once
-FETCH_TIMEOUT = 0.05  # s
+IDLE = 0.05  # s between two fetches while there are no results
 SAVE_INTERVAL = 1.0  # s between two writes to the archive
+REMINDER = 60.0  # s between two lines about watermarks that are ahead
 BEGINNING = -2  # the offset of a partition's first record, to librdkafka
 
 CONSUMER = {
@@ -35,14 +35,9 @@ CONSUMER = {
 LATE = Counter("cloudmatch_analytics_late", "Sizes added to a window after it had closed.")
 TOO_LATE = Counter("cloudmatch_analytics_too_late", "Sizes older than all retained windows; not counted.")
 
+REOPENED = "windows reopened: they were closed by a clock that was ahead, and have not ended yet"
+
 log = logging.getLogger("results")
-
-
-def report_too_late(rows: list[Row]) -> None:
-    """Count and log sizes that are older than all retained windows."""
-    TOO_LATE.inc(sum(row.messages for row in rows))
-    for line in describe_late(rows):
-        log.error("too late for all retained windows: %s", line)
 
 
 class Results:
@@ -64,6 +59,7 @@ class Results:
         self._changed: Changed = {}
         self._offsets = archive.offsets(broker)
         self._thread: threading.Thread | None = None
+        self._reminded = -REMINDER  # monotonic, s
 
     def start(self, on_failure: Callable[[], object]) -> None:
         """Start reading; `on_failure` is called if it fails."""
@@ -85,7 +81,9 @@ class Results:
             consumer.assign([TopicPartition(topics.RESULTS, p, offset) for p, offset in enumerate(offsets)])
             saved = time.monotonic()
             while not self._stop.is_set():
-                self._fold(consumer.consume(FETCH, FETCH_TIMEOUT))
+                # librdkafka waits by the wall clock: once that is set back, a time-out would not end for long
+                if not self._fold(consumer.consume(FETCH, 0.0)):
+                    self._stop.wait(IDLE)
                 if time.monotonic() - saved >= SAVE_INTERVAL:
                     self._save()
                     saved = time.monotonic()
@@ -96,7 +94,8 @@ class Results:
         finally:
             consumer.close()
 
-    def _fold(self, messages: list[Any]) -> None:
+    def _fold(self, messages: list[Any]) -> bool:
+        """Fold results in; return whether there were any."""
         results = []
         for message in messages:
             if error := message.error():
@@ -110,7 +109,8 @@ class Results:
             update = self._windows.fold(results)
             for start, series in update.changed.items():
                 self._changed.setdefault(start, set()).update(series)
-            _report(update)
+            self._report(update)
+        return bool(results)
 
     def _save(self) -> None:
         windows, changed = self._windows, self._changed
@@ -118,11 +118,17 @@ class Results:
         offsets = windows.offsets()
         self._archive.save(windows.rows(changed), windows.bounds(), self._broker, self._offsets, offsets)
 
-
-def _report(update: Update) -> None:
-    for window in update.closed:
-        log.info("%s", describe_closed(window))
-    LATE.inc(sum(row.messages for row in update.late))
-    for line in describe_late(update.late):
-        log.warning("late: %s", line)
-    report_too_late(update.too_late)
+    def _report(self, update: Update) -> None:
+        if update.reopened:
+            log.warning("%s", REOPENED)
+        if update.ahead and time.monotonic() - self._reminded >= REMINDER:
+            self._reminded = time.monotonic()
+            log.warning("watermark ahead of this clock by %.0f s: counts as now", update.ahead / 1000)
+        for window in update.closed:
+            log.info("%s", describe_closed(window))
+        LATE.inc(sum(row.messages for row in update.late))
+        for line in describe_late(update.late):
+            log.warning("late: %s", line)
+        TOO_LATE.inc(sum(row.messages for row in update.too_late))
+        for line in describe_late(update.too_late):
+            log.error("too late for all retained windows: %s", line)

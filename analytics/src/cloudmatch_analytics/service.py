@@ -1,12 +1,15 @@
 """Analytics: Quix in the main thread, HTTP and results in threads, the source in a process of its own."""
 
+import logging
 import threading
 from pathlib import Path
 
 from prometheus_client import REGISTRY
 
 from cloudmatch_analytics.archive import Archive
+from cloudmatch_analytics.clock import Clock
 from cloudmatch_analytics.http_api import NAME, HttpThread
+from cloudmatch_analytics.results import REOPENED
 from cloudmatch_analytics.settings import AnalyticsSettings
 from cloudmatch_analytics.source_status import SourceMetrics, SourceStatus
 from cloudmatch_analytics.supervisor import Supervisor, partitions
@@ -16,6 +19,8 @@ from cloudmatch_bus.process.health import Health
 from cloudmatch_bus.process.listen import listen, listen_also
 from cloudmatch_bus.process.runner import Environment
 from cloudmatch_bus.process.settings import CommonSettings, HttpSettings, variable
+
+log = logging.getLogger("service")
 
 
 def serve(environment: Environment, stop: threading.Event) -> None:
@@ -34,12 +39,16 @@ def serve(environment: Environment, stop: threading.Event) -> None:
     folder = (Path(environment[CommonSettings].run_dir) / NAME).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     archive = Archive(folder / "slices.sqlite")
-    windows = WindowStore(partitions(environment), settings.lag_ms)
-    windows.restore(*archive.load())
-    supervisor = Supervisor(environment, folder, windows, archive, status)
+    clock = Clock()
+    windows = WindowStore(partitions(environment), settings.lag_ms, clock.now)
+    if windows.restore(*archive.load()):
+        log.warning("%s", REOPENED)
+    supervisor = Supervisor(environment, folder, windows, archive, status, clock)
     health = Health()
     health.set_check("source", lambda: status.problem)
     health.set_check("pipeline", supervisor.problem)
+    # without input no window closes: that is one reason, not two
+    health.set_check("windows", lambda: None if status.problem or supervisor.problem() else windows.problem())
     http = HttpThread(sockets, windows, health, environment[HttpSettings].allowed_origins)
     http.on_end(stop.set)
     try:

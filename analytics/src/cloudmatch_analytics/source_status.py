@@ -22,6 +22,7 @@ class SourceStatus:
         self._consumed = spawn.RawArray("Q", len(queues))
         self._rejected = spawn.RawArray("Q", len(queues))
         self._copies = spawn.RawArray("Q", len(queues))
+        self._ahead = spawn.RawValue("Q", 0)
         self._reason = spawn.RawArray("c", MAX_REASON + 1)
         self.set_waiting("the source has not started")
 
@@ -40,6 +41,15 @@ class SourceStatus:
         self._consumed[index] += consumed
         self._rejected[index] += rejected
         self._copies[index] += copies
+
+    def count_ahead(self, payloads: int) -> None:
+        """Count sizes whose time was ahead of the clock."""
+        self._ahead.value += payloads
+
+    @property
+    def ahead(self) -> int:
+        """How many sizes had a time that was ahead of the clock."""
+        return int(self._ahead.value)
 
     def counts(self) -> list[tuple[str, int, int, int]]:
         """Return (queue, consumed, rejected, copies) of each queue."""
@@ -68,7 +78,11 @@ class SourceMetrics(Collector):
         for queue, *counts in self._status.counts():
             for counter, value in zip((messages, rejected, copies), counts, strict=True):
                 counter.add_metric([queue], value)
-        yield from (messages, rejected, copies)
+        ahead = CounterMetricFamily(
+            "cloudmatch_analytics_ahead", "Sizes from clocks ahead of this one; counted at their arrival."
+        )
+        ahead.add_metric([], self._status.ahead)
+        yield from (messages, rejected, copies, ahead)
 
 
 def _counter(name: str, text: str) -> CounterMetricFamily:

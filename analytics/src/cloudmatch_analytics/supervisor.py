@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cloudmatch_analytics import topics
 from cloudmatch_analytics.archive import Archive
+from cloudmatch_analytics.clock import Clock
 from cloudmatch_analytics.embedded_broker import EMBEDDED_PARTITIONS
 from cloudmatch_analytics.pipeline import (
     CommitGate,
@@ -45,6 +46,7 @@ class Supervisor:
         windows: WindowStore,
         archive: Archive,
         status: SourceStatus,
+        clock: Clock,
     ) -> None:
         self._amqp = environment[AmqpSettings]
         self._kafka = environment[KafkaSettings]
@@ -54,6 +56,7 @@ class Supervisor:
         self._windows = windows
         self._archive = archive
         self._status = status
+        self._clock = clock
         # the running pipeline, and why there is none
         self._pipeline: Pipeline | None = None
         self._reason = "the Kafka-protocol broker has not answered yet"
@@ -101,7 +104,7 @@ class Supervisor:
         pipeline = Pipeline(app, results, stop)
         if self._kafka.embedded:
             topics.BrokerWatch(self._kafka.bootstrap, pipeline.on_broker_lost)
-        source = AmqpSource(self._amqp, self._kafka, GROUP, self._partitions, self._status)
+        source = AmqpSource(self._amqp, self._kafka, GROUP, self._partitions, self._status, self._clock)
         log_name = topics.log_identity(self._kafka, broker)
 
         def read() -> dict[int, int]:

@@ -1,17 +1,20 @@
 """All windows, safe for use by several threads: results are folded in, the REST API reads."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from threading import Lock
 from typing import NamedTuple
 
 from cloudmatch_analytics.core.kafka_records import Added, Result, SliceSums, Watermark
+from cloudmatch_analytics.core.steady_clock import NEAR
 from cloudmatch_analytics.core.watermark import PartitionWatermarks
 from cloudmatch_analytics.core.windows import ALL, BASE, SIZES, Bounds, Row, Shape, Sums, Timeline, Window
+from cloudmatch_bus.process.clock import monotonic, now_ms
 
 SLICE = Shape(BASE, BASE)
 NAMED = 5  # late senders named in a log line, at most
+STUCK = 8.0  # s without progress after which windows count as stuck
 
 Changed = dict[int, set[str]]  # series, by the start of their slice
 Position = tuple[str, int]  # a log and one of its partitions
@@ -24,34 +27,52 @@ class Update(NamedTuple):
     closed: list[Window]  # over all apps, with payloads
     late: list[Row]  # of senders: what was added to closed slices
     too_late: list[Row]  # of senders: sums of slices older than all retained ones
+    ahead: int = 0  # ms by which a watermark was ahead of the clock; 0: none was
+    reopened: bool = False  # whether closed windows had not ended yet
 
 
 class WindowStore:
-    """All windows. `lag` (ms) is how long after its end a window still waits for payloads."""
+    """All windows.
 
-    def __init__(self, partitions: int, lag: int) -> None:
+    Args:
+        lag: how long after its end a window still waits for payloads (ms).
+        now: the clock (ms since 1970). What is ahead of it comes from a clock that was wrong.
+    """
+
+    def __init__(self, partitions: int, lag: int, now: Callable[[], int] = now_ms) -> None:
         self._timeline = Timeline()
         self._watermarks = PartitionWatermarks(partitions)
         self._lag = lag
+        self.now = now
+        self._progress_at = monotonic()  # of sums or of the watermark
+        self._low: int | None = None  # the watermark
         # offset of the last record that was added, by log and partition
         self._offsets: dict[Position, int] = {}
         self._lock = Lock()
 
     def fold(self, results: Iterable[Result]) -> Update:
         """Fold results of the pipeline, in its order."""
-        update = Update({}, [], [], [])
+        changed: Changed = {}
+        closed: list[Window] = []
+        late: list[Row] = []
+        too_late: list[Row] = []
+        now, ahead = self.now(), 0
         with self._lock:
+            reopened = self._timeline.reopen(now - self._lag)
             for result in results:
                 if isinstance(result, Watermark):
-                    self._watermarks.advance(result.partition, result.at)
-                    update.closed.extend(self._close())
+                    ahead = max(ahead, result.at - now)
+                    self._watermarks.advance(result.partition, min(result.at, now))
+                    closed += self._close(now)
                 elif isinstance(result, Added) and not self._is_new(result):
                     continue
                 elif result.start < self._timeline.oldest:
-                    update.too_late.extend(Row(result.start, *item) for item in _items(result))
+                    too_late += [Row(result.start, *item) for item in _items(result)]
                 else:
-                    update.late.extend(self._add(result, update.changed.setdefault(result.start, set())))
-        return update
+                    late += self._add(result, changed.setdefault(result.start, set()))
+            if changed or too_late:
+                self._progress_at = monotonic()
+        return Update(changed, closed, late, too_late, ahead if ahead > NEAR else 0, reopened)
 
     def rows(self, changed: Changed) -> list[Row]:
         """Return the sums that were changed, as they are now."""
@@ -81,9 +102,11 @@ class WindowStore:
                 late.append(Row(result.start, series, amount - known.bytes, messages - known.messages))
         return late
 
-    def _close(self) -> list[Window]:
+    def _close(self, now: int) -> list[Window]:
         """Close what the watermark has passed; return the closed windows that hold payloads."""
-        low = self._watermarks.low()
+        low = self._watermarks.low(now)
+        if low != self._low:
+            self._low, self._progress_at = low, monotonic()
         before = self._timeline.closed_until
         if low is None or not self._timeline.close(low - self._lag):
             return []
@@ -104,13 +127,20 @@ class WindowStore:
         with self._lock:
             return dict(self._offsets)
 
-    def restore(self, rows: Iterable[Row], bounds: Bounds, offsets: Mapping[Position, int]) -> None:
-        """Restore what an archive saved."""
+    def restore(self, rows: Iterable[Row], bounds: Bounds, offsets: Mapping[Position, int]) -> bool:
+        """Restore what an archive saved; return whether it had closed windows that have not ended yet."""
         with self._lock:
             self._offsets = dict(offsets)
             self._timeline.restore(bounds)
             for row in rows:
                 self._timeline.restore_row(row)
+            return self._timeline.reopen(self.now() - self._lag)
+
+    def problem(self) -> str | None:
+        """Return why no window closes; None when sums or the watermark have advanced of late."""
+        if (silent := monotonic() - self._progress_at) < STUCK:
+            return None
+        return f"no window closes: partition {self._watermarks.slowest} is silent for {silent:.0f} s"
 
     def last(self, shape: Shape, count: int, series: str = ALL) -> list[Window]:
         """Return up to `count` closed windows of a series, newest last."""

@@ -1,8 +1,10 @@
 """Windows as results are folded in."""
 
+import pytest
+
 from cloudmatch_analytics.core.kafka_records import Added, SliceSums, Watermark
-from cloudmatch_analytics.core.windows import ALL, BASE, RETAINED, Row, Shape, Window
-from cloudmatch_analytics.window_store import WindowStore, describe_closed, describe_late
+from cloudmatch_analytics.core.windows import ALL, BASE, RETAINED, Bounds, Row, Shape, Window
+from cloudmatch_analytics.window_store import STUCK, WindowStore, describe_closed, describe_late
 
 T = 1_700_000_000_000 // 60_000 * 60_000
 TEN = Shape(BASE, BASE)
@@ -83,7 +85,8 @@ def test_offsets_are_of_one_log_and_one_partition() -> None:
 
 def test_what_is_added_late_is_named_and_what_is_too_late_is_reported() -> None:
     store = window_store()
-    store.fold(watermarks(T + RETAINED + 60_000 + LAG))
+    newest = SliceSums(T + RETAINED + 60_000, {"demo.bob": (1, 1)})
+    store.fold([newest, *watermarks(T + RETAINED + 60_000 + LAG)])
     update = store.fold([added(1, start=T - BASE), added(2, start=T + 60_000)])
     assert update.too_late == [Row(T - BASE, "demo.alice", 4, 1)]
     assert update.late == [Row(T + 60_000, "demo.alice", 4, 1)]
@@ -92,12 +95,80 @@ def test_what_is_added_late_is_named_and_what_is_too_late_is_reported() -> None:
 
 def test_sums_older_than_all_retained_slices_are_reported_and_change_nothing() -> None:
     store = window_store()
-    store.fold(watermarks(T + RETAINED + 60_000 + LAG))
+    newest = SliceSums(T + RETAINED + 60_000, {"demo.bob": (1, 1)})
+    store.fold([newest, *watermarks(T + RETAINED + 60_000 + LAG)])
     too_late = SliceSums(T - BASE, {"demo.alice": (5, 2)})
     update = store.fold([too_late, SliceSums(T + 60_000, {"demo.alice": (7, 1)})])
     assert update.too_late == [Row(T - BASE, "demo.alice", 5, 2)]
     assert update.late == [Row(T + 60_000, "demo.alice", 7, 1)]
     assert sum(w.bytes for w in store.last(TEN, 10_000)) == 7
+
+
+DAY = 86_400_000
+
+
+class Hand:
+    """A clock whose hand a test moves."""
+
+    def __init__(self) -> None:
+        self.at = T + BASE
+
+    def __call__(self) -> int:
+        return self.at
+
+
+@pytest.mark.parametrize("ahead", [10 * 60_000, 2 * DAY])
+def test_a_watermark_of_a_clock_that_is_ahead_counts_as_now_and_is_reported(ahead: int) -> None:
+    hand = Hand()
+    store = WindowStore(2, LAG, hand)
+    assert store.fold([SliceSums(T, {"demo.alice": (4, 1)}), *watermarks(T + BASE + ahead)]).ahead == ahead
+    assert store.closed_until == T
+    hand.at = T + BASE + LAG
+    assert store.fold(watermarks(T + BASE + LAG)).closed == [Window(T, T + BASE, 4, 1)]
+    assert store.fold(watermarks(hand.at + 900)).ahead == 0  # clocks are never the same
+
+
+@pytest.mark.parametrize("back", [10 * 60_000, 2 * DAY])
+def test_windows_go_on_closing_after_the_clock_was_ahead(back: int) -> None:
+    hand = Hand()
+    store = WindowStore(2, LAG, hand)
+    store.fold([SliceSums(T - BASE, {"demo.alice": (4, 1)}), *watermarks(T + BASE)])
+    hand.at += back
+    store.fold(watermarks(hand.at))
+    assert store.closed_until == T + back
+    hand.at -= back
+    assert store.fold(watermarks(hand.at)).reopened
+    update = store.fold([added(1), *watermarks(hand.at + 1)])
+    assert (update.reopened, update.late, update.too_late) == (False, [], [])
+    hand.at += LAG
+    assert store.fold(watermarks(hand.at)).closed == [Window(T, T + BASE, 4, 1)]
+    assert [w.bytes for w in store.last(TEN, 2)] == [4, 4]
+
+
+def test_a_restored_archive_of_a_clock_that_was_ahead_closes_nothing_that_has_not_ended() -> None:
+    hand = Hand()
+    hand.at += LAG
+    store = WindowStore(2, LAG, hand)
+    assert not store.restore([], Bounds(T + BASE, T, 0), {})
+    assert store.restore([Row(T, ALL, 4, 1)], Bounds(T + 2 * DAY, T, 0), {})
+    assert store.last(TEN, 5) == [Window(T, T + BASE, 4, 1)]
+
+
+def test_it_is_a_problem_when_neither_sums_nor_the_watermark_advance(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = 100.0
+    monkeypatch.setattr("cloudmatch_analytics.window_store.monotonic", lambda: seconds)
+    store = WindowStore(2, LAG)
+    store.fold([Watermark(0, T)])
+    for step, results in enumerate(
+        ([Watermark(1, T)], [added(1)], [Watermark(0, T + 1), Watermark(1, T + 1)])
+    ):
+        seconds = 100.0 + (step + 1) * (STUCK - 1)
+        store.fold(results)
+        assert store.problem() is None
+    seconds += STUCK - 1
+    store.fold([Watermark(1, T + 2)])  # not the slowest
+    seconds += 1
+    assert store.problem() == "no window closes: partition 0 is silent for 8 s"
 
 
 def test_windows_are_behind_by_the_time_that_they_close_too_late() -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from cloudmatch_analytics.core.windows import (
     ALL,
     BASE,
+    MAX_DROPPED,
     Bounds,
     Row,
     Shape,
@@ -109,6 +110,7 @@ def test_details_are_limited_however_they_came():
 
 def test_nothing_is_added_to_slices_older_than_the_retention():
     timeline = Timeline(retained=60_000)
+    timeline.update(row("demo.bob", 1, start=T + 3 * 60_000))
     timeline.close(T + 3 * 60_000)
     assert timeline.add(T, {"demo.alice": (4, 1)}) == []
     assert timeline.running(TEN, T).messages == 0
@@ -169,6 +171,50 @@ def test_slices_older_than_the_retention_are_dropped():
     assert [w.bytes for w in timeline.last(TEN, 100)] == list(range(36, 50))
     assert [w.bytes for w in timeline.last(MINUTE, 100)] == [sum(range(36, 42)), sum(range(42, 48))]
     assert timeline.update(row("demo.alice", 1)) == []
+
+
+def test_a_clock_that_jumps_ahead_makes_nothing_too_old():
+    timeline = Timeline()
+    timeline.update(row("demo.alice", 4))
+    timeline.close(T + 2 * 86_400_000)
+    timeline.update(row("demo.alice", 9, 2, start=T + BASE))
+    timeline.close(T + 2 * 86_400_000 + BASE)
+    assert timeline.bounds.first == T
+    assert [timeline.window(TEN, T + step * BASE).bytes for step in range(2)] == [4, 9]
+
+
+def test_payloads_that_jump_ahead_as_well_drop_a_few_old_slices_at_a_time():
+    timeline = Timeline()
+    for step in range(20):
+        timeline.update(row("demo.alice", 1, start=T + step * BASE))
+    timeline.update(row("demo.alice", 1, start=T + 2 * 86_400_000))
+    timeline.close(T + 2 * 86_400_000 + BASE)
+    assert timeline.bounds.first == T + MAX_DROPPED * BASE
+    assert timeline.window(Shape(200_000, BASE), T).messages == 20 - MAX_DROPPED
+    timeline.reopen(T + 20 * BASE)
+    assert timeline.update(row("demo.alice", 5, 5, start=T))  # not too old any more
+    assert timeline.bounds.first == T
+
+
+def test_slices_that_have_not_ended_are_reopened():
+    timeline = Timeline()
+    timeline.update(row("demo.alice", 4))
+    timeline.close(T + 60 * BASE)
+    assert not timeline.reopen(T + 59 * BASE)  # a clock may be set back a little
+    assert timeline.reopen(T + BASE + 5)
+    assert [w.bytes for w in timeline.last(TEN, 99)] == [4]
+    timeline.update(row("demo.alice", 7, start=T + BASE))
+    assert timeline.running(TEN, T + BASE).late == 0
+    assert timeline.close(T + 2 * BASE)
+    assert [w.bytes for w in timeline.last(TEN, 99)] == [4, 7]
+
+
+def test_reopening_before_the_first_slice_makes_that_the_first_one():
+    timeline = Timeline()
+    timeline.close(T + 60 * BASE)
+    assert timeline.reopen(T + 5)
+    timeline.close(T + BASE)
+    assert timeline.bounds == Bounds(T + BASE, T, 0)
 
 
 def test_the_oldest_sums_per_device_are_dropped_first_and_the_sum_over_all_stays():

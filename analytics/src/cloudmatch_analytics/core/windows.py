@@ -7,6 +7,9 @@ app, and the empty text for all.
 A window is closed once event time has passed its end in every partition, and running before that. What is
 added to a closed slice is *late*: it counts, is counted as late, and is recorded as a correction. From the
 first known slice to the last closed one, a slice without payloads is zero.
+
+Event time comes from clocks, and clocks jump. So closed slices may be reopened, and slices are dropped for
+their age only where payloads are that much newer, a few at a time.
 """
 
 from collections import deque
@@ -23,6 +26,7 @@ LONGEST = max(SIZES.values())
 RETAINED = 24 * 3_600_000  # ms of closed slices
 MAX_DETAILS = 200_000  # sums per device and app, at most; the oldest slices lose theirs first
 MAX_CORRECTIONS = 10_000  # the newest are remembered for live streams
+MAX_DROPPED = 6  # slices that are dropped at once, at most: six times as many as are added
 
 
 @lru_cache(100_000)
@@ -103,8 +107,9 @@ class Timeline:
         self._details = 0
         # slices that begin before this have lost their sums per device and app
         self._detailed_from = 0
-        # start of the first known slice
+        # start of the first known slice, and end of the last one that has sums; 0: none has
         self._first: int | None = None
+        self._newest = 0
         # every slice that ends at or before this is closed
         self.closed_until = 0
         # number of the last correction
@@ -116,7 +121,7 @@ class Timeline:
     @property
     def oldest(self) -> int:
         """Start of the oldest slice that may be retained: a window of each shape begins there."""
-        oldest = self.closed_until - self._retained
+        oldest = min(self.closed_until, self._newest) - self._retained
         return oldest - oldest % LONGEST
 
     @property
@@ -205,6 +210,14 @@ class Timeline:
         self._details += row.series != ALL and row.series not in sums
         sums[row.series] = row.bytes, row.messages, row.late
 
+    def reopen(self, now: int) -> bool:
+        """Reopen slices that have not ended at `now`; return whether more than the next one was closed."""
+        if self.closed_until <= now + BASE:
+            return False
+        self.closed_until = now - now % BASE
+        self._first = min(self._first or self.closed_until, self.closed_until)
+        return True
+
     def close(self, until: int) -> bool:
         """Close all slices that end at or before `until`; return whether there were any."""
         until -= until % BASE
@@ -260,13 +273,16 @@ class Timeline:
     def _slice(self, start: int) -> dict[str, tuple[int, int, int]]:
         if self._first is None or start < self._first:
             self._first = start
+        self._newest = max(self._newest, start + BASE)
         return self._sums.setdefault(start, {})
 
     def _trim(self) -> None:
         oldest = self.oldest
-        for start in [s for s in self._sums if s < oldest]:
+        old = sorted(start for start in self._sums if start < oldest)
+        for start in old[:MAX_DROPPED]:
             self._details -= sum(series != ALL for series in self._sums.pop(start))
-        self._first = max(self._first or 0, oldest)
+        still = old[MAX_DROPPED] if len(old) > MAX_DROPPED else oldest
+        self._first = max(self._first or 0, still)
         for start in sorted(self._sums) if self._details > self._max_details else ():
             if self._details <= self._max_details or start >= self.closed_until:
                 break
