@@ -1,6 +1,6 @@
 """Kafka → windows: count each size once, and tell what each record adds to the sums of senders.
 
-The state are the ids of what was counted in the last hour. Sums and windows are the window store's, which
+The state are the ids of what was counted. Sums and windows are the window store's, which
 reads the results of all partitions.
 """
 
@@ -9,12 +9,11 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from prometheus_client import Counter
-from quixstreams import Application, State, message_context
+from quixstreams import Application, message_context
 from quixstreams.dataframe import StreamingDataFrame
 from quixstreams.exceptions.assignment import PartitionAssignmentError
 from quixstreams.kafka.exceptions import BaseKafkaException, KafkaBrokerUnavailableError
@@ -26,13 +25,13 @@ from quixstreams.state.rocksdb import RocksDBOptions, RocksDBStorePartition
 from quixstreams.state.rocksdb.metadata import CHANGELOG_OFFSET_KEY
 
 from cloudmatch_analytics import topics
-from cloudmatch_analytics.core import kafka_records
-from cloudmatch_analytics.core.kafka_records import Added, Sent, Singles, Size, Watermark
+from cloudmatch_analytics.core import kafka_records, known_ids
+from cloudmatch_analytics.core.kafka_records import Added, Sent, Watermark
+from cloudmatch_analytics.core.known_ids import State
 from cloudmatch_analytics.core.windows import BASE
 from cloudmatch_analytics.results import Results
 from cloudmatch_analytics.settings import KafkaSettings
 
-ID_TTL = timedelta(hours=1)  # after its arrival for which the id of a batch or size is remembered
 COMMIT_INTERVAL = 0.25  # s
 PATIENCE = 5.0  # s that a commit waits for results to be read
 POLL = 0.01  # s
@@ -112,57 +111,23 @@ class CommitGate(BaseSink):
 
 
 def add_up(
-    value: bytes, key: str, _: int, __: object, state: State[str, list[str]]
+    value: bytes, key: str, _: int, __: object, state: State
 ) -> tuple[int, dict[str, tuple[int, int]]]:
     """Return the start of a record's slice, and what its sizes add to sums that were not counted before."""
+    counted: Iterable[tuple[str | None, Sent]]
     if key == kafka_records.BATCHES_KEY:
         batches = kafka_records.decode_batches(value)
-        new = _new(((each.id, each.at, each.sums) for each in batches.batches), ID_TTL, state)
-        return batches.start, _merged(new)
-    record = kafka_records.decode_singles(value)
-    at = max(size.at for size in record.sizes)
-    # Quix counts from the time of the record, which may be long before the arrival
-    ttl = ID_TTL + timedelta(milliseconds=max(0, record.produced_at - at))
-    sizes = ((each.id, _told(each, record), {each.series: (each.bytes, 1)}) for each in record.sizes)
-    return at - at % BASE, _merged(_new(sizes, ttl, state))
-
-
-def _told(size: Size, record: Singles) -> int:
-    """Return the time of a size as its message has it, also if it lies in the future."""
-    told = (size.id or "").rpartition("/")[2] if size.at >= record.produced_at else ""
-    return int(told) if told.isdecimal() else size.at
-
-
-def _new(
-    counted: Iterable[tuple[str | None, int, Sent]], ttl: timedelta, state: State[str, list[str]]
-) -> list[Sent]:
-    """Return the sums whose ids are new.
-
-    Ids are remembered in lists, by the second of their payloads' time, which is the same in a redelivery.
-    """
-    ids: dict[str, list[str]] = {}
-    known: dict[str, set[str]] = {}
-    new: list[Sent] = []
-    for identity, at, sums in counted:
-        if identity is not None:
-            second = str(at // 1000)
-            if second not in ids:
-                ids[second] = state.get(second) or []
-                known[second] = set(ids[second])
-            if identity in known[second]:
-                DUPLICATES.inc(_payloads(sums))
-                continue
-            known[second].add(identity)
-            ids[second].append(identity)
-        new.append(sums)
-    for second, those in ids.items():
-        state.set(second, those, ttl=ttl)
-    COUNTED.inc(sum(map(_payloads, new)))
-    return new
-
-
-def _payloads(sums: Sent) -> int:
-    return sum([payloads for _, payloads in sums.values()])
+        start, counted = batches.start, ((each.id, each.sums) for each in batches.batches)
+    else:
+        sizes = kafka_records.decode_singles(value).sizes
+        start, counted = (
+            sizes[0].at - sizes[0].at % BASE,
+            ((i, {series: (size, 1)}) for i, series, size, _ in sizes),
+        )
+    found, repeated = known_ids.new(counted, state)
+    DUPLICATES.inc(repeated)
+    COUNTED.inc(sum(map(known_ids.payloads, found)))
+    return start, _merged(found)
 
 
 def _merged(several: list[Sent]) -> dict[str, tuple[int, int]]:
