@@ -1,6 +1,6 @@
 #!/bin/sh
 # Install everything that CloudMatch needs on this machine: a virtual environment in .venv, and RabbitMQ. With the
-# argument `tests`, also what only tests need: Node and Chromium.
+# argument `tests`, also what only tests need: Node, Chromium, nginx, HAProxy, wrong clocks.
 # Needs python3 (3.11 or newer). As root on Debian it installs what is missing; otherwise it says what to
 # install. Quick, silent and without a network if nothing has changed since the last time.
 set -eu
@@ -84,12 +84,14 @@ install_rabbitmq() {
     fi
 }
 
-# Install what only tests need: for the JavaScript client Node with WebSockets and a browser; wrong clocks.
+# Install what only tests need: for the JavaScript client Node with WebSockets and a browser; proxies; wrong clocks.
 install_for_tests() {
     missing=
     node -e 'if (parseInt(process.versions.node) < 20) require("ws")' >"$LOG" 2>&1 || missing="nodejs node-ws"
     command -v chromium >"$LOG" || missing="$missing chromium"
     command -v faketime >"$LOG" || missing="$missing faketime"
+    [ -e /usr/sbin/nginx ] || missing="$missing nginx-light"
+    [ -e /usr/sbin/haproxy ] || missing="$missing haproxy"
     if [ -z "$missing" ]; then
         return
     elif ! can_install; then
@@ -98,6 +100,9 @@ install_for_tests() {
         say "installing for tests: $missing"
         # shellcheck disable=SC2086 # a list
         debian $missing
+        for each in nginx haproxy; do # they must not start at the next boot either
+            case "$missing" in *$each*) ! [ -d /run/systemd/system ] || quietly systemctl disable --now $each ;; esac
+        done
     fi
 }
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from faults.link import Link
-from harness import NatsServer, Process, Service
+from harness import NatsServer, Process, Service, programs
 from harness.programs import need
 
 SDK = Path(__file__).resolve().parents[2] / "edge/clients/javascript"
@@ -27,10 +27,7 @@ COUNT, RATE = 1500, 500  # payloads each way, and per second
 @pytest.fixture(scope="session")
 def node() -> list[str]:
     """Return the command that runs Node with a WebSocket."""
-    path = need("node", "nodejs node-ws")
-    version = subprocess.run([path, "--version"], check=True, capture_output=True, text=True).stdout
-    major = int(version.lstrip("v").split(".")[0])
-    return [path, "--experimental-websocket"] if major in (20, 21) else [path]
+    return programs.node()
 
 
 def run_tests(node: list[str], *files: str, **environment: str) -> None:

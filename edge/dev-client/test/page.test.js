@@ -231,7 +231,9 @@ test("localhost and 127.0.0.1 are the same edge", () => {
   assert.ok(same("http://[::1]:8080", EDGE));
   assert.ok(!same("http://localhost:8090", EDGE));
   assert.ok(!same("http://localhost.example:8080", EDGE));
-  assert.ok(same("https://edge.example/a", "https://edge.example"));
+  assert.ok(same("https://edge.example/a/", "https://edge.example/a"));
+  assert.ok(!same("https://edge.example/a", "https://edge.example/b"));
+  assert.ok(!same("http://localhost:8080/a", EDGE));
 });
 
 test("the reason why devices do not match comes with advice", () => {

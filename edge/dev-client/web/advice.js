@@ -48,6 +48,8 @@ const loopback = (url) => /^(localhost|127(\.\d+){3}|\[::1\])$/.test(new URL(url
 /** Whether two addresses are of the same server, judging by the addresses alone. */
 export function same(one, other) {
   const [a, b] = [new URL(one), new URL(other)];
+  const path = ({ pathname }) => pathname.replace(/\/*$/, "");
+  if (path(a) !== path(b)) return false;
   return a.origin === b.origin || (a.port === b.port && loopback(one) && loopback(other));
 }
 

@@ -7,7 +7,7 @@ import { Guide } from "./guide.js";
 import { watch } from "./health.js";
 import { applyOptions } from "./log.js";
 import { PlaneMap } from "./map.js";
-import { repeatedly, Services } from "./services.js";
+import { HOME, repeatedly, Services } from "./services.js";
 import { complete, DEFAULT, freeId, read, write } from "./setup.js";
 import { counts, events, windows } from "./traffic.js";
 
@@ -26,7 +26,7 @@ function remember() {
 }
 
 function add(setup) {
-  const device = new Device(setup, location.origin);
+  const device = new Device(setup, HOME);
   const hue = (225 + 137.5 * hues++) % 360; // far from the previous ones
   const card = new Card(device, hue, {
     changed: () => {

@@ -4,6 +4,9 @@ import { same } from "./advice.js";
 
 const PATIENCE = 3000; // ms for an answer
 
+/** The address of the edge that serves this page, perhaps behind a path of a proxy; without a slash at the end. */
+export const HOME = new URL("..", import.meta.url).href.replace(/\/$/, "");
+
 /** In the order in which facts flow. */
 export const NAMES = ["edge", "match-engine", "journal", "bridge-rabbit", "analytics"];
 
@@ -14,16 +17,16 @@ export class Services {
 
   /** Load the addresses from the edge. */
   async load() {
-    const { edge, ports, services } = await json(new URL("/services.json", location.href));
-    const origins = [location.origin, ...ports.map(withPort)];
+    const { edge, ports, services } = await json(`${HOME}/services.json`);
+    const homes = [HOME, ...ports.map(withPort)];
     this.edge = edge;
     for (const service of NAMES) {
       const urls = services[service] ?? [];
-      const own = service === "edge" && location.origin;
-      const others = own ? urls.filter((url) => !origins.some((each) => same(url, each))) : urls;
+      const own = service === "edge" && HOME;
+      const others = own ? urls.filter((url) => !homes.some((each) => same(url, each))) : urls;
       if (own) this.all.push({ service, name: edge, url: own });
       others.forEach((url, i) => {
-        const which = own ? new URL(url).host : i + 1; // the names of other edges are unknown
+        const which = own ? url.replace(/^\w+:\/\//, "") : i + 1; // the names of other edges are unknown
         this.all.push({ service, url, name: own || others.length > 1 ? `${service} ${which}` : service });
       });
     }
@@ -92,11 +95,11 @@ export class Services {
   }
 }
 
-/** The origin of this page, if it were served from another port of this edge. */
+/** The address of this edge, if it were at another of its ports. */
 function withPort(port) {
-  const url = new URL(location.origin);
+  const url = new URL(HOME);
   url.port = port;
-  return url.origin;
+  return url.href;
 }
 
 /** Parse Prometheus text; return a function from a metric's name to its sum over all labels. */

@@ -63,6 +63,13 @@ class EdgeSettings(Settings, frozen=True, kw_only=True):
             "Default, and `*`: any."
         ),
     ] = ""
+    path_prefix: Annotated[
+        str,
+        Meta(
+            pattern=r"^(/[A-Za-z0-9._~-]+)*$",
+            description="Path under which a proxy forwards requests without removing it, such as `/cm`.",
+        ),
+    ] = ""
     tls_cert_file: Annotated[
         str, Meta(description="Certificate chain (PEM) for `wss`, with its key. Default: `ws`.")
     ] = ""

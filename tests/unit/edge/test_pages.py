@@ -58,7 +58,8 @@ def client() -> dict[str, Page]:
 
 
 def test_all_that_the_page_refers_to_is_served_with_its_type(client: dict[str, Page]) -> None:
-    wanted = set(re.findall(r'(?:href|src)="(/[^"]+)"', client["/"].body.decode()))
+    text = client["/"].body.decode()
+    wanted = {f"/{path}" for path in re.findall(r'(?:href|src)="([^"#:,]+)"', text)}
     for path, page in client.items():
         if path.endswith(".js"):
             found = re.findall(r'from "(\.\.?/[^"]+)"', page.body.decode())
@@ -114,3 +115,14 @@ def test_places_are_read_by_service() -> None:
         "journal": ["http://a:1"],
         "match-engine": ["http://b:2", "https://c/d"],
     }
+
+
+def test_a_redirect_names_the_place() -> None:
+    page = pages.redirect("/cm/")
+    assert (page.status, dict(page.headers)["Location"]) == (308, "/cm/")
+
+
+@pytest.mark.parametrize("prefix", ["cm", "/cm/", "/c m", "/cm?x", "/"])
+def test_a_path_prefix_that_makes_no_sense_is_refused(prefix: str) -> None:
+    with pytest.raises(SettingsError, match="CLOUDMATCH_EDGE_PATH_PREFIX"):
+        read(EdgeSettings, {"CLOUDMATCH_EDGE_PATH_PREFIX": prefix})

@@ -244,7 +244,7 @@ function query() {
 async function load(mine) {
   const parameters = query();
   parameters.set("last", form.last.value);
-  const answer = await fetch(`/windows?${parameters}`);
+  const answer = await fetch(`windows?${parameters}`);
   if (mine !== generation || !answer.ok) return;
   const found = await answer.json();
   if (mine !== generation) return;
@@ -260,7 +260,7 @@ function restart() {
   running = selected = null;
   loaded = false;
   lastEvent = lastEvent && Date.now();
-  live = new EventSource(`/windows/live?${query()}`);
+  live = new EventSource(`windows/live?${query()}`);
   const on = (name, handle) =>
     live.addEventListener(name, (event) => {
       if (mine !== generation) return;
@@ -295,7 +295,7 @@ function restart() {
 }
 
 async function loadSenders() {
-  const answer = await fetch("/senders?minutes=1440").catch(() => null);
+  const answer = await fetch("senders?minutes=1440").catch(() => null);
   if (!answer?.ok) return;
   const found = await answer.json();
   found.sort((a, b) =>

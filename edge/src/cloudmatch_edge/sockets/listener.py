@@ -48,6 +48,7 @@ class Listener:
     def __init__(self, settings: EdgeSettings, health: Health) -> None:
         self._max_payload = settings.max_payload
         self._origins = settings.allowed_origins
+        self._path_prefix = settings.path_prefix
         self._heartbeat = settings.heartbeat
         self._slots: list[set[Connection]] = [set() for _ in range(SLOTS)]
         self._next_slot = itertools.cycle(self._slots)
@@ -82,6 +83,10 @@ class Listener:
     def respond(self, request: Request) -> pages.Page | Parameters:
         """Return the page to answer a request with, or the parameters of a device to accept."""
         path, _, query = request.path.partition("?")
+        if path.startswith(f"{self._path_prefix}/"):
+            path = path.removeprefix(self._path_prefix)
+        elif path == self._path_prefix:
+            return pages.redirect(f"{path}/")  # what the page refers to is relative to its own path
         if request.method == "OPTIONS":
             return pages.options(path, (CONNECT, *self._client))
         if request.method not in ("GET", "HEAD"):

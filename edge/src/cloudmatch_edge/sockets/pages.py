@@ -129,6 +129,11 @@ def options(path: str, known: Container[str]) -> Page:
     )
 
 
+def redirect(location: str) -> Page:
+    """Make a redirect for good, to a path."""
+    return Page(308, TEXT, b"", (("Location", location), ("Cache-Control", "no-cache")))
+
+
 def error(status: int, code: str, detail: str, **more: str) -> Page:
     """Make an error, in the shape of all errors."""
     return Page(status, JSON, json.dumps({"error": {"code": code, "detail": detail, **more}}).encode())

@@ -1,0 +1,179 @@
+"""Edges behind nginx and HAProxy: as documented, with idle time-outs, and broken on purpose."""
+
+import asyncio
+import contextlib
+import json
+import subprocess
+import urllib.request
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+
+import cloudmatch
+from harness import Service, nats_server, service
+from harness.classic import receive_text
+from harness.page import Visitor, chromium, matched
+from harness.processes import ROOT
+from harness.programs import node
+from harness.proxies import Proxy, proxy
+
+pytestmark = pytest.mark.servers
+EXCHANGE = ROOT / "edge/clients/javascript/test/exchange.node.js"
+IDLE = (r"\b60s\b", "700ms")  # the idle time-out of the proxy
+
+
+@pytest.fixture(scope="module")
+def bus() -> Iterator[dict[str, str]]:
+    with nats_server() as nats:
+        env = {"CLOUDMATCH_NATS_URL": nats.url}
+        with service("match-engine", env):
+            yield env
+
+
+@contextlib.contextmanager
+def two_edges(bus: dict[str, str], heartbeat: float) -> Iterator[list[Service]]:
+    env = {
+        **bus,
+        "CLOUDMATCH_EDGE_HEARTBEAT": str(heartbeat),
+        "CLOUDMATCH_EDGE_PATH_PREFIX": "/cm",
+    }
+    with contextlib.ExitStack() as stack:
+        names = (f"edge-{heartbeat}-{number}" for number in range(2))
+        yield [stack.enter_context(service("edge", {**env, "CLOUDMATCH_EDGE_NAME": name})) for name in names]
+
+
+@pytest.fixture(scope="module")
+def lively(bus: dict[str, str]) -> Iterator[list[Service]]:
+    """Two edges whose heartbeat is shorter than any idle time-out here."""
+    with two_edges(bus, 0.2) as edges:
+        yield edges
+
+
+@pytest.fixture(scope="module")
+def quiet(bus: dict[str, str]) -> Iterator[list[Service]]:
+    """Two edges whose heartbeat is longer than the idle time-out."""
+    with two_edges(bus, 300) as edges:
+        yield edges
+
+
+@pytest.fixture(params=["nginx", "haproxy"])
+def through(request: pytest.FixtureRequest, lively: list[Service]) -> Iterator[Proxy]:
+    with proxy(request.param, lively) as made:
+        yield made
+
+
+@contextlib.asynccontextmanager
+async def pair(url: str, app: str) -> AsyncIterator[list[cloudmatch.Device]]:
+    """Two matched devices of the Python client."""
+    devices = [cloudmatch.connect(f"{url}/cm", id=name, lat=1, lon=1, app=app, timeout=20) for name in "ab"]
+    async with devices[0], devices[1]:
+        await asyncio.gather(*(device.matched() for device in devices))
+        yield devices
+
+
+async def exchanged(devices: list[cloudmatch.Device], text: str) -> None:
+    for sender, receiver in (devices, reversed(devices)):
+        _, received = await asyncio.gather(sender.send(text, receipt=True), receiver.receive())
+        assert received == text
+
+
+@contextlib.asynccontextmanager
+async def classic_pair(url: str, app: str) -> AsyncIterator[list[ClientConnection]]:
+    """Two matched classic devices."""
+    at = url.replace("http", "ws") + f"/cm/device/connect?app={app}&lat=1&lon=1&id="
+    async with connect(f"{at}c", close_timeout=0.1) as c, connect(f"{at}d", close_timeout=0.1) as d:
+        for socket, peer in ((c, "d"), (d, "c")):
+            assert (await receive_text(socket)).startswith("Connected and handled by edge-")
+            assert await receive_text(socket) == f"I matched with device '{peer}'!"
+        yield [c, d]
+
+
+async def in_node(url: str, count: int, rate: float) -> list[dict[str, int]]:
+    """Exchange payloads between two devices of the JavaScript client."""
+    options = {"urls": [f"{url}/cm"] * 2, "count": count, "rate": rate}
+    process = await asyncio.create_subprocess_exec(
+        *node(), EXCHANGE, json.dumps(options), stdout=subprocess.PIPE
+    )
+    output, _ = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0
+    found: dict[str, Any] = json.loads(output.splitlines()[-1])
+    for each in found["done"]:
+        assert (each["received"], each["wrong"], each["peerLeft"], each["gap"]) == (count, 0, 0, 0)
+    return found["done"]
+
+
+async def test_devices_stay_matched_where_the_idle_time_out_is_longer_than_the_heartbeat(
+    through: Proxy,
+) -> None:
+    through.start(IDLE)
+    async with (
+        pair(through.url, through.name) as devices,
+        classic_pair(through.url, f"{through.name}-classic") as (c, d),
+        watched(devices) as resumes,
+    ):
+        for done in await in_node(through.url, 3, 0.8):
+            assert done["resumed"] == 0
+        await exchanged(devices, "still there")
+        assert resumes == []
+        await c.send("still there")
+        assert await receive_text(d) == "device c says: still there"
+
+
+@contextlib.asynccontextmanager
+async def watched(devices: list[cloudmatch.Device]) -> AsyncIterator[list[cloudmatch.Resumed]]:
+    """A list to which every resume of these devices is added."""
+    seen: list[cloudmatch.Resumed] = []
+
+    async def follow(device: cloudmatch.Device) -> None:
+        async for event in device.events():
+            seen.extend([event] if isinstance(event, cloudmatch.Resumed) else [])
+
+    tasks = [asyncio.create_task(follow(device)) for device in devices]
+    yield seen
+    for task in tasks:
+        task.cancel()
+
+
+@pytest.mark.parametrize("name", ["nginx", "haproxy"])
+async def test_matches_go_on_where_it_is_shorter(quiet: list[Service], name: str) -> None:
+    with proxy(name, quiet) as through:
+        through.start(IDLE)
+        async with pair(through.url, name) as devices, watched(devices) as resumes:
+            for done in await in_node(through.url, 3, 0.8):
+                assert done["resumed"] > 0
+            assert resumes
+            await exchanged(devices, "still there")
+
+
+@pytest.mark.parametrize("status", [502])
+async def test_errors_of_the_proxy_itself_end_nothing(lively: list[Service], status: int) -> None:
+    with proxy("nginx", lively) as through:
+        through.start()
+        async with pair(through.url, f"broken-{status}") as devices:
+            exchange = asyncio.create_task(in_node(through.url, 3, 0.8))
+            await asyncio.sleep(1)
+            through.restart((r"proxy_pass .*;", f"return {status};"))
+            await asyncio.sleep(1)
+            through.restart()
+            await exchanged(devices, "back again")
+            await exchange
+
+
+def test_the_page_works_under_a_path_and_probes_are_hidden(through: Proxy) -> None:
+    through.start()
+    with (
+        chromium() as browser,
+        contextlib.closing(
+            Visitor(browser, f"{through.url}/cm#a@1,1&b@1,2&c@1,9;dialect=classic")
+        ) as visitor,
+    ):
+        matched(visitor, "a", "b")
+        visitor.card("a").send("ciao")
+        visitor.card("b").logs("ciao")
+        visitor.card("c").click("Connect")
+        visitor.card("c").shows_state("waiting")
+    for path in ("/cm/system/readiness", "/cm/metrics"):
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(through.url + path, timeout=5)  # noqa: S310 # on loopback
