@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import subprocess
-import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
 import cloudmatch
+from cloudmatch.cli import doctor
 from harness import Service, nats_server, service
 from harness.classic import receive_text
 from harness.page import Visitor, chromium, matched
@@ -144,6 +144,8 @@ async def test_matches_go_on_where_it_is_shorter(quiet: list[Service], name: str
             for done in await in_node(through.url, 3, 0.8):
                 assert done["resumed"] > 0
             assert resumes
+            suspected = [edge.metric("cloudmatch_edge_suspected_idle_timeout_seconds") for edge in quiet]
+            assert any(0.5 < each < 1 for each in suspected), suspected
             await exchanged(devices, "still there")
 
 
@@ -161,19 +163,25 @@ async def test_errors_of_the_proxy_itself_end_nothing(lively: list[Service], sta
             await exchange
 
 
-def test_the_page_works_under_a_path_and_probes_are_hidden(through: Proxy) -> None:
-    through.start()
-    with (
-        chromium() as browser,
-        contextlib.closing(
-            Visitor(browser, f"{through.url}/cm#a@1,1&b@1,2&c@1,9;dialect=classic")
-        ) as visitor,
-    ):
-        matched(visitor, "a", "b")
-        visitor.card("a").send("ciao")
-        visitor.card("b").logs("ciao")
-        visitor.card("c").click("Connect")
-        visitor.card("c").shows_state("waiting")
-    for path in ("/cm/system/readiness", "/cm/metrics"):
-        with pytest.raises(urllib.error.HTTPError, match="404"):
-            urllib.request.urlopen(through.url + path, timeout=5)  # noqa: S310 # on loopback
+def test_the_page_works_under_a_path_that_the_proxy_does_not_remove(lively: list[Service]) -> None:
+    with proxy("haproxy", lively) as through, chromium() as browser:
+        through.start()
+        url = f"{through.url}/cm#a@1,1&b@1,2&c@1,9;dialect=classic"
+        with contextlib.closing(Visitor(browser, url)) as visitor:
+            matched(visitor, "a", "b")
+            visitor.card("a").send("ciao")
+            visitor.card("b").logs("ciao")
+            visitor.card("c").click("Connect")
+            visitor.card("c").shows_state("waiting")
+            visitor.page.locator("#health li", has_text="ready").first.wait_for()
+
+
+def test_the_page_and_the_doctor_name_an_idle_time_out(quiet: list[Service]) -> None:
+    with proxy("nginx", quiet) as through, chromium() as browser:
+        through.start(IDLE)
+        with contextlib.closing(Visitor(browser, f"{through.url}/cm/#a@1,1&b@1,2")) as visitor:
+            matched(visitor, "a", "b")
+            visitor.page.locator("#troubles", has_text="the idle time-out of a proxy").wait_for()
+        found = doctor.idle_timeout(quiet[0].url) + doctor.idle_timeout(quiet[1].url)
+        assert found
+        assert "CLOUDMATCH_EDGE_HEARTBEAT" in found[0].advice

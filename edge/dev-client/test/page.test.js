@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { judge, obstacle, remedy, same } from "../web/advice.js";
+import { idleAdvice, idleTimeout, judge, obstacle, remedy, same } from "../web/advice.js";
 import { rows, summary } from "../web/cluster.js";
 import { follow, named, sentence } from "../web/facts.js";
 import { describe, line } from "../web/frames.js";
@@ -299,4 +299,15 @@ test("a device elsewhere is shown until its newest connection ends", () => {
 test("metrics are summed over their labels", () => {
   const metric = metrics('# HELP a b\n# TYPE a counter\na_total{x="1"} 2.0\na_total{x="2",y="}"} 3\nb 1e3\n');
   assert.deepEqual(["a_total", "b", "c"].map(metric), [5, 1000, 0]);
+});
+
+test("connections that end after the same silence again and again point to a proxy", () => {
+  const ends = (silences) => silences.map((silence, at) => ({ at: 5 * at, silence }));
+  assert.equal(idleTimeout(ends([5, 5.02, 5.1, 5])), 0);
+  assert.equal(idleTimeout(ends([5, 5.02, 5.1, 5, 5])), 5);
+  assert.equal(idleTimeout(ends([5, 0.1, 5, 17, 5, 3, 5, 9, 5])), 5);
+  assert.equal(idleTimeout(ends([1, 2, 3, 4, 5, 6, 7, 8])), 0);
+  assert.equal(idleTimeout(ends([0, 0, 0, 0, 0, 0])), 0);
+  assert.equal(idleTimeout(ends([5, 5, 5, 5, 5]).map((end) => ({ ...end, at: 1 }))), 0);
+  assert.match(idleAdvice(5).join(" "), /5\.0 s.*CLOUDMATCH_EDGE_HEARTBEAT/);
 });

@@ -75,6 +75,37 @@ const REMEDY = {
     "Raise its limit of open files (ulimit -n), or start another edge. Its own devices are served.",
 };
 
+const [RECENT, ALIKE, TOLERANCE, SHORTEST] = [10, 5, 0.25, 0.5]; // ends; of them with the same silence; s
+
+/**
+ * The silence after which connections end again and again, in s; 0 if there is none. `ends` are those that broke off:
+ * {at, silence}, in s. An edge judges its own connections in the same way (`idle_timeouts.py`); of those of this page
+ * it cannot see the pings.
+ */
+export function idleTimeout(ends) {
+  const sorted = ends.slice(-RECENT).filter(({ silence }) => silence >= SHORTEST).sort((a, b) =>
+    a.silence - b.silence
+  );
+  for (let first = 0; first + ALIKE <= sorted.length; first++) {
+    const alike = sorted.slice(first, first + ALIKE);
+    const [shortest, longest] = [alike[0].silence, alike[ALIKE - 1].silence];
+    const moments = alike.map(({ at }) => at);
+    const same = longest - shortest <= Math.max(TOLERANCE, shortest / 20);
+    if (same && Math.max(...moments) - Math.min(...moments) >= shortest) {
+      return alike[Math.floor(ALIKE / 2)].silence;
+    }
+  }
+  return 0;
+}
+
+/** What to do about that. */
+export function idleAdvice(seconds) {
+  return [
+    `Connections of this page end after ${seconds.toFixed(1)} s of silence each time.`,
+    "This is how the idle time-out of a proxy shows: raise that, or set CLOUDMATCH_EDGE_HEARTBEAT below it.",
+  ];
+}
+
 // why two devices do not match, by match-engine's rules
 const RULES = {
   matched: "is in another match",

@@ -8,7 +8,7 @@ export const KEPT = 500; // entries of a log
 
 /**
  * Events: `change` (anything but the log), `entry` (a new `entry` in the log), `state` (a new `state`),
- * `payload` (one was received), `delivered` (one was delivered to the peer), `resumed`.
+ * `payload` (one was received), `delivered` (one was delivered to the peer), `resumed`, `brokeOff` (a connection, after a `silence` in s).
  */
 export class Device extends EventTarget {
   state = "off"; // connecting, waiting, matched, dropped
@@ -110,6 +110,7 @@ export class Device extends EventTarget {
         this.#emit("payload", { payload, from: this.peer?.id });
         this.#emit("change");
       }),
+      brokeOff: (silence) => this.#emit("brokeOff", { silence }),
       ended: (text) => {
         if (present()) this.#ended(text);
       },

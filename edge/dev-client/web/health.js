@@ -1,13 +1,14 @@
 /** The strip of services and the cluster: which are ready or alive, and what to do about the others. */
 
-import { judge } from "./advice.js";
+import { idleAdvice, judge } from "./advice.js";
 import * as cluster from "./cluster.js";
 import { at, make, setText } from "./dom.js";
 import { repeatedly } from "./services.js";
 
 const PAUSE = 2500; // ms between two probes
 
-export function watch(services) {
+/** `silence` returns that after which connections of this page end again and again, in s, or 0. */
+export function watch(services, silence) {
   const answers = new Map();
   const items = new Map(services.all.map((each) => [each, item(each)]));
   at("health").replaceChildren(...[...items.values()].map(({ node }) => node));
@@ -25,6 +26,7 @@ export function watch(services) {
   const show = () => {
     cluster.show(status);
     const troubles = [];
+    if (silence()) troubles.push(["proxy:", ...idleAdvice(silence())]);
     for (const [each, { node, text }] of items) {
       const found = judge(each, answers.get(each), location.origin);
       node.dataset.kind = found.kind;

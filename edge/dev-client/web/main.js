@@ -1,5 +1,6 @@
 /** The page: wires devices, cards, map and services together, and keeps the set-up in the address. */
 
+import { idleTimeout } from "./advice.js";
 import { Card } from "./card.js";
 import { Device } from "./device.js";
 import { announce, at, copy } from "./dom.js";
@@ -18,6 +19,7 @@ const cards = new Map();
 const others = new Map(); // devices elsewhere, from the journal
 const services = new Services();
 const map = new PlaneMap(devices, others, remember, (device) => cards.get(device).focus());
+const ends = []; // connections that broke off
 let hues = 0;
 
 /** Store the devices' set-ups in the address. */
@@ -41,6 +43,10 @@ function add(setup) {
   at("cards").append(card.node);
   map.add(device, hue);
   guide?.watch(device);
+  device.addEventListener(
+    "brokeOff",
+    (/** @type {any} */ { silence }) => ends.push({ at: performance.now() / 1000, silence }),
+  );
   device.addEventListener("state", () => {
     if (device.state === "off") notifyPeers(device);
   });
@@ -108,7 +114,7 @@ async function begin() {
   devices.forEach((device) => guide.watch(device));
   remember();
   applyOptions();
-  watch(services);
+  watch(services, () => idleTimeout(ends));
   counts(services);
   windows(services);
   events(services, devices, others, map.draw);

@@ -10,11 +10,13 @@
  *     away(away)                     whether the peer is disconnected
  *     payload(payload)               a payload for the application
  *     ended(text)                    the device is closed; why, unless it left
+ *     brokeOff(silence)              a connection ended without a farewell, after so many seconds without a frame
  */
 
 import { Device } from "../cloudmatch.js";
 
 export const ABSENCE = 3000; // ms before a dropped device reconnects, so that the drop can be seen
+const BROKEN = 1006; // the close code of a connection that ended without one
 const DROPPED = 4999; // a close code without meaning: the edge treats the connection as broken
 
 /** Return a WebSocket class that reports its frames. */
@@ -25,16 +27,27 @@ function observed(handlers, opened) {
       this.binaryType = /** @type {BinaryType} */ ("arraybuffer");
       handlers.started();
       handlers.note(`connecting to ${url}`);
+      this.addEventListener("open", () => this.#framed());
       this.addEventListener(
         "message",
         ({ data }) => handlers.frame("in", typeof data === "string" ? data : new Uint8Array(data)),
       );
-      this.addEventListener("close", ({ code, reason }) => handlers.note(closed(code, reason)));
+      this.addEventListener("message", () => this.#framed());
+      this.addEventListener("close", ({ code, reason }) => {
+        handlers.note(closed(code, reason));
+        if (code === BROKEN && this.#last) handlers.brokeOff((performance.now() - this.#last) / 1000);
+      });
       opened(this);
+    }
+
+    #last = 0; // ms: when a frame passed; 0: it never opened
+    #framed() {
+      this.#last = performance.now();
     }
 
     /** @override */
     send(data) {
+      this.#framed();
       handlers.frame("out", typeof data === "string" ? data : new Uint8Array(data).slice());
       super.send(data);
     }

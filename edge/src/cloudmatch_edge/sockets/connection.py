@@ -23,7 +23,7 @@ from cloudmatch_edge.dialects.parameters import Parameters
 from cloudmatch_edge.relay.device import Device
 from cloudmatch_edge.sockets import pages, request_head
 from cloudmatch_edge.sockets.frame_stream import HEADERS, FrameStream
-from cloudmatch_edge.sockets.liveness import Liveness, taken_by_host
+from cloudmatch_edge.sockets.liveness import Liveness, silence, taken_by_host
 
 HIGH_WATER = 64 * 1024  # bytes in a socket's write buffer, above which its peer is slowed down
 CLOSE_TIMEOUT = 2.0  # s for the other side to close after us
@@ -58,6 +58,9 @@ class ListenerPort(Protocol):
 
     def join(self, who: Parameters, connection: "Connection", *, speaks_v1: bool) -> Device:
         """Add a device and write its first frames."""
+
+    def broke_off(self, silence: float) -> None:
+        """Note that a connection broke off after so many seconds without a byte."""
 
     def leave(self, device: Device, code: int) -> None:
         """Remove a device whose connection was closed with `code`."""
@@ -104,10 +107,13 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> None:
         if self._device is None:
             return  # the transport closes, once an answer is written
+        self._note_silence()
         self._protocol.receive_eof()
         self._send_protocol_data()
 
-    def connection_lost(self, _: Exception | None) -> None:
+    def connection_lost(self, error: Exception | None) -> None:
+        if error is not None:
+            self._note_silence()
         self._stop_deadline()
         self._protocol.receive_eof()
         if self._device is not None:
@@ -116,6 +122,11 @@ class Connection(asyncio.Protocol):
             _connections.labels(str(code)).inc()
             self._listener.leave(self._device, code)
         self._listener.closed(self)
+
+    def _note_silence(self) -> None:
+        """Report a device's connection that the other side ended without a farewell."""
+        if self._device is not None and self._protocol.state is OPEN:
+            self._listener.broke_off(silence(self.transport))
 
     def pause_writing(self) -> None:
         if self._device is not None:

@@ -6,11 +6,12 @@ import itertools
 import logging
 import secrets
 
-from prometheus_client import Counter
+from prometheus_client import Counter, Gauge
 from websockets.datastructures import Headers
 from websockets.http11 import Request
 
 from cloudmatch_bus.process import origins
+from cloudmatch_bus.process.clock import monotonic
 from cloudmatch_bus.process.descriptors import Descriptors
 from cloudmatch_bus.process.health import Health
 from cloudmatch_bus.process.settings import variable
@@ -25,6 +26,7 @@ from cloudmatch_edge.relay.device import Device
 from cloudmatch_edge.settings import EdgeSettings
 from cloudmatch_edge.sockets import pages
 from cloudmatch_edge.sockets.connection import CLOSE_TIMEOUT, Connection
+from cloudmatch_edge.sockets.idle_timeouts import IdleTimeouts
 
 log = logging.getLogger("listener")
 
@@ -39,6 +41,10 @@ CLOSE_BATCH, CLOSE_ROUNDS, CLOSE_PAUSE = 20, 100, 0.02
 _refused = Counter("cloudmatch_edge_devices_refused", "Devices refused because the edge was full")
 _closed_unread = Counter(
     "cloudmatch_edge_connections_refused", "Connections closed unread because file descriptors had run out"
+)
+_idle_timeout = Gauge(
+    "cloudmatch_edge_suspected_idle_timeout_seconds",
+    "Silence after which connections end again and again, as by the idle time-out of a proxy; 0: none",
 )
 
 
@@ -58,6 +64,9 @@ class Listener:
         self._health = health
         self._descriptors = Descriptors()
         self._short = False  # of file descriptors: it was logged
+        self._idle_timeouts = IdleTimeouts()
+        self._suspected = 0.0  # the last one
+        _idle_timeout.set_function(lambda: self._idle_timeouts.suspected(monotonic()))
         health.set_check("descriptors", lambda: self._descriptors.short)
         self._client = pages.dev_client(settings.own_name, settings.places, settings.own_ports)
         self._hub: Hub | None = None
@@ -136,6 +145,19 @@ class Listener:
             dialect = V1(Welcome(who.id, session, token, grace, self._max_payload, self._heartbeat))
         connection.write(dialect.connected())
         return self._hub.join(who, connection, dialect, token, resume=speaks_v1 and who.resume is not None)
+
+    def broke_off(self, silence: float) -> None:
+        """Note that a connection broke off after so many seconds without a byte."""
+        self._idle_timeouts.add(monotonic(), silence)
+        suspected = self._idle_timeouts.suspected(monotonic())
+        if suspected and not self._suspected:
+            log.warning(
+                "connections end after %.1f s of silence each time, as by the idle time-out of a proxy: "
+                "raise that, or set %s below it",
+                suspected,
+                variable(EdgeSettings, "heartbeat"),
+            )
+        self._suspected = suspected
 
     def leave(self, device: Device, code: int) -> None:
         """Remove a device whose connection was closed with `code`."""

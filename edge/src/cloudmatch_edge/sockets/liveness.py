@@ -15,7 +15,8 @@ from collections.abc import Callable
 # what it has taken counts as delivered to a classic device. Accepted sockets inherit it from listening ones.
 NOT_SENT = 128 * 1024
 MISSED = 4  # pings in a row without a sign of life, after which a device is dead
-ACKNOWLEDGED = struct.Struct("=120xQ")  # `tcpi_bytes_acked` in `struct tcp_info`
+# In `struct tcp_info`: `tcpi_bytes_acked`; `tcpi_last_data_sent` and the three fields behind it, in ms.
+ACKNOWLEDGED, LAST = struct.Struct("=120xQ"), struct.Struct("=44x4I")
 
 
 def bound_unsent(listening: socket.socket) -> None:
@@ -29,6 +30,15 @@ def taken_by_host(transport: asyncio.Transport) -> tuple[int, bool]:
     info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, ACKNOWLEDGED.size)
     queued = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)) != bytes(4)
     return ACKNOWLEDGED.unpack(info)[0], queued or transport.get_write_buffer_size() > 0
+
+
+def silence(transport: asyncio.Transport) -> float:
+    """Return for how many seconds no byte had passed, either way, when the other side ended a connection."""
+    info = transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, LAST.size)
+    sent, _, received, acknowledgement = LAST.unpack(info)
+    quiet: int = min(sent, received)
+    # The end itself came with the last acknowledgement, and was read some time later.
+    return (quiet - acknowledgement if acknowledgement < quiet else quiet) / 1000
 
 
 class Liveness:

@@ -26,6 +26,7 @@ TIMEOUT = 5.0  # s for each part to answer
 SKEW = 2.0  # s of clock skew worth a warning; a Date header has whole seconds
 AMQP = b"AMQP\x00\x00\x09\x01"  # protocol header
 START = "start everything with `make up`"
+IDLE_TIMEOUT = "cloudmatch_edge_suspected_idle_timeout_seconds"
 SINGLES_LAG = "cloudmatch_bridge_rabbit_singles_lag_seconds"
 LAG = 30.0  # s worth a warning
 SERIOUS = {"isolated", "conflict", "edges"}  # problems of the cluster that are no mere warnings
@@ -69,6 +70,7 @@ async def examine(endpoints: Endpoints) -> list[Finding]:
     checks: list[Awaitable[list[Finding]]] = [asyncio.to_thread(service, name, url) for name, url in services]
     checks += [nats(url.strip()) for url in endpoints.nats.split(",")]
     checks += [asyncio.to_thread(cluster, endpoints.services["match-engine"])]
+    checks += [asyncio.to_thread(idle_timeout, url) for url in endpoints.edges]
     checks += [asyncio.to_thread(singles, endpoints.services["bridge-rabbit"])]
     checks += [rabbitmq(endpoints.amqp), devices(endpoints.edges, endpoints.token)]
     return [versions(), *(finding for found in await asyncio.gather(*checks) for finding in found)]
@@ -114,17 +116,32 @@ def unready(name: str, url: str, status: int, body: bytes) -> Finding:
     return Finding(name, State.BAD, f"not ready: {reasons}", f"fix what it names, then check {name}'s log")
 
 
-def singles(bridge: str) -> list[Finding]:
-    """Report one message per payload when it lags; nothing when it does not, or the bridge does not say."""
+def metric(url: str, name: str) -> float:
+    """Return a metric of a service; 0 if it does not say."""
     try:
-        with urllib.request.urlopen(f"{bridge.rstrip('/')}/metrics", timeout=TIMEOUT) as answer:  # noqa: S310 # the user's own URL
+        with urllib.request.urlopen(f"{url.rstrip('/')}/metrics", timeout=TIMEOUT) as answer:  # noqa: S310 # the user's own URL
             metrics = answer.read().decode()
     except (OSError, http.client.HTTPException, ValueError):
+        return 0.0
+    found = re.search(rf"^{name} (\S+)$", metrics, re.MULTILINE)
+    return float(found[1]) if found else 0.0
+
+
+def idle_timeout(edge: str) -> list[Finding]:
+    """Report connections of an edge that end after the same silence each time."""
+    silence = metric(edge, IDLE_TIMEOUT)
+    if not silence:
         return []
-    lag = re.search(rf"^{SINGLES_LAG} (\S+)$", metrics, re.MULTILINE)
-    if lag is None or float(lag[1]) < LAG:
+    found = f"connections to {edge} end after {silence:.1f} s of silence each time, as by its idle time-out"
+    return [Finding("proxy", State.WARNING, found, "raise that, or set CLOUDMATCH_EDGE_HEARTBEAT below it")]
+
+
+def singles(bridge: str) -> list[Finding]:
+    """Report one message per payload when it lags; nothing when it does not, or the bridge does not say."""
+    lag = metric(bridge, SINGLES_LAG)
+    if lag < LAG:
         return []
-    found = f"one message per payload is {float(lag[1]):.0f} s behind in RabbitMQ; windows are not affected"
+    found = f"one message per payload is {lag:.0f} s behind in RabbitMQ; windows are not affected"
     advice = "see to the consumers of cloudmatch.bytes, or set CLOUDMATCH_BRIDGE_RABBIT_SINGLES=false"
     return [Finding("singles", State.WARNING, found, advice)]
 
