@@ -8,6 +8,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import h11
 import msgspec
 import uvicorn
 from litestar import Litestar, MediaType, Request, Response, get
@@ -17,11 +18,14 @@ from litestar.exceptions import ClientException, HTTPException
 from litestar.handlers import BaseRouteHandler
 from litestar.openapi import OpenAPIConfig, ResponseSpec
 from litestar.types import ControllerRouterHandler
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from cloudmatch_bus.process.health import LIVENESS, METRICS, METRICS_TYPE, READINESS, Health, metrics
 from cloudmatch_bus.process.listen import log_listening
 
 log = logging.getLogger("http")
+
+REQUEST_TIMEOUT = 5.0  # s for a request to arrive, body and all
 
 
 CODES = {
@@ -127,6 +131,34 @@ def application(
     )
 
 
+class _Connection(H11Protocol):
+    """uvicorn's connection, which waits for ever; here each request must arrive within seconds, and whole."""
+
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+        super().connection_made(transport)
+        self._expect_request()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self._deadline is not None:
+            self._deadline.cancel()
+
+    def on_response_complete(self) -> None:
+        self._expect_request()
+        super().on_response_complete()
+
+    def _expect_request(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline = self.loop.call_later(REQUEST_TIMEOUT, self._expire)
+
+    def _expire(self) -> None:
+        if self.conn.their_state in (h11.IDLE, h11.SEND_BODY):
+            self.transport.abort()
+
+
 class _Server(uvicorn.Server):
     """uvicorn without its signal handlers: the process stops it."""
 
@@ -137,7 +169,10 @@ class _Server(uvicorn.Server):
 
 async def serve(app: Litestar, service: str, sockets: Sequence[socket.socket], stop: asyncio.Event) -> None:
     """Serve `app` on sockets of `listen` until `stop`; log ``<service> listening at <url>`` for each."""
-    server = _Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=2))
+    config = uvicorn.Config(
+        app, http=_Connection, log_config=None, access_log=False, timeout_graceful_shutdown=2
+    )
+    server = _Server(config)
     task = asyncio.create_task(server.serve(sockets=list(sockets)))
     for sock in sockets:
         log_listening(service, sock)
