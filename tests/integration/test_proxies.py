@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import InvalidStatus
 
 import cloudmatch
 from cloudmatch.cli import doctor
@@ -161,6 +162,26 @@ async def test_errors_of_the_proxy_itself_end_nothing(lively: list[Service], sta
             through.restart()
             await exchanged(devices, "back again")
             await exchange
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("nginx", (r"proxy_set_header +(Upgrade|Connection) .*;", "")),
+        ("nginx", ("proxy_http_version 1.1;", "")),
+        ("haproxy", ("( +bind .*)", r"\1\n    http-request del-header upgrade")),
+    ],
+)
+async def test_a_proxy_that_passes_no_websockets_on_is_named(
+    lively: list[Service], name: str, change: tuple[str, str]
+) -> None:
+    with proxy(name, lively) as through:
+        through.start(change)
+        with pytest.raises(InvalidStatus) as refused:
+            await connect(through.url.replace("http", "ws") + "/cm/device/connect?id=a&lat=1&lon=1")
+        answer = refused.value.response
+        assert answer.status_code == 426
+        assert "a proxy on the way must pass on" in json.loads(answer.body)["error"]["detail"]
 
 
 def test_the_page_works_under_a_path_that_the_proxy_does_not_remove(lively: list[Service]) -> None:

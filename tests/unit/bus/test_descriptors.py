@@ -62,6 +62,11 @@ def test_those_of_this_process_are_counted(limits: tuple[int, int]) -> None:
     assert descriptors.short is None
 
 
+def test_without_a_limit_there_are_always_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert Descriptors().plenty
+
+
 def test_the_soft_limit_is_raised_to_the_hard_one(limits: tuple[int, int]) -> None:
     _, hard = limits
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))

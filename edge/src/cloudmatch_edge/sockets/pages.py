@@ -148,7 +148,8 @@ def method_not_allowed(method: str) -> Page:
 def upgrade_required(detail: str) -> Page:
     """Make the error of a request for a device's connection that is not, or no longer, a WebSocket's."""
     headers = (("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13"))
-    return error(426, "upgrade_required", f"connect by WebSocket: {detail}")._replace(headers=headers)
+    hint = "a proxy on the way must pass on Upgrade and Connection, by HTTP/1.1"
+    return error(426, "upgrade_required", f"connect by WebSocket: {detail}; {hint}")._replace(headers=headers)
 
 
 def forbidden_origin(origin: str, setting: str) -> Page:

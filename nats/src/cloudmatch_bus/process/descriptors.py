@@ -3,6 +3,7 @@
 import contextlib
 import os
 import resource
+import sys
 from collections.abc import Callable
 
 KEPT = 64  # for the bus, probes and files; of a limit below 256, a quarter
@@ -17,7 +18,8 @@ def raise_limit() -> None:
 
 
 def _limit() -> int:
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
 
 
 def _lowest_free() -> int:
