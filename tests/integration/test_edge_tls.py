@@ -196,3 +196,14 @@ async def test_invalid_files_are_rejected_by_name(
     assert edge.returncode == 2
     assert output.startswith(b"CLOUDMATCH_EDGE_TLS_CERT_FILE")
     assert message in output.decode()
+
+
+async def test_a_device_that_answers_no_pings_is_cut_off(
+    nats_server: NatsServer, start: Start, authority: Authority
+) -> None:
+    bus = {"CLOUDMATCH_NATS_URL": nats_server.url, "CLOUDMATCH_EDGE_HEARTBEAT": "0.2"}
+    edge = start("edge", {**bus, **authority.settings})
+    async with device(edge, "a", 1, 1, authority.trust, close_timeout=0.1) as a:
+        a.transport.pause_reading()
+        cut = 'cloudmatch_edge_connections_total{code="4008"} 1.0'
+        await eventually(lambda: cut in edge.get("/metrics")[1], what="the device is cut off")
