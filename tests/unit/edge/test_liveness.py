@@ -8,56 +8,51 @@ from typing import cast
 from cloudmatch_edge.sockets.liveness import NOT_SENT, Liveness, bound_unsent, taken_by_host
 
 
-class Host:
-    """The device's host, as the kernel sees it."""
+class Device(Liveness):
+    """A device and its host."""
 
-    def __init__(self) -> None:
-        self.taken, self.waiting = 0, False
+    taken, waiting = 0, False
 
-    def __call__(self) -> tuple[int, bool]:
-        return self.taken, self.waiting
+    def lives(self) -> bool:
+        return self.check(self.taken, waiting=self.waiting)
 
-
-def missed(liveness: Liveness) -> int:
-    """Return how many checks the device survives from now on, if nothing changes."""
-    return next(count for count in itertools.count() if not liveness.check())
+    def missed(self) -> int:
+        """Return how many pings the device survives from now on, if nothing changes."""
+        return next(count for count in itertools.count() if not self.lives())
 
 
 def test_a_device_is_alive_while_it_answers_one_of_four_pings() -> None:
-    liveness = Liveness(Host())
+    device = Device()
     for _ in range(3):
-        assert all(liveness.check() for _ in range(4))
-        liveness.heard = True
-    assert missed(liveness) == 4
+        assert all(device.lives() for _ in range(4))
+        device.heard = True
+    assert device.missed() == 4
 
 
 def test_a_device_that_reads_slowly_is_alive_until_its_host_takes_no_more() -> None:
-    host = Host()
-    liveness = Liveness(host)
-    host.waiting = True
+    device = Device()
+    device.waiting = True
     for _ in range(10):
-        assert liveness.check()
-        host.taken += 300_000
-    assert missed(liveness) == 4
+        assert device.lives()
+        device.taken += 300_000
+    assert device.missed() == 4
 
 
 def test_a_host_that_takes_nothing_but_pings_shows_nothing_of_its_device() -> None:
-    host = Host()
-    liveness = Liveness(host)
+    device = Device()
     for _ in range(4):
-        assert liveness.check()
-        host.taken += 2
-    assert not liveness.check()
+        assert device.lives()
+        device.taken += 2
+    assert not device.lives()
 
 
 def test_the_last_bytes_that_waited_leave_the_device_time_to_answer() -> None:
-    host = Host()
-    liveness = Liveness(host)
-    assert all(liveness.check() for _ in range(3))
-    host.waiting = True
-    assert liveness.check()
-    host.taken, host.waiting = 100, False
-    assert missed(liveness) == 4
+    device = Device()
+    assert all(device.lives() for _ in range(3))
+    device.waiting = True
+    assert device.lives()
+    device.taken, device.waiting = 100, False
+    assert device.missed() == 4
 
 
 async def test_the_kernel_says_what_the_host_has_taken_and_holds_little_that_it_has_not() -> None:

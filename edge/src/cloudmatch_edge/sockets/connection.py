@@ -82,7 +82,7 @@ class Connection(asyncio.Protocol):
         self._unwritten: list[bytes] = []
         self.reading = True
         self._deadline: asyncio.TimerHandle | None = None
-        self._liveness = Liveness(lambda: taken_by_host(self.transport))
+        self._liveness = Liveness()
 
     # -- from asyncio
 
@@ -256,7 +256,8 @@ class Connection(asyncio.Protocol):
         """Send a ping; close the connection if there was no sign of life since several of them."""
         if self._protocol.state is not OPEN or self.transport.is_closing():
             return
-        if self._liveness.check() or not self.reading:
+        taken, waiting = taken_by_host(self.transport)
+        if self._liveness.check(taken, waiting=waiting) or not self.reading:
             self.transport.write(PING)
         else:
             self.close(PING_TIMEOUT, "no answer to a ping")

@@ -9,7 +9,6 @@ import fcntl
 import socket
 import struct
 import termios
-from collections.abc import Callable
 
 # Bytes that the kernel takes for a device before they are on their way. By itself it takes 4 MB and more, and
 # what it has taken counts as delivered to a classic device. Accepted sockets inherit it from listening ones.
@@ -42,21 +41,20 @@ def silence(transport: asyncio.Transport) -> float:
 
 
 class Liveness:
-    """Signs of life of one device, from one ping to the next.
+    """Signs of life of one device, from one ping to the next."""
 
-    Args:
-        taken: how many bytes its host has acknowledged, and whether more wait for that.
-    """
-
-    def __init__(self, taken: Callable[[], tuple[int, bool]]) -> None:
+    def __init__(self) -> None:
         self.heard = True  # whether bytes have arrived since the last ping
         self._missed = 0
-        self._measure = taken
         self._taken, self._waiting = 0, False
 
-    def check(self) -> bool:
-        """Return whether the device is to be pinged again; it is dead otherwise."""
-        taken, waiting = self._measure()
+    def check(self, taken: int, *, waiting: bool) -> bool:
+        """Return whether the device is to be pinged again; it is dead otherwise.
+
+        Args:
+            taken: how many bytes its host has acknowledged.
+            waiting: whether more wait for that.
+        """
         alive = self.heard or (self._waiting and taken > self._taken)
         self.heard, self._taken, self._waiting = False, taken, waiting
         self._missed = 0 if alive else self._missed + 1
