@@ -5,23 +5,32 @@ reads the results of all partitions.
 """
 
 import logging
+import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import msgspec
+from confluent_kafka import KafkaException  # type: ignore[import-untyped] # has no types
 from prometheus_client import Counter
 from quixstreams import Application, message_context
 from quixstreams.dataframe import StreamingDataFrame
-from quixstreams.exceptions.assignment import PartitionAssignmentError
-from quixstreams.kafka.exceptions import BaseKafkaException, KafkaBrokerUnavailableError
+from quixstreams.exceptions import QuixException
 from quixstreams.models import Topic
 from quixstreams.sinks.base import BaseSink
 from quixstreams.sources.base import SourceException
+from quixstreams.state.exceptions import (
+    ColumnFamilyDoesNotExist,
+    IncompatibleStateStoreError,
+    InvalidStoreChangelogOffset,
+    StateSerializationError,
+)
 from quixstreams.state.metadata import METADATA_CF_NAME
 from quixstreams.state.rocksdb import RocksDBOptions, RocksDBStorePartition
+from quixstreams.state.rocksdb.exceptions import RocksDBCorruptedError
 from quixstreams.state.rocksdb.metadata import CHANGELOG_OFFSET_KEY
 
 from cloudmatch_analytics import topics
@@ -29,16 +38,29 @@ from cloudmatch_analytics.core import kafka_records, known_ids
 from cloudmatch_analytics.core.kafka_records import Added, Sent, Watermark
 from cloudmatch_analytics.core.known_ids import State
 from cloudmatch_analytics.core.windows import BASE
-from cloudmatch_analytics.results import Results
+from cloudmatch_analytics.results import UNREADABLE, Results
 from cloudmatch_analytics.settings import KafkaSettings
+from cloudmatch_bus.process.settings import error_text
 
 COMMIT_INTERVAL = 0.25  # s
 PATIENCE = 5.0  # s that a commit waits for results to be read
 POLL = 0.01  # s
 MIB = 1024 * 1024  # RocksDB's default is 64 of them and more for each store and partition
 
+# damaged state is put aside by us, not deleted by Quix
+ROCKSDB = RocksDBOptions(
+    write_buffer_size=MIB,
+    block_cache_size=8 * MIB,
+    on_corrupted_recreate=False,
+    open_max_retries=2,
+    open_retry_backoff=1.0,
+)
+
 COUNTED = Counter("cloudmatch_analytics_counted", "Sizes counted in windows.")
 DUPLICATES = Counter("cloudmatch_analytics_duplicates", "Redelivered sizes, not counted again.")
+
+# what RocksDB says of state that it did not write like that; other errors of it are of the disk
+DAMAGE = re.compile(r"Corruption|Invalid argument|Not implemented|IO error: No such file")
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)  # end the process
 
@@ -57,14 +79,41 @@ class BrokerLostError(Exception):
     """The broker has ended: what is not committed never will be."""
 
 
-# raised when the broker or the source's process is lost, or when a stop interrupts partition assignment
-LOST = (
-    BrokerLostError,
-    BaseKafkaException,
-    KafkaBrokerUnavailableError,
-    PartitionAssignmentError,
-    SourceException,
+# raised by Quix when the local state is not what was written to it
+DAMAGED = (
+    ColumnFamilyDoesNotExist,
+    IncompatibleStateStoreError,
+    RocksDBCorruptedError,
+    StateSerializationError,
 )
+# raised when Kafka, the source's process or the disk fail
+EXPECTED = (BrokerLostError, KafkaException, OSError, QuixException, SourceException)
+
+
+class Failure(NamedTuple):
+    """What the error of a pipeline means."""
+
+    text: str
+    damaged: bool = False  # the local state is not what was written to it
+    foreign: bool = False  # the local state is of changelogs that do not exist any more
+    expected: bool = True  # this is no error of ours
+
+
+def diagnose(error: BaseException) -> Failure:
+    """Tell what an error means, by what has caused it."""
+    causes = [error]
+    while cause := causes[-1].__cause__ or causes[-1].__context__:
+        causes.append(cause)
+    for each in causes:
+        text = str(each).strip() or type(each).__name__
+        if isinstance(each, DAMAGED) or DAMAGE.match(text):
+            return Failure(str(causes[-1]).strip() or text, damaged=True)
+        if isinstance(each, InvalidStoreChangelogOffset):
+            return Failure("its changelogs are others than those of the local state", foreign=True)
+        if isinstance(each, OSError) and each.filename:
+            return Failure(f"{each.filename}: {error_text(each)}")
+    expected = any(isinstance(each, EXPECTED) or text.startswith("IO error") for each in causes)
+    return Failure(text, expected=expected)
 
 
 class CommitGate(BaseSink):
@@ -114,20 +163,28 @@ def add_up(
     value: bytes, key: str, _: int, __: object, state: State
 ) -> tuple[int, dict[str, tuple[int, int]]]:
     """Return the start of a record's slice, and what its sizes add to sums that were not counted before."""
-    counted: Iterable[tuple[str | None, Sent]]
-    if key == kafka_records.BATCHES_KEY:
-        batches = kafka_records.decode_batches(value)
-        start, counted = batches.start, ((each.id, each.sums) for each in batches.batches)
-    else:
-        sizes = kafka_records.decode_singles(value).sizes
-        start, counted = (
-            sizes[0].at - sizes[0].at % BASE,
-            ((i, {series: (size, 1)}) for i, series, size, _ in sizes),
+    try:
+        start, counted = _decoded(value, key)
+    except (msgspec.DecodeError, UnicodeDecodeError) as unreadable:
+        UNREADABLE.inc()
+        log.warning(
+            "unreadable record in partition %d, not counted: %s", message_context().partition, unreadable
         )
+        return 0, {}
     found, repeated = known_ids.new(counted, state)
     DUPLICATES.inc(repeated)
     COUNTED.inc(sum(map(known_ids.payloads, found)))
     return start, _merged(found)
+
+
+def _decoded(value: bytes, key: str) -> tuple[int, list[tuple[str | None, Sent]]]:
+    """Return the start of a record's slice, and its sums by their ids."""
+    if key == kafka_records.BATCHES_KEY:
+        batches = kafka_records.decode_batches(value)
+        return batches.start, [(each.id, each.sums) for each in batches.batches]
+    sizes = kafka_records.decode_singles(value).sizes
+    start = sizes[0].at - sizes[0].at % BASE
+    return start, [(each.id, {each.series: (each.bytes, 1)}) for each in sizes]
 
 
 def _merged(several: list[Sent]) -> dict[str, tuple[int, int]]:
@@ -184,9 +241,11 @@ def define_pipeline(records: StreamingDataFrame, results: Topic, gate: CommitGat
 def forget_changelogs(state: Path) -> None:
     """Make the local state the starting point on a broker that has no changelogs of it."""
     for file in state.rglob("CURRENT"):  # every RocksDB has one
-        partition = RocksDBStorePartition(str(file.parent))
-        partition.get_or_create_column_family(METADATA_CF_NAME).delete(CHANGELOG_OFFSET_KEY)
-        partition.close()  # type: ignore[no-untyped-call] # Quix leaves it bare
+        partition = RocksDBStorePartition(str(file.parent), ROCKSDB)
+        try:
+            partition.get_or_create_column_family(METADATA_CF_NAME).delete(CHANGELOG_OFFSET_KEY)
+        finally:
+            partition.close()  # type: ignore[no-untyped-call] # Quix leaves it bare
 
 
 def raise_consumer_error(_error: Exception, _message: object, _log: logging.Logger) -> bool:
@@ -225,7 +284,7 @@ def create_application(kafka: KafkaSettings, group: str, instance: str, state: P
         consumer_group=group,
         auto_offset_reset="earliest",
         state_dir=state,
-        rocksdb_options=RocksDBOptions(write_buffer_size=MIB, block_cache_size=8 * MIB),
+        rocksdb_options=ROCKSDB,
         commit_interval=COMMIT_INTERVAL,
         consumer_poll_timeout=0.0,
         processing_guarantee="at-least-once" if kafka.embedded else "exactly-once",
@@ -249,13 +308,16 @@ class Pipeline:
         self.lost = threading.Event()
 
     def run(self) -> bool:
-        """Run in the main thread; return whether the broker or the source was lost."""
+        """Run in the main thread; return whether the broker was lost.
+
+        Raises:
+            Exception: the pipeline or the reader of its results has failed; `diagnose` tells what it means.
+        """
         try:
             self._app.run()
-        except LOST as error:
+        except Exception:
             if not self.lost.is_set() and not self._stop.is_set():
-                log.warning("pipeline restarting: %s", error)
-            self.lost.set()
+                raise
         finally:
             self._results.stop()
         return self.lost.is_set()

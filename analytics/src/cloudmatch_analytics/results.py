@@ -9,7 +9,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, TopicPartition  # type: ignore[import-untyped] # has no types
+import msgspec
+from confluent_kafka import (  # type: ignore[import-untyped] # has no types
+    Consumer,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
 from prometheus_client import Counter
 
 from cloudmatch_analytics import topics
@@ -21,6 +27,7 @@ from cloudmatch_analytics.window_store import Changed, Update, WindowStore, desc
 FETCH = 500  # results at once
 IDLE = 0.05  # s between two fetches while there are no results
 SAVE_INTERVAL = 1.0  # s between two writes to the archive
+RETRY_INTERVAL = 5.0  # s between two attempts while it cannot be written
 REMINDER = 60.0  # s between two lines about watermarks that are ahead
 BEGINNING = -2  # the offset of a partition's first record, to librdkafka
 
@@ -32,10 +39,14 @@ CONSUMER = {
     "fetch.wait.max.ms": 100,
 }
 
+TOPIC_LOST = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}
+
 LATE = Counter("cloudmatch_analytics_late", "Sizes added to a window after it had closed.")
 TOO_LATE = Counter("cloudmatch_analytics_too_late", "Sizes older than all retained windows; not counted.")
 
 REOPENED = "windows reopened: they were closed by a clock that was ahead, and have not ended yet"
+
+UNREADABLE = Counter("cloudmatch_analytics_unreadable", "Records in Kafka that cannot be read; not counted.")
 
 log = logging.getLogger("results")
 
@@ -79,14 +90,13 @@ class Results:
         try:
             offsets = [self._offsets.get(p, BEGINNING) for p in range(self._partitions)]
             consumer.assign([TopicPartition(topics.RESULTS, p, offset) for p, offset in enumerate(offsets)])
-            saved = time.monotonic()
+            next_save = time.monotonic() + SAVE_INTERVAL
             while not self._stop.is_set():
                 # librdkafka waits by the wall clock: once that is set back, a time-out would not end for long
                 if not self._fold(consumer.consume(FETCH, 0.0)):
                     self._stop.wait(IDLE)
-                if time.monotonic() - saved >= SAVE_INTERVAL:
-                    self._save()
-                    saved = time.monotonic()
+                if time.monotonic() >= next_save:
+                    next_save = time.monotonic() + (SAVE_INTERVAL if self._save() else RETRY_INTERVAL)
             self._save()
         except Exception as error:  # noqa: BLE001 # whatever it is, `stop` raises it in the service's thread
             self._error = error
@@ -99,11 +109,18 @@ class Results:
         results = []
         for message in messages:
             if error := message.error():
+                if error.code() in TOPIC_LOST:
+                    raise KafkaException(error)
                 if error.code() not in (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN):
                     log.warning("cannot read results: %s", error)
                 continue
-            results.append(decode_result(message.value()))
             self._offsets[message.partition()] = message.offset() + 1
+            try:
+                results.append(decode_result(message.value()))
+            except (msgspec.DecodeError, UnicodeDecodeError, TypeError) as unreadable:
+                UNREADABLE.inc()
+                at = message.partition(), message.offset()
+                log.warning("unreadable result in partition %d at %d, not counted: %s", *at, unreadable)
         if results:
             self.last_result = time.monotonic()
             update = self._windows.fold(results)
@@ -112,11 +129,14 @@ class Results:
             self._report(update)
         return bool(results)
 
-    def _save(self) -> None:
-        windows, changed = self._windows, self._changed
-        self._changed = {}
-        offsets = windows.offsets()
-        self._archive.save(windows.rows(changed), windows.bounds(), self._broker, self._offsets, offsets)
+    def _save(self) -> bool:
+        """Save what has changed; return whether that was possible."""
+        windows = self._windows
+        rows = windows.rows(self._changed if self._archive.complete else None)
+        saved = self._archive.save(rows, windows.bounds(), self._broker, self._offsets, windows.offsets())
+        if saved:
+            self._changed = {}
+        return saved
 
     def _report(self, update: Update) -> None:
         if update.reopened:

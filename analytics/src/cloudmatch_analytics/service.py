@@ -36,8 +36,7 @@ def serve(environment: Environment, stop: threading.Event) -> None:
     ]
     status = SourceStatus([amqp_batches.QUEUE, amqp.QUEUE, *settings.plain_queues])
     REGISTRY.register(SourceMetrics(status))
-    folder = (Path(environment[CommonSettings].run_dir) / NAME).resolve()
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = (Path(environment[CommonSettings].run_dir) / NAME).absolute()
     archive = Archive(folder / "slices.sqlite")
     clock = Clock()
     windows = WindowStore(partitions(environment), settings.lag_ms, clock.now)
@@ -47,6 +46,7 @@ def serve(environment: Environment, stop: threading.Event) -> None:
     health = Health()
     health.set_check("source", lambda: status.problem)
     health.set_check("pipeline", supervisor.problem)
+    health.set_check("archive", lambda: archive.problem)
     # without input no window closes: that is one reason, not two
     health.set_check("windows", lambda: None if status.problem or supervisor.problem() else windows.problem())
     http = HttpThread(sockets, windows, health, environment[HttpSettings].allowed_origins)

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 import uuid
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from cloudmatch_analytics.pipeline import (
     Pipeline,
     create_application,
     define_pipeline,
+    diagnose,
     forget_changelogs,
 )
+from cloudmatch_analytics.put_aside import put_aside
 from cloudmatch_analytics.results import Results
 from cloudmatch_analytics.settings import AnalyticsSettings, KafkaSettings
 from cloudmatch_analytics.source import AmqpSource
@@ -25,6 +28,8 @@ from cloudmatch_bus.process.runner import Environment
 from cloudmatch_bus.process.settings import AmqpSettings
 
 GROUP = "analytics"  # consumer group, and the beginning of every instance's name
+
+PAUSE = 0.1, 15.0  # s between two pipelines when one has failed: the first, the longest
 
 log = logging.getLogger("supervisor")
 
@@ -64,12 +69,40 @@ class Supervisor:
     def run(self, stop: threading.Event) -> None:
         """Run pipelines in the main thread until `stop`."""
         threading.Thread(target=self._end_at, args=(stop,), name="stop", daemon=True).start()
+        pause = PAUSE[0]
         while (broker := self._await_broker(stop)) is not None:
-            self._pipeline = self._build(broker, stop)
-            if stop.is_set() or not self._pipeline.run():
+            began = time.monotonic()
+            try:
+                self._pipeline = self._build(broker, stop)
+                if stop.is_set() or not self._pipeline.run():
+                    return
+                self._reason, pause = "the Kafka-protocol broker is unreachable", 0.0
+            except Exception as error:  # noqa: BLE001 # whatever it is, what is known is served, and this is tried again
+                self._handle(error)
+            finally:
+                self._pipeline = None
+            if time.monotonic() - began > PAUSE[-1]:
+                pause = 0.0
+            stop.wait(pause)
+            pause = min(max(2 * pause, PAUSE[0]), PAUSE[-1])
+
+    def _handle(self, error: Exception) -> None:
+        """Say once why a pipeline has failed, and make the local state fit for the next one."""
+        failure = diagnose(error)
+        reason = f"pipeline failed: {failure.text}"
+        try:
+            if failure.damaged:
+                name = put_aside(self._folder / GROUP)
+                self._reason = f"damaged state put aside as {name}, Kafka has it: {failure.text}"
+                log.warning("%s", self._reason)
                 return
-            self._pipeline = None
-            self._reason = "the Kafka-protocol broker is unreachable"
+            if failure.foreign:
+                forget_changelogs(self._folder)
+        except Exception as another:  # noqa: BLE001 # the disk fails as well, or a database cannot be opened
+            reason += f"; {diagnose(another).text}"
+        if reason != self._reason:
+            log.warning("%s", reason, exc_info=None if failure.expected else error)
+        self._reason = reason
 
     def problem(self) -> str | None:
         """Return why no results arrive; None when they do."""
@@ -95,17 +128,19 @@ class Supervisor:
         return None
 
     def _build(self, broker: str, stop: threading.Event) -> Pipeline:
+        self._folder.mkdir(parents=True, exist_ok=True)
         if self._is_new_broker(broker):
             forget_changelogs(self._folder)
-            self._broker_file.write_text(broker)
+            _write(self._broker_file, broker)
         app = create_application(self._kafka, GROUP, self._instance(), self._folder)
         incoming, outgoing = topics.declare(app, self._partitions, self._replication)
-        results = Results(self._kafka, broker, self._partitions, self._windows, self._archive)
+        results_name = topics.identity(self._kafka, broker, topics.RESULTS)
+        results = Results(self._kafka, results_name, self._partitions, self._windows, self._archive)
         pipeline = Pipeline(app, results, stop)
         if self._kafka.embedded:
             topics.BrokerWatch(self._kafka.bootstrap, pipeline.on_broker_lost)
         source = AmqpSource(self._amqp, self._kafka, GROUP, self._partitions, self._status, self._clock)
-        log_name = topics.log_identity(self._kafka, broker)
+        log_name = topics.identity(self._kafka, broker, topics.SIZES)
 
         def read() -> dict[int, int]:
             offsets = self._windows.offsets()
@@ -124,9 +159,11 @@ class Supervisor:
     def _instance(self) -> str:
         """Return the name of this instance, the same as long as its folder exists."""
         file = self._folder / "instance"
-        if not file.exists():
-            file.write_text(f"{GROUP}-{uuid.uuid4().hex[:12]}")
-        return file.read_text()
+        name = file.read_text() if file.exists() else ""
+        if not name:
+            name = f"{GROUP}-{uuid.uuid4().hex[:12]}"
+            _write(file, name)
+        return name
 
     def _is_new_broker(self, broker: str) -> bool:
         """Whether this is not the broker that the local state belongs to."""
@@ -134,3 +171,10 @@ class Supervisor:
         if known not in (None, broker):
             log.info("new Kafka-protocol broker: continuing from the local state")
         return known != broker
+
+
+def _write(file: Path, text: str) -> None:
+    """Write a small file whole, or not at all."""
+    new = file.with_suffix(".new")
+    new.write_text(text)
+    new.replace(file)

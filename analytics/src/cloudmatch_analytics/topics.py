@@ -99,12 +99,12 @@ def broker_identity(kafka: KafkaSettings, timeout: float) -> str | None:
     return str(answer.cluster_id)
 
 
-def log_identity(kafka: KafkaSettings, broker: str) -> str:
-    """Return a name that only this topic of records has, and no other that is created in its place."""
+def identity(kafka: KafkaSettings, broker: str, topic: str) -> str:
+    """Return a name that only this topic of a broker has, and no other that is created in its place."""
     if kafka.embedded:
         return broker
     admin = AdminClient(client_config(kafka))
-    (answer,) = admin.describe_topics(TopicCollection([SIZES]), request_timeout=REQUEST_TIMEOUT).values()
+    (answer,) = admin.describe_topics(TopicCollection([topic]), request_timeout=REQUEST_TIMEOUT).values()
     return f"{broker}/{answer.result().topic_id}"
 
 

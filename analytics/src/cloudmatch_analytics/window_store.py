@@ -74,9 +74,11 @@ class WindowStore:
                 self._progress_at = monotonic()
         return Update(changed, closed, late, too_late, ahead if ahead > NEAR else 0, reopened)
 
-    def rows(self, changed: Changed) -> list[Row]:
-        """Return the sums that were changed, as they are now."""
+    def rows(self, changed: Changed | None) -> list[Row]:
+        """Return the sums that were changed, as they are now; all for None."""
         with self._lock:
+            if changed is None:
+                return self._timeline.all_rows()
             return [row for start, series in changed.items() for row in self._timeline.rows(start, series)]
 
     def _is_new(self, result: Added) -> bool:

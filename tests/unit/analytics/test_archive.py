@@ -1,5 +1,9 @@
 """Windows on disk."""
 
+import contextlib
+import os
+import random
+import resource
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +25,7 @@ class Reopened:
     def __init__(self, file: Path) -> None:
         self.file = file
         self.archive = Archive(file)
+        self.archive.load()
 
     def again(self) -> Archive:
         self.archive.close()
@@ -53,6 +58,8 @@ def test_offsets_of_another_broker_are_unknown_and_replace_those_saved_before(re
     archive.save([], Bounds(), "here", {0: 7}, {})
     assert archive.offsets("elsewhere") == {}
     archive.save([], Bounds(), "elsewhere", {0: 1}, {})
+    archive = reopened.again()
+    archive.load()
     assert archive.offsets("here") == {}
     assert archive.offsets("elsewhere") == {0: 1}
 
@@ -100,3 +107,138 @@ def test_an_archive_knows_which_records_it_contains(reopened: Reopened) -> None:
     assert store.offsets() == {("log", 0): 8, ("log", 1): 9, ("new", 0): 0}
     assert store.fold([Added("log", 0, 8, T, {"demo.alice": (4, 1)})]).changed == {}
     assert store.fold([Added("log", 0, 9, T, {"demo.alice": (4, 1)})]).changed
+
+
+ROWS = [Row(T, "demo.alice", 4, 1), Row(T, "demo", 4, 1), Row(T, ALL, 4, 1)]
+
+
+def saved(file: Path) -> Archive:
+    """An archive that was written and closed."""
+    archive = Archive(file)
+    archive.load()
+    assert archive.save(ROWS, Bounds(T + BASE, T, 0), "here", {0: 7}, {("log", 0): 3})
+    archive.close()
+    return archive
+
+
+@contextlib.contextmanager
+def no_space(limit: int) -> Iterator[None]:
+    """Let no file grow beyond `limit` bytes, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_what_cannot_be_saved_on_a_full_disk_is_saved_when_there_is_space(reopened: Reopened) -> None:
+    archive = reopened.archive
+    with no_space(0):
+        assert not archive.save(ROWS, Bounds(T + BASE, T, 0), "here", {0: 7}, {})
+        assert archive.problem
+        assert str(reopened.file) in archive.problem
+        assert archive.complete
+    assert archive.save(ROWS, Bounds(T + BASE, T, 0), "here", {0: 7}, {})
+    assert archive.problem is None
+    assert sorted(reopened.again().load().rows) == sorted(ROWS)
+
+
+def test_a_full_disk_at_the_start_hides_nothing_and_loses_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "slices.sqlite"
+    saved(file)
+    archive = Archive(file)
+    with no_space(0):
+        assert sorted(archive.load().rows) == sorted(ROWS)
+        assert archive.problem
+    assert archive.offsets("here") == {0: 7}
+    assert not archive.complete
+    assert archive.save([*ROWS, Row(T + BASE, ALL, 1, 1)], Bounds(T + BASE, T, 0), "here", {0: 8}, {})
+    archive.close()
+    assert len(Archive(file).load().rows) == 4
+
+
+@pytest.mark.parametrize("damage", ["head", "page", "empty page", "type", "schema", "truncated"])
+def test_a_damaged_file_is_put_aside_and_written_again(tmp_path: Path, damage: str) -> None:
+    file = tmp_path / "slices.sqlite"
+    saved(file)
+    whole = file.read_bytes()
+    page = 4096
+    match damage:
+        case "head":
+            file.write_bytes(b"not a database" + whole[14:])
+        case "page":
+            file.write_bytes(whole[:page] + os.urandom(page) + whole[2 * page :])
+        case "empty page":
+            file.write_bytes(whole[:page] + bytes(page) + whole[2 * page :])
+        case "truncated":
+            file.write_bytes(whole[: len(whole) // 2 + 100])
+        case _:
+            change = (
+                "UPDATE sums SET bytes = 'x'" if damage == "type" else "ALTER TABLE sums DROP COLUMN late"
+            )
+            with contextlib.closing(sqlite3.connect(file)) as db:
+                db.execute(change)
+                db.commit()
+    archive = Archive(file)
+    archive.load()
+    assert not archive.complete
+    assert archive.save(ROWS, Bounds(T + BASE, T, 0), "here", {0: 9}, {("log", 0): 5})
+    archive.close()
+    again = Archive(file)
+    assert sorted(again.load().rows) == sorted(ROWS)
+    again.close()
+    assert [each.name for each in tmp_path.glob("*damaged*")]
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_any_flipped_byte_is_found_or_changes_numbers_only(tmp_path: Path, seed: int) -> None:
+    file = tmp_path / "slices.sqlite"
+    saved(file)
+    chance = random.Random(seed)  # noqa: S311 # no secret
+    whole = bytearray(file.read_bytes())
+    for _ in range(chance.choice((1, 20))):
+        whole[chance.randrange(len(whole))] ^= 1 << chance.randrange(8)
+    file.write_bytes(whole)
+    archive = Archive(file)
+    rows, bounds, added = archive.load()
+    store = WindowStore(1, 0)
+    store.restore(rows, bounds, added)
+    assert archive.save(store.rows(None), store.bounds(), "here", {0: 1}, {})
+    archive.close()
+
+
+def test_a_file_that_becomes_damaged_while_it_is_used_is_put_aside_and_needs_all_rows(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "slices.sqlite"
+    saved(file)
+    archive = Archive(file)
+    archive.load()
+    file.write_bytes(os.urandom(len(file.read_bytes())))
+    archive.close()
+    assert not archive.save([], Bounds(T + BASE, T, 0), "here", {0: 8}, {})
+    assert not archive.complete
+    assert archive.problem is None
+    assert archive.save(ROWS, Bounds(T + BASE, T, 0), "here", {0: 8}, {})
+    archive.close()
+    assert len(Archive(file).load().rows) == 3
+
+
+@pytest.mark.parametrize("obstacle", ["a folder is a file", "the file is a folder"])
+def test_what_stands_in_the_way_is_named_and_nothing_else_happens(tmp_path: Path, obstacle: str) -> None:
+    folder = tmp_path / "analytics"
+    file = folder / "slices.sqlite"
+    if obstacle == "a folder is a file":
+        folder.write_text("")
+    else:
+        file.mkdir(parents=True)
+    archive = Archive(file)
+    assert archive.load().rows == []
+    assert not archive.save(ROWS, Bounds(), "here", {}, {})
+    assert archive.problem
+    assert str(folder) in archive.problem
+    folder.unlink() if obstacle == "a folder is a file" else file.rmdir()
+    assert archive.save(ROWS, Bounds(T + BASE, T, 0), "here", {}, {})
+    archive.close()
+    assert len(Archive(file).load().rows) == 3

@@ -84,7 +84,7 @@ def test_every_single_size_is_grouped_once_by_bucket_and_slice_in_order(
         assert group == [each for each in sent if each in group]
 
 
-@given(st.lists(sizes, max_size=9))
+@given(st.lists(sizes, min_size=1, max_size=9))
 def test_single_sizes_are_decoded_as_they_were_encoded(sent: list[Size]) -> None:
     assert decode_singles(encode(Singles(T, sent))) == Singles(T, sent)
 

@@ -17,7 +17,7 @@ versions holds running totals. `Watermark` follows all sums from before.
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 from zlib import crc32
 
 import msgspec
@@ -51,7 +51,7 @@ class Singles(msgspec.Struct, frozen=True):
     """Sizes of one bucket in one slice."""
 
     produced_at: int = msgspec.field(name="told")  # ms since 1970
-    sizes: list[Size]
+    sizes: Annotated[list[Size], msgspec.Meta(min_length=1)]
 
 
 class BatchSums(NamedTuple):

@@ -192,6 +192,10 @@ class Timeline:
         sums = self._sums.get(start, {})
         return [Row(start, series, *sums[series]) for series in changed if series in sums]
 
+    def all_rows(self) -> list[Row]:
+        """Return all sums that are retained."""
+        return [Row(start, each, *sums) for start, held in self._sums.items() for each, sums in held.items()]
+
     def _add(self, start: int, series: str, change: Sums) -> Row:
         sums = self._slice(start)
         self._details += series != ALL and series not in sums

@@ -1,0 +1,65 @@
+"""What the error of a pipeline means."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+from quixstreams.exceptions.assignment import PartitionAssignmentError
+from quixstreams.state.exceptions import InvalidStoreChangelogOffset
+from quixstreams.state.rocksdb import RocksDBStorePartition
+
+from cloudmatch_analytics.pipeline import ROCKSDB, UNREADABLE, Failure, add_up, diagnose
+from cloudmatch_analytics.put_aside import put_aside
+
+
+def caused(error: Exception, cause: Exception) -> Exception:
+    """An error with its cause."""
+    try:
+        raise error from cause
+    except type(error) as raised:
+        return raised
+
+
+@pytest.mark.parametrize("damage", ["MANIFEST", "CURRENT", "sst"])
+def test_a_damaged_database_is_damage(tmp_path: Path, damage: str) -> None:
+    state = tmp_path / "state"
+    made = RocksDBStorePartition(str(state), ROCKSDB)
+    made.close()
+    for file in state.glob("MANIFEST*") if damage == "MANIFEST" else [state / "CURRENT"]:
+        file.write_bytes(b"x" * 99 if damage != "sst" else b"MANIFEST-999999\n")
+    with pytest.raises(Exception) as raised:  # noqa: PT011 # whatever it is
+        RocksDBStorePartition(str(state), ROCKSDB)
+    assert diagnose(raised.value).damaged
+    assert diagnose(caused(PartitionAssignmentError("Error"), raised.value)).damaged
+    name = put_aside(state, tmp_path / "missing")
+    assert [each.name for each in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize(
+    ("error", "failure"),
+    [
+        (Exception("IO error: No space left on device"), Failure("IO error: No space left on device")),
+        (OSError(28, "No space left on device", "/a/b"), Failure("/a/b: No space left on device")),
+        (KafkaException(KafkaError(KafkaError._TRANSPORT)), None),
+        (ZeroDivisionError("division by zero"), Failure("division by zero", expected=False)),
+        (KeyError(), Failure("KeyError", expected=False)),
+    ],
+)
+def test_other_errors_are_of_the_disk_of_kafka_or_our_own(error: Exception, failure: Failure | None) -> None:
+    found = diagnose(caused(RuntimeError("around it"), error))
+    assert not found.damaged
+    assert not found.foreign
+    assert found == failure if failure else found.expected
+
+
+def test_changelogs_that_were_created_again_are_foreign() -> None:
+    assert diagnose(InvalidStoreChangelogOffset("The offset in the state store")).foreign
+
+
+def test_a_record_that_cannot_be_read_is_counted_and_adds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cloudmatch_analytics.pipeline.message_context", lambda: SimpleNamespace(partition=3))
+    before = UNREADABLE._value.get()
+    for value, key in ((b"{}", "batches"), (b"", "7"), (b'{"told":5,"sizes":[]}', "7"), (b"\xff\xfe", "7")):
+        assert add_up(value, key, 0, None, {}) == (0, {})
+    assert UNREADABLE._value.get() == before + 4
