@@ -21,6 +21,7 @@ from prometheus_client import Counter
 from cloudmatch_analytics import topics
 from cloudmatch_analytics.archive import Archive
 from cloudmatch_analytics.core.kafka_records import decode_result
+from cloudmatch_analytics.core.windows import Row
 from cloudmatch_analytics.settings import KafkaSettings
 from cloudmatch_analytics.window_store import Changed, Update, WindowStore, describe_closed, describe_late
 
@@ -28,6 +29,7 @@ FETCH = 500  # results at once
 IDLE = 0.05  # s between two fetches while there are no results
 SAVE_INTERVAL = 1.0  # s between two writes to the archive
 RETRY_INTERVAL = 5.0  # s between two attempts while it cannot be written
+LATE_INTERVAL = 2.0  # s between two reports of late sizes
 REMINDER = 60.0  # s between two lines about watermarks that are ahead
 BEGINNING = -2  # the offset of a partition's first record, to librdkafka
 
@@ -71,6 +73,10 @@ class Results:
         self._offsets = archive.offsets(broker)
         self._thread: threading.Thread | None = None
         self._reminded = -REMINDER  # monotonic, s
+        # sizes that were late, or too late, and are to be reported
+        self._late: list[Row] = []
+        self._too_late: list[Row] = []
+        self._next_late = 0.0  # monotonic, s
 
     def start(self, on_failure: Callable[[], object]) -> None:
         """Start reading; `on_failure` is called if it fails."""
@@ -95,6 +101,7 @@ class Results:
                 # librdkafka waits by the wall clock: once that is set back, a time-out would not end for long
                 if not self._fold(consumer.consume(FETCH, 0.0)):
                     self._stop.wait(IDLE)
+                self._report_late()
                 if time.monotonic() >= next_save:
                     next_save = time.monotonic() + (SAVE_INTERVAL if self._save() else RETRY_INTERVAL)
             self._save()
@@ -147,8 +154,17 @@ class Results:
         for window in update.closed:
             log.info("%s", describe_closed(window))
         LATE.inc(sum(row.messages for row in update.late))
-        for line in describe_late(update.late):
-            log.warning("late: %s", line)
         TOO_LATE.inc(sum(row.messages for row in update.too_late))
-        for line in describe_late(update.too_late):
+        self._late += update.late
+        self._too_late += update.too_late
+
+    def _report_late(self) -> None:
+        """Name what was late, now and then: an edge whose clock is behind is late all the time."""
+        if not (self._late or self._too_late) or time.monotonic() < self._next_late:
+            return
+        self._next_late = time.monotonic() + LATE_INTERVAL
+        for line in describe_late(self._late):
+            log.warning("late: %s", line)
+        for line in describe_late(self._too_late):
             log.error("too late for all retained windows: %s", line)
+        self._late, self._too_late = [], []

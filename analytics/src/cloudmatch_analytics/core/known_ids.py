@@ -14,9 +14,9 @@ from zlib import crc32
 
 from cloudmatch_analytics.core.kafka_records import Sent
 
-MAX_IDS = 5_000  # of a generation
-MAX_LISTS = 500  # of a generation
-GENERATIONS = 200  # so the last 1,000,000 ids of a partition are known, or those of 100,000 different seconds
+MAX_IDS = 2_000  # of a generation
+MAX_LISTS = 100  # of a generation
+GENERATIONS = 500  # so the last 1,000,000 ids of a partition are known, or those of 50,000 different seconds
 
 GENERATION = "generation"  # key of the current one: its number, its ids
 
