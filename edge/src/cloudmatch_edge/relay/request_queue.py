@@ -16,7 +16,7 @@ from cloudmatch_bus.contract.subjects import match_lane
 WINDOW = 64  # requests under way, at most
 FIRST_WINDOW = 8  # the same in a lane of which nothing is known; each answer adds one
 BATCH = 16  # requests in one message, at most
-DEPARTURE_SHARE = 4  # each so-manieth request of a lane is a departure, if there is one
+DEPARTURE_SHARE = 8  # each so-manieth request of a lane is a departure, if there is one
 TIMEOUT = 2.0, 8.0  # s for an answer: at first, and at most; doubled with each repetition
 SLOW = 4.0  # times as long as answers take of late, if that is longer
 PAUSE = 0.1, 1.0  # s between two requests to whom nobody answers: the first, doubling, and the longest

@@ -21,7 +21,7 @@ from cloudmatch_bus.contract.messages import (
     SeekPartner,
     StepAway,
 )
-from cloudmatch_match_engine.core.answers import gone_or_replaced, replaced
+from cloudmatch_match_engine.core.answers import gone_or_replaced, peer_away, replaced
 from cloudmatch_match_engine.core.pool import MirroredDevice
 from cloudmatch_match_engine.core.replay import MatchEvent
 from cloudmatch_match_engine.core.transitions import (
@@ -120,8 +120,7 @@ class PairingHandler:
         new = closed(old, request, self._clock())
         if new != old:
             revision = await self._store.commit([device_write(new, revision)])
-        await self._unpairing.notify_peer_away(new)
-        return await self._search.current_state(new, revision)
+        return await self._search.report(new, revision, peer_away)
 
     async def _leave_match(self, request: LeaveMatch) -> AnyAnswer:
         """End this match if the device is in it, and search for other peers for both."""
@@ -180,9 +179,8 @@ class PairingHandler:
         if new == old:
             return await self._search.find_or_report(old, revision)
         revision = await self._store.commit([device_write(new, revision)])
-        if old.disconnected_at is not None or not is_same(new, old):
-            await self._search.notify_peer_returned(new)
-        return await self._search.find_or_report(new, revision)
+        returned = old.disconnected_at is not None or not is_same(new, old)
+        return await self._search.find_or_report(new, revision, returned=returned)
 
     async def _write(self, record: DeviceRecord, expected: int) -> AnyAnswer:
         revision = await self._store.commit([device_write(record, expected)])

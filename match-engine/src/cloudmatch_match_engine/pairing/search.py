@@ -47,16 +47,37 @@ class Search:
         self._reach = reach
         self._reservations = Reservations(mirror.roster)
 
-    async def find_or_report(self, record: DeviceRecord, revision: int) -> AnyAnswer:
+    async def find_or_report(
+        self, record: DeviceRecord, revision: int, *, returned: bool = False
+    ) -> AnyAnswer:
         """Find a peer for a waiting device, or redo what follows its match; return its state.
 
-        The worker that made the match may have died before it notified anyone.
+        The worker that made the match may have died before it notified anyone. `returned`: with a new
+        connection, of which the peer is to be notified.
         """
         if record.match is None:
             return await self._find(record, revision)
-        await self.republish_match(record)
-        if record.peer is not None:
-            await self.resend_state(record.app, record.peer)
+        return await self.report(record, revision, peer_returned if returned else None)
+
+    async def report(
+        self,
+        record: DeviceRecord,
+        revision: int,
+        news: Callable[[DeviceRecord, DeviceRecord, int], AnyAnswer] | None = None,
+    ) -> AnyAnswer:
+        """Notify the peer of a device, if it has one, of its state and of `news`; return the device's state.
+
+        Not a peer whose connection has ended: its edge does not have it any more, and a newer one asks.
+        """
+        if record.match is not None and record.peer is not None:
+            await self._republish_match(record)
+            peer, peer_revision, _ = await self._store.read(record.app, record.peer)
+            if peer is not None and peer.match == record.match:
+                if not peer.closed:
+                    if news is not None:
+                        self._notifier.notify(peer, news(peer, record, record.match))
+                    self._notifier.notify(peer, state_of(peer, peer_revision, record))
+                return state_of(record, revision, peer)
         return await self.current_state(record, revision)
 
     async def current_state(self, record: DeviceRecord, revision: int) -> AnyAnswer:
@@ -86,17 +107,11 @@ class Search:
         if record is not None:
             self._notifier.notify(record, await self.find_or_report(record, revision))
 
-    async def notify_peer_returned(self, record: DeviceRecord) -> None:
-        """Notify the peer's edge, if the device is in a match, of its new connection."""
-        if record.match is None or record.peer is None:
-            return
-        peer, _, _ = await self._store.read(record.app, record.peer)
-        if peer is not None and peer.match == record.match:
-            self._notifier.notify(peer, peer_returned(peer, record, record.match))
-
-    async def republish_match(self, record: DeviceRecord) -> None:
+    async def _republish_match(self, record: DeviceRecord) -> None:
         """Publish again that a device's match was made: the worker that made it may have died."""
         assert record.match is not None
+        if not self._mirror.is_recent(record.match):
+            return
         entry = await self._store.pair(record.app, record.match)
         if entry.value is not None:
             self.publish_match(decode_pair(entry.value))

@@ -139,17 +139,6 @@ class Unpairing:
 
     async def disconnect(self, record: DeviceRecord, revision: int) -> None:
         """Start a device's grace, unless it runs already, and notify its peer."""
-        await self._store.commit([device_write(disconnected(record, self._clock()), revision)])
-        await self.notify_peer_away(record)
-
-    async def notify_peer_away(self, record: DeviceRecord) -> None:
-        """Notify the peer's edge that a device is disconnected."""
-        if record.match is None or record.peer is None:
-            return
-        await self._search.republish_match(record)
-        peer, _, _ = await self._store.read(record.app, record.peer)
-        # An edge that is notified of a connection it does not have reports it as disconnected, and that
-        # notifies the peer's edge. Closed peers are left out, or two such edges would do so for ever.
-        if peer is not None and peer.match == record.match and not peer.closed:
-            self._notifier.notify(peer, peer_away(peer, record, record.match))
-            await self._search.resend_state(peer.app, peer.device)
+        new = disconnected(record, self._clock())
+        revision = await self._store.commit([device_write(new, revision)])
+        await self._search.report(new, revision, peer_away)
