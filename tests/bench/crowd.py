@@ -124,8 +124,7 @@ async def returning(under_test: Stack, count: int, deadline: float, spinning: in
         "refused": dict(crowd.refused),
         "closed": dict(crowd.closed),
     }
-    for device in crowd.devices:
-        device.leave()
+    await crowd.leave()
     figures["all left after"] = round(await idle_after(under_test, 60), 1)
     return figures
 
@@ -137,8 +136,7 @@ async def leaving(under_test: Stack, count: int) -> dict[str, Any]:
     await idle_after(under_test, 30)
     under_test.worker.terminate()
     await asyncio.sleep(1)
-    for device in crowd.devices:
-        device.leave()
+    await crowd.leave()
     await asyncio.sleep(3)
     seconds = 10
     cpu, messages, lines = under_test.cpu(), under_test.messages_of_edge(), under_test.log_lines()

@@ -29,7 +29,9 @@ class CrowdDevice(asyncio.Protocol):
     def __init__(self, crowd: "Crowd", number: int) -> None:
         self.name = f"{'ab'[number % 2]}{number // 2}"
         self.crowd = crowd
-        self.open = self.back = False
+        self.connected = False
+        self.open = False  # accepted
+        self.back = False  # in its match
         self.token = ""
         self.match = 0
         self.peer_away = False
@@ -58,7 +60,7 @@ class CrowdDevice(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]  # of a stream it is a Transport
-        self._buffer, self.open = b"", False
+        self.connected = True
         query: dict[str, Any] = {"id": self.name, "lat": 52.37, "lon": 4.89, "tag": self._tag}
         if self.token:
             query |= {"resume": self.token, "received": len(self.received)}
@@ -75,7 +77,7 @@ class CrowdDevice(asyncio.Protocol):
         self.transport.write(("\r\n".join(lines) + "\r\n\r\n").encode())
 
     def connection_lost(self, _: Exception | None) -> None:
-        self.open = False
+        self._buffer, self.connected, self.open = b"", False, False
         self._reconnect()
 
     def reset(self) -> None:
@@ -88,6 +90,8 @@ class CrowdDevice(asyncio.Protocol):
     def leave(self) -> None:
         """Close the connection for good."""
         self._leaving = True
+        if not self.connected:
+            return
         self.transport.write(_frame(CLOSE, (1000).to_bytes(2, "big")))
         self.transport.close()
 
@@ -197,6 +201,12 @@ class Crowd:
         while not condition() and time.monotonic() - began < deadline:  # noqa: ASYNC110  # a bench
             await asyncio.sleep(0.05)
         return time.monotonic() - began
+
+    async def leave(self) -> None:
+        """Close all connections for good."""
+        for device in self.devices:
+            device.leave()
+        await self.until(lambda: not any(device.connected for device in self.devices), 10)
 
     async def connect(self, concurrently: int = 64) -> None:
         """Connect all devices, so many at a time."""

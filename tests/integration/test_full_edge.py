@@ -137,10 +137,10 @@ async def test_devices_that_come_go_and_replace_each_other_are_counted_right(edg
     dice = random.Random(2019)  # noqa: S311 # no secret
 
     async def visits() -> None:
-        for _ in range(25):
+        for visit in range(25):
             v1 = [V1] if dice.random() < 0.5 else None
             try:
-                socket = await connect(address(edge, dice.choice("abc")), subprotocols=v1)
+                socket = await connect(address(edge, dice.choice("abc") + str(visit // 2)), subprotocols=v1)
             except InvalidStatus:
                 continue
             await asyncio.sleep(dice.random() / 100)

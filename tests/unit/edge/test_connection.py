@@ -75,6 +75,9 @@ class Hub:
     def replaces(self, _: object) -> bool:
         return False
 
+    def pause(self, _: object) -> float:
+        return 0.0
+
 
 class Device:
     """A device that reads everything."""

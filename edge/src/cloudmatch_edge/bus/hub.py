@@ -18,6 +18,7 @@ from cloudmatch_bus.contract.messages import (
     decode_answer,
 )
 from cloudmatch_bus.process.clock import monotonic, now_ms, now_us
+from cloudmatch_bus.process.summary import Summary
 from cloudmatch_edge.bus.ack_router import AckRouter
 from cloudmatch_edge.bus.active_matches import TICK, ActiveMatches
 from cloudmatch_edge.bus.counting import Counting
@@ -30,6 +31,7 @@ from cloudmatch_edge.relay.device import Device
 from cloudmatch_edge.relay.inbound import MalformedBatchError
 from cloudmatch_edge.relay.match import Match
 from cloudmatch_edge.relay.ports import Claimed, Delivered, Publish, Socket
+from cloudmatch_edge.relay.takeovers import Takeovers
 
 log = logging.getLogger("hub")
 
@@ -53,6 +55,11 @@ class EdgeBus(NamedTuple):
     publish: Publish
     delivered: Delivered
     claimed: Claimed
+
+
+def _continues(old: Device, token: str | None) -> bool:
+    """Whether a connection with this token is of the same client as an older one."""
+    return token is not None and token == old.token
 
 
 class Hub:
@@ -92,6 +99,8 @@ class Hub:
         # `dn` subject of a device → its newest connection
         self._devices: dict[str, Device] = {}
         self._connection_id = 0  # of the newest connection
+        self._takeovers = Takeovers()
+        self._malformed = Summary(log, "malformed messages dropped")
         bus.on_reconnect.append(self._report_all)
 
     async def start(self) -> None:
@@ -131,6 +140,14 @@ class Hub:
         old = self._devices.get(subjects.dn(who.app, self._port.name, who.id))
         return old is not None and not old.disconnected
 
+    def pause(self, who: Parameters) -> float:
+        """How many seconds a connection has to wait: its id was taken over often lately, from others."""
+        subject = subjects.dn(who.app, self._port.name, who.id)
+        old = self._devices.get(subject)
+        if old is not None and _continues(old, who.resume):
+            return 0.0
+        return self._takeovers.pause(subject, monotonic())
+
     def join(
         self, who: Parameters, socket: Socket, dialect: Dialect, token: str = "", *, resume: bool = False
     ) -> Device:
@@ -150,6 +167,8 @@ class Hub:
         if (old := self._devices.get(device.subject)) is not None:
             if not old.disconnected:
                 self._count(-1)
+                if not _continues(old, who.resume):
+                    self._takeovers.note(device.subject, monotonic())
             old.supersede(device.connection_id, self._port.name)
         self._devices[device.subject] = device
         self._count(1)
@@ -195,6 +214,8 @@ class Hub:
         current = self._is_current(device)
         if current:
             self._count(-1)
+            if device.replaced:  # by a connection to another edge
+                self._takeovers.note(device.subject, monotonic())
         if device.dialect.resumable and not device.leaving:
             device.disconnect()
             if current and not device.replaced:
@@ -230,7 +251,7 @@ class Hub:
         try:
             answer = decode_answer(payload)
         except msgspec.DecodeError as error:
-            log.warning("malformed update on %s dropped: %s", subject, error)
+            self._malformed.add(f"update on {subject}: {error}")
             return
         dn = subjects.dn_from_ctl(subject)
         device = self._devices.get(dn)
@@ -248,7 +269,7 @@ class Hub:
         try:
             device.on_batch(address, payload)
         except MalformedBatchError as error:
-            log.warning("malformed batch on %s dropped: %s", subject, error)
+            self._malformed.add(f"batch on {subject}: {error}")
 
     def _on_ack(self, subject: str, _: str, payload: bytes, headers: Headers) -> None:
         address = subjects.parse_reply(subject)

@@ -7,6 +7,7 @@ what follows that is dropped. Once a device is connected, bytes go through `Fram
 import asyncio
 import logging
 from collections.abc import Sequence
+from math import ceil
 from typing import Protocol, cast
 
 from prometheus_client import Counter
@@ -26,6 +27,7 @@ from cloudmatch_edge.sockets.frame_stream import HEADERS, FrameStream
 from cloudmatch_edge.sockets.liveness import Liveness, silence, taken_by_host
 
 HIGH_WATER = 64 * 1024  # bytes in a socket's write buffer, above which its peer is slowed down
+LONGEST_PAUSE = 6.0  # s that a handshake waits, at most: somewhat longer than one pause
 CLOSE_TIMEOUT = 2.0  # s for the other side to close after us
 PING = b"\x89\x00"  # a frame
 ANY_REQUEST = b"GET / HTTP/1.1\r\n\r\n"  # for the parser of the library, which expects frames behind it
@@ -52,6 +54,9 @@ class ListenerPort(Protocol):
 
     def respond(self, request: Request) -> pages.Page | Parameters:
         """Return the page to answer a request with, or the parameters of a device to accept."""
+
+    def pause(self, who: Parameters) -> float:
+        """How many seconds a device has to wait for its handshake."""
 
     def frame_limit(self, *, speaks_v1: bool) -> int:
         """Bytes of the largest frame of a device."""
@@ -149,8 +154,19 @@ class Connection(asyncio.Protocol):
             self._answer(refused.page)
             return
         self._head = b""
-        request, rest = found
+        self._respond(*found)
+
+    def _respond(self, request: Request, rest: bytes, waited: float = 0.0) -> None:
+        """Answer a request, now or when its device may connect. `waited`: s so far."""
+        if self.transport.is_closing():
+            return
         page = self._listener.respond(request)
+        if isinstance(page, Parameters) and (pause := self._listener.pause(page)):
+            if waited + pause <= LONGEST_PAUSE:
+                self._answered = True  # nothing more is expected of the other side
+                asyncio.get_running_loop().call_later(pause, self._respond, request, rest, waited + pause)
+                return
+            page = pages.unavailable("id_in_use", "others take over this id all the time", ceil(pause))
         if isinstance(page, Parameters):
             refusal = self._accept(request)
             if refusal is None:

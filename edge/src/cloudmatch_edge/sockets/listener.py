@@ -129,6 +129,10 @@ class Listener:
             found = ["/".join(page.split("/", 3)[:3]) for page in headers.get_all("Referer")]
         return next((each for each in found if not origins.allows(self._origins, each)), None)
 
+    def pause(self, who: Parameters) -> float:
+        """How many seconds a device has to wait for its handshake."""
+        return self._hub.pause(who) if self._hub is not None else 0.0
+
     def frame_limit(self, *, speaks_v1: bool) -> int:
         """Bytes of the largest frame of a device."""
         return v1.frame_limit(self._max_payload) if speaks_v1 else self._max_payload
