@@ -7,6 +7,7 @@ from prometheus_client import Counter
 from cloudmatch_bus.client.connection import Bus, Headers
 from cloudmatch_bus.contract import subjects
 from cloudmatch_bus.process.counter import PlainCounter
+from cloudmatch_bus.process.summary import Summary
 from cloudmatch_match_engine.core.keys import DeviceId, source_of
 from cloudmatch_match_engine.core.roster import Roster
 from cloudmatch_match_engine.pairing.handler import PairingHandler
@@ -24,6 +25,7 @@ class BatchRouter:
         self._bus = bus
         self._roster = roster
         self._handler = handler
+        self._unrouted = Summary(log, "no route for batches")
         # devices that are being verified at the leader
         self._verifying: set[DeviceId] = set()
 
@@ -50,6 +52,6 @@ class BatchRouter:
                 dropped.labels("stale_match").inc()
                 await self._handler.resend_state(app, device)
         except TimeoutError as error:
-            log.warning("no route for batches of %s/%s: %s", app, device, error)
+            self._unrouted.add(f"{app}/{device}: {error}")
         finally:
             self._verifying.discard(source)

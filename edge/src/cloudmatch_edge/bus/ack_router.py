@@ -9,10 +9,11 @@ from prometheus_client import Gauge
 from cloudmatch_bus.client.connection import Headers, no_responders
 from cloudmatch_bus.contract import subjects
 from cloudmatch_bus.contract.messages import decode_position
+from cloudmatch_bus.process.summary import Summary
 from cloudmatch_edge.relay.match import Match
 from cloudmatch_edge.relay.ports import BusPort
 
-log = logging.getLogger("acks")
+_malformed = Summary(logging.getLogger("acks"), "malformed positions dropped")
 
 LINGER = 5.0  # s for which messages to an ended or superseded match are still routed
 
@@ -68,7 +69,7 @@ class AckRouter:
         try:
             position = decode_position(payload)
         except msgspec.DecodeError as error:
-            log.warning("malformed position dropped: %s", error)
+            _malformed.add(error)
             return
         for match in matches if position.to else matches[-1:]:  # a question is for the newest
             if position.to in (0, match.connection_id):

@@ -20,6 +20,7 @@ from cloudmatch_bus.contract.messages import (
     SeekPartner,
     StepAway,
 )
+from cloudmatch_bus.process.summary import Summary
 from cloudmatch_edge.bus.requests import Requests
 from cloudmatch_edge.relay.device import Device
 from cloudmatch_edge.relay.match import Match
@@ -83,6 +84,7 @@ class MatchEngineClient:
         # devices that are being reported → whether they must be again, for they have changed since
         self._seeking: dict[Device, bool] = {}
         self._verifying: set[Device] = set()
+        self._starting_over = Summary(log, "bucket lost: devices start over")
         self._disowned: set[tuple[str, int]] = set()
         self._departures = 0  # unanswered by match-engine
         self._no_departures = asyncio.Event()
@@ -127,7 +129,7 @@ class MatchEngineClient:
                 if loop.time() - behind_since < STALE_LEADER_MAX:
                     await asyncio.sleep(STALE_PAUSE)
                     continue
-                log.warning("bucket lost: %s starts over", device.who.id)
+                self._starting_over.add(device.who.id)
                 device.reset()
             device.on_answer(answer)
             return

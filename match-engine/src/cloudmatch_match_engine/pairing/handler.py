@@ -65,7 +65,7 @@ class PairingHandler:
         Raises:
             TimeoutError: JetStream does not answer, or every attempt met a conflict; to be repeated.
         """
-        for _ in range(ATTEMPTS):
+        for attempt in range(ATTEMPTS):
             try:
                 match request:
                     case SeekPartner():
@@ -77,7 +77,7 @@ class PairingHandler:
                     case LeavePool():
                         return await self._leave_pool(request)
             except ConflictError:
-                await self._store.back_off()
+                await self._store.back_off(attempt)
         raise TimeoutError(f"{request.app}/{request.device} lost every conflict")
 
     # -- requests; each raises ConflictError when the device or its peer has changed meanwhile

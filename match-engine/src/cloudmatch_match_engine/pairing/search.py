@@ -123,7 +123,7 @@ class Search:
 
     async def _find(self, record: DeviceRecord, revision: int) -> AnyAnswer:
         """Search until a device that waits since `revision` is matched or nobody suits it."""
-        for _ in range(ATTEMPTS):
+        for attempt in range(ATTEMPTS):
             if record.disconnected_at is not None:
                 return DeviceWaiting(connection_id=record.connection_id, since=revision)
             await self._mirror.wait_for(revision)
@@ -140,7 +140,7 @@ class Search:
                 try:
                     return await self._claim(record, revision, *candidate)
                 except ConflictError:
-                    await self._store.back_off()
+                    await self._store.back_off(attempt)
             now, now_revision, _ = await self._store.read(record.app, record.device)
             if now is None or not is_same(now, record):
                 return gone_or_replaced(record, now)

@@ -17,7 +17,7 @@ from cloudmatch_bus.contract.messages import (
 )
 from cloudmatch_match_engine.core.keys import device_id, pair_key
 
-BACKOFF = 0.004  # s; after a conflict, a random part of it
+BACKOFF = 0.004, 0.25  # s; after a conflict, a random part: of the first, which doubles, and of the longest
 ATTEMPTS = 200
 
 
@@ -75,6 +75,8 @@ class PairingStore:
         """
         return await self._bucket.commit(writes)
 
-    async def back_off(self) -> None:
-        """Let others go first after a conflict."""
-        await asyncio.sleep(random.uniform(0, BACKOFF))  # noqa: S311  # jitter, no secret
+    async def back_off(self, attempt: int) -> None:
+        """Let others go first after a conflict; longer after each further one."""
+        first, longest = BACKOFF
+        most = min(first * 2.0 ** min(attempt // 4, 16), longest)
+        await asyncio.sleep(random.uniform(0, most))  # noqa: S311  # jitter, no secret

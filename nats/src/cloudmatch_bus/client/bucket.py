@@ -8,6 +8,7 @@ import asyncio
 import base64
 import json
 import logging
+import random
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -172,7 +173,7 @@ class BucketWatcher:
                     await self._watch()
                 except (nats.errors.Error, TimeoutError, NotFoundError) as error:
                     log.warning("cannot watch the bucket, retrying: %r", error)
-                    await asyncio.sleep(WATCH_RETRY)
+                    await asyncio.sleep(WATCH_RETRY * random.uniform(0.5, 1.5))  # noqa: S311  # jitter
         finally:
             await self._stop()
 

@@ -12,6 +12,7 @@ itself; `Subscription._id`; `Client._send_unsubscribe`; `Client._process_pong`.
 import asyncio
 import contextlib
 import logging
+import random
 from collections.abc import Awaitable, Callable, Sequence
 
 import nats.errors
@@ -29,6 +30,7 @@ from cloudmatch_bus.contract.permissions import inbox
 
 log = logging.getLogger("bus")
 
+RECONNECT = 0.1, 0.3  # s between two attempts
 DRAIN_TIMEOUT = 1.0  # s for the server to confirm that a subscription has ended
 STRAGGLERS = 0.25  # s for which messages may still arrive after that
 PERMISSIONS_VIOLATION = "permissions violation"  # in errors that the client passes on from the server
@@ -274,7 +276,8 @@ async def connect(settings: NatsSettings, name: str) -> Bus:
         closed_cb=on_closed,
         lame_duck_mode_cb=on_lame_duck,
         max_reconnect_attempts=-1,
-        reconnect_time_wait=0.1,  # type: ignore[arg-type]  # annotated int, only ever slept for
+        # Different in each process, lest all come back at the same moments.
+        reconnect_time_wait=random.uniform(*RECONNECT),  # type: ignore[arg-type]  # noqa: S311  # annotated int, only ever slept for
         connect_timeout=2,
         ping_interval=5,
         max_outstanding_pings=2,
