@@ -183,6 +183,7 @@ ALL = {
         ([subjects.every_up_fallback()], {UP_FALLBACK}),
         ([subjects.every_match()], {MATCH, MATCH_BATCH}),
         ([subjects.every_match_of(int(MATCH.split(".")[4]))], {MATCH}),
+        ([subjects.every_match_batch()], {MATCH_BATCH}),
         ([subjects.every_match_batch_of(int(MATCH.split(".")[4]))], {MATCH_BATCH}),
         ([subjects.every_dn(EDGE)], {DN}),
         ([subjects.every_dn("other")], set()),

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from cloudmatch_bus.contract import messages, subjects
 from cloudmatch_bus.contract.deliveries import Claim, span
 from cloudmatch_bus.contract.payloads import join
+from cloudmatch_bus.contract.request_batches import RequestBatch
 from cloudmatch_bus.tools.trace_format import TraceFilter, TraceLine, clock, format_lines, format_raw
 
 FACT = messages.MatchMade(app="demo", at=1, match=7, device="c", peer="a", distance=111.5)
@@ -224,3 +225,19 @@ def test_each_claim_has_a_line() -> None:
 
 def test_the_time_of_day_has_milliseconds() -> None:
     assert clock(datetime(2026, 1, 2, 3, 4, 5, 67_999, timezone(timedelta(hours=1)))) == "03:04:05.067"
+
+
+def test_a_batch_of_requests_is_one_line_for_each_of_the_devices() -> None:
+    requests = [
+        messages.StepAway(app="demo", device=device, edge="edge-0", connection_id=5) for device in "abc"
+    ]
+    subject = subjects.match_batch(subjects.match_lane(subjects.match("demo", "", "a")), "edge-0")
+    payload = messages.encode(RequestBatch(requests=list(requests)))
+    assert shown(TraceFilter(), subject, payload)
+    lines = format_lines(subject, "", payload)
+    assert [(line.kind, line.device) for line in lines] == [("match", f"demo/{device}") for device in "abc"]
+    assert messages.decode_request(lines[1].content.encode()) == requests[1]
+    only = TraceFilter(devices=("b",))
+    assert shown(only, subject, payload)
+    assert format_lines(subject, "", payload, only) == [lines[1]]
+    assert format_lines(subject, "", b"\xff") == [TraceLine("match", "demo", "ff")]

@@ -282,6 +282,11 @@ def every_match_of(partition: int) -> str:
     return f"{ROOT}.*.match.{partition}.*"
 
 
+def every_match_batch() -> str:
+    """All batches of pairing requests."""
+    return f"{ROOT}.*.match.*.*.batch"
+
+
 def every_match_batch_of(partition: int) -> str:
     """Batches of them: its owner subscribes in `QUEUE_GROUP`."""
     return f"{ROOT}.*.match.{partition}.*.batch"

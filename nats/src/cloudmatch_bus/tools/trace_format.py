@@ -12,8 +12,9 @@ import msgspec
 
 from cloudmatch_bus.contract import subjects
 from cloudmatch_bus.contract.deliveries import Claim, Span
-from cloudmatch_bus.contract.messages import DeliveriesClaimed, DeliveriesCounted, decode_fact
+from cloudmatch_bus.contract.messages import DeliveriesClaimed, DeliveriesCounted, decode_fact, encode
 from cloudmatch_bus.contract.payloads import Payload, shape_of, split
+from cloudmatch_bus.contract.request_batches import RequestBatch, decode_requests
 
 SYSTEM, HEARTBEAT = subjects.heartbeat("", "").split(".")[2:4]
 MAX_TEXT = 80  # characters of a text that are shown
@@ -51,7 +52,7 @@ class TraceFilter(NamedTuple):
             return [subjects.every_ev()]
         if self.devices:
             about = [s for device in dict.fromkeys(self.devices) for s in subjects.of_device(device)]
-            return [*about, *map(subjects.every_ev_of, BATCHES)]
+            return [*about, *map(subjects.every_ev_of, BATCHES), subjects.every_match_batch()]
         return [subjects.EVERYTHING]
 
     def matches(self, pattern: str, subject: str, payload: bytes) -> bool:
@@ -104,6 +105,8 @@ def format_lines(
     parts = subject.split(".")
     if address := subjects.parse_reply(subject):
         return [_ack(address, payload)]
+    if len(parts) == 7 and parts[3] == "match":
+        return list(_requests(_id(parts[2]), payload, wanted))
     if len(parts) != 6:
         return [TraceLine("?", _printable(subject), _guess(payload))]
     kind = _printable(parts[3])
@@ -113,6 +116,20 @@ def format_lines(
     if kind == "ev" and parts[4] in BATCHES:
         return list(_deliveries(_id(parts[2]), payload, wanted)) or [TraceLine(kind, device, _json(payload))]
     return [TraceLine(kind, device, _json(payload))]
+
+
+def _requests(app: str, payload: bytes, wanted: TraceFilter) -> Iterator[TraceLine]:
+    """Format a batch of pairing requests."""
+    try:
+        batch = decode_requests(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        batch = None
+    if not isinstance(batch, RequestBatch):
+        yield TraceLine("match", app, _guess(payload))
+        return
+    for request in batch.requests:
+        if wanted.shows(request.device, request.device):
+            yield TraceLine("match", f"{app}/{_printable(request.device)}", _json(encode(request)))
 
 
 def _deliveries(app: str, payload: bytes, wanted: TraceFilter) -> Iterator[TraceLine]:
