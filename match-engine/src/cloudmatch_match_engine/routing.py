@@ -16,6 +16,7 @@ log = logging.getLogger("routing")
 
 _routed = PlainCounter("cloudmatch_match_engine_routed", "Batches routed to the peer's edge")
 dropped = Counter("cloudmatch_match_engine_dropped", "Messages dropped by a worker", ["reason"])
+VERIFYING = 64  # devices verified at a time; batches of further ones are dropped, and come again
 
 
 class BatchRouter:
@@ -40,7 +41,7 @@ class BatchRouter:
         if route is not None and route.match == address.match:
             self._bus.publish(route.subject, payload, reply)
             _routed.value += 1
-        elif source not in self._verifying:
+        elif source not in self._verifying and len(self._verifying) < VERIFYING:
             self._verifying.add(source)
             self._bus.spawn(self._verify(source, address.match))
 

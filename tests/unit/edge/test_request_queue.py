@@ -250,11 +250,18 @@ def test_a_worker_that_does_not_take_batches_gets_every_request_on_its_own() -> 
     assert len(edge.send()[0].wanted) == 1
 
 
-def test_a_request_that_was_not_carried_out_is_repeated() -> None:
+def test_what_was_not_carried_out_is_repeated_more_slowly() -> None:
     edge = Edge()
-    edge.want("a")
-    (message,) = edge.send()
-    edge.queue.answered(message, [None], edge.now)
-    assert edge.outcomes == {}
-    (message,) = edge.send()
-    assert message.wanted[0].repetitions == 1
+    edge.want(*crowd(100))
+    (batch,) = edge.send()
+    edge.queue.answered(batch, [GONE] * (FIRST_WINDOW - 1) + [None], edge.now)
+    assert len(edge.outcomes) == FIRST_WINDOW - 1
+    edge.now = 0.5
+    (batch,) = edge.send()
+    assert len(batch.wanted) == FIRST_WINDOW // 2
+    assert [wanted.repetitions for wanted in batch.wanted] == [1, 0, 0, 0]
+    edge.now = 1.0
+    edge.queue.answered(batch, [None for _ in batch.wanted], edge.now)
+    assert edge.send() == []
+    edge.now = edge.queue.next_at() or 0.0
+    assert len(edge.send()[0].wanted) == 1

@@ -8,7 +8,7 @@ from cloudmatch_bus.contract import subjects
 from cloudmatch_bus.contract.messages import DeviceRecord
 from cloudmatch_match_engine.core.keys import device_id
 from cloudmatch_match_engine.core.roster import Roster
-from cloudmatch_match_engine.routing import BatchRouter, dropped
+from cloudmatch_match_engine.routing import VERIFYING, BatchRouter, dropped
 
 UP = subjects.up("demo", "a")
 
@@ -98,6 +98,20 @@ async def test_batches_of_an_unknown_match_are_verified_once_at_a_time() -> None
     setup.batch(8)
     assert len(setup.bus.spawned) == 2
     await setup.bus.spawned[1]
+
+
+async def test_a_crowd_of_devices_is_verified_a_few_at_a_time() -> None:
+    setup = Setup()
+    for number in range(1000):
+        device = f"d{number}"
+        reply = f"{subjects.ack_prefix('demo', 'e-a', device, 8)}0.t5"
+        setup.router.on_batch(subjects.up("demo", device), reply, b"hello", None)
+    assert len(setup.bus.spawned) == VERIFYING
+    for verification in setup.bus.spawned:
+        await verification
+    setup.batch(8)
+    assert len(setup.bus.spawned) == VERIFYING + 1
+    await setup.bus.spawned[-1]
 
 
 async def test_an_edge_that_is_behind_gets_its_devices_state() -> None:

@@ -183,13 +183,19 @@ class RequestQueue:
 
     def answered(self, message: Message, answers: list[AnyAnswer | None], now: float) -> None:
         """Note the answers, in the order of the requests; None: not carried out, to be repeated."""
+        if not any(answers):
+            self.timed_out(message, now)  # match-engine is there, but cannot work
+            return
         lane = self._return(message)
         if self._absent or lane.silent:
             self._pause, self._ask_at = PAUSE[0], now
         self._absent = lane.silent = False
         self._answered_at = lane.answered_at = now
         self._latency += (now - message.sent_at - self._latency) / 8
-        lane.window = min(lane.window + len(message.wanted), WINDOW)
+        if all(answers):
+            lane.window = min(lane.window + len(message.wanted), WINDOW)
+        else:
+            lane.window = max(1, lane.window // 2)
         for wanted, answer in zip(message.wanted, answers, strict=True):
             if answer is None:
                 self._repeat(lane, wanted)
@@ -211,10 +217,10 @@ class RequestQueue:
         """Note that a message was not answered in time."""
         lane = self._return(message)
         lane.window = max(1, lane.window // 2)
-        if len(message.wanted) > 1:
-            lane.alone_until = now + ALONE
         if lane.answered_at < message.sent_at:
             self._fall_silent(lane, now)
+            if len(message.wanted) > 1:  # it may have reached a worker that knows no batches
+                lane.alone_until = now + ALONE
         for wanted in reversed(message.wanted):
             self._repeat(lane, wanted)
 
