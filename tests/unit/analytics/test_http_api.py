@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import shutil
 import subprocess
 import zipfile
@@ -97,3 +98,10 @@ def test_amounts_are_written_with_three_digits_and_a_unit():
     show = f"console.log(JSON.stringify([{amounts}[0].map(round), {amounts}[1].map(bytes)]))"
     done = subprocess.run(["node", "-e", source + show], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == [list(AXIS.values()), list(FULL.values())]
+
+
+def test_the_page_works_under_a_path_of_a_proxy_as_all_its_addresses_are_relative(client):
+    text = client.get("/").text + client.get("/web/page.js").text
+    assert 'src="web/page.js"' in text
+    assert "fetch(`windows?" in text
+    assert not re.search(r"""(href|src)="/|(fetch|EventSource)\(["'`]/""", text)
