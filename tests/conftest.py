@@ -14,7 +14,7 @@ import aio_pika
 import pytest
 
 import harness
-from cloudmatch_bus.contract import amqp, amqp_batches
+from cloudmatch_bus.contract import amqp, amqp_batches, amqp_set_aside
 from harness import clocks
 from harness.amqp import OLD_QUEUE
 
@@ -100,7 +100,7 @@ def _clean(url: str) -> None:
         async with await aio_pika.connect(url) as connection:
             channel = await connection.channel()
             for contract in (amqp, amqp_batches):
-                for queue in (contract.QUEUE, contract.DEAD_QUEUE):
+                for queue in (contract.QUEUE, contract.DEAD_QUEUE, amqp_set_aside.QUEUE):
                     await channel.queue_delete(queue)
                 for exchange in (contract.EXCHANGE, contract.DEAD_EXCHANGE):
                     await channel.exchange_delete(exchange)

@@ -14,6 +14,7 @@ from cloudmatch_bus.client import optional_consumer
 from cloudmatch_bus.client.bucket import Bucket, Write
 from cloudmatch_bus.client.connection import Bus, NoRespondersError, connect
 from cloudmatch_bus.client.consumer import DurableConsumer, Held
+from cloudmatch_bus.client.durable import DurableState
 from cloudmatch_bus.client.provision import ensure_provisioned, provision
 from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.contract import streams, subjects
@@ -83,7 +84,6 @@ FORBIDDEN_PUBLICATIONS = [
     ("journal", "$KV.match.dev.demo.a"),
     ("bridge-rabbit", subjects.ev("demo", "delivered", "a")),
     ("bridge-rabbit", "$JS.API.CONSUMER.CREATE.EVENTS.other"),
-    ("bridge-rabbit", "$JS.API.CONSUMER.DURABLE.CREATE.EVENTS.bridge-rabbit"),
     ("bridge-rabbit", "$JS.API.CONSUMER.DELETE.EVENTS.bridge-rabbit"),
     ("trace", subjects.up("demo", "a")),
     ("trace", subjects.explain()),
@@ -155,29 +155,40 @@ async def test_a_service_that_may_not_create_streams_waits_until_they_exist(
             assert revision == (await bucket.get(key)).revision + 1
 
 
-async def test_the_bridge_makes_reads_and_deletes_its_consumer_of_singles(here: Environment) -> None:
-    handled, stop = list[Held](), asyncio.Event()
+async def test_the_bridge_makes_its_consumers_and_deletes_that_of_singles(
+    here: Environment,
+) -> None:
+    handled, singles, others = list[Held](), list[int](), list[int]()
+    stop, end = asyncio.Event(), asyncio.Event()
 
     async def handle(facts: list[Held]) -> None:
         handled.extend(facts)
         stop.set()
 
-    async with user(here, "match-engine") as worker, user(here, "bridge-rabbit") as bridge:
+    async with (
+        user(here, "match-engine") as worker,
+        user(here, "bridge-rabbit") as bridge,
+        user(here, "operator") as operator,
+    ):
         await provision(worker, 1)
+        await operator.jetstream().delete_consumer(streams.EVENTS, "bridge-rabbit")
+        state = DurableState(bridge, streams.SINGLES, new=True, on_look=singles.append)
+        looking = [
+            asyncio.create_task(each.keep(end))
+            for each in (state, DurableState(bridge, "bridge-rabbit", on_look=others.append))
+        ]
         fact = MatchEnded(app="demo", at=1, match=1, device="a", peer="b", reason="left")
         subject = subjects.ev(fact.app, fact.kind, fact.primary_device)
         worker.publish(subject, encode(fact))
-        assert await optional_consumer.ensure(bridge, streams.SINGLES) == 0
+        await eventually(lambda: singles == [0] and others == [1], PATIENCE, "both consumers")
         worker.publish(subject, encode(fact))
-        await DurableConsumer(bridge, streams.SINGLES).run(handle, stop)
+        await DurableConsumer(bridge, streams.SINGLES, state=state).run(handle, stop)
         assert [held.fact for held in handled] == [fact]
-        await eventually(lambda: settled(bridge), PATIENCE, "the ack")
+        await eventually(lambda: others[-1] == 2 and singles[-1] == 0, PATIENCE, "the ack")
+        end.set()
+        await asyncio.gather(*looking)
         assert await optional_consumer.remove(bridge, streams.SINGLES)
         assert not await optional_consumer.remove(bridge, streams.SINGLES)
-
-
-async def settled(bus: Bus) -> bool:
-    return await optional_consumer.ensure(bus, streams.SINGLES) == 0
 
 
 async def test_clients_without_a_known_key_are_rejected(here: Environment) -> None:

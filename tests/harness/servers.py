@@ -218,7 +218,7 @@ def answers(port: int) -> bool:
 @contextlib.contextmanager
 def nats_server() -> Iterator[NatsServer]:
     """Run a NATS server with JetStream in a folder of its own."""
-    with _folder("nats") as folder, _running(NatsServer(folder)) as server:
+    with _folder("nats") as folder, running(NatsServer(folder)) as server:
         yield server
 
 
@@ -240,7 +240,7 @@ def nats_cluster(size: int = 3) -> Iterator[NatsCluster]:
             for i, port in enumerate(ports)
         ]
         for server in servers:
-            stack.enter_context(_running(server))
+            stack.enter_context(running(server))
         cluster = NatsCluster(servers)
         cluster.wait_healthy()
         yield cluster
@@ -255,14 +255,14 @@ def rabbitmq() -> Iterator[RabbitMQ]:
     """
     if reason := node.missing():
         raise ServerMissingError(reason)
-    with _folder("rabbitmq") as folder, _running(RabbitMQ(folder)) as server:
+    with _folder("rabbitmq") as folder, running(RabbitMQ(folder)) as server:
         yield server
 
 
 @contextlib.contextmanager
 def kafka_broker() -> Iterator[KafkaBroker]:
     """Run the Kafka-protocol broker."""
-    with _folder("kafka") as folder, _running(KafkaBroker(folder)) as server:
+    with _folder("kafka") as folder, running(KafkaBroker(folder)) as server:
         yield server
 
 
@@ -273,7 +273,7 @@ def _folder(name: str) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _running(server: NatsServer | RabbitMQ | KafkaBroker) -> Iterator:
+def running(server: NatsServer | RabbitMQ | KafkaBroker) -> Iterator:
     for attempt in range(1, ATTEMPTS + 1):
         try:
             server.start()

@@ -17,9 +17,14 @@ from cloudmatch_bus.client.consumer import (
     history,
     position_range,
 )
+from cloudmatch_bus.client.isolation import Unhandled
+from cloudmatch_bus.client.provision import connected_bus, provision
 from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.contract import streams, subjects
+from cloudmatch_bus.contract.messages import decode_fact
+from cloudmatch_bus.process.health import Health
 from harness import NatsServer, eventually
+from harness.bus import counted
 from harness.facts import facts
 
 pytestmark = pytest.mark.servers
@@ -202,3 +207,134 @@ async def test_history_yields_a_range_of_the_stream_in_order(nats_server: NatsSe
         assert [position for position, _ in read] == list(range(first + 10, first + 21))
         assert [e async for batch in history(published.bus, "test", last, last + 5) for e in batch] == []
         assert not [c for c in await published.bus.jetstream().consumers_info("EVENTS") if c.name != DURABLE]
+
+
+async def test_a_durable_consumer_that_is_deleted_is_made_again_where_it_was(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloudmatch_bus.client.durable.LOOK_INTERVAL", 0.2)
+    remade = counted("cloudmatch_feed_remade_total")
+    async with facts(nats_server.url) as published, bus(nats_server) as one:
+        reader = Reader(one)
+        js = published.bus.jetstream()
+        for _ in range(2):
+            for _ in range(50):
+                published.payloads(1)
+            await published.kept()
+            await eventually(lambda: len(reader.done) == published.count)
+            await js.delete_consumer(streams.EVENTS, DURABLE)
+        published.payloads(1)
+        await eventually(lambda: len(reader.done) == published.count)
+        await provision(published.bus, 1)  # as any service does when it starts
+        assert reader.done == sorted(set(reader.done))
+        await end(reader)
+    assert counted("cloudmatch_feed_remade_total") == remade + 2
+
+
+async def test_a_durable_consumer_says_that_it_is_paused_or_makes_no_progress(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloudmatch_bus.client.durable.LOOK_INTERVAL", 0.1)
+    monkeypatch.setattr("cloudmatch_bus.client.progress.PATIENCE", 1.0)
+    async with facts(nats_server.url) as published, bus(nats_server) as reader:
+        stop, going = asyncio.Event(), asyncio.Event()
+        consumer = DurableConsumer(reader, DURABLE)
+
+        async def handle(_: list[Held]) -> None:
+            await going.wait()
+
+        running = asyncio.create_task(consumer.run(handle, stop))
+        await eventually(lambda: consumer.health() is None)
+        js = published.bus.jetstream()
+        await js.pause_consumer(streams.EVENTS, DURABLE, "2099-01-01T00:00:00Z")
+        await eventually(lambda: "paused" in str(consumer.health()))
+        await js.resume_consumer(streams.EVENTS, DURABLE)
+        await eventually(lambda: consumer.health() is None)
+        published.payloads(1)
+        await eventually(lambda: "1 facts wait, none handled for" in str(consumer.health()))
+        going.set()
+        await eventually(lambda: consumer.health() is None)
+        stop.set()
+        await running
+
+
+async def test_a_stream_that_is_deleted_is_made_again_and_read_from_its_beginning(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloudmatch_bus.client.provision.WATCH_INTERVAL", 0.2)
+    monkeypatch.setattr("cloudmatch_bus.client.durable.LOOK_INTERVAL", 0.2)
+    stop, health, read = asyncio.Event(), Health(), list[Delivery]()
+    settings = NatsSettings(url=nats_server.url)
+    async with facts(nats_server.url) as published, connected_bus(settings, "reader", health, stop) as one:
+        assert one is not None
+        durable, ordered = Reader(one), OrderedConsumer(one, "test")
+        running = asyncio.create_task(ordered.run(collect(read), 0, stop))
+        for _ in range(2):
+            published.payloads(1)
+            await published.kept()
+            count = published.count
+            await eventually(lambda count=count: len(durable.done) == len(read) == count)
+            await published.bus.jetstream().delete_stream(streams.EVENTS)
+            await eventually(lambda: health.readiness()[0] == 503)
+            await eventually(lambda: health.readiness()[0] == 200)
+        published.payloads(1)
+        await eventually(lambda: len(durable.done) == len(read) == 3)
+        stop.set()
+        await running
+        await end(durable)
+    assert [each.fact.at for each in read] == [1, 2, 3]
+
+
+def collect(read: list[Delivery]) -> Any:
+    async def handle(deliveries: list[Delivery]) -> None:
+        read.extend(deliveries)
+
+    return handle
+
+
+async def test_an_ordered_consumer_sets_aside_what_cannot_be_handled_and_goes_on(
+    nats_server: NatsServer,
+) -> None:
+    handled, aside, stop = list[int](), list[Unhandled](), asyncio.Event()
+
+    async def handle(deliveries: list[Delivery]) -> None:
+        assert 7 not in [each.fact.at for each in deliveries], "no seven"
+        handled.extend(each.fact.at for each in deliveries)
+
+    async def set_aside(fact: Unhandled) -> None:
+        aside.append(fact)
+
+    async with facts(nats_server.url) as published, bus(nats_server) as reader:
+        consumer = OrderedConsumer(reader, "test", set_aside=set_aside)
+        running = asyncio.create_task(consumer.run(handle, 0, stop))
+        for _ in range(20):
+            published.payloads(1)
+        await eventually(lambda: len(handled) == 19)
+        stop.set()
+        await running
+    assert handled == [number for number in range(1, 21) if number != 7]
+    (fact,) = aside
+    assert "no seven" in fact.reason
+    assert decode_fact(fact.payload).at == 7
+
+
+async def test_an_ordered_consumer_that_is_paused_is_made_again(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloudmatch_bus.client.consumer.LOOK_INTERVAL", 0.1)
+    monkeypatch.setattr("cloudmatch_bus.client.progress.PATIENCE", 1.0)
+    read, stop = list[Delivery](), asyncio.Event()
+    async with facts(nats_server.url) as published, bus(nats_server) as reader:
+        consumer = OrderedConsumer(reader, "test")
+        running = asyncio.create_task(consumer.run(collect(read), 0, stop))
+        published.payloads(1)
+        await eventually(lambda: len(read) == 1)
+        js = published.bus.jetstream()
+        (info,) = [each for each in await js.consumers_info(streams.EVENTS) if each.name != DURABLE]
+        await js.pause_consumer(streams.EVENTS, info.name, "2099-01-01T00:00:00Z")
+        published.payloads(2)
+        await eventually(lambda: "1 facts wait, none read for" in str(consumer.health()))
+        await eventually(lambda: len(read) == 2)
+        await eventually(lambda: consumer.health() is None)
+        stop.set()
+        await running

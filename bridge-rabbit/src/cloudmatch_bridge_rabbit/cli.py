@@ -28,9 +28,10 @@ console = Console(stderr=True, highlight=False, soft_wrap=True)
 def list_dead_letters(
     limit: Annotated[int, typer.Option(min=1, help="List at most this many, oldest first.")] = LISTED,
 ) -> None:
-    """List what a consumer rejected, batches and single sizes, without moving it.
+    """List what a consumer rejected, batches and single sizes, and facts that could not be published.
 
-    All is kept as it was published, in the queues `cloudmatch.sizes.dead` and `cloudmatch.bytes.dead`.
+    All is kept as it was, in the queues `cloudmatch.sizes.dead`, `cloudmatch.bytes.dead` and
+    `cloudmatch.facts.dead`.
     """
     settings = setup(AmqpSettings, stream=sys.stderr)[AmqpSettings]
     count = _run(_show(settings, limit))
@@ -47,7 +48,8 @@ def replay(
 ) -> None:
     """Move rejected batches back to the exchange `cloudmatch.sizes`, sizes to `cloudmatch.bytes.analytics`.
 
-    Each is published as it was, with a confirm, and then removed, so none is lost.
+    Each is published as it was, a fact that was set aside as what it becomes, if that is possible now; with a
+    confirm, and then removed, so none is lost.
     One that is rejected again returns to the dead letters; one command does not move it twice.
 
     After a failure one may be in both queues, under the same message id.
@@ -109,7 +111,7 @@ def _table(letters: list[DeadLetter]) -> Table:
     table = Table("id", "body", "from → to", "reason", "died (UTC)", "deaths")
     for column in table.columns:
         column.overflow = "fold"
-        column.no_wrap = column.header in ("id", "reason", "died (UTC)")
+        column.no_wrap = column.header == "died (UTC)"
     for each in letters:
         ends = f"{each.sender} → {each.receiver}" if each.sender else each.routing_key
         died = f"{each.died_at:%Y-%m-%d %H:%M:%S}" if each.died_at else ""

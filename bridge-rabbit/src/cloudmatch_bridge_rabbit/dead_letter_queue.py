@@ -1,4 +1,4 @@
-"""The dead-letter queues: count, list and replay what a consumer rejected, batches and single sizes."""
+"""The dead-letter queues: count, list and replay what consumers rejected, and facts that were set aside."""
 
 import asyncio
 import contextlib
@@ -12,10 +12,11 @@ from aio_pika.exceptions import ChannelNotFoundEntity
 from aiormq.channel import Channel
 from prometheus_client import Gauge
 
-from cloudmatch_bridge_rabbit import confirms
+from cloudmatch_bridge_rabbit import confirms, set_aside
+from cloudmatch_bridge_rabbit.channel import UnconfirmedError
 from cloudmatch_bridge_rabbit.confirms import CONFIRM_TIMEOUT, CONNECT_TIMEOUT, FAILURES
 from cloudmatch_bridge_rabbit.core.dead_letter import DeadLetter, original_headers
-from cloudmatch_bus.contract import amqp, amqp_batches
+from cloudmatch_bus.contract import amqp, amqp_batches, amqp_set_aside
 from cloudmatch_bus.process.settings import AmqpSettings
 
 log = logging.getLogger("rabbit")
@@ -35,7 +36,9 @@ class Place(NamedTuple):
 
 
 # Sizes go to the queue itself: what else is bound to their exchange has had them.
-PLACES = (Place(amqp_batches.DEAD_QUEUE, amqp_batches.EXCHANGE), Place(amqp.DEAD_QUEUE, "", amqp.QUEUE))
+REJECTED = (Place(amqp_batches.DEAD_QUEUE, amqp_batches.EXCHANGE), Place(amqp.DEAD_QUEUE, "", amqp.QUEUE))
+FACTS = Place(amqp_set_aside.QUEUE, "")  # published as what they become
+PLACES = (*REJECTED, FACTS)
 
 
 class DeadLetterError(Exception):
@@ -68,8 +71,8 @@ class DeadLetters:
     async def replay(self, limit: int, on_moved: Callable[[], None]) -> int:
         """Publish the oldest of each queue again, `limit` at most, as they were; return how many.
 
-        Each is removed once RabbitMQ has confirmed it, so none is lost; after a failure one may be in both
-        queues, under the same ``message_id``.
+        A fact that still cannot be published stays. Each other is removed once RabbitMQ has confirmed it, so
+        none is lost; after a failure one may be in both queues, under the same ``message_id``.
 
         Args:
             on_moved: called for each.
@@ -84,7 +87,15 @@ class DeadLetters:
                 moved += await self._replay(place, count, on_moved, moved)
         return moved
 
+    async def _replay_facts(self, limit: int, on_moved: Callable[[], None]) -> int:
+        try:
+            return await set_aside.replay(self._connection, limit, on_moved)
+        except UnconfirmedError as error:
+            raise DeadLetterError(f"RabbitMQ failed: {error}") from error
+
     async def _replay(self, place: Place, limit: int, on_moved: Callable[[], None], before: int) -> int:
+        if place is FACTS:
+            return await self._replay_facts(limit, on_moved)
         moved = 0
         async with await self._connection.channel(publisher_confirms=True, on_return_raises=True) as channel:
             queue = await channel.get_queue(place.queue, ensure=False)

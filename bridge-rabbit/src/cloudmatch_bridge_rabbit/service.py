@@ -5,7 +5,7 @@ import asyncio
 from aio_pika.abc import AbstractConnection
 from prometheus_client import Counter
 
-from cloudmatch_bridge_rabbit import dead_letter_queue, singles
+from cloudmatch_bridge_rabbit import dead_letter_queue, set_aside, singles
 from cloudmatch_bridge_rabbit.core import batches
 from cloudmatch_bridge_rabbit.core.sizes import payloads
 from cloudmatch_bridge_rabbit.publisher import Publisher
@@ -14,7 +14,7 @@ from cloudmatch_bridge_rabbit.singles import SinglesBridge
 from cloudmatch_bus.client.consumer import DurableConsumer, Held
 from cloudmatch_bus.client.provision import connected_bus
 from cloudmatch_bus.client.settings import NatsSettings
-from cloudmatch_bus.contract import amqp, amqp_batches
+from cloudmatch_bus.contract import amqp, amqp_batches, amqp_set_aside
 from cloudmatch_bus.process import http
 from cloudmatch_bus.process.health import Health
 from cloudmatch_bus.process.listen import listen
@@ -38,6 +38,7 @@ async def serve(environment: Environment, stop: asyncio.Event) -> None:
         async with connection.channel() as channel:
             await amqp_batches.declare(channel, rabbit.queue_type)
             await amqp.declare(channel, rabbit.queue_type)
+            await amqp_set_aside.declare(channel, rabbit.queue_type)
 
     publisher = Publisher(rabbit, declare, _batches)
     health = Health()
@@ -47,7 +48,7 @@ async def serve(environment: Environment, stop: asyncio.Event) -> None:
     async def forward(facts: list[Held]) -> None:
         messages = [
             message
-            for position, fact, payload, _ in facts
+            for position, fact, payload, *_ in facts
             if (message := batches.batch(position, fact, payload)) is not None
         ]
         await publisher.publish(lambda channel, most: batches.blocks(messages, channel, most))
@@ -69,7 +70,8 @@ async def serve(environment: Environment, stop: asyncio.Event) -> None:
                     else:
                         work.create_task(singles.keep_removed(bus, stop))
                     if await until_stopped(stop, publisher.ready()):
-                        consumer = DurableConsumer(bus, NAME, linger=LINGER)
+                        keep = set_aside.keep_in(publisher, NAME)
+                        consumer = DurableConsumer(bus, NAME, linger=LINGER, set_aside=keep)
                         health.set_check("feed", consumer.health)
                         await _finish(asyncio.create_task(consumer.run(forward, stop)), stop)
         await publisher.close()

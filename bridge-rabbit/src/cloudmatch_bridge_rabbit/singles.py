@@ -18,16 +18,18 @@ from cloudmatch_bridge_rabbit.core.frames import Block, blocks
 from cloudmatch_bridge_rabbit.core.lag import Lag
 from cloudmatch_bridge_rabbit.core.singles import Singles
 from cloudmatch_bridge_rabbit.publisher import Publisher
+from cloudmatch_bridge_rabbit.set_aside import keep_in
 from cloudmatch_bus.client import optional_consumer
 from cloudmatch_bus.client.connection import Bus
 from cloudmatch_bus.client.consumer import DurableConsumer, Held
-from cloudmatch_bus.contract import amqp, streams
+from cloudmatch_bus.client.durable import DurableState
+from cloudmatch_bus.contract import amqp, amqp_set_aside, streams
 from cloudmatch_bus.process.runner import until_stopped
 from cloudmatch_bus.process.settings import AmqpSettings
 
 log = logging.getLogger("singles")
 
-CONSUMER_INTERVAL = 2.0  # s between two looks whether the consumer exists, or is gone
+CONSUMER_INTERVAL = 2.0  # s between two looks whether the consumer is gone
 DECLARE_INTERVAL = 5.0  # s between two declarations of plain queues, which others may delete
 RETRY_INTERVAL = 5.0  # s after a bug
 
@@ -48,32 +50,40 @@ class SinglesBridge:
     """Publishes one message per payload."""
 
     def __init__(self, settings: AmqpSettings, plain_queues: list[str]) -> None:
+        self._queue_type = settings.queue_type
         self._plain_queues = plain_queues
         self._publisher = Publisher(settings, self._declare, _confirmed)
         self._lag = Lag()
-        self._problem: str | None = "the consumer of singles does not exist yet"
+        self._state: DurableState | None = None
         _pending.set_function(lambda: self._lag.pending)
         _lag.set_function(lambda: self._lag.age(time.time()))
 
     def health(self) -> str | None:
         """Return why nothing can be published, or None. It may lag: that is no reason."""
-        return self._publisher.refusal() or self._problem
+        state = self._state
+        return self._publisher.refusal() or (state.problem() if state else "not connected to NATS")
 
     async def run(self, bus: Bus, stop: asyncio.Event) -> None:
         """Publish until `stop`."""
+        self._state = state = DurableState(bus, streams.SINGLES, new=True, on_look=self._observe)
+        keep = keep_in(self._publisher, streams.SINGLES)
+        consumer = DurableConsumer(bus, streams.SINGLES, report=False, state=state, set_aside=keep)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._publisher.keep_connected(stop))
             group.create_task(self._keep_declared(stop))
-            group.create_task(self._keep_consumer(bus, stop))
-            await self._keep_publishing(bus, stop)
+            group.create_task(state.keep(stop))
+            await self._keep_publishing(consumer, stop)
         await self._publisher.close()
 
-    async def _keep_publishing(self, bus: Bus, stop: asyncio.Event) -> None:
+    def _observe(self, pending: int) -> None:
+        self._lag.observe(pending, time.time())
+
+    async def _keep_publishing(self, consumer: DurableConsumer, stop: asyncio.Event) -> None:
         if not await until_stopped(stop, self._publisher.ready()):
             return
         while not stop.is_set():
             try:
-                await DurableConsumer(bus, streams.SINGLES, report=False).run(self._forward, stop)
+                await consumer.run(self._forward, stop)
             except Exception:
                 log.exception("singles failed, again in %.0f s", RETRY_INTERVAL)
                 await _pause(stop, RETRY_INTERVAL)
@@ -93,20 +103,10 @@ class SinglesBridge:
         if encoder is not None:
             _report(encoder)
 
-    async def _keep_consumer(self, bus: Bus, stop: asyncio.Event) -> None:
-        """Make the consumer, and again when it is gone: when the stream was lost, say."""
-        while not stop.is_set():
-            try:
-                self._lag.observe(await optional_consumer.ensure(bus, streams.SINGLES), time.time())
-            except TimeoutError as error:
-                log.warning("%s", error)
-            else:
-                self._problem = None
-            await _pause(stop, CONSUMER_INTERVAL)
-
     async def _declare(self, connection: AbstractConnection) -> None:
         async with connection.channel() as channel:
             await channel.declare_exchange(amqp.EXCHANGE, "topic", durable=True)
+            await amqp_set_aside.declare(channel, self._queue_type)
         await self._declare_plain(connection)
 
     async def _declare_plain(self, connection: AbstractConnection) -> None:

@@ -14,6 +14,25 @@ ADDED = {
 }
 
 
+def test_a_fact_that_was_set_aside_is_shown_with_the_reason() -> None:
+    headers = {
+        "consumer": "c",
+        "position": 42,
+        "subject": "s",
+        "reason": "ValueError: x",
+        "at": 1_700_000_000_000,
+    }
+    letter = DeadLetter.parse(None, "cloudmatch.facts.dead", b"{}", headers)
+    assert (letter.message_id, letter.routing_key, letter.reason, letter.body) == (
+        "42",
+        "s",
+        "ValueError: x",
+        "{}",
+    )
+    assert letter.died_at == datetime.fromtimestamp(1_700_000_000, UTC)
+    assert DeadLetter.parse(None, None, b"", {"consumer": "c"}).died_at is None
+
+
 def test_a_dead_letter_shows_the_message_and_why_and_how_often_it_was_rejected() -> None:
     assert DeadLetter.parse("5.0", "default.a", b"4", {**OWN, **ADDED}) == DeadLetter(
         "5.0", "default.a", "4", "a", "b", "rejected", DIED, 2

@@ -1,10 +1,10 @@
-"""A dead letter: a size message that a consumer rejected, as RabbitMQ keeps it."""
+"""A dead letter: a message that a consumer rejected, or a fact that was set aside, as RabbitMQ keeps it."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from cloudmatch_bus.contract import amqp
+from cloudmatch_bus.contract import amqp, amqp_set_aside
 
 DEATH = "x-death"
 # headers that RabbitMQ adds when it moves a message to the dead-letter queue
@@ -33,6 +33,8 @@ class DeadLetter(NamedTuple):
         history = headers.get(DEATH) or [{}]
         newest = history[0]
         died_at = newest.get("time")
+        if amqp_set_aside.CONSUMER in headers:
+            return cls._set_aside(body, headers)
         return cls(
             message_id=message_id or "",
             routing_key=routing_key or "",
@@ -42,6 +44,20 @@ class DeadLetter(NamedTuple):
             reason=str(newest.get("reason", "")),
             died_at=died_at if isinstance(died_at, datetime) else None,
             deaths=sum(int(each.get("count", 1)) for each in history if each),
+        )
+
+    @classmethod
+    def _set_aside(cls, body: bytes, headers: Mapping[str, Any]) -> "DeadLetter":
+        at = headers.get(amqp_set_aside.AT)
+        return cls(
+            message_id=str(headers.get(amqp_set_aside.POSITION, "")),
+            routing_key=str(headers.get(amqp_set_aside.SUBJECT, "")),
+            body=_printable(body),
+            sender="",
+            receiver="",
+            reason=str(headers.get(amqp_set_aside.REASON, "")),
+            died_at=datetime.fromtimestamp(at / 1000, UTC) if isinstance(at, int) else None,
+            deaths=1,
         )
 
 

@@ -22,6 +22,7 @@ from nats.aio.subscription import Subscription as Subscription
 from nats.js import JetStreamContext
 from prometheus_client import Counter
 
+from cloudmatch_bus.client.errors import described
 from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.client.transport import FastTransport, log_handler_failure
 from cloudmatch_bus.client.transport import Handler as Handler
@@ -184,7 +185,7 @@ class Bus:
         except nats.errors.NoRespondersError as error:
             raise NoRespondersError(f"no reply on {subject}: no responders") from error
         except nats.errors.Error as error:
-            raise TimeoutError(f"no reply on {subject}: {error!r}") from error
+            raise TimeoutError(f"no reply on {subject}: {described(error)}") from error
 
     def jetstream(self) -> JetStreamContext:
         """Return a JetStream context of this connection."""

@@ -13,39 +13,39 @@ writes and resumes there, whatever happened to it, to the connection or to the s
 import asyncio
 import contextlib
 import logging
-import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
 import nats.errors
-from nats.js.api import ConsumerInfo
 from prometheus_client import Counter
 
-from cloudmatch_bus.client import stream_config
 from cloudmatch_bus.client.connection import Bus
+from cloudmatch_bus.client.durable import LOOK_INTERVAL, DurableState
+from cloudmatch_bus.client.errors import described
+from cloudmatch_bus.client.history import SILENCE, UNREADABLE, create, delete
+from cloudmatch_bus.client.history import history as history
+from cloudmatch_bus.client.history import position_range as position_range
+from cloudmatch_bus.client.isolation import DownstreamError as DownstreamError
+from cloudmatch_bus.client.isolation import SetAside, Unhandled, handle_apart, put_aside
+from cloudmatch_bus.client.progress import Progress
 from cloudmatch_bus.client.pull_subscription import Message, PullSubscription
-from cloudmatch_bus.contract import streams
-from cloudmatch_bus.contract.messages import AnyFact, decode_fact
+from cloudmatch_bus.contract import streams, subjects
+from cloudmatch_bus.contract.messages import AnyFact, decode_fact, encode
 
 log = logging.getLogger("consumer")
 
 BACKOFF = (0.5, 1.0, 2.0, 5.0)  # s before the same facts are handled again, by failures in a row
 PROGRESS_INTERVAL = streams.ACK_WAIT / 4  # s between two reports that held facts are in progress
-SILENCE = 3.0  # s without an answer, after which an ordered consumer is created again
 RETRY = 1.0  # s before another attempt to create one
 PORTION = 4 * 2**20  # bytes of facts handled at once, about
-DELETE_TIMEOUT = 0.5  # s; the server deletes consumers that are not used
+UNKNOWN_KIND = "at `$.type`"  # ends the error of a fact of a kind that later versions know
 
 # The metrics keep the name of the first reader.
 _read = Counter("cloudmatch_feed_facts", "Facts handled and acknowledged")
 _undecodable = Counter("cloudmatch_feed_undecodable", "Messages in EVENTS that are no facts; dropped")
 _resumed = Counter("cloudmatch_feed_resumed", "Times an ordered consumer was created again")
-
-
-class DownstreamError(Exception):
-    """The handler's destination cannot be reached: deliver the same facts again, later."""
 
 
 class Delivery(NamedTuple):
@@ -62,20 +62,28 @@ class Held(NamedTuple):
     fact: AnyFact
     payload: bytes  # the fact as it was published
     stored: float  # s since 1970, when the stream got it
+    subject: str
 
 
 Handle = Callable[[list[Delivery]], Awaitable[None]]
 HandleHeld = Callable[[list[Held]], Awaitable[None]]
 
 
-def _decode(message: Message, *, report: bool = True) -> AnyFact | None:
+def _decode(message: Message) -> AnyFact | str:
+    """Decode a message; return why it is no fact if it is none."""
     try:
         return decode_fact(message.payload)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        if report:
-            log.error("message dropped at position %d on %s: %s", message.position, message.subject, error)  # noqa: TRY400  # the message is at fault, not the code
-            _undecodable.inc()
-        return None
+    except UNREADABLE as error:
+        return str(error)
+
+
+def _dropped(message: Message, reason: str) -> None:
+    log.error("message dropped at position %d on %s: %s", message.position, message.subject, reason)
+    _undecodable.inc()
+
+
+def _unhandled(message: Held | Message, reason: str) -> Unhandled:
+    return Unhandled(message.position, message.subject, message.payload, reason)
 
 
 class _Consumer:
@@ -115,29 +123,51 @@ class DurableConsumer(_Consumer):
     Args:
         linger: after a few facts, wait so long (s) for more of them, which are then handled at once.
         report: count facts and log what is no fact; false where another consumer of the process does.
+        state: of the consumer at the server, if the caller looks after it.
+        set_aside: keeps what cannot be handled; without it, that is a bug.
     """
 
-    def __init__(self, bus: Bus, durable: str, *, linger: float = 0.0, report: bool = True) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        durable: str,
+        *,
+        linger: float = 0.0,
+        report: bool = True,
+        state: DurableState | None = None,
+        set_aside: SetAside | None = None,
+    ) -> None:
         super().__init__(bus)
         self._durable = durable
         self._linger = linger
         self._report = report
+        self._state = state or DurableState(bus, durable)
+        self._keeps = state is None
+        self._set_aside = set_aside
         self._held: Sequence[Message] = ()  # being handled, or about to be
+
+    def health(self) -> str | None:
+        """Return why facts are not read, or None."""
+        return self._state.problem() or super().health() or self._state.stalled()
 
     async def run(self, handle: HandleHeld, stop: asyncio.Event) -> None:
         """Pass batches of facts to `handle` until `stop`; acknowledge each once `handle` has returned.
 
-        Anything but `DownstreamError` raised by `handle` is a bug and ends the run.
+        Anything but `DownstreamError` raised by `handle` for a fact on its own sets that fact aside, or ends
+        the run.
         """
         self._pull = pull = PullSubscription(self._bus, self._durable, stop, self._linger)
-        reporting = asyncio.create_task(self._report_progress(pull))
+        helpers = [asyncio.create_task(self._report_progress(pull))]
+        if self._keeps:
+            helpers.append(asyncio.create_task(self._state.keep(stop)))
         try:
             while not stop.is_set():
                 await self._batch(await pull.messages(), handle, stop)
             for message in await pull.drain():  # for the next process, now instead of after `ACK_WAIT`
                 self._bus.publish(message.reply, b"-NAK")
         finally:
-            reporting.cancel()
+            for each in helpers:
+                each.cancel()
             await pull.close()
 
     async def _report_progress(self, pull: PullSubscription) -> None:
@@ -161,14 +191,21 @@ class DurableConsumer(_Consumer):
     async def _portion(self, messages: Sequence[Message], handle: HandleHeld, stop: asyncio.Event) -> bool:
         """Handle the first of the held messages; False if that failed: then none is held any more."""
         facts = []
-        for message in messages:
-            if fact := _decode(message, report=self._report):
-                facts.append(Held(message.position, fact, message.payload, message.stored))
-            else:
-                self._bus.publish(message.reply, b"+TERM")
         try:
+            for message in messages:
+                if self._state.is_done(message.position, message.stored):
+                    continue
+                fact = _decode(message)
+                if not isinstance(fact, str):
+                    facts.append(
+                        Held(message.position, fact, message.payload, message.stored, message.subject)
+                    )
+                elif self._report and (self._set_aside is None or fact.endswith(UNKNOWN_KIND)):
+                    _dropped(message, fact)
+                elif self._report and self._set_aside:
+                    await put_aside(_unhandled(message, fact), self._set_aside)
             if facts:
-                await handle(facts)
+                await handle_apart(facts, handle, _unhandled, self._set_aside)
         except DownstreamError as error:
             pause = self._failed(len(self._held), error)
             self._acknowledge(self._held, b"-NAK " + msgspec.json.encode({"delay": int(pause * 1e9)}))
@@ -178,6 +215,8 @@ class DurableConsumer(_Consumer):
         if facts:
             self._failures = 0
         self._acknowledge(messages, b"+ACK")
+        for message in messages:
+            self._state.acknowledged(message.position, message.stored)
         self._held = self._held[len(messages) :]
         if self._report:
             _read.inc(len(facts))
@@ -193,39 +232,68 @@ class OrderedConsumer(_Consumer):
 
     Args:
         linger: after a few facts, wait so long (s) for more of them, which are then handled at once.
+        set_aside: keeps what cannot be handled; without it, that is a bug.
     """
 
-    def __init__(self, bus: Bus, name: str, *, linger: float = 0.0) -> None:
+    def __init__(
+        self, bus: Bus, name: str, *, linger: float = 0.0, set_aside: SetAside | None = None
+    ) -> None:
         super().__init__(bus)
         self._linger = linger
+        self._set_aside = set_aside
         self.position = 0  # of the last message that was handled or dropped
         self._name = name
         self._broken = False  # messages may have been lost on their way
+        self._said = ""
+        self._progress = Progress()
         bus.on_reconnect.append(self._reconnected)
 
     async def _reconnected(self) -> None:
         self._broken = True
 
+    def health(self) -> str | None:
+        """Return why facts are not read, or None."""
+        if (reason := super().health()) or (idle := self._progress.stalled(time.monotonic())) is None:
+            return reason
+        return f"{self._progress.work} facts wait, none read for {idle:.0f} s"
+
+    async def _prove(self, consumer: str) -> None:
+        """See until cancelled what the consumer has to deliver; one that stands still is made again."""
+        while True:
+            await asyncio.sleep(LOOK_INTERVAL)
+            with contextlib.suppress(nats.errors.Error, TimeoutError):
+                info = await self._bus.jetstream().consumer_info(streams.EVENTS, consumer)
+                self._progress.observe(info.num_pending or 0, self.position, time.monotonic())
+                if self._progress.stalled(time.monotonic()) and not self._failures:
+                    self._broken = True
+
+    def _say(self, text: str) -> None:
+        if text != self._said:
+            self._said = text
+            log.warning("%s", text)
+
     async def run(self, handle: Handle, after: int, stop: asyncio.Event) -> None:
         """Pass batches of all facts behind position `after` to `handle`, each once, in order, until `stop`.
 
-        After a `DownstreamError` the same batch is passed again. Anything else raised by `handle` is a bug
-        and ends the run.
+        After a `DownstreamError` the same batch is passed again, parts of which may have been handled.
+        Anything else raised by `handle` for a fact on its own sets that fact aside, or ends the run.
         """
         self.position = position = after
         while not stop.is_set():
             try:
-                consumer = await _create(self._bus, self._name, position)
+                consumer = await create(self._bus, self._name, position)
             except (nats.errors.Error, TimeoutError) as error:
-                log.warning("cannot read EVENTS, retrying in %.0f s: %r", RETRY, error)
+                self._say(f"cannot read EVENTS, retrying every {RETRY:.0f} s: {described(error)}")
                 await _wait(stop, RETRY)
                 continue
-            self._broken = False
+            self._broken, self._said = False, ""
             self._pull = pull = PullSubscription(self._bus, consumer.name, stop, self._linger)
+            proving = asyncio.create_task(self._prove(consumer.name))
             try:
                 position = await self._read(pull, handle, position, stop)
             finally:
-                await _delete(self._bus, consumer.name, pull)
+                proving.cancel()
+                await delete(self._bus, consumer.name, pull)
             if not stop.is_set():
                 _resumed.inc()
 
@@ -241,7 +309,9 @@ class OrderedConsumer(_Consumer):
                         self._broken = True
                         break
                     position = message.position
-                    if fact := _decode(message):
+                    if isinstance(fact := _decode(message), str):
+                        _dropped(message, fact)
+                    else:
                         deliveries.append(Delivery(position, fact))
                 if deliveries and not await self._handled(deliveries, handle, stop):
                     return position
@@ -254,7 +324,7 @@ class OrderedConsumer(_Consumer):
         """Pass a batch to `handle` until it succeeds; False if `stop` was set first."""
         while True:
             try:
-                await handle(deliveries)
+                await handle_apart(deliveries, handle, _as_unhandled, self._set_aside)
             except DownstreamError as error:
                 await _wait(stop, self._failed(len(deliveries), error))
                 if stop.is_set():
@@ -265,6 +335,12 @@ class OrderedConsumer(_Consumer):
                 return True
 
 
+def _as_unhandled(delivery: Delivery, reason: str) -> Unhandled:
+    fact = delivery.fact
+    subject = subjects.ev(fact.app, fact.kind, fact.primary_device)
+    return Unhandled(delivery.position, subject, encode(fact), reason)
+
+
 def _portions(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
     """Yield messages in portions that take a bounded amount of memory once they are decoded."""
     begin = size = 0
@@ -273,68 +349,3 @@ def _portions(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
         if size >= PORTION or end == len(messages):
             yield messages[begin:end]
             begin, size = end, 0
-
-
-async def _create(bus: Bus, name: str, after: int) -> ConsumerInfo:
-    """Create an ordered consumer of the facts behind position `after`."""
-    config = stream_config.ordered_consumer(f"{name}-{secrets.token_hex(4)}", after)
-    return await bus.jetstream().add_consumer(streams.EVENTS, config)
-
-
-async def _delete(bus: Bus, name: str, pull: PullSubscription) -> None:
-    await pull.close()
-    with contextlib.suppress(nats.errors.Error, TimeoutError):  # else the server deletes it after a while
-        await asyncio.wait_for(bus.jetstream().delete_consumer(streams.EVENTS, name), DELETE_TIMEOUT)
-
-
-async def position_range(bus: Bus) -> tuple[int, int]:
-    """Return the first and last position in EVENTS; the first is the larger one if EVENTS is empty.
-
-    Raises:
-        TimeoutError: JetStream does not answer, or has no such stream.
-    """
-    try:
-        state = (await bus.jetstream().stream_info(streams.EVENTS)).state
-    except nats.errors.Error as error:
-        raise TimeoutError(f"cannot read EVENTS: {error!r}") from error
-    return state.first_seq, state.last_seq
-
-
-async def history(
-    bus: Bus, name: str, after: int, upto: int
-) -> AsyncIterator[list[tuple[int, AnyFact | None]]]:
-    """Yield position and fact of all messages behind `after`, up to `upto`, in order, in batches.
-
-    The fact is None where a message is no fact.
-
-    Raises:
-        TimeoutError: the bus does not answer, or lost a message on its way.
-    """
-    try:
-        consumer = await _create(bus, name, after)
-    except nats.errors.Error as error:
-        raise TimeoutError(f"cannot read EVENTS: {error!r}") from error
-    pull = PullSubscription(bus, consumer.name, asyncio.Event())
-    order, done = 0, consumer.num_pending == 0
-    try:
-        while not done:
-            batch: list[tuple[int, AnyFact | None]] = []
-            for message in await pull.messages():
-                order += 1
-                if message.order != order:
-                    raise TimeoutError(f"a message before position {message.position} was lost on its way")
-                done = message.pending == 0 or message.position >= upto
-                if message.position <= upto:
-                    batch.append((message.position, _fact(message.payload)))
-            if pull.silence > SILENCE:
-                raise TimeoutError("the bus stopped answering")
-            yield batch
-    finally:
-        await _delete(bus, consumer.name, pull)
-
-
-def _fact(payload: bytes) -> AnyFact | None:
-    try:
-        return decode_fact(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None

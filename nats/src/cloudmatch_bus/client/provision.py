@@ -3,16 +3,18 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
 
 import nats.errors
 from nats.js import JetStreamContext
-from nats.js.api import StreamConfig, StreamInfo
+from nats.js.api import ConsumerConfig, StreamConfig, StreamInfo
 from nats.js.errors import APIError, BadRequestError, NotFoundError
+from prometheus_client import Counter
 
 from cloudmatch_bus.client import stream_config
 from cloudmatch_bus.client.connection import Bus, connect
+from cloudmatch_bus.client.errors import NO_STORAGE, described
 from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.contract import streams
 from cloudmatch_bus.process.clock import now_us
@@ -23,6 +25,10 @@ from cloudmatch_bus.process.settings import variable
 log = logging.getLogger("provision")
 
 PAUSE = 0.5  # s between two attempts
+WATCH_INTERVAL = 3.0  # s between two looks whether the stream of facts is there
+MIB = 2**20
+
+_lost = Counter("cloudmatch_bus_lost_streams", "Times the stream EVENTS was found to be gone")
 
 
 class ProvisionError(RuntimeError):
@@ -38,18 +44,63 @@ async def _stream(js: JetStreamContext, asked: StreamConfig) -> StreamInfo:
         # positions in the journal are named by them.
         asked.first_seq = now_us()
         try:
-            got = await js.add_stream(asked)
+            got = await _add(js, asked)
         except BadRequestError:  # another process was faster
             got = await js.stream_info(asked.name)
+            asked.max_bytes = got.config.max_bytes
     if stream_config.differences(asked, got.config):
         asked.first_seq = got.config.first_seq  # else it would begin at 1 when it comes back empty
         try:
-            got = await js.update_stream(asked)
+            got = await _update(js, asked, got)
         except APIError as error:
-            raise ProvisionError(f"stream {asked.name} cannot be changed: {error.description}") from error
+            raise ProvisionError(f"stream {asked.name} cannot be changed: {described(error)}") from error
     if wrong := stream_config.differences(asked, got.config):
         raise ProvisionError(f"stream {asked.name} is not as asked: {wrong}")
     return got
+
+
+async def _add(js: JetStreamContext, asked: StreamConfig) -> StreamInfo:
+    """Add a stream; as large as the server can make it if that is less than asked."""
+    wanted = asked.max_bytes
+    while True:
+        try:
+            got = await js.add_stream(asked)
+        except APIError as error:
+            if error.err_code not in NO_STORAGE or (asked.max_bytes or 0) < 2 * streams.EVENTS_MIN_BYTES:
+                raise
+            assert asked.max_bytes is not None
+            asked.max_bytes //= 2
+        else:
+            _warn_of_size(asked, wanted)
+            return got
+
+
+async def _update(js: JetStreamContext, asked: StreamConfig, got: StreamInfo) -> StreamInfo:
+    """Update a stream; leave it as large as it is if the server has no room for more."""
+    try:
+        return await js.update_stream(asked)
+    except APIError as error:
+        if error.err_code not in NO_STORAGE:
+            raise
+    wanted, asked.max_bytes = asked.max_bytes, got.config.max_bytes
+    _warn_of_size(asked, wanted)
+    return await js.update_stream(asked) if stream_config.differences(asked, got.config) else got
+
+
+def _warn_of_size(asked: StreamConfig, wanted: int | None) -> None:
+    if asked.max_bytes != wanted:
+        sizes = (asked.max_bytes or 0) // MIB, (wanted or 0) // MIB
+        log.warning("stream %s keeps %d MiB, not %d: NATS has no more storage", asked.name, *sizes)
+
+
+async def _consumer(js: JetStreamContext, asked: ConsumerConfig) -> None:
+    with contextlib.suppress(NotFoundError):
+        # where it began does not matter: its service may have made it again, where it was
+        existing = (await js.consumer_info(streams.EVENTS, asked.durable_name or "")).config
+        asked.deliver_policy, asked.opt_start_seq = existing.deliver_policy, existing.opt_start_seq
+    got = (await js.add_consumer(streams.EVENTS, asked)).config
+    if wrong := stream_config.differences(asked, got):
+        raise ProvisionError(f"consumer {asked.durable_name} is not as asked: {wrong}")
 
 
 async def provision(bus: Bus, replicas: int) -> StreamInfo:
@@ -65,10 +116,7 @@ async def provision(bus: Bus, replicas: int) -> StreamInfo:
     facts = await _stream(js, stream_config.events(replicas))
     await _stream(js, stream_config.bucket(replicas))
     for durable in streams.DURABLE_CONSUMERS:
-        asked = stream_config.durable_consumer(durable)
-        got = (await js.add_consumer(streams.EVENTS, asked)).config
-        if wrong := stream_config.differences(asked, got):
-            raise ProvisionError(f"consumer {durable} is not as asked: {wrong}")
+        await _consumer(js, stream_config.durable_consumer(durable))
     return facts
 
 
@@ -78,12 +126,52 @@ async def ensure_provisioned(bus: Bus, replicas: int, *, create: bool = True) ->
     Returns:
         The stream of facts, as the server has it.
     """
+    said = ""
     while True:
         try:
             return await (provision(bus, replicas) if create else bus.jetstream().stream_info(streams.EVENTS))
         except (nats.errors.Error, TimeoutError) as error:
-            log.warning("JetStream is not ready, retrying: %r", error)
+            if (text := described(error)) != said:
+                said = text
+                log.warning("JetStream is not ready, retrying: %s", text)
             await asyncio.sleep(PAUSE)
+
+
+class _Watch:
+    """Looks whether the stream of facts is there, and has it made again when it is gone."""
+
+    def __init__(self, bus: Bus, ensure: Callable[[], Awaitable[object]]) -> None:
+        self._bus = bus
+        self._ensure = ensure
+        self._problem: str | None = None
+
+    def health(self) -> str | None:
+        """Return why the bus cannot be used, or None."""
+        return self._bus.health() or self._problem
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            await asyncio.sleep(WATCH_INTERVAL)
+            try:
+                await self._bus.jetstream().stream_info(streams.EVENTS)
+            except NotFoundError:
+                await self._restore()
+            except (nats.errors.Error, TimeoutError):
+                continue  # those who read and publish say so
+
+    async def _restore(self) -> None:
+        _lost.inc()
+        self._problem = f"the stream {streams.EVENTS} does not exist"
+        log.warning("stream %s is gone", streams.EVENTS)
+        try:
+            await self._ensure()
+        except ProvisionError as error:
+            self._problem = str(error)
+            log.error("%s", error)  # noqa: TRY400  # a sentence
+        else:
+            self._problem = None
+            log.warning("stream %s is there again, without the facts of before", streams.EVENTS)
 
 
 @contextlib.asynccontextmanager
@@ -105,14 +193,19 @@ async def connected_bus(
     def ensure() -> Coroutine[Any, Any, StreamInfo]:
         return ensure_provisioned(bus, settings.replicas, create=settings.provision)
 
+    watch = _Watch(bus, ensure)
+    watching: asyncio.Task[None] | None = None
     try:
         facts = await until_stopped(stop, ensure())
         if facts:
             _warn_of_single_replica(facts)
-        health.set_check("nats", bus.health)
+        health.set_check("nats", watch.health)
         bus.on_reconnect.append(ensure)
+        watching = asyncio.create_task(watch.run())
         yield bus if facts else None
     finally:
+        if watching is not None:
+            watching.cancel()
         await bus.close()
 
 

@@ -42,7 +42,7 @@ def decode(body: bytes) -> SizesBatch:
     """
     try:
         return _decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UnreadableError(str(error)) from None
 
 

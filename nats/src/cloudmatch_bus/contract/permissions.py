@@ -47,7 +47,7 @@ def _provisioning(stream: str) -> tuple[str, ...]:
 
 
 _EVENTS_INFO = f"{API}.STREAM.INFO.{EVENTS}"
-_CONSUMER_VERBS = ("CREATE", "MSG.NEXT", "DELETE")
+_CONSUMER_VERBS = ("CREATE", "INFO", "MSG.NEXT", "DELETE")
 _MICRO = ("", ".match-engine", ".match-engine.*")  # addressed: all micro services, this one, one instance
 
 USERS = {
@@ -80,7 +80,7 @@ USERS = {
             # It provisions for all services.
             *_provisioning(EVENTS),
             *_provisioning(BUCKET_STREAM),
-            f"{API}.CONSUMER.DURABLE.CREATE.{EVENTS}.{BRIDGE}",
+            *(f"{API}.CONSUMER.{what}.{EVENTS}.{BRIDGE}" for what in ("INFO", "DURABLE.CREATE")),
         ),
         subscribe=(
             *(_in_queue_group(subjects.all_of(kind)) for kind in ("up", "match")),
@@ -106,9 +106,12 @@ USERS = {
     BRIDGE: Rights(
         publish=(
             _EVENTS_INFO,
-            f"{API}.CONSUMER.DURABLE.CREATE.{EVENTS}.{SINGLES}",
-            *(f"{API}.CONSUMER.{what}.{EVENTS}.{SINGLES}" for what in ("DELETE", "INFO")),
-            *(f"{API}.CONSUMER.MSG.NEXT.{EVENTS}.{durable}" for durable in (BRIDGE, SINGLES)),
+            f"{API}.CONSUMER.DELETE.{EVENTS}.{SINGLES}",
+            *(
+                f"{API}.CONSUMER.{what}.{EVENTS}.{durable}"
+                for durable in (BRIDGE, SINGLES)
+                for what in ("INFO", "DURABLE.CREATE", "MSG.NEXT")
+            ),
             *(f"$JS.ACK.{EVENTS}.{durable}.>" for durable in (BRIDGE, SINGLES)),
         ),
         subscribe=(f"{inbox(BRIDGE)}.>",),

@@ -17,6 +17,7 @@ GIB = 1024**3
 
 EVENTS_MAX_AGE = 7 * DAY
 EVENTS_MAX_BYTES = 4 * GIB
+EVENTS_MIN_BYTES = GIB // 64  # of a server that has room for no more
 DUPLICATE_WINDOW = 120.0  # s within which a message id is kept once
 ACK_WAIT = 5.0  # s after which a fact that was neither acknowledged nor reported in progress is redelivered
 MAX_ACK_PENDING = 1000  # facts delivered by a durable consumer and not acknowledged
