@@ -144,6 +144,24 @@ async def test_two_bridges_share_the_work(nats_server: NatsServer, amqp_url: str
     assert min(shares) > 0
 
 
+async def test_a_deleted_exchange_is_declared_again_and_no_size_is_lost(
+    nats_server: NatsServer, amqp_url: str, start: Start
+) -> None:
+    service = bridge(start, nats_server, amqp_url)
+    async with facts(nats_server.url) as bus, await aio_pika.connect(amqp_url) as connection:
+        channel = await connection.channel()
+        for exchange in (amqp_batches.EXCHANGE, amqp.EXCHANGE):
+            await channel.exchange_delete(exchange)
+        bus.payloads(4)
+        queue = await channel.get_queue(amqp_batches.QUEUE)
+        message = await eventually(lambda: queue.get(no_ack=True, fail=False), 15)
+        assert message is not None
+        assert sizes([message]) == [4]
+        await eventually(lambda: service.metric("cloudmatch_bridge_rabbit_singles_total") >= 1)
+    assert "no exchange 'cloudmatch.sizes'" in service.logs()
+    assert "no exchange 'cloudmatch.bytes'" in service.logs()
+
+
 async def test_a_deleted_queue_is_declared_again_and_no_size_is_lost(
     nats_server: NatsServer, amqp_url: str, start: Start
 ) -> None:

@@ -55,7 +55,9 @@ async def pairs(edge: Service) -> list[tuple[ClientConnection, ClientConnection]
 
 async def lose_stream(bus: Bus) -> None:
     """Let JetStream answer no publication."""
-    await bus.jetstream().delete_stream(streams.EVENTS)
+    config = (await bus.jetstream().stream_info(streams.EVENTS)).config
+    config.subjects = ["elsewhere"]
+    await bus.jetstream().update_stream(config)
 
 
 async def fill_stream(bus: Bus) -> None:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from functools import partial
 
 import pytest
+from nats.js.api import DiscardPolicy
 
 from cloudmatch_bus.client.connection import Bus
 from cloudmatch_bus.client.provision import ensure_provisioned
@@ -123,6 +124,31 @@ async def test_a_fact_that_is_never_refused_is_reported_as_stored_once(
         assert await publisher.drain(20) == 0
     assert sorted(reported) == sorted(await stored(bus)) == list(range(10))
     assert counted("cloudmatch_facts_refused_total") == refused
+
+
+async def test_facts_that_wait_are_said_once_with_the_reason_and_then_stored(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("cloudmatch_bus.client.backlog.PATIENCE", 0.5)
+    js = bus.jetstream()
+    config = (await js.stream_info(streams.EVENTS)).config
+    config.max_bytes, config.discard = 1, DiscardPolicy.NEW  # as on a full disk
+    await js.update_stream(config)
+    publisher = FactPublisher(bus)
+    said = "3 facts wait to be stored in EVENTS: maximum bytes exceeded (JetStream error 10077, code 503)"
+    async with running(publisher.run()):
+        for number in range(3):
+            assert publisher.publish(fact(number))
+        await eventually(lambda: "facts wait" in caplog.text)
+        assert said in str(publisher.problem())
+        assert counted("cloudmatch_facts_waiting") == 3
+        assert counted("cloudmatch_facts_waiting_seconds") > 0
+        await ensure_provisioned(bus, 1)
+        assert await publisher.drain(5) == 0
+        await eventually(lambda: "facts are stored again" in caplog.text)
+        assert publisher.problem() is None
+    assert caplog.text.count("facts wait") == caplog.text.count(said) == 1
+    assert sorted(await stored(bus)) == [0, 1, 2]
 
 
 async def test_a_fact_that_is_not_stored_in_time_is_replaced(bus: Bus, nats_server: NatsServer) -> None:

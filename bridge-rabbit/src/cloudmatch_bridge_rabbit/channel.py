@@ -80,7 +80,9 @@ class PreparedChannel(Channel):
 
     def _raise_refusal(self) -> None:
         if self._refusal is None and self.is_closed:
-            self._refusal = "the connection was lost"
+            closed = self.closing
+            known = closed.done() and not closed.cancelled() and closed.exception()
+            self._refusal = f"the channel was closed: {known}" if known else "the connection was lost"
         if self._refusal is not None:
             raise UnconfirmedError(self._refusal)
 

@@ -42,6 +42,7 @@ async def serve(environment: Environment, stop: asyncio.Event) -> None:
     async with connected_bus(environment[NatsSettings], "edge", health, stop) as bus:
         if bus is not None:
             facts = FactPublisher(bus)
+            health.set_warning("facts", facts.problem)
             tasks = [asyncio.create_task(facts.run()), asyncio.create_task(listener.ping())]
             hub = Hub(
                 bus, settings.own_name, facts, settings.patience, settings.grace, settings.max_connections

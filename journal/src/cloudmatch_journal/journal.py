@@ -201,6 +201,7 @@ class Journal:
         consumer = OrderedConsumer(bus, NAME, linger=LINGER)
         health.set_check("feed", consumer.health)
         self._publisher = publisher = FactPublisher(bus)
+        health.set_warning("facts", publisher.problem)
         bookkeeper = Bookkeeper(bus, consumer, self.ledger, self._claim_grace)
         async with asyncio.TaskGroup() as group:
             helpers = [group.create_task(each) for each in (publisher.run(), bookkeeper.run())]

@@ -109,8 +109,8 @@ class Worker:
 
     def add_checks(self, health: Health) -> None:
         """Add the checks of this worker."""
-        health.set_check("nats", self._bus.health)
         health.set_check("bucket", self._watcher.health)
+        health.set_warning("facts", self._facts.problem)
 
     def _on_ready(self) -> None:
         self._roster.complete()

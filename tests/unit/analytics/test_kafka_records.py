@@ -37,7 +37,9 @@ from cloudmatch_bus.contract.amqp import SizeMessage, UnreadableError
 from cloudmatch_bus.contract.amqp_batches import SizesBatch
 from cloudmatch_bus.contract.deliveries import Span, span
 from cloudmatch_bus.contract.messages import DeliveriesCounted
+from harness.ids import ids
 
+MAX_MESSAGE = 1_000_000  # bytes that Kafka takes, by default
 T = 1_700_000_000_000
 ARRIVAL = T + 500
 MESSAGE = SizeMessage(64, "demo", "alice", "bob", 7, T, "12.3")
@@ -162,6 +164,15 @@ def test_a_batch_with_a_name_that_fits_into_no_record_is_unreadable() -> None:
     assert [list(part.sums) for part in parts] == [["demo.b"], [f"demo.{longest}"]]
     with pytest.raises(UnreadableError, match="name of a device"):
         list(batch_sums("12", batch(span("b", "bob", 7, 0, [1]), span(longest + "a", "bob", 7, 0, [1]))))
+
+
+@given(st.lists(ids, min_size=1, max_size=40), ids, st.integers(1, 30))
+def test_records_of_the_longest_ids_stay_below_what_kafka_takes(
+    senders: list[str], app: str, times: int
+) -> None:
+    message = batch(*(span(sender, "b", 7, 0, [1]) for sender in senders * times), app=app)
+    sums = [(0, 0, each) for number in range(times) for each in batch_sums(f"e.1.{number}", message)]
+    assert all(len(record) < MAX_MESSAGE for _, _, record in group_encoded(0, sums))
 
 
 def test_a_batch_is_always_in_the_same_partition_and_many_are_spread_over_all() -> None:

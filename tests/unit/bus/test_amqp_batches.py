@@ -28,6 +28,7 @@ def test_the_totals_of_a_fact_are_read() -> None:
         b"",
         b"4",
         b"\xff",
+        b'{"app":' + b"[" * 100_000,
         b'{"app":"demo","at":5}',
         b'{"app":"demo","at":5,"spans":[]}',
         b'{"app":"demo","at":-1,"spans":[["a","c",7,0,1,4,"4"]]}',

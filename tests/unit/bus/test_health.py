@@ -32,6 +32,15 @@ def test_a_check_replaces_the_previous_one_of_its_name() -> None:
     assert health.reasons() == {}
 
 
+def test_a_warning_is_reported_while_it_holds_and_the_process_is_ready() -> None:
+    health = Health()
+    warnings: dict[str, str] = {"facts": "3 facts wait"}
+    health.set_warning("facts", lambda: warnings.get("facts"))
+    assert health.readiness() == (200, b'{"ready":true,"reasons":{},"warnings":{"facts":"3 facts wait"}}')
+    warnings.clear()
+    assert health.readiness() == (200, b'{"ready":true,"reasons":{}}')
+
+
 def test_metrics_are_prometheus_text() -> None:
     Counter("cloudmatch_test", "For this test")
     assert b"\n# TYPE cloudmatch_test_total counter\n" in metrics()

@@ -52,6 +52,17 @@ def journal(tmp_path: Path) -> Iterator[Reopened]:
     journal.store.close()
 
 
+@pytest.mark.parametrize("name", ["\U0010ffff" * 64, "温" * 40, "../../etc", "a/b\\c\r\n\0", "'\"; --"])
+def test_any_id_is_stored_and_found_and_makes_no_file_of_its_own(journal: Reopened, name: str) -> None:
+    facts = [
+        MatchMade(app=name, at=1, match=1, device=name, peer="b", distance=0),
+        AmountReported(app=name, at=2, device=name, event_type="bytesSent", amount=1),
+    ]
+    journal.store.append(list(enumerate(facts, 1)))
+    assert [fact for _, fact in journal.again().read(0, 10, device=(name, name)).entries] == facts
+    assert all(len(file.name) < 40 for file in journal.files("**/*"))
+
+
 def everything(store: Store) -> list[tuple[int, AnyFact]]:
     return list(store.replay(0))
 

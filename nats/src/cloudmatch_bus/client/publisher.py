@@ -10,9 +10,12 @@ from collections.abc import Callable
 
 import msgspec
 from nats.js.api import Header
-from prometheus_client import Counter
+from nats.js.errors import APIError
+from prometheus_client import Counter, Gauge
 
-from cloudmatch_bus.client.connection import Bus, Headers
+from cloudmatch_bus.client.backlog import Backlog
+from cloudmatch_bus.client.connection import Bus, Headers, no_responders
+from cloudmatch_bus.client.errors import described
 from cloudmatch_bus.contract import subjects
 from cloudmatch_bus.contract.messages import AnyFact, encode
 from cloudmatch_bus.process import clock
@@ -29,6 +32,10 @@ PAUSE = 0.2  # s between two retries of facts that were refused or not acknowled
 _refused = Counter("cloudmatch_facts_refused", "Facts lost because the queue to JetStream was full")
 _kept = PlainCounter("cloudmatch_facts_kept", "Facts acknowledged by JetStream")
 _retried = Counter("cloudmatch_facts_retried", "Facts sent again because JetStream did not acknowledge them")
+_waiting = Gauge("cloudmatch_facts_waiting", "Facts that JetStream has not stored")
+_waiting_seconds = Gauge(
+    "cloudmatch_facts_waiting_seconds", "How long facts wait of which JetStream has stored none"
+)
 
 
 def publish_once(bus: Bus, fact: AnyFact, key: str) -> bool:
@@ -44,7 +51,16 @@ def publish_once(bus: Bus, fact: AnyFact, key: str) -> bool:
 class _Ack(msgspec.Struct):
     """JetStream's answer to a published message."""
 
-    error: dict[str, object] | None = None
+    error: "_Error | None" = None
+
+
+class _Error(msgspec.Struct):
+    code: int = 0
+    err_code: int = 0
+    description: str = ""
+
+    def __str__(self) -> str:
+        return described(APIError(self.code, self.description, self.err_code))
 
 
 _decode_ack = msgspec.json.Decoder(_Ack).decode
@@ -91,12 +107,19 @@ class FactPublisher:
         # distinguishes the message ids of this process from those of any other
         self._origin = f"{os.getpid():x}-{time.time_ns():x}"
         self._count = 0
+        self._backlog = Backlog()
+        _waiting.set_function(lambda: self.pending)
+        _waiting_seconds.set_function(lambda: self._backlog.age(self._now()))
         bus.on_reconnect.append(self._reconnected)
 
     @property
     def pending(self) -> int:
         """Number of facts that JetStream has not acknowledged."""
         return len(self._queue) + len(self._in_flight) + len(self._failed)
+
+    def problem(self) -> str | None:
+        """Return why facts wait, if they have waited for long; the process works on."""
+        return self._backlog.problem(self.pending, self._now())
 
     def publish(self, fact: AnyFact, key: str = "") -> bool:
         """Queue a fact; False (and counted) if the queue is full.
@@ -144,6 +167,7 @@ class FactPublisher:
             _Fact(self._count, subject, encode(fact), headers, timeout, on_stored, substitute, substitute_at)
         )
         self._all_stored.clear()
+        self._backlog.wait(self._now())
         self._send()
 
     async def run(self) -> None:
@@ -156,6 +180,8 @@ class FactPublisher:
             failed, self._failed = self._failed, []
             self._requeue(failed)
             self._send()
+            if news := self._backlog.news(self.pending, now):
+                log.warning("%s", news)
             await asyncio.sleep(PAUSE)
 
     async def _reconnected(self) -> None:
@@ -185,12 +211,15 @@ class FactPublisher:
         fact = self._in_flight.pop(int(subject.rpartition(".")[2]), None)
         if fact is None:
             return  # sent twice, acknowledged twice
-        if headers is None and _decode_ack(payload).error is None:
+        error = None if headers else _decode_ack(payload).error
+        if not headers and error is None:
             _kept.value += 1
+            self._backlog.store(self.pending, self._now())
             if fact.on_stored is not None:
                 fact.on_stored()
         else:  # no responders, or the stream cannot store it now
             self._failed.append(fact)
+            self._backlog.refuse("no stream takes them" if no_responders(headers) else str(error))
         self._send()
         if not self.pending:
             self._all_stored.set()

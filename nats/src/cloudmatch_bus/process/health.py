@@ -14,10 +14,15 @@ class Health:
 
     def __init__(self) -> None:
         self._checks: dict[str, Callable[[], str | None]] = {}
+        self._warnings: dict[str, Callable[[], str | None]] = {}
 
     def set_check(self, name: str, check: Callable[[], str | None]) -> None:
         """Add or replace a check. It must be quick: it runs on every probe."""
         self._checks[name] = check
+
+    def set_warning(self, name: str, check: Callable[[], str | None]) -> None:
+        """Add or replace a check of what is wrong while the process is ready."""
+        self._warnings[name] = check
 
     def reasons(self) -> dict[str, str]:
         """Return why the process is not ready, by check; empty if it is."""
@@ -26,7 +31,8 @@ class Health:
     def readiness(self) -> tuple[int, bytes]:
         """Return HTTP status and JSON body of the readiness probe."""
         reasons = self.reasons()
-        body = {"ready": not reasons, "reasons": reasons}
+        warnings = {name: text for name, check in self._warnings.items() if (text := check())}
+        body = {"ready": not reasons, "reasons": reasons} | ({"warnings": warnings} if warnings else {})
         return (503 if reasons else 200), msgspec.json.encode(body)
 
 

@@ -32,6 +32,7 @@ LAG = 30.0  # s worth a warning
 SERIOUS = {"isolated", "conflict", "edges"}  # problems of the cluster that are no mere warnings
 # The checks of an edge that accepts no more devices, and what to raise
 FULL = {"devices": "CLOUDMATCH_EDGE_MAX_CONNECTIONS", "descriptors": "its limit of open files (ulimit -n)"}
+ADVICE = {"facts": "see to the disk of NATS: make room, then restart the server; the relay goes on meanwhile"}
 ROOM = "start another edge, or raise {}; its own devices are served"
 
 
@@ -88,7 +89,7 @@ def service(name: str, url: str) -> list[Finding]:
     began = time.time()
     try:
         with urllib.request.urlopen(probe, timeout=TIMEOUT) as answer:  # noqa: S310 # the user's own URL
-            findings = [Finding(name, State.GOOD, f"ready at {url}")]
+            findings = [Finding(name, State.GOOD, f"ready at {url}"), *warnings(name, answer.read())]
             date = answer.headers["Date"]
     except urllib.error.HTTPError as error:
         findings, date = [unready(name, url, error.code, error.read())], error.headers["Date"]
@@ -99,6 +100,15 @@ def service(name: str, url: str) -> list[Finding]:
         ]
     skewed = skew(name, date, (began + time.time()) / 2)
     return [*findings, skewed] if skewed else findings
+
+
+def warnings(name: str, body: bytes) -> list[Finding]:
+    """Return what a service that is ready says is wrong."""
+    try:
+        said = json.loads(body)["warnings"].items()
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return []
+    return [Finding(name, State.WARNING, str(text), ADVICE.get(part, "check its log")) for part, text in said]
 
 
 def unready(name: str, url: str, status: int, body: bytes) -> Finding:
