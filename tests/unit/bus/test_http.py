@@ -95,7 +95,7 @@ def test_errors_have_a_code_and_a_detail_and_bugs_show_nothing_of_themselves(
         assert response.json()["error"]["detail"].startswith("count: ")
         response = client.post("/missing")
         assert (response.status_code, response.json()["error"]["code"]) == (405, "method_not_allowed")
-        assert set(response.headers["allow"].split(", ")) == {"GET", "OPTIONS"}
+        assert set(response.headers["allow"].split(", ")) == {"GET", "HEAD", "OPTIONS"}
         response = client.get("/broken")
         assert response.status_code == 500
         assert response.json() == {"error": {"code": "internal", "detail": "see the log"}}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from litestar import Request, post
 
-from cloudmatch_bus.process import http
+from cloudmatch_bus.process import http, http_protocol
 from cloudmatch_bus.process.health import Health
 from cloudmatch_bus.process.listen import listen
 
@@ -20,13 +20,13 @@ HALF = b"POST /slow HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nCon
 async def slow(request: Request[Any, Any, Any]) -> str:
     """Read the body; answer after more than the time for a request."""
     await request.body()
-    await asyncio.sleep(2 * http.REQUEST_TIMEOUT)
+    await asyncio.sleep(2 * http_protocol.REQUEST_TIMEOUT)
     return "done"
 
 
 @pytest.fixture
 async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
-    monkeypatch.setattr(http, "REQUEST_TIMEOUT", 0.3)
+    monkeypatch.setattr(http_protocol, "REQUEST_TIMEOUT", 0.3)
     sock = listen("127.0.0.1", 0, "")
     stop = asyncio.Event()
     app = http.application("test", Health(), [slow])

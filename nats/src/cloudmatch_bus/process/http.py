@@ -5,51 +5,38 @@ import contextlib
 import logging
 import re
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
+from urllib.parse import unquote
 
-import h11
 import msgspec
 import uvicorn
 from litestar import Litestar, MediaType, Request, Response, get
 from litestar.config.cors import CORSConfig
 from litestar.connection import ASGIConnection
-from litestar.exceptions import ClientException, HTTPException
+from litestar.datastructures import Headers
+from litestar.exceptions import (
+    ClientException,
+    HTTPException,
+    MethodNotAllowedException,
+    NotFoundException,
+)
 from litestar.handlers import BaseRouteHandler
 from litestar.openapi import OpenAPIConfig, ResponseSpec
-from litestar.types import ControllerRouterHandler
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from litestar.response.base import ASGIResponse
+from litestar.types import ControllerRouterHandler, Method
+from litestar.utils import normalize_path
 
 from cloudmatch_bus.process.health import LIVENESS, METRICS, METRICS_TYPE, READINESS, Health, metrics
+from cloudmatch_bus.process.http_errors import CODES, Error, error
+from cloudmatch_bus.process.http_protocol import Http
 from cloudmatch_bus.process.listen import log_listening
 
 log = logging.getLogger("http")
 
-REQUEST_TIMEOUT = 5.0  # s for a request to arrive, body and all
-
-
-CODES = {
-    400: "bad_request",
-    404: "not_found",
-    405: "method_not_allowed",
-    413: "too_large",
-    415: "unsupported_media_type",
-    503: "unavailable",
-}
+FROM_PAGES: tuple[Method, ...] = ("GET", "HEAD")  # methods that pages of other origins may use
+AUTHORITY = re.compile(rb"https?://[^/]*", re.IGNORECASE)  # of a target in absolute form
 JSON_TYPE = re.compile(r"\s*(application/json|[\w.!#$&^+-]+/[\w.!#$&^+-]+\+json)\s*(;.*)?", re.IGNORECASE)
-
-
-class ErrorDetail(msgspec.Struct, frozen=True):
-    """What went wrong."""
-
-    code: str
-    detail: str
-
-
-class Error(msgspec.Struct, frozen=True):
-    """The answer to a request that failed."""
-
-    error: ErrorDetail
 
 
 def errors(**descriptions: str) -> dict[int, ResponseSpec]:
@@ -81,20 +68,86 @@ def require_json(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHan
         raise NotJsonError(f"Content-Type must be application/json, {found}")
 
 
-def _error(_: Request[Any, Any, Any], error: Exception) -> Response[dict[str, Any]]:
-    if not isinstance(error, HTTPException):
-        log.error("request failed", exc_info=error)
-        return Response({"error": {"code": "internal", "detail": "see the log"}}, status_code=500)
-    detail = error.detail
-    if isinstance(error.extra, list) and error.extra:  # validation: name the fields
+def _error(request: Request[Any, Any, Any], failure: Exception) -> Response[Error]:
+    if not isinstance(failure, HTTPException):
+        log.error("request failed", exc_info=failure)
+        return Response(error(500, "see the log"), status_code=500)
+    detail, headers = failure.detail, dict(failure.headers or {})
+    if isinstance(failure.extra, list) and failure.extra:  # validation: name the fields
         detail = "; ".join(
             f"{e.get('key') or 'body'}: {e.get('message')}" if isinstance(e, dict) else str(e)
-            for e in error.extra
+            for e in failure.extra
         )
-    code = CODES.get(error.status_code, "error")
-    return Response(
-        {"error": {"code": code, "detail": detail}}, status_code=error.status_code, headers=error.headers
-    )
+    elif isinstance(failure, MethodNotAllowedException):
+        headers["allow"] = _methods(headers["allow"].split(", "))
+        detail = f"{request.method} is not supported, only {headers['allow']}"
+    elif type(failure) is NotFoundException and detail == "Not Found":
+        detail = f"nothing at {request.url.path}"
+    return Response(error(failure.status_code, detail), status_code=failure.status_code, headers=headers)
+
+
+def _methods(declared: Iterable[str]) -> str:
+    """Return the methods with which a path may be requested."""
+    return ", ".join(sorted({*declared, "OPTIONS", *(["HEAD"] if "GET" in declared else [])}))
+
+
+class Application(Litestar):
+    """Litestar, with what HTTP wants of every server: HEAD, OPTIONS, and every form of target."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            if found := AUTHORITY.match(scope["raw_path"]):
+                path = scope["raw_path"][found.end() :] or b"/"
+                scope = {**scope, "raw_path": path, "path": unquote(path.decode())}
+            if scope["method"] == "HEAD":
+                scope, send = {**scope, "method": "GET"}, _without_body(send)
+            elif scope["method"] == "OPTIONS":
+                answer = self._options(scope["path"], Headers.from_scope(scope))
+                await answer(scope, receive, send)
+                return
+        await super().__call__(scope, receive, send)
+
+    def _options(self, path: str, headers: Headers) -> ASGIResponse:
+        """Say what is allowed at a path, and to a page; `*`, and `/` for load balancers, mean the server."""
+        try:
+            self.asgi_router.handle_routing(path=normalize_path(path), method="?")  # which none has
+        except MethodNotAllowedException as refused:
+            allow = _methods((refused.headers or {})["allow"].split(", "))
+        except NotFoundException:
+            if path not in ("*", "/"):
+                return _json(404, f"nothing at {path}")
+            allow = _methods(["GET"])
+        origin, method = headers.get("origin"), headers.get("access-control-request-method", "GET")
+        answer = {"Allow": allow}
+        if origin and self.cors_config:
+            if not self.cors_config.is_origin_allowed(origin) or method not in FROM_PAGES:
+                return _json(400, f"pages of {origin} may not request {method}", answer)
+            answer["Access-Control-Allow-Origin"] = origin
+            answer["Access-Control-Allow-Methods"] = ", ".join(FROM_PAGES)
+            answer["Access-Control-Allow-Headers"] = headers.get("access-control-request-headers", "*")
+            answer["Access-Control-Max-Age"] = "600"
+            answer["Vary"] = "Origin"
+        return ASGIResponse(status_code=204, headers=answer)
+
+
+def _json(status: int, detail: str, headers: dict[str, str] | None = None) -> ASGIResponse:
+    body = msgspec.json.encode(error(status, detail))
+    return ASGIResponse(body=body, status_code=status, media_type=MediaType.JSON, headers=headers)
+
+
+def _without_body(send: Any) -> Any:
+    """Pass on the head of an answer, and not its body."""
+    ended = False
+
+    async def pass_on(message: dict[str, Any]) -> None:
+        nonlocal ended
+        if message["type"] == "http.response.start":
+            await send(message)
+        elif not ended:
+            ended = True
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    return pass_on
 
 
 def application(
@@ -122,41 +175,15 @@ def application(
     def scrape() -> Response[bytes]:
         return Response(metrics(), headers={"content-type": METRICS_TYPE})
 
-    return Litestar(
+    return Application(
         [liveness, readiness, scrape, *handlers],
         exception_handlers={Exception: _error},
         openapi_config=OpenAPIConfig(title=title, version="1"),
-        cors_config=CORSConfig(allow_origins=list(origins), allow_methods=["GET"]) if origins else None,
+        cors_config=CORSConfig(allow_origins=list(origins), allow_methods=list(FROM_PAGES))
+        if origins
+        else None,
         logging_config=None,
     )
-
-
-class _Connection(H11Protocol):
-    """uvicorn's connection, which waits for ever; here each request must arrive within seconds, and whole."""
-
-    _deadline: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
-        super().connection_made(transport)
-        self._expect_request()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        if self._deadline is not None:
-            self._deadline.cancel()
-
-    def on_response_complete(self) -> None:
-        self._expect_request()
-        super().on_response_complete()
-
-    def _expect_request(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-        self._deadline = self.loop.call_later(REQUEST_TIMEOUT, self._expire)
-
-    def _expire(self) -> None:
-        if self.conn.their_state in (h11.IDLE, h11.SEND_BODY):
-            self.transport.abort()
 
 
 class _Server(uvicorn.Server):
@@ -169,10 +196,11 @@ class _Server(uvicorn.Server):
 
 async def serve(app: Litestar, service: str, sockets: Sequence[socket.socket], stop: asyncio.Event) -> None:
     """Serve `app` on sockets of `listen` until `stop`; log ``<service> listening at <url>`` for each."""
-    config = uvicorn.Config(
-        app, http=_Connection, log_config=None, access_log=False, timeout_graceful_shutdown=2
+    server = _Server(
+        uvicorn.Config(
+            app, http=Http, ws="none", log_config=None, access_log=False, timeout_graceful_shutdown=2
+        )
     )
-    server = _Server(config)
     task = asyncio.create_task(server.serve(sockets=list(sockets)))
     for sock in sockets:
         log_listening(service, sock)

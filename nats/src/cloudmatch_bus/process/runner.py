@@ -55,8 +55,9 @@ def setup(*groups: type[Settings], stream: TextIO = sys.stdout) -> Environment:
         level=environment[CommonSettings].log_level,
         format="%(levelname)s %(name)s: %(message)s",
     )
-    for name in ("uvicorn", "websockets"):  # else they log every probe
-        logging.getLogger(name).setLevel(logging.WARNING)
+    # else they log every probe, or whatever is no request
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)
+    logging.getLogger("websockets").setLevel(logging.WARNING)
     for name in environment.unknown:
         log.warning("unknown setting: %s", name)
     raise_limit()
