@@ -1,13 +1,10 @@
 """``edge/dev-client/rest.http``: every request is answered as promised, and every path is in it."""
 
-import asyncio
-import itertools
 import json
 import re
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -16,29 +13,13 @@ from litestar import Litestar
 from litestar.testing import TestClient
 from websockets.sync.client import connect
 
-from cloudmatch_analytics.http_api import create_app
 from cloudmatch_analytics.settings import AnalyticsSettings
-from cloudmatch_analytics.window_store import WindowStore
 from cloudmatch_bridge_rabbit.settings import BridgeSettings
-from cloudmatch_bus.contract.messages import AmountReported, DeviceRecord, MatchMade
 from cloudmatch_bus.process.health import LIVENESS, METRICS, READINESS, Health
-from cloudmatch_bus.process.http import application
 from cloudmatch_edge.dialects.parameters import BadParameterError, parse
 from cloudmatch_edge.settings import EdgeSettings
 from cloudmatch_edge.sockets import pages
-from cloudmatch_journal.core.ledger import Ledger
-from cloudmatch_journal.http_api import handlers
 from cloudmatch_journal.settings import JournalSettings
-from cloudmatch_journal.store import Store
-from cloudmatch_match_engine.core.cluster import Cluster
-from cloudmatch_match_engine.core.heartbeat_log import HeartbeatLog
-from cloudmatch_match_engine.core.keys import device_id
-from cloudmatch_match_engine.core.matcher import PLANAR_REACH
-from cloudmatch_match_engine.core.membership import Membership
-from cloudmatch_match_engine.core.presence import Presence
-from cloudmatch_match_engine.core.roster import Roster
-from cloudmatch_match_engine.http_api import routes
-from cloudmatch_match_engine.inspection import COMPLETE_AFTER, Inspection
 from cloudmatch_match_engine.settings import MatchEngineSettings
 from harness import NatsServer, Service
 from harness.processes import ROOT
@@ -97,41 +78,6 @@ def test_the_ports_are_those_on_which_the_services_listen_by_default() -> None:
         "analytics": AnalyticsSettings().port,
     }
     assert {name: VARIABLES[name] for name in ports} == {n: f"127.0.0.1:{p}" for n, p in ports.items()}
-
-
-def engine() -> Inspection:
-    """What a worker knows to whose cluster device a is connected."""
-    roster = Roster()
-    a = DeviceRecord(app="default", device="a", edge="edge-0", connection_id=1, lat=1, lon=1)
-    roster.put(device_id("default", "a"), a, 1)
-    clock = itertools.count(step=COMPLETE_AFTER)
-    inspection = Inspection(roster, lambda: None, PLANAR_REACH, lambda: next(clock))
-    logs = {"edges": HeartbeatLog(), "workers": HeartbeatLog()}
-    inspection.join(Cluster(roster, Presence(0.0), Membership("worker", 0.0), **logs), lambda: False)
-    return inspection
-
-
-@pytest.fixture
-def services(tmp_path: Path) -> Iterator[dict[str, Litestar]]:
-    """The HTTP applications of the services, without their servers; the journal has match 1."""
-    store, ledger = Store(tmp_path, 100), Ledger()
-    positions = itertools.count(1)
-
-    def publish(fact: AmountReported | MatchMade) -> bool:
-        position = next(positions)
-        store.append([(position, fact)])
-        return ledger.fold(position, fact)
-
-    publish(MatchMade(app="default", at=1, match=1, device="c", peer="a", distance=111_000))
-    stop = asyncio.Event()
-    stop.set()  # streams end at once
-    yield {
-        "journal": application("journal", Health(), handlers(store, ledger, publish)),
-        "engine": application("match-engine", Health(), routes(engine)),
-        "bridge": application("bridge-rabbit", Health()),
-        "analytics": create_app(Health(), WindowStore(1, 1000), stop),
-    }
-    store.close()
 
 
 @pytest.mark.parametrize("service", ["journal", "engine", "bridge", "analytics"])

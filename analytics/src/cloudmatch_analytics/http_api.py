@@ -36,9 +36,13 @@ FILES = {
 }
 
 BAD_PARAMETER = errors(bad_request="A parameter is invalid.")
-Size = Annotated[str, Parameter(description="Length of the windows: 10s or 60s.")]
+Size = Annotated[str, Parameter(description="Length of the windows.", schema_extra={"enum": list(SIZES)})]
 Hop = Annotated[
-    str, Parameter(description="How often a window begins: 10s, or (the default) as often as one ends.")
+    str,
+    Parameter(
+        description="How often a window begins: 10s, or (the default) as often as one ends.",
+        schema_extra={"enum": ["", *SIZES]},
+    ),
 ]
 App = Annotated[str, Parameter(description="Only this app. Empty: all apps, or `default` with a device.")]
 Device = Annotated[str, Parameter(description="Only payloads sent by this device.")]
@@ -107,7 +111,13 @@ def create_app(
         """Return closed windows, newest last. A window without payloads is included, with zeros."""
         return [ByteWindow(*w) for w in store.last(shape(size, hop), last, series(app, device))]
 
-    @get("/windows/live", responses=BAD_PARAMETER, sync_to_thread=False)
+    @get(
+        "/windows/live",
+        responses=BAD_PARAMETER,
+        media_type="text/event-stream",
+        response_description="Events; the data of each is JSON.",
+        sync_to_thread=False,
+    )
     def live(size: Size = "10s", hop: Hop = "", app: App = "", device: Device = "") -> ServerSentEvent:
         """Stream each window when it closes (event `closed`) and whenever late payloads change it
         (`corrected`); every second the `running` one and how far windows have closed (`state`)."""

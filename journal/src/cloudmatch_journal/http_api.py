@@ -8,6 +8,8 @@ import msgspec
 from litestar import MediaType, Request, Response, get, post
 from litestar.exceptions import NotFoundException, ServiceUnavailableException
 from litestar.openapi import ResponseSpec
+from litestar.openapi.spec import OpenAPIType, Operation, Schema
+from litestar.openapi.spec import Parameter as OpenAPIParameter
 from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.types import ControllerRouterHandler
 from msgspec import Meta
@@ -23,7 +25,11 @@ Id = Annotated[str, Meta(min_length=1, max_length=64)]
 # sums beyond this are not exact in every JSON parser
 Amount = Annotated[
     int,
-    Meta(gt=-(10**15), lt=10**15, description='An integer, or one in a string (`"300"`), as in 2019.'),
+    Meta(
+        gt=-(10**15),
+        lt=10**15,
+        description='An integer, or one in a string (`"300"`), as in 2019; of `bytesSent` not negative.',
+    ),
 ]
 ReportType = Annotated[
     Literal["connectionsOpen", "connectionOpen", "bytesSent"],
@@ -53,6 +59,16 @@ UNKNOWN_DEVICE = ResponseSpec(
 THANKS = '"Thanks!"'  # JSON: litestar writes strings as they are
 
 Publish = Callable[[AmountReported], bool]
+
+
+class DeviceOperation(Operation):
+    """An operation at a path that ends in the id of a device: a string, even with slashes."""
+
+    def __post_init__(self) -> None:
+        for each in self.parameters or ():
+            if isinstance(each, OpenAPIParameter) and each.param_in == "path":
+                each.schema = Schema(type=OpenAPIType.STRING)
+                each.description = "The device's id, percent-encoded."
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -168,7 +184,12 @@ def _report_handler(publish: Publish) -> ControllerRouterHandler:
 
 
 def _event_handlers(store: Store) -> list[ControllerRouterHandler]:
-    @get("/device/events/{device_id:path}", responses=BAD_PARAMETER, sync_to_thread=False)
+    @get(
+        "/device/events/{device_id:path}",
+        responses=BAD_PARAMETER,
+        operation_class=DeviceOperation,
+        sync_to_thread=False,
+    )
     def device_events(
         request: Request[Any, Any, Any], app: App = "default", after: After = 0, limit: Limit = 100
     ) -> Events:
@@ -188,6 +209,7 @@ def _state_handlers(ledger: Ledger) -> list[ControllerRouterHandler]:
         "/device/state/{device_id:path}",
         exception_handlers={UnknownDeviceError: _sentence},
         responses=BAD_PARAMETER | {404: UNKNOWN_DEVICE},
+        operation_class=DeviceOperation,
         sync_to_thread=False,
     )
     def device_state(request: Request[Any, Any, Any], app: App = "default") -> Device:
