@@ -20,6 +20,7 @@ from cloudmatch_bus.contract import streams
 log = logging.getLogger("consumer")
 
 LOOK_INTERVAL = 2.0  # s between two looks
+MOST_DONE = 50_000  # acknowledged facts remembered between two looks, at most
 
 _remade = Counter("cloudmatch_feed_remade", "Durable consumers that were gone and have been made again")
 
@@ -58,6 +59,8 @@ class DurableState:
 
     def acknowledged(self, position: int, stored: float) -> None:
         """Note that this process has acknowledged a fact."""
+        if len(self._done) >= MOST_DONE:  # the server has not said for long what it knows
+            self._done.clear()
         self._done.add((position, stored))
 
     def is_done(self, position: int, stored: float) -> bool:
