@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from cloudmatch_bus.client.provision import ensure_provisioned, provision
+from cloudmatch_bus.client.provision import connected_bus, ensure_provisioned, provision
+from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.contract import streams
+from cloudmatch_bus.process.health import Health
 from harness import NatsServer
 from harness.bus import connected
 from harness.processes import ROOT
@@ -50,10 +52,12 @@ async def test_a_server_without_storage_is_described_once_until_it_has_some(
 ) -> None:
     with_storage(tmp_path, 1)
     await asyncio.to_thread(small_server.restart)
+    health = Health()
     async with asyncio.timeout(20), asyncio.TaskGroup() as group:
-        provisioning = group.create_task(provisioned(small_server.url))
+        provisioning = group.create_task(provisioned(small_server.url, health))
         while "insufficient storage" not in caplog.text:  # noqa: ASYNC110  # a log has no event
             await asyncio.sleep(0.1)
+        assert "insufficient storage" in health.reasons()["nats"]
         await asyncio.sleep(1)
         with_storage(tmp_path, 300)
         await asyncio.to_thread(small_server.restart)
@@ -63,6 +67,7 @@ async def test_a_server_without_storage_is_described_once_until_it_has_some(
     )
 
 
-async def provisioned(url: str) -> None:
-    async with connected(url):
-        pass
+async def provisioned(url: str, health: Health) -> None:
+    async with connected_bus(NatsSettings(url=url), "test", health, asyncio.Event()) as bus:
+        assert bus is not None
+        assert health.reasons() == {}

@@ -3,8 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from typing import Any
+from collections.abc import AsyncIterator, Callable
 
 import nats.errors
 from nats.js import JetStreamContext
@@ -120,8 +119,13 @@ async def provision(bus: Bus, replicas: int) -> StreamInfo:
     return facts
 
 
-async def ensure_provisioned(bus: Bus, replicas: int, *, create: bool = True) -> StreamInfo:
+async def ensure_provisioned(
+    bus: Bus, replicas: int, *, create: bool = True, report: Callable[[str], object] = lambda _: None
+) -> StreamInfo:
     """Provision, or with `create` false wait until another process has; retry until JetStream answers.
+
+    Args:
+        report: called with the reason while that is not possible.
 
     Returns:
         The stream of facts, as the server has it.
@@ -134,22 +138,33 @@ async def ensure_provisioned(bus: Bus, replicas: int, *, create: bool = True) ->
             if (text := described(error)) != said:
                 said = text
                 log.warning("JetStream is not ready, retrying: %s", text)
+                report(text)
             await asyncio.sleep(PAUSE)
 
 
-class _Watch:
-    """Looks whether the stream of facts is there, and has it made again when it is gone."""
+class _Provisioning:
+    """Provisions at start, at reconnections, and when the stream of facts is gone."""
 
-    def __init__(self, bus: Bus, ensure: Callable[[], Awaitable[object]]) -> None:
+    def __init__(self, bus: Bus, settings: NatsSettings) -> None:
         self._bus = bus
-        self._ensure = ensure
-        self._problem: str | None = None
+        self._settings = settings
+        self._problem: str | None = "JetStream is not provisioned"
 
     def health(self) -> str | None:
         """Return why the bus cannot be used, or None."""
         return self._bus.health() or self._problem
 
-    async def run(self) -> None:
+    async def ensure(self) -> StreamInfo:
+        """Provision, however long that takes; return the stream of facts."""
+        replicas, create = self._settings.replicas, self._settings.provision
+        facts = await ensure_provisioned(self._bus, replicas, create=create, report=self._report)
+        self._problem = None
+        return facts
+
+    def _report(self, text: str) -> None:
+        self._problem = f"JetStream is not ready: {text}"
+
+    async def watch(self) -> None:
         """Look until cancelled."""
         while True:
             await asyncio.sleep(WATCH_INTERVAL)
@@ -165,12 +180,11 @@ class _Watch:
         self._problem = f"the stream {streams.EVENTS} does not exist"
         log.warning("stream %s is gone", streams.EVENTS)
         try:
-            await self._ensure()
+            await self.ensure()
         except ProvisionError as error:
             self._problem = str(error)
             log.error("%s", error)  # noqa: TRY400  # a sentence
         else:
-            self._problem = None
             log.warning("stream %s is there again, without the facts of before", streams.EVENTS)
 
 
@@ -188,20 +202,15 @@ async def connected_bus(
         yield None
         return
     bus.on_closed.append(stop.set)
-    health.set_check("nats", lambda: "JetStream is not provisioned")
-
-    def ensure() -> Coroutine[Any, Any, StreamInfo]:
-        return ensure_provisioned(bus, settings.replicas, create=settings.provision)
-
-    watch = _Watch(bus, ensure)
+    provisioning = _Provisioning(bus, settings)
+    health.set_check("nats", provisioning.health)
     watching: asyncio.Task[None] | None = None
     try:
-        facts = await until_stopped(stop, ensure())
+        facts = await until_stopped(stop, provisioning.ensure())
         if facts:
             _warn_of_single_replica(facts)
-        health.set_check("nats", watch.health)
-        bus.on_reconnect.append(ensure)
-        watching = asyncio.create_task(watch.run())
+        bus.on_reconnect.append(provisioning.ensure)
+        watching = asyncio.create_task(provisioning.watch())
         yield bus if facts else None
     finally:
         if watching is not None:
