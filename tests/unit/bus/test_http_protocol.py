@@ -120,6 +120,11 @@ async def test_what_is_no_request_is_refused_in_the_shape_of_all_errors(
         assert code(body) == error
 
 
+async def test_raw_utf8_in_a_url_is_said_to_need_percent_encoding(port: int) -> None:
+    answer = await exchange(port, "GET /echo?word=温 HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+    assert b"percent-encoded" in answer
+
+
 async def test_an_upgrade_is_ignored(port: int) -> None:
     upgrade = (
         b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"

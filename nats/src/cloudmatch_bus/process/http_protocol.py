@@ -81,6 +81,8 @@ class Http(H11Protocol):
             return
         why = sys.exception()
         status, detail = getattr(why, "error_status_hint", 400), f"this is no HTTP request: {why}"
+        if "request line" in str(why):
+            detail += "; it is METHOD /path HTTP/1.1, and what is not ASCII in a URL is percent-encoded"
         if status == 431 and b"\n" not in self.conn.trailing_data[0] and str(why) != WHY[431]:
             status = 414
         body = msgspec.json.encode(error(status, WHY.get(status, detail)))
