@@ -20,6 +20,7 @@ from cloudmatch_bus.contract.messages import (
     PayloadsDelivered,
     encode,
 )
+from cloudmatch_journal.core import segments
 from harness import NatsServer, Service, eventually
 from harness.facts import facts
 
@@ -117,7 +118,7 @@ async def test_batches_count_and_are_shown_as_events_of_each_direction(
     segment.write_bytes(segment.read_bytes().replace(b'"4*2"', b'"4,4"'))
     checked = await asyncio.to_thread(service.ask, "verify")
     assert checked.returncode == 1
-    assert checked.stdout.startswith("different ")
+    assert checked.stdout.startswith("damaged ")
 
 
 def claims(number: int, *some: Claim) -> DeliveriesClaimed:
@@ -282,15 +283,15 @@ async def test_verify_finds_no_fault_while_the_service_writes_and_every_planted_
 
     service.terminate()
     (segment,) = files(service, "*.jsonl")
-    lines = segment.read_bytes().splitlines(keepends=True)
-    positions = [json.loads(line)["position"] for line in lines]
+    documents = segments.read(segment.read_bytes(), 1).documents
+    positions = [document["position"] for document in documents]
     invented = positions[-1] + 5
     planted = {"missing": positions[5], "different": positions[10], "out of order": positions[20]}
     planted |= {"duplicate": positions[30], "not in the stream": invented}
-    changed = lines[10].replace(b'"receiver":"b"', b'"receiver":"c"')
-    begin = [*lines[:5], *lines[6:10], changed, *lines[11:20], lines[21], lines[20]]
-    end = [*lines[22:31], *lines[30:], lines[0].replace(str(positions[0]).encode(), str(invented).encode())]
-    segment.write_bytes(b"".join(begin + end))
+    changed = {**documents[10], "receiver": "c"}
+    begin = [*documents[:5], *documents[6:10], changed, *documents[11:20], documents[21], documents[20]]
+    end = [*documents[22:31], *documents[30:], {**documents[0], "position": invented}]
+    segment.write_bytes(segments.encode_lines(begin + end, after=0))  # as the journal would have written them
     checked = await asyncio.to_thread(service.ask, "verify")
     assert checked.returncode == 1
     assert sorted(checked.stdout.splitlines()) == sorted(

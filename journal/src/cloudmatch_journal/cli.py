@@ -77,9 +77,10 @@ def _selected_lines(journal: Path, selection: Selection, progress: Progress) -> 
         try:
             seal = files.read_seal(journal, first)
             if seal is None or selection.may_include(seal):
-                for document, line in zip(*files.read_complete(journal, first, seal), strict=True):
+                contents = files.read_undamaged(journal, first, seal)
+                for document, line in zip(contents.documents, contents.lines, strict=True):
                     if selection.includes(document):
-                        for event in _events(document, line, selection.device):
+                        for event in _events(document, line.data, selection.device):
                             count += 1
                             yield event
         except FileNotFoundError:
@@ -90,7 +91,7 @@ def _selected_lines(journal: Path, selection: Selection, progress: Progress) -> 
 def _events(document: Document, line: bytes, device: str | None) -> Iterator[bytes]:
     """Yield the lines of the events as which a document is shown."""
     if document["type"] not in segments.BATCHES:
-        yield line
+        yield segments.plain(line) + b"\n"
         return
     for fact in shown(segments.to_fact(document), device):
         yield encode({"position": document["position"], **msgspec.to_builtins(fact)}) + b"\n"
@@ -148,7 +149,7 @@ def export(
             for line in _selected_lines(found, selection, progress):
                 out.write(line)
                 count += 1
-    except StoreError as error:
+    except (StoreError, OSError) as error:
         console.print(str(error))
         raise typer.Exit(1) from None
     if output is not None or not sys.stdout.isatty():
@@ -164,8 +165,8 @@ def verify(
     """Compare the journal with the stream that it was made from.
 
     Lists each event that is missing, duplicate, out of order, different,
-    or not in the stream, and each damaged segment.
-    Events that the stream no longer has are checked for order and duplicates only.
+    or not in the stream, and each damaged part of a segment, seal or snapshot.
+    Events that the stream no longer has are checked by what the files say of one another.
 
     Works while the service runs: events that it has not written yet do not count as missing.
 
@@ -175,9 +176,10 @@ def verify(
     verification = Verification(_folder(environment))
     try:
         with _progress() as progress:
-            faults = verification.check_order(progress)
+            faults = verification.check_files(progress)
             if not offline:
                 faults += asyncio.run(_compare_with_stream(verification, environment[NatsSettings], progress))
+            faults = list(dict.fromkeys(faults))
     except (TimeoutError, OSError) as error:
         console.print(f"cannot verify: {str(error) or 'NATS does not answer'}")
         raise typer.Exit(2) from None

@@ -4,13 +4,16 @@ Reading needs no lock: a sealed segment never changes, the growing one only grow
 is recognized. So other processes may read while the journal writes.
 """
 
+import contextlib
+import logging
 import os
+import zlib
 from pathlib import Path
 
-import msgspec
-
 from cloudmatch_journal.core import segments
-from cloudmatch_journal.core.segments import Document, Seal
+from cloudmatch_journal.core.segments import Contents, Seal
+
+log = logging.getLogger("files")
 
 STATE = "state.json"  # a snapshot folded from all events
 BASE = "base.json"  # a snapshot that covers at least the dropped events; exists once any were dropped
@@ -23,11 +26,16 @@ class StoreError(RuntimeError):
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file completely or not at all."""
     new = path.with_suffix(".new")
-    with new.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
+    try:
+        with new.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):  # it takes space where there may be none
+            new.unlink()
+        raise
     sync(path.parent)
 
 
@@ -54,49 +62,100 @@ def segment_path(folder: Path, first: int) -> Path:
 def read_seal(folder: Path, first: int) -> Seal | None:
     """Read the seal of a segment; None if there is none or it is damaged."""
     try:
-        return msgspec.json.decode((folder / segments.seal_name(first)).read_bytes(), type=Seal)
-    except (FileNotFoundError, msgspec.DecodeError):
+        return segments.decode_seal((folder / segments.seal_name(first)).read_bytes())
+    except FileNotFoundError:
         return None
 
 
 def write_seal(folder: Path, seal: Seal) -> None:
     """Write the seal of a segment."""
-    write_atomically(folder / segments.seal_name(seal.first), msgspec.json.encode(seal))
+    write_atomically(folder / segments.seal_name(seal.first), segments.encode_seal(seal))
 
 
 def read_sealed(folder: Path, seal: Seal) -> bytes:
-    """Read a sealed segment.
+    """Read a sealed segment that is as its seal describes it.
 
     Raises:
         StoreError: it is missing or damaged.
     """
     path = segment_path(folder, seal.first)
     try:
-        return _read_intact(path, seal)
+        data = path.read_bytes()[: seal.size]  # what a crash left behind that may still be there
     except FileNotFoundError:
         raise StoreError(f"{path} is missing") from None
+    if seal.damaged or not segments.is_intact(data, seal):
+        raise StoreError(f"{path} is damaged: it does not match its seal")
+    return data
 
 
-def read_complete(folder: Path, first: int, seal: Seal | None = None) -> tuple[list[Document], list[bytes]]:
-    """Read the complete lines of a segment: their documents, and the lines themselves.
+def read_whole(folder: Path, seal: Seal) -> Contents:
+    """Read the whole lines of a sealed segment, whatever happened to it.
 
     Raises:
-        StoreError: it is not as its seal describes it.
+        StoreError: it is missing; or it is damaged, and so old that its lines have no checksums.
+    """
+    path = segment_path(folder, seal.first)
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise StoreError(f"{path} is missing") from None
+    contents = segments.read(data, seal.first, seal.last)
+    if not segments.is_intact(data[: seal.size], seal):
+        if any(line.after is None for line in contents.lines):
+            raise StoreError(f"{path} is damaged: it does not match its seal")
+        missing = seal.count - len(contents.lines)
+        log.error("%s is damaged: it does not match its seal; %d of its events are missing", path, missing)
+    return contents
+
+
+def read_snapshot(folder: Path, name: str) -> bytes | None:
+    """Read a snapshot; None if there is none.
+
+    Raises:
+        StoreError: it is damaged, or cannot be read.
+    """
+    path = folder / name
+    try:
+        check, _, snapshot = path.read_bytes().partition(b"\n")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read: {error.strerror}") from error
+    if check != b"%08x" % zlib.crc32(snapshot):
+        raise StoreError(f"{path} is damaged")
+    return snapshot
+
+
+def write_snapshot(folder: Path, name: str, snapshot: bytes) -> None:
+    """Write a snapshot, its CRC-32 before it."""
+    write_atomically(folder / name, b"%08x\n%b" % (zlib.crc32(snapshot), snapshot))
+
+
+def read_undamaged(folder: Path, first: int, seal: Seal | None) -> Contents:
+    """Read a segment that may still grow.
+
+    Raises:
+        StoreError: it is damaged.
         FileNotFoundError: it has been dropped.
     """
-    data = _read_intact(segment_path(folder, first), seal)
-    documents, size = segments.complete_lines(data)
-    return documents, data[:size].splitlines(keepends=True)
+    path = segment_path(folder, first)
+    data = path.read_bytes()
+    contents = segments.read(data, first)
+    if contents.faults or (seal is not None and not segments.is_intact(data, seal)):
+        raise StoreError(f"{path} is damaged: `journal verify` shows where")
+    return contents
+
+
+def set_aside(path: Path) -> None:
+    """Rename a segment without a whole line, so that nobody reads it again; remove it if it is empty."""
+    with contextlib.suppress(OSError):  # it is read again, and set aside, at the next start
+        if path.stat().st_size:
+            path.replace(path.with_suffix(".damaged"))
+        else:
+            path.unlink()
 
 
 def remove_segment(folder: Path, first: int) -> None:
     """Remove a segment; after a crash in between it is still there, to be sealed and removed again."""
     (folder / segments.seal_name(first)).unlink(missing_ok=True)
     segment_path(folder, first).unlink(missing_ok=True)
-
-
-def _read_intact(path: Path, seal: Seal | None) -> bytes:
-    data = path.read_bytes()
-    if seal is not None and not segments.is_intact(data, seal):
-        raise StoreError(f"{path} is damaged: it does not match its seal")
-    return data

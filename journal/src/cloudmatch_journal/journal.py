@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from bisect import bisect_right
 
 import msgspec
@@ -12,12 +13,12 @@ from cloudmatch_bus.client.consumer import Delivery, DownstreamError, OrderedCon
 from cloudmatch_bus.client.publisher import FactPublisher
 from cloudmatch_bus.contract.liveness import CLAIM_GRACE
 from cloudmatch_bus.contract.messages import AmountReported, AnyFact, DeliveriesCounted
-from cloudmatch_bus.process.clock import now_ms, now_us
+from cloudmatch_bus.process.clock import monotonic, now_ms, now_us
 from cloudmatch_bus.process.health import Health
 from cloudmatch_journal.bookkeeper import Bookkeeper
 from cloudmatch_journal.core.ledger import Ledger
 from cloudmatch_journal.core.retention import Ageing, Retention
-from cloudmatch_journal.files import BASE, STATE, StoreError
+from cloudmatch_journal.files import BASE, STATE
 from cloudmatch_journal.store import Store
 
 log = logging.getLogger("journal")
@@ -28,6 +29,7 @@ UNLIMITED = Retention()
 LINGER = 0.1  # s after a few facts: a write to disk costs more than folding a batch
 SPANS = 4  # of a batch that are folded at the cost of one fact
 LOOK = 60.0  # s between two looks at the age of segments
+RETRY = 5.0  # s after which a disk that refused is tried again, while no facts arrive
 
 _stored = Counter("cloudmatch_journal_events", "Events stored")
 _repeated = Counter("cloudmatch_journal_repeated", "Redelivered events that were stored already")
@@ -51,19 +53,20 @@ def restore(store: Store) -> tuple[Ledger, int]:
 
     Returns:
         It, and the position of that snapshot.
-
-    Raises:
-        StoreError: a required segment or snapshot is damaged.
     """
     base, state = _usable_snapshot(store, BASE), _usable_snapshot(store, STATE)
     ledger = max(filter(None, (state, base)), key=lambda each: each.position, default=Ledger())
     if ledger is not state:
         store.ignore(STATE)
-    if ledger.position < store.first_position:  # both are saved before any segment is dropped
-        raise StoreError(
-            f"events before position {store.first_position} were dropped, and neither {STATE} nor {BASE} "
-            f"covers them: restore one of the two, or remove {BASE} to count from there on only"
+    if ledger.position < store.first_position:  # one is saved before any segment is dropped
+        log.error(
+            "events before position %d were dropped, and neither %s nor %s covers them: states begin there",
+            store.first_position,
+            STATE,
+            BASE,
         )
+        store.ignore(BASE)
+        base, ledger = None, Ledger()
     start = ledger.position
     count = sum(ledger.fold(position, fact) for position, fact in store.replay(start))
     log.info(
@@ -91,9 +94,10 @@ def _usable_snapshot(store: Store, name: str) -> Ledger | None:
     except ValueError as error:
         log.warning("%s ignored: %s", name, error)
         return None
-    if ledger.position > store.position:
-        log.warning("%s ignored: it is ahead of the journal", name)
-        return None
+    if ledger.position > store.position:  # what comes between was folded, and is stored when it is read again
+        log.warning(
+            "%s knows events up to position %d; the journal ends at %d", name, ledger.position, store.position
+        )
     return ledger
 
 
@@ -133,7 +137,9 @@ class Journal:
             with _write.time():
                 stored = self.store.append(deliveries)
         except OSError as error:
-            raise DownstreamError(f"cannot write the journal: {error}") from error
+            problem = self.store.problem or str(error)
+            self.apply_retention()
+            raise DownstreamError(problem) from error
         _stored.inc(stored)
         _repeated.inc(len(deliveries) - stored)
         for position, fact in deliveries:
@@ -149,8 +155,8 @@ class Journal:
         """Save a snapshot of the ledger, so that the next start folds only the events after it."""
         try:
             self.store.save(self.ledger.encode())
-        except OSError as error:
-            log.warning("snapshot not saved: %s", error)
+        except OSError as error:  # the store has said so
+            log.debug("snapshot not saved: %s", error)
         else:
             self._unsaved, self._saved = 0.0, self.ledger.position
 
@@ -167,7 +173,7 @@ class Journal:
         try:
             self.store.drop_segments(count)
         except OSError as error:
-            log.warning("segments not dropped: %s", error)
+            log.warning("segments not dropped: %s", error.strerror)
         else:
             log.info("%d segments dropped: first position is %d", count, self.store.first_position)
             self.save()  # a second copy of the base
@@ -180,11 +186,20 @@ class Journal:
             log.info("%d segments are too old, %d of them are dropped at this look", too_old, expired)
         self.apply_retention(expired)
 
-    async def keep_looking_at_age(self) -> None:
-        """Look at the age of segments regularly, until cancelled."""
+    async def keep_house(self) -> None:
+        """Look at the age of segments regularly, and try a disk that refused, until cancelled."""
+        looked = -math.inf
         while True:
-            self.look_at_age(now_ms())
-            await asyncio.sleep(LOOK)
+            if monotonic() - looked >= LOOK:
+                looked = monotonic()
+                self.look_at_age(now_ms())
+            self.try_disk()
+            await asyncio.sleep(RETRY)
+
+    def try_disk(self) -> None:
+        """If the disk refused, find out whether it still does."""
+        if self.store.problem:
+            self.save()
 
     def publish(self, fact: AmountReported) -> bool:
         """Publish a report to the bus; False if that is not possible now."""

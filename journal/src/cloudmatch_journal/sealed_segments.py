@@ -1,15 +1,20 @@
 """The sealed segments of a folder, oldest first; the last ones read stay open."""
 
+import logging
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
+from cloudmatch_bus.contract.messages import AnyFact
 from cloudmatch_journal import files
 from cloudmatch_journal.core import segments
 from cloudmatch_journal.core.segments import Document, Seal
+from cloudmatch_journal.files import StoreError
 from cloudmatch_journal.segment_database import Query, SegmentDatabase
+
+log = logging.getLogger("store")
 
 MAX_OPEN = 4  # segments that stay in memory after they were read
 
@@ -57,25 +62,33 @@ class SealedSegments:
         """Return the documents of a segment that a query selects, oldest first.
 
         Raises:
-            StoreError: the segment is damaged.
+            StoreError: the segment is missing; or damaged, without checksums of its lines.
         """
         seal = self.seals[number - self.first]
         database = self._open.pop(seal.first, None)
         if database is None:
-            data = files.read_sealed(self._folder, seal)
+            documents = files.read_whole(self._folder, seal).documents
             path = files.segment_path(self._folder, seal.first)
-            database = SegmentDatabase(path, seal.first, segments.complete_lines(data)[0], len(data))
+            database = SegmentDatabase(path, seal.first, documents, seal.size)
         self.keep_open(database)
         return database.search(selected)
 
-    def replay(self, after: int) -> Iterator[bytes]:
-        """Yield the data of each segment with an event after a position.
+    def replay(self, after: int) -> Iterator[tuple[int, AnyFact]]:
+        """Yield the events of all segments with an event after a position, as far as they can be read."""
+        for seal in self.seals[self.first_after(after) - self.first :]:
+            try:
+                data = files.read_sealed(self._folder, seal)
+            except StoreError:
+                yield from self._whole_entries(seal)
+            else:
+                yield from segments.decode_entries(data)
 
-        Raises:
-            StoreError: a segment is damaged.
-        """
-        for seal in self._sealed_after(after):
-            yield files.read_sealed(self._folder, seal)
+    def _whole_entries(self, seal: Seal) -> list[tuple[int, AnyFact]]:
+        try:
+            return files.read_whole(self._folder, seal).entries
+        except StoreError as error:
+            log.error("events %d to %d are not read: %s", seal.first, seal.last, error)  # noqa: TRY400  # the disk is at fault, not the code
+            return []
 
     def drop_oldest(self) -> Seal | None:
         """Remove the oldest segment; return its seal with its devices, None if that cannot be read."""
@@ -87,6 +100,3 @@ class SealedSegments:
         self.size -= self.seals.pop(0).size
         self.first += 1
         return seal
-
-    def _sealed_after(self, position: int) -> Sequence[Seal]:
-        return self.seals[self.first_after(position) - self.first :]

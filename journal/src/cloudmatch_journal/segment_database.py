@@ -4,8 +4,10 @@ TinyDB reads and writes a database whole. Here the table passes added documents 
 them: one write and one fsync per batch, at a cost that depends on the batch alone.
 """
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from tinydb.table import Table
 
 from cloudmatch_journal.core import segments
 from cloudmatch_journal.core.segments import Document
+from cloudmatch_journal.files import sync
 
 TABLE = "events"
 
@@ -23,12 +26,17 @@ Query = QueryLike
 
 
 class AppendOnly(Storage):
-    """TinyDB's storage of one segment: documents stay in memory, new ones are appended to the file."""
+    """TinyDB's storage of one segment: documents stay in memory, new ones are appended to the file.
 
-    def __init__(self, path: Path, documents: list[Document], size: int) -> None:
+    The file is opened for the first of these: a segment that is only read may be on a disk that refuses.
+    """
+
+    def __init__(self, path: Path, documents: list[Document], size: int, after: int) -> None:
         self.rows: dict[str, Document] = {str(d["position"]): d for d in documents}
         self.size = size  # bytes known to be on disk
-        self._file = path.open("ab", buffering=0)
+        self._path = path
+        self._file: FileIO | None = None
+        self._after = documents[-1]["position"] if documents else after
 
     def read(self) -> dict[str, dict[str, Any]] | None:
         return {TABLE: self.rows}
@@ -40,22 +48,50 @@ class AppendOnly(Storage):
         """Append documents.
 
         Raises:
-            OSError: the disk refuses; nothing was written.
+            OSError: the disk refuses; nothing was written, or the next call removes it.
         """
-        added = segments.encode_lines(documents)
+        added = segments.encode_lines(documents, self._after)
         try:
+            self.trim()
+            assert self._file is not None
+            file = self._file
             rest = memoryview(added)
             while rest:
-                rest = rest[self._file.write(rest) :]
-            os.fsync(self._file.fileno())
+                rest = rest[file.write(rest) :]
+            os.fsync(file.fileno())
         except OSError:
-            os.ftruncate(self._file.fileno(), self.size)
+            self.close()  # opened again, the file ends where it should
+            with contextlib.suppress(OSError):
+                os.truncate(self._path, self.size)
             raise
         self.size += len(added)
+        self._after = documents[-1]["position"]
         self.rows.update((str(d["position"]), d) for d in documents)
 
+    def trim(self) -> None:
+        """Remove what a crash left behind the last document.
+
+        Raises:
+            OSError: the disk refuses.
+        """
+        self._file = self._file or self._open()
+
+    def _open(self) -> FileIO:
+        """Open the file, and remove what a crash or an error left behind its last document."""
+        file = self._path.open("ab", buffering=0)
+        try:
+            file.truncate(self.size)
+            if not self.size:
+                sync(self._path.parent)
+        except OSError:
+            file.close()
+            raise
+        return file
+
     def close(self) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
 
 class _GrowingTable(Table):
@@ -75,11 +111,15 @@ class _Database(TinyDB):
 
 
 class SegmentDatabase:
-    """A segment that begins with position `first` and contains `documents`, which take `size` bytes."""
+    """A segment that begins with position `first` and contains `documents`, which take `size` bytes.
 
-    def __init__(self, path: Path, first: int, documents: list[Document], size: int) -> None:
+    Args:
+        after: position of the event before it.
+    """
+
+    def __init__(self, path: Path, first: int, documents: list[Document], size: int, after: int = 0) -> None:
         self.first = first
-        self._database = _Database(path, documents, size, storage=AppendOnly)
+        self._database = _Database(path, documents, size, after, storage=AppendOnly)
         self._table = self._database.table(TABLE)
 
     @property
@@ -104,6 +144,14 @@ class SegmentDatabase:
             OSError: the disk refuses; nothing was written.
         """
         self._table.insert_multiple(documents)
+
+    def trim(self) -> None:
+        """Remove what a crash left behind the last document.
+
+        Raises:
+            OSError: the disk refuses.
+        """
+        self._storage.trim()
 
     def documents(self) -> list[Document]:
         """Return all documents, oldest first."""

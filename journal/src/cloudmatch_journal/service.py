@@ -27,12 +27,13 @@ async def serve(environment: Environment, stop: asyncio.Event) -> None:
     journal = _open(environment)
     health = Health()
     health.set_check("stopping", lambda: "stopping" if stop.is_set() else None)
+    health.set_check("disk", lambda: journal.store.problem)
     routes = handlers(journal.store, journal.ledger, journal.publish)
     app = http.application("CloudMatch journal", health, routes, environment[HttpSettings].allowed_origins)
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(http.serve(app, NAME, sockets, stop))
-            retention = group.create_task(journal.keep_looking_at_age())
+            retention = group.create_task(journal.keep_house())
             async with connected_bus(environment[NatsSettings], NAME, health, stop) as bus:
                 if bus is not None:
                     await journal.run(bus, health, stop)
@@ -43,11 +44,12 @@ async def serve(environment: Environment, stop: asyncio.Event) -> None:
 
 
 def _open(environment: Environment) -> Journal:
-    """Open the journal; exit with an error message if that is impossible."""
+    """Open the journal; exit with a sentence if its folder cannot be used."""
     settings = environment[JournalSettings]
     try:
         store = Store(folder(environment), settings.segment_size)
         retention = Retention(settings.retention_days, settings.retention_bytes)
         return Journal(store, settings.segment_size, retention, settings.claim_grace)
     except StoreError as error:
-        raise SystemExit(f"the journal cannot start: {error}") from None
+        name = variable(JournalSettings, "folder")
+        raise SystemExit(f"the journal cannot start: {error} (its folder is set by {name})") from None

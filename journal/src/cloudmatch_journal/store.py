@@ -11,10 +11,9 @@ import contextlib
 import fcntl
 import logging
 import os
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 from cloudmatch_bus.contract.messages import AnyFact
 from cloudmatch_journal import files
@@ -46,31 +45,44 @@ class Store:
     """A folder of segments, open in one process at a time."""
 
     def __init__(self, folder: Path, segment_size: int) -> None:
-        """Open the folder, create it if needed, and truncate what a crash left incomplete.
+        """Open the folder; create it if needed.
+
+        Nothing needs to be written: everything is read from a full or read-only disk as well, and `problem`
+        says why nothing can be stored. What a crash left incomplete is removed when events follow.
 
         Raises:
-            StoreError: another process has it open.
+            StoreError: another process has it open, or it cannot be read.
         """
-        folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._segment_size = segment_size
-        self._lock = _lock(folder)
+        self.problem: str | None = None  # why the disk refused the last thing that was to be written
+        try:
+            self._lock = self._open_folder()
+            firsts = files.first_positions(folder)
+        except OSError as error:
+            raise StoreError(f"{folder} cannot be used: {error.strerror}") from error
         self._sealed = SealedSegments(folder)
         self._ever_dropped = (folder / BASE).exists()
         self._index = DeviceIndex()
         self._growing: SegmentDatabase | None = None
-        self._named: dict[str, set[str]] = {}  # devices named in the growing segment, by app
+        self._damaged = 0  # parts of it
+        self._named: dict[str, set[str]] = {}  # devices named in it, by app
         self.position = 0  # of the last event; 0: none
         self.newest = 0  # ms since 1970; its time
-        for first in files.first_positions(folder):
-            self._load_segment(first)
+        self.gaps: list[tuple[int, int]] = []  # after and before which positions events are damaged
+        for first in firsts:
+            try:
+                self._load_segment(first)
+            except OSError as error:
+                path = files.segment_path(folder, first)
+                raise StoreError(f"{path} cannot be read: {error.strerror}") from error
 
     def close(self) -> None:
         """Close all files."""
         self._sealed.close()
         if self._growing is not None:
             self._growing.close()
-        self._lock.close()
+        os.close(self._lock)
 
     def append(self, batch: Sequence[Entry]) -> int:
         """Store the entries of a batch that are new; return how many. They are on disk when it returns.
@@ -84,9 +96,10 @@ class Store:
         if not new:
             return 0
         growing = self._growing
-        if growing is None:
+        if growing is None or not len(growing):
             growing = self._create_segment(new[0][0])
-        growing.append(segments.to_document(position, fact) for position, fact in new)
+        with self._writing():
+            growing.append(segments.to_document(position, fact) for position, fact in new)
         self.position, self.newest = new[-1][0], new[-1][1].at
         for _, fact in new:
             self._name(fact.app, segments.named(fact))
@@ -128,16 +141,16 @@ class Store:
         return Page(entries, max(after, self.position), False)
 
     def replay(self, after: int) -> Iterator[Entry]:
-        """Yield all events after a position, oldest first. Nothing may be appended or dropped meanwhile.
+        """Yield all events after a position, as far as they can be read, oldest first.
 
-        Raises:
-            StoreError: a segment is damaged.
+        Nothing may be appended or dropped meanwhile.
         """
-        for data in self._sealed.replay(after):
-            yield from _entries(after, data)
-        if self._growing is not None:
-            path = files.segment_path(self._folder, self._growing.first)
-            yield from _entries(after, path.read_bytes())
+        for entry in self._sealed.replay(after):
+            if entry[0] > after:
+                yield entry
+        for document in self._growing.documents() if self._growing is not None else ():
+            if document["position"] > after:
+                yield document["position"], segments.to_fact(document)
 
     @property
     def first_position(self) -> int:
@@ -161,17 +174,15 @@ class Store:
     def load(self, name: str = STATE) -> bytes | None:
         """Return the snapshot saved last as `STATE` or `BASE`; None if there is none or it is damaged."""
         try:
-            check, _, snapshot = (self._folder / name).read_bytes().partition(b"\n")
-        except FileNotFoundError:
+            return files.read_snapshot(self._folder, name)
+        except StoreError as error:
+            log.warning("%s", error)
             return None
-        if check != b"%08x" % zlib.crc32(snapshot):
-            log.warning("%s is damaged", self._folder / name)
-            return None
-        return snapshot
 
     def save(self, snapshot: bytes, name: str = STATE) -> None:
         """Save a snapshot atomically."""
-        files.write_atomically(self._folder / name, b"%08x\n%b" % (zlib.crc32(snapshot), snapshot))
+        with self._writing():
+            files.write_snapshot(self._folder, name, snapshot)
 
     def ignore(self, name: str) -> None:
         """Set a snapshot aside that is of no use, so that it never becomes the base."""
@@ -209,6 +220,44 @@ class Store:
     def _is_full(self, segment: SegmentDatabase) -> bool:
         return len(segment) >= self._segment_size or segment.size >= MAX_SEGMENT
 
+    def _open_folder(self) -> int:
+        """Create the folder if needed, and lock it until the file that is returned is closed.
+
+        Raises:
+            StoreError: another process has locked it.
+        """
+        path = self._folder / "lock"
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            if not self._folder.is_dir():
+                raise
+            self._refused(error)
+            lock = os.open(path if path.exists() else self._folder, os.O_RDONLY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+            raise StoreError(f"{self._folder} is in use by another journal") from None
+        return lock
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Keep why the disk refuses to be written to, if it does."""
+        try:
+            yield
+        except OSError as error:
+            self._refused(error)
+            raise
+        self.problem = None
+
+    def _refused(self, error: OSError) -> None:
+        problem = f"cannot write to {self._folder}: {error.strerror}"
+        if problem != self.problem:
+            log.error("%s", problem)
+        self.problem = problem
+
     def _load_segment(self, first: int) -> None:
         """Load a segment from the folder: by its seal, or else as the growing one."""
         if self._growing is not None:  # it was full, and the crash came before its seal
@@ -220,23 +269,28 @@ class Store:
             return
         path = files.segment_path(self._folder, first)
         data = path.read_bytes()
-        documents, size = segments.complete_lines(data)
-        if size < len(data):
-            log.warning("%s truncated: %d bytes were incomplete after a crash", path, len(data) - size)
-            os.truncate(path, size)
-        if not documents:
-            path.unlink()
+        contents = segments.read(data, first)
+        for part in contents.damaged:
+            log.error("%s is damaged: %d bytes at byte %d are skipped", path, part.size, part.offset)
+        if contents.size < len(data):
+            incomplete = len(data) - contents.size
+            log.warning("%s: %d bytes at its end were incomplete after a crash", path, incomplete)
+        if not contents.lines:
+            files.set_aside(path)
             return
-        self._growing = growing = SegmentDatabase(path, first, documents, size)
+        self.gaps += contents.gaps(self.position)
+        documents = contents.documents
+        self._damaged = contents.faults
+        self._growing = SegmentDatabase(path, first, documents, contents.size)
         for document in documents:
             self._name(document["app"], segments.devices(document))
         self.position, self.newest = documents[-1]["position"], documents[-1]["at"]
-        if self._is_full(growing):
-            self._seal(growing)
+        if self._is_full(self._growing):
+            self._seal(self._growing)
 
     def _create_segment(self, first: int) -> SegmentDatabase:
-        self._growing = SegmentDatabase(files.segment_path(self._folder, first), first, [], 0)
-        files.sync(self._folder)
+        path = files.segment_path(self._folder, first)
+        self._growing, self._damaged = SegmentDatabase(path, first, [], 0, self.position), 0
         return self._growing
 
     def _name(self, app: str, devices: set[str]) -> None:
@@ -247,31 +301,16 @@ class Store:
         self._index.add((segments.device_key(app, device) for device in new), self._sealed.end)
 
     def _seal(self, growing: SegmentDatabase) -> None:
-        """Seal the growing segment."""
-        data = files.segment_path(self._folder, growing.first).read_bytes()
+        """Seal the growing segment. If the disk refuses its seal, the next start writes it."""
         keys = (segments.device_key(app, each) for app, devices in self._named.items() for each in devices)
-        seal = segments.make_seal(growing.documents(), data, keys)
-        files.write_seal(self._folder, seal)
+        data = files.segment_path(self._folder, growing.first).read_bytes()
+        seal = segments.make_seal(growing.documents(), data[: growing.size], keys, self._damaged)
+        try:
+            growing.trim()
+            files.write_seal(self._folder, seal)
+        except OSError as error:
+            self._refused(error)
         self._sealed.add(seal)
         self._sealed.keep_open(growing)
         self._growing = None
         self._named = {}
-
-
-def _lock(folder: Path) -> IO[str]:
-    """Lock a folder until the file that is returned is closed.
-
-    Raises:
-        StoreError: another process has locked it.
-    """
-    lock = (folder / "lock").open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        lock.close()
-        raise StoreError(f"{folder} is in use by another journal") from None
-    return lock
-
-
-def _entries(after: int, data: bytes) -> Iterator[Entry]:
-    return (entry for entry in segments.decode_entries(data) if entry[0] > after)

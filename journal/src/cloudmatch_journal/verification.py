@@ -1,5 +1,6 @@
 """Read the journal's segments and the stream side by side, for `audit` to compare."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +13,9 @@ from cloudmatch_bus.contract.messages import AnyFact
 from cloudmatch_journal import files
 from cloudmatch_journal.core import segments
 from cloudmatch_journal.core.audit import Fault, Finding, Order, compare
+from cloudmatch_journal.core.ledger import snapshot_position
+from cloudmatch_journal.core.segments import Contents, Seal
+from cloudmatch_journal.files import StoreError
 
 NAME = "journal-verify"
 
@@ -36,25 +40,61 @@ class Verification:
         self._compared = 0
         self._behind = 0
 
-    def check_order(self, progress: Progress) -> list[Finding]:
-        """Check the segments against their seals, and the order of all positions."""
-        found = []
+    def check_files(self, progress: Progress) -> list[Finding]:
+        """Check snapshots, seals and segments, and the order of all positions."""
+        found, known = self._check_snapshots()
+        missing: list[tuple[int, str]] = []  # positions that a line or snapshot names
         task = progress.add_task("segments", total=len(self._firsts), detail="")
+        last = None if (self._folder / files.BASE).exists() else 0
         for first in self._firsts:
             name = segments.segment_name(first)
-            seal = files.read_seal(self._folder, first)
             try:
                 data = files.segment_path(self._folder, first).read_bytes()
             except FileNotFoundError:  # dropped meanwhile
                 continue
-            if seal is not None and not segments.is_intact(data, seal):
-                found.append(Finding(Fault.DAMAGED, first, name))
-            found += self._order.check(name, (d["position"] for d in segments.complete_lines(data)[0]))
+            contents, faults = self._check_segment(first, data)
+            found += faults
+            found += self._order.check(name, (line.position for line in contents.found))
+            for line in contents.found:
+                if line.after is not None and last is not None and line.after > last:
+                    missing.append((line.after, name))
+                last = line.position
             progress.update(task, advance=1, detail=f"{self._order.count:,} events")
-        return found
+        missing += [(position, name) for position, name in known if position > self._order.last]
+        return found + [Finding(Fault.MISSING, *each) for each in missing if each[0] not in self._order]
+
+    def _check_snapshots(self) -> tuple[list[Finding], list[tuple[int, str]]]:
+        """Return the faults of the snapshots, and up to which positions they know events."""
+        found, known = [], []
+        for name in (files.STATE, files.BASE):
+            try:
+                snapshot = files.read_snapshot(self._folder, name)
+            except StoreError:
+                found.append(Finding(Fault.DAMAGED, 0, name))
+            else:
+                if snapshot is not None:
+                    known.append((snapshot_position(snapshot), name))
+        return found, known
+
+    def _check_segment(self, first: int, data: bytes) -> tuple[Contents, list[Finding]]:
+        """Check a segment, and its seal if there is one."""
+        seal_name = segments.seal_name(first)
+        try:
+            saved = (self._folder / seal_name).read_bytes()
+        except FileNotFoundError:
+            contents = segments.read(data, first)
+            return contents, _damaged(first, contents)
+        seal = segments.decode_seal(saved)
+        contents = segments.read(data, first, math.inf if seal is None else seal.last)
+        found = _damaged(first, contents)
+        if seal is None or not _describes(seal, contents):
+            found.append(Finding(Fault.DAMAGED, first, seal_name))
+        elif not found and not segments.is_intact(data, seal):
+            found.append(Finding(Fault.DAMAGED, first, segments.segment_name(first)))
+        return contents, found
 
     async def compare_with_stream(self, bus: Bus, progress: Progress) -> list[Finding]:
-        """Compare the events, up to the last one that `check_order` saw, with the stream.
+        """Compare the events, up to the last one that `check_files` saw, with the stream.
 
         Raises:
             TimeoutError: the bus does not answer.
@@ -93,9 +133,10 @@ class Verification:
     def _compare(self, span: Span, messages: list[Message]) -> list[Finding]:
         """Compare a segment's documents with the messages of its span."""
         try:
-            documents, _ = files.read_complete(self._folder, span.segment)
+            data = files.segment_path(self._folder, span.segment).read_bytes()
         except FileNotFoundError:  # dropped meanwhile
             return []
+        documents = segments.read(data, span.segment).documents
         inside = [d for d in documents if span.first <= d["position"] <= span.last]
         return compare(segments.segment_name(span.segment), inside, messages, self._order)
 
@@ -108,3 +149,26 @@ class Verification:
         if self._behind:
             checked += f"; up to {self._behind:,} later ones are not in the journal yet"
         return checked
+
+
+def _damaged(first: int, contents: Contents) -> list[Finding]:
+    name = segments.segment_name(first)
+    return [Finding(Fault.DAMAGED, part.after, name) for part in contents.damaged]
+
+
+def _describes(seal: Seal, contents: Contents) -> bool:
+    """Whether a seal says what is in its segment: those of earlier versions have no CRC-32 of their own."""
+    documents = contents.documents
+    if not documents or contents.faults:
+        return True  # the segment is at fault
+    named = ((d["app"], device) for d in documents for device in segments.devices(d))
+    keys = frozenset(segments.device_key(*each) for each in named)
+    said = (seal.first, seal.last, seal.count, seal.newest, seal.devices)
+    is_so = (
+        documents[0]["position"],
+        documents[-1]["position"],
+        len(documents),
+        max(d["at"] for d in documents),
+        keys,
+    )
+    return said == is_so

@@ -144,13 +144,16 @@ def test_verify_names_each_fault_in_the_segments(command_line: Run, tmp_path: Pa
     growing.write_bytes(growing.read_bytes() * 2)
     result = command_line("verify", "--offline")
     assert result.exit_code == 1
-    assert [line.split("  ")[0].strip() for line in result.stdout.splitlines()] == [
-        "damaged",
-        "duplicate",
-        "duplicate",
+    found = [
+        (*line.split("  position ")[0].split(), *line.split()[-2:]) for line in result.stdout.splitlines()
     ]
-    assert f"position 9  {growing.name}" in result.stdout
-    assert "1 damaged, 2 duplicate" in result.stderr
+    assert found == [
+        ("damaged", "0", segment(tmp_path, 1).name),
+        *(("duplicate", position, growing.name) for position in ("9", "10")),
+        ("missing", "2", segment(tmp_path, 1).name),
+        ("missing", "4", segment(tmp_path, 5).name),
+    ]
+    assert "1 damaged, 2 duplicate, 2 missing" in result.stderr
 
 
 def test_verify_without_a_bus_fails_with_its_own_exit_status(

@@ -1,5 +1,6 @@
 """Store and ledger in step, without a bus."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,6 @@ import pytest
 
 from cloudmatch_bus.client.consumer import DownstreamError
 from cloudmatch_journal.core.retention import DAY, Retention
-from cloudmatch_journal.files import StoreError
 from cloudmatch_journal.journal import Journal
 from cloudmatch_journal.store import Store
 from unit.journal.samples import SIZE, payload
@@ -54,7 +54,7 @@ async def test_a_batch_stored_before_a_failure_is_folded_when_it_is_redelivered(
     assert sent(journal) == 4
 
 
-@pytest.mark.parametrize("state", ["saved", "missing", "damaged", "of other rules", "ahead"])
+@pytest.mark.parametrize("state", ["saved", "missing", "damaged", "of other rules"])
 async def test_the_ledger_is_the_same_after_a_restart_whatever_happened_to_the_snapshot(
     journal: Journal, store: Store, tmp_path: Path, state: str
 ) -> None:
@@ -69,11 +69,24 @@ async def test_the_ledger_is_the_same_after_a_restart_whatever_happened_to_the_s
             saved.write_bytes(saved.read_bytes()[:-2] + b"!!")
         case "of other rules":
             store.save(journal.ledger.encode().replace(b'"version":3', b'"version":0'))
-        case "ahead":
-            journal.ledger.fold(99, payload(99).fact)
-            journal.save()
     again = Journal(store, SIZE)
     assert (sent(again), again.ledger.position) == (80, 20)
+
+
+async def test_events_that_only_the_snapshot_knows_are_stored_when_they_come_again_and_count_once(
+    tmp_path: Path,
+) -> None:
+    with contextlib.closing(Store(tmp_path / "journal", SIZE)) as store:
+        journal = Journal(store, SIZE)
+        await fill(journal, 6)
+        journal.save()
+    segment = tmp_path / "journal" / "events-00000000000000000005.jsonl"
+    segment.write_bytes(segment.read_bytes()[:-1])
+    with contextlib.closing(Store(tmp_path / "journal", SIZE)) as store:
+        journal = Journal(store, SIZE)
+        assert (store.position, journal.ledger.position) == (5, 6)
+        await fill(journal, 7)
+        assert (store.position, sent(journal)) == (7, 28)
 
 
 async def test_a_start_folds_only_the_events_after_the_snapshot(
@@ -115,8 +128,8 @@ async def test_a_lost_base_is_saved_again_from_the_state(store: Store, tmp_path:
 
 
 @pytest.mark.parametrize("state", ["missing", "older"])
-async def test_a_journal_whose_snapshots_do_not_cover_dropped_events_refuses_to_start(
-    store: Store, tmp_path: Path, state: str
+async def test_a_journal_whose_snapshots_do_not_cover_dropped_events_counts_from_there_on_and_says_so(
+    store: Store, tmp_path: Path, state: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     journal = Journal(store, SIZE, Retention(days=1))
     await fill(journal, 3)
@@ -129,8 +142,11 @@ async def test_a_journal_whose_snapshots_do_not_cover_dropped_events_refuses_to_
         tmp_path.joinpath("state.json").unlink()
     else:
         tmp_path.joinpath("state.json").write_bytes(older)
-    with pytest.raises(StoreError, match=r"before position 9 were dropped.*base\.json"):
-        Journal(store, SIZE)
+    assert sent(Journal(store, SIZE)) == 8
+    assert "before position 9 were dropped" in caplog.text
+    caplog.clear()
+    assert sent(Journal(store, SIZE)) == 8
+    assert caplog.text == ""
 
 
 async def test_segments_are_dropped_as_events_arrive(store: Store) -> None:

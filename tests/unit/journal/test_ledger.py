@@ -20,7 +20,7 @@ from cloudmatch_bus.contract.messages import (
     MatchMade,
     PayloadsDelivered,
 )
-from cloudmatch_journal.core.ledger import DeviceState, Direction, Ledger, MatchState
+from cloudmatch_journal.core.ledger import DeviceState, Direction, Ledger, MatchState, snapshot_position
 
 APP = "demo"
 
@@ -107,6 +107,10 @@ def test_a_device_is_connected_while_its_newest_connection_is_open(
     facts: list[AnyFact], open_now: int
 ) -> None:
     assert device(folded(*facts)).connections_open == open_now
+
+
+def test_the_position_of_a_snapshot_is_read_alone() -> None:
+    assert snapshot_position(folded(connected(1), left(1)).encode()) == 2
 
 
 def test_reported_amounts_are_added_to_observed_ones() -> None:

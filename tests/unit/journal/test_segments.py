@@ -24,7 +24,7 @@ DOCUMENTS = [
     segments.to_document(*claimed(8, Claim("g", "h", 1, 2, SPAN), Claim("g", "a", 1, 2), app="x")),
     segments.to_document(9, PayloadsDelivered(app="y", at=2, match=1, sender="a", receiver="b", sizes=[])),
 ]
-DATA = segments.encode_lines(DOCUMENTS)
+DATA = segments.encode_lines(DOCUMENTS, after=4)
 
 
 def test_a_document_converts_back_to_its_fact() -> None:
@@ -39,35 +39,123 @@ def test_a_document_converts_back_to_its_fact() -> None:
 def test_a_batch_is_one_line_of_json_and_stays_undecoded_in_memory() -> None:
     document = DOCUMENTS[2]
     line = (
-        b'{"position":7,"type":"deliveries","app":"x","at":7,"source":"edge-0","start":1,"number":7,'
+        b'{"crc":"500ba8c4","after":6,"position":7,"type":"deliveries","app":"x","at":7,"source":"edge-0","start":1,"number":7,'
         b'"spans":[["a","f",1,0,2,9,"4,5"],["b","",0,0,1,3,"3"]]}\n'
     )
-    assert segments.encode_lines([document]) == line
+    assert segments.encode_lines([document], after=6) == line
     assert isinstance(document["spans"], msgspec.Raw)
-    assert segments.complete_lines(line) == ([document], len(line))
+    assert segments.read(line, 7).documents == [document]
 
 
 def test_a_complete_segment_is_decoded_completely() -> None:
-    assert segments.complete_lines(DATA) == (DOCUMENTS, len(DATA))
+    contents = segments.read(DATA, 5)
+    assert contents.documents == DOCUMENTS
+    assert contents[1:] == ([], len(DATA))
+    assert [(line.position, line.after) for line in contents.found] == [
+        (5, 4),
+        (6, 5),
+        (7, 6),
+        (8, 7),
+        (9, 8),
+    ]
 
 
 def test_entries_are_the_facts_of_the_documents() -> None:
-    assert list(segments.decode_entries(DATA)) == [(d["position"], segments.to_fact(d)) for d in DOCUMENTS]
+    entries = [(d["position"], segments.to_fact(d)) for d in DOCUMENTS]
+    assert list(segments.decode_entries(DATA)) == segments.read(DATA, 5).entries == entries
 
 
 @given(
     st.integers(0, len(DATA)), st.sampled_from([b"", b"\0\0\0", b"{", b"]\n", b"null\n", b'{"a":1}\n{}\n'])
 )
-def test_a_line_that_a_crash_left_incomplete_is_not_decoded(cut: int, rubbish: bytes) -> None:
-    documents, size = segments.complete_lines(DATA[:cut] + rubbish)
-    count = DATA[:cut].count(b"\n")
-    assert documents == DOCUMENTS[:count]
-    assert size == len(segments.encode_lines(DOCUMENTS[:count]))
+def test_what_a_crash_left_incomplete_at_the_end_is_neither_read_nor_damage(cut: int, rubbish: bytes) -> None:
+    contents = segments.read(DATA[:cut] + rubbish, 5)
+    assert contents.documents == DOCUMENTS[: len(contents.lines)]
+    assert len(contents.lines) in (DATA[:cut].count(b"\n"), DATA[:cut].count(b"\n") + 1)
+    assert contents.size <= cut + 1
+    assert [part for part in contents.damaged if part.size > 1] == []
 
 
-@pytest.mark.parametrize("line", [b"{}", b'{"position":"5"}', b"[]", b"\xff", b'{"position":5'])
-def test_decoding_ends_before_a_line_that_is_not_a_document(line: bytes) -> None:
-    assert segments.complete_lines(DATA + line + b"\n" + DATA) == (DOCUMENTS, len(DATA))
+OLD = b"".join(msgspec.json.encode(document) + b"\n" for document in DOCUMENTS)
+
+
+def test_a_segment_of_an_earlier_version_is_read() -> None:
+    contents = segments.read(OLD, 5)
+    assert contents == (
+        [(d["position"], None, line) for d, line in zip(DOCUMENTS, OLD.splitlines(), strict=True)],
+        [],
+        len(OLD),
+    )
+    assert contents.documents == DOCUMENTS
+    mixed = OLD + segments.encode_lines([{**DOCUMENTS[0], "position": 10}], after=9)
+    assert [(line.position, line.after) for line in segments.read(mixed, 5).lines][-2:] == [
+        (9, None),
+        (10, 9),
+    ]
+    assert segments.read(mixed, 5).gaps(4) == []
+
+
+@pytest.mark.parametrize(
+    "line", [b"{}", b'{"position":"5"}', b'{"position":10}', b"[]", b"\xff", b'{"position":5', b""]
+)
+@pytest.mark.parametrize("data", [DATA, OLD])
+def test_what_is_no_line_is_skipped_and_everything_whole_behind_it_is_read(data: bytes, line: bytes) -> None:
+    lines = data.splitlines(keepends=True)
+    contents = segments.read(b"".join([*lines[:2], line, b"\n", *lines[2:]]), 5)
+    assert contents.documents == DOCUMENTS
+    assert contents.damaged == [(len(lines[0] + lines[1]), len(line) + 1, 6)]
+    assert contents.gaps(4) == []
+
+
+@given(st.integers(0, len(DATA) - 1), st.integers(1, 255))
+def test_of_a_segment_with_any_byte_changed_everything_else_is_read(at: int, by: int) -> None:
+    contents = segments.read(DATA[:at] + bytes([DATA[at] ^ by]) + DATA[at + 1 :], 5)
+    hit = DATA[:at].count(b"\n")  # number of the line
+    assert {line.position for line in contents.lines} >= {d["position"] for d in DOCUMENTS} - {5 + hit}
+    for document in contents.documents:
+        assert document in DOCUMENTS
+    if len(contents.lines) == len(DOCUMENTS):
+        assert contents.damaged  # it was the newline
+    elif hit < len(DOCUMENTS) - 1:
+        assert contents.damaged
+        assert contents.gaps(4) == [(4 + hit, 6 + hit)]
+
+
+def test_lines_in_disorder_or_twice_are_read_in_order_and_once() -> None:
+    one, two, three, *rest = DATA.splitlines(keepends=True)
+    for data, faults in (
+        ((one, three, two, *rest), 1),
+        ((one, two, two, three, *rest), 1),
+        ((one, two, three, *rest), 0),
+    ):
+        contents = segments.read(b"".join(data), 5)
+        assert (contents.documents, contents.damaged, contents.faults) == (DOCUMENTS, [], faults)
+
+
+def test_a_line_of_another_segment_is_damage() -> None:
+    other = segments.encode_lines(
+        [{**DOCUMENTS[0], "position": 3}, {**DOCUMENTS[0], "position": 12}], after=2
+    )
+    assert [part.after for part in segments.read(DATA + other + DATA, 5, 9).damaged] == [9, 9]
+
+
+def test_missing_lines_leave_a_gap() -> None:
+    lines = DATA.splitlines(keepends=True)
+    contents = segments.read(lines[1] + lines[4], 5)
+    assert contents.gaps(4) == [(4, 6), (6, 9)]
+    assert contents.gaps(0) == [(6, 9)]
+
+
+def test_a_line_without_what_protects_it_is_its_document() -> None:
+    for data in (DATA, OLD):
+        for line, document in zip(segments.read(data, 5).lines, DOCUMENTS, strict=True):
+            assert segments.plain(line.data) == msgspec.json.encode(document)
+
+
+def test_a_fact_of_a_later_version_is_skipped() -> None:
+    later = {**DOCUMENTS[0], "position": 10, "type": "unheard-of"}
+    data = DATA + segments.encode_lines([later], after=9)
+    assert list(segments.decode_entries(data)) == [(d["position"], segments.to_fact(d)) for d in DOCUMENTS]
 
 
 def test_batches_of_deliveries_are_shown_as_events_of_the_older_type() -> None:
@@ -118,4 +206,14 @@ def test_a_seal_of_an_older_version_is_still_read() -> None:
     seal = msgspec.json.decode(saved, type=segments.Seal)
     assert (seal.first, seal.last, seal.count, seal.size, seal.crc32, seal.newest) == (5, 9, 3, 413, 17, 2)
     assert seal.devices == {segments.device_key("x", "a"), segments.device_key("x", "b")}
-    assert msgspec.json.decode(msgspec.json.encode(seal), type=segments.Seal) == seal
+    assert segments.decode_seal(saved) == seal
+
+
+@given(st.data())
+def test_a_changed_or_cut_seal_is_not_read(data: st.DataObject) -> None:
+    seal = segments.make_seal(DOCUMENTS, DATA, ["one", "other"])
+    saved = segments.encode_seal(seal)
+    assert segments.decode_seal(saved) == seal
+    at, by = data.draw(st.integers(0, len(saved) - 1)), data.draw(st.integers(1, 255))
+    assert segments.decode_seal(saved[:at] + bytes([saved[at] ^ by]) + saved[at + 1 :]) is None
+    assert segments.decode_seal(saved[:at]) is None

@@ -14,7 +14,7 @@ DELIVERED = segments.to_document(
 )
 BOTH = [MATCHED, DELIVERED]
 KEYS = [segments.device_key(d["app"], name) for d in BOTH for name in segments.devices(d)]
-SEAL = segments.make_seal(BOTH, segments.encode_lines(BOTH), KEYS)
+SEAL = segments.make_seal(BOTH, segments.encode_lines(BOTH, 0), KEYS)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ class Fault(StrEnum):
     DISORDER = "out of order"
     DIFFERENT = "different"  # from the message in the stream
     UNKNOWN = "not in the stream"
-    DAMAGED = "damaged"  # the segment is not as its seal describes it
+    DAMAGED = "damaged"  # a part of a segment behind this position, or its seal, or a snapshot
 
 
 class Finding(NamedTuple):

@@ -108,6 +108,15 @@ class Snapshot(msgspec.Struct, kw_only=True):
     reports: dict[str, coverage.Numbers] = {}  # that are folded, by source and incarnation
 
 
+class _Position(msgspec.Struct):
+    position: int
+
+
+def snapshot_position(saved: bytes) -> int:
+    """Return the position of the last event in a snapshot."""
+    return msgspec.json.decode(saved, type=_Position).position
+
+
 class Ledger:
     """The folded facts up to a position."""
 

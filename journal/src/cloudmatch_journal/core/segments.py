@@ -1,14 +1,19 @@
 """The file format: segments of JSON lines, and the seal beside each full one.
 
-A line is one document: a fact as it was published, and its position in the stream. A segment is named after
-the position of its first document. It only grows until it is full; then a seal that describes it is written
-beside it, and the segment is never written again.
+A line is one document: a fact as it was published, and its position. Before it stand the CRC-32 of the rest
+of the line, and `after`, the position of the event before it, in whatever segment: so changed and missing
+lines are found. (Lines of earlier versions have neither.) A segment is named after the position of its first
+document. It only grows until it is full; then a seal that describes it is written beside it, and the segment
+is never written again.
 """
 
+import contextlib
+import math
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, TypedDict, get_args
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple, TypedDict, get_args
 
 import msgspec
 
@@ -43,6 +48,10 @@ class _Ends(msgspec.Struct, frozen=True, array_like=True):
 _decode_ends = msgspec.json.Decoder(list[_Ends]).decode
 
 _NAME = re.compile(r"events-(\d{20})\.jsonl")
+_CHECKED = re.compile(rb'\{"crc":"([0-9a-f]{8})",')  # how a line begins
+_UNCHECKED = b'{"position":'  # how a line of earlier versions begins
+_PIECE = re.compile(rb"[^\n]*\n|[^\n]+")
+_BEGIN = re.compile(rb'(?=\{"crc":")')
 
 
 class Seal(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +64,7 @@ class Seal(msgspec.Struct, frozen=True, kw_only=True):
     crc32: int
     newest: int  # ms since 1970; time of its newest event
     devices: frozenset[str]  # `device_key` of every device named in it
+    damaged: int = 0  # parts between its lines that are no lines
 
 
 def segment_name(first: int) -> str:
@@ -111,47 +121,151 @@ def named(fact: AnyFact) -> set[str]:
     return set(fact.devices)
 
 
-def encode_lines(documents: Iterable[Document]) -> bytes:
-    """Encode documents as the lines of a segment."""
-    return b"".join(msgspec.json.encode(d) + b"\n" for d in documents)
+def encode_lines(documents: Iterable[Document], after: int) -> bytes:
+    """Encode documents as the lines of a segment, behind the event at position `after`."""
+    lines = []
+    for document in documents:
+        rest = b'"after":%d,%b' % (after, msgspec.json.encode(document)[1:])
+        lines.append(b'{"crc":"%08x",%b\n' % (zlib.crc32(rest), rest))
+        after = document["position"]
+    return b"".join(lines)
 
 
-def complete_lines(data: bytes) -> tuple[list[Document], int]:
-    """Decode a segment up to its first incomplete line; return the documents, and how many bytes they take.
-
-    A crash leaves whatever was being written at that moment as an incomplete last line.
-    """
-    documents: list[Document] = []
-    size = 0
-    for line in data.split(b"\n")[:-1]:
-        try:
-            document = _decode_line(line)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            break
-        if not isinstance(document.get("position"), int):
-            break
-        documents.append(document)
-        size += len(line) + 1
-    return documents, size
+def plain(line: bytes) -> bytes:
+    """Return a whole line as JSON of its document alone."""
+    begin = line.find(_UNCHECKED[1:])
+    return b"{" + line[begin:]
 
 
 class _Position(msgspec.Struct):
     position: int
 
 
+class _Place(_Position):
+    after: int | None = None
+
+
+_decode_place = msgspec.json.Decoder(_Place).decode
+
+
+class Line(NamedTuple):
+    """A whole line of a segment."""
+
+    position: int
+    after: int | None  # position of the event before it; None: a line of an earlier version does not tell
+    data: bytes
+
+
+class Part(NamedTuple):
+    """A part of a segment that is no whole line."""
+
+    offset: int
+    size: int
+    after: int  # position of the line before it, or the one before the segment's first
+
+
+class Contents(NamedTuple):
+    """What can be read of a segment."""
+
+    found: list[Line]  # in the order of the file
+    damaged: list[Part]
+    size: int  # bytes before what a crash left incomplete at the end
+
+    @property
+    def lines(self) -> list[Line]:
+        """The lines by position, each once."""
+        return sorted({line.position: line for line in reversed(self.found)}.values())
+
+    @property
+    def documents(self) -> list[Document]:
+        """The documents of the lines."""
+        return [_decode_line(line.data) for line in self.lines]
+
+    @property
+    def entries(self) -> list[tuple[int, AnyFact]]:
+        """Position and fact of each line."""
+        return [(line.position, decode_fact(line.data)) for line in self.lines]
+
+    @property
+    def faults(self) -> int:
+        """How many parts are damaged or not in their place."""
+        positions = [line.position for line in self.found]
+        return len(self.damaged) + sum(one >= two for one, two in pairwise(positions))
+
+    def gaps(self, last: int) -> list[tuple[int, int]]:
+        """Return after and before which positions lines are missing.
+
+        Args:
+            last: position before this segment; 0: whatever its first line says.
+        """
+        found = []
+        for line in self.lines:
+            if line.after is not None and 0 < last < line.after:
+                found.append((last, line.position))
+            last = line.position
+        return found
+
+
+def read(data: bytes, first: int, last: float = math.inf) -> Contents:
+    """Read a segment with positions from `first` to `last`, whatever happened to it.
+
+    A crash leaves whatever was being written at that moment as an incomplete end: what has nothing whole
+    behind it. Anything else that is no whole line is damage.
+    """
+    found: list[Line] = []
+    damaged = []
+    offset = size = 0
+    for piece in _pieces(data):
+        end = offset + len(piece)
+        line = _whole(piece)
+        if line is None or not first <= line.position <= last:
+            damaged.append(Part(offset, len(piece), found[-1].position if found else first - 1))
+        else:
+            found.append(line)
+            size = end
+            if not piece.endswith(b"\n"):
+                damaged.append(Part(end - 1, 1, line.position))
+        offset = end
+    return Contents(found, [part for part in damaged if part.offset < size], size)
+
+
+def _pieces(data: bytes) -> Iterator[bytes]:
+    """Yield all of a segment in pieces, each a line or no part of one, whatever stands between two lines."""
+    for piece in _PIECE.findall(data):
+        yield from filter(None, _BEGIN.split(piece))
+
+
+def _whole(piece: bytes) -> Line | None:
+    """Return the line that a piece is, perhaps with another byte for its newline; None if it is none."""
+    data = piece[:-1]
+    if begin := _CHECKED.match(data):
+        if int(begin[1], 16) != zlib.crc32(data[begin.end() :]):
+            return None
+    elif not (data.startswith(_UNCHECKED) and piece.endswith(b"\n")):
+        return None
+    try:
+        place = _decode_place(data)
+        decode_fact(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return Line(place.position, place.after, data)
+
+
 def decode_entries(data: bytes) -> Iterator[tuple[int, AnyFact]]:
-    """Yield position and fact of each line of an intact segment: faster than by documents."""
+    """Yield position and fact of each line of an intact segment: faster than by its contents."""
     decode_position = msgspec.json.Decoder(_Position).decode
     decode_fact = msgspec.json.Decoder(AnyFact).decode
     for line in data.split(b"\n")[:-1]:
-        yield decode_position(line).position, decode_fact(line)
+        with contextlib.suppress(msgspec.ValidationError):  # a fact of a later version
+            yield decode_position(line).position, decode_fact(line)
 
 
-def make_seal(documents: list[Document], data: bytes, keys: Iterable[str]) -> Seal:
+def make_seal(documents: Sequence[Document], data: bytes, keys: Iterable[str], damaged: int = 0) -> Seal:
     """Create the seal of a segment that consists of these documents, encoded as `data`.
 
     Args:
         keys: of all devices named in them.
+        damaged: parts of the segment that are no documents.
     """
     return Seal(
         first=documents[0]["position"],
@@ -161,9 +275,27 @@ def make_seal(documents: list[Document], data: bytes, keys: Iterable[str]) -> Se
         crc32=zlib.crc32(data),
         newest=max(d["at"] for d in documents),
         devices=frozenset(keys),
+        damaged=damaged,
     )
 
 
 def is_intact(data: bytes, seal: Seal) -> bool:
     """Whether a segment is as its seal describes it."""
     return len(data) == seal.size and zlib.crc32(data) == seal.crc32
+
+
+def encode_seal(seal: Seal) -> bytes:
+    """Encode a seal as a line of its CRC-32, and a line of JSON."""
+    saved = msgspec.json.encode(seal)
+    return b"%08x\n%b" % (zlib.crc32(saved), saved)
+
+
+def decode_seal(saved: bytes) -> Seal | None:
+    """Decode a seal; None if it is damaged. Those of earlier versions have no CRC-32."""
+    check, _, text = saved.rpartition(b"\n")
+    if check and check != b"%08x" % zlib.crc32(text):
+        return None
+    try:
+        return msgspec.json.decode(text, type=Seal)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
