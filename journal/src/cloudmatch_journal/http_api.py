@@ -17,8 +17,9 @@ from msgspec import Meta
 from cloudmatch_bus.contract.messages import AmountReported
 from cloudmatch_bus.process.clock import now_ms
 from cloudmatch_bus.process.http import errors, require_json
-from cloudmatch_journal.core.ledger import DeviceState, Kind, Ledger, MatchState
+from cloudmatch_journal.core.ledger import Kind, Ledger
 from cloudmatch_journal.core.shown import ShownFact
+from cloudmatch_journal.core.states import DeviceState, MatchState
 from cloudmatch_journal.store import Page, Store
 
 Id = Annotated[str, Meta(min_length=1, max_length=64)]

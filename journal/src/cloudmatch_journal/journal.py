@@ -19,6 +19,7 @@ from cloudmatch_journal.bookkeeper import Bookkeeper
 from cloudmatch_journal.core.ledger import Ledger
 from cloudmatch_journal.core.retention import Ageing, Retention
 from cloudmatch_journal.files import BASE, STATE
+from cloudmatch_journal.place import Place
 from cloudmatch_journal.store import Store
 
 log = logging.getLogger("journal")
@@ -44,6 +45,11 @@ _repeated_payloads = Gauge(
 _unaccounted = Gauge(
     "cloudmatch_journal_unaccounted_payloads", "Payloads known to be delivered, whose sizes nobody knows"
 )
+_losses = Gauge(
+    "cloudmatch_journal_losses",
+    "Times that facts were lost before the journal had them: events of type `lost`",
+)
+_lost = Gauge("cloudmatch_journal_lost_facts", "Facts that were lost then, at most, where that is known")
 _claims = Gauge("cloudmatch_journal_claims", "Claims of payloads that are not all counted yet")
 _write = Histogram("cloudmatch_journal_write_seconds", "Time to store a batch of events on disk")
 
@@ -125,6 +131,8 @@ class Journal:
         ledger = self.ledger  # claims are settled without an event
         _repeated_payloads.set_function(lambda: ledger.repeated)
         _unaccounted.set_function(lambda: ledger.unaccounted)
+        _losses.set_function(lambda: len(ledger.losses))
+        _lost.set_function(lambda: sum(each.missing or 0 for each in ledger.losses))
         _claims.set_function(lambda: len(ledger.claims))
 
     async def append(self, deliveries: list[Delivery]) -> None:
@@ -133,6 +141,8 @@ class Journal:
         Raises:
             DownstreamError: the disk refuses.
         """
+        if offset := self.store.offset:
+            deliveries = [Delivery(position + offset, fact) for position, fact in deliveries]
         try:
             with _write.time():
                 stored = self.store.append(deliveries)
@@ -213,15 +223,17 @@ class Journal:
 
     async def run(self, bus: Bus, health: Health, stop: asyncio.Event) -> None:
         """Append the facts on the bus, publish reports and grant claims, until `stop`."""
-        consumer = OrderedConsumer(bus, NAME, linger=LINGER)
-        health.set_check("feed", consumer.health)
         self._publisher = publisher = FactPublisher(bus)
         health.set_warning("facts", publisher.problem)
+        place = Place(bus, self.store, self.ledger, publisher.publish)
+        consumer = OrderedConsumer(bus, NAME, linger=LINGER, resume=place.resume)
+        health.set_check("feed", consumer.health)
+        place.report_damage()
         bookkeeper = Bookkeeper(bus, consumer, self.ledger, self._claim_grace)
         async with asyncio.TaskGroup() as group:
             helpers = [group.create_task(each) for each in (publisher.run(), bookkeeper.run())]
             try:
-                await consumer.run(self.append, self.store.position, stop)
+                await consumer.run(self.append, self.store.position - self.store.offset, stop)
             finally:
                 self._publisher = None
                 await publisher.drain(1.0)

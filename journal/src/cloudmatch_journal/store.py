@@ -69,6 +69,7 @@ class Store:
         self._named: dict[str, set[str]] = {}  # devices named in it, by app
         self.position = 0  # of the last event; 0: none
         self.newest = 0  # ms since 1970; its time
+        self.offset = 0  # between positions and sequences in the stream, from the next event on
         self.gaps: list[tuple[int, int]] = []  # after and before which positions events are damaged
         for first in firsts:
             try:
@@ -99,7 +100,7 @@ class Store:
         if growing is None or not len(growing):
             growing = self._create_segment(new[0][0])
         with self._writing():
-            growing.append(segments.to_document(position, fact) for position, fact in new)
+            growing.append(segments.to_document(position, fact, self.offset) for position, fact in new)
         self.position, self.newest = new[-1][0], new[-1][1].at
         for _, fact in new:
             self._name(fact.app, segments.named(fact))
@@ -139,6 +140,17 @@ class Store:
                 if len(entries) >= limit or sizes >= MAX_SIZES:
                     return Page(entries, position, position < self.position)
         return Page(entries, max(after, self.position), False)
+
+    def event(self, position: int) -> AnyFact | None:
+        """Return the event at a position; None if there is none.
+
+        Raises:
+            StoreError: its segment is damaged.
+        """
+        for number in self._numbers(position - 1, None)[:1]:
+            for document in self._search(number, query(position - 1, None, None))[:1]:
+                return segments.to_fact(document) if document["position"] == position else None
+        return None
 
     def replay(self, after: int) -> Iterator[Entry]:
         """Yield all events after a position, as far as they can be read, oldest first.
@@ -265,7 +277,7 @@ class Store:
         if (seal := files.read_seal(self._folder, first)) is not None:
             self._index.add(seal.devices, self._sealed.end)
             self._sealed.add(seal)
-            self.position, self.newest = seal.last, seal.newest
+            self.position, self.newest, self.offset = seal.last, seal.newest, seal.offset
             return
         path = files.segment_path(self._folder, first)
         data = path.read_bytes()
@@ -285,6 +297,7 @@ class Store:
         for document in documents:
             self._name(document["app"], segments.devices(document))
         self.position, self.newest = documents[-1]["position"], documents[-1]["at"]
+        self.offset = documents[-1].get("offset", 0)
         if self._is_full(self._growing):
             self._seal(self._growing)
 

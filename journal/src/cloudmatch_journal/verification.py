@@ -13,8 +13,8 @@ from cloudmatch_bus.contract.messages import AnyFact
 from cloudmatch_journal import files
 from cloudmatch_journal.core import segments
 from cloudmatch_journal.core.audit import Fault, Finding, Order, compare
-from cloudmatch_journal.core.ledger import snapshot_position
 from cloudmatch_journal.core.segments import Contents, Seal
+from cloudmatch_journal.core.states import snapshot_position
 from cloudmatch_journal.files import StoreError
 
 NAME = "journal-verify"
@@ -38,6 +38,8 @@ class Verification:
         self._firsts = files.first_positions(folder)
         self._order = Order()
         self._compared = 0
+        self._offset = 0  # between the last position and its sequence in the stream
+        self._since = 0  # since this position
         self._behind = 0
 
     def check_files(self, progress: Progress) -> list[Finding]:
@@ -56,6 +58,8 @@ class Verification:
             found += faults
             found += self._order.check(name, (line.position for line in contents.found))
             for line in contents.found:
+                if line.offset != self._offset:
+                    self._offset, self._since = line.offset, line.position
                 if line.after is not None and last is not None and line.after > last:
                     missing.append((line.after, name))
                 last = line.position
@@ -99,10 +103,10 @@ class Verification:
         Raises:
             TimeoutError: the bus does not answer.
         """
-        oldest, newest = await position_range(bus)
+        oldest, newest = await self._positions(bus)
         first_position = self._firsts[0] if (self._folder / files.BASE).exists() else 0
         last = self._order.last
-        start, end = max(oldest, first_position), min(newest, last)
+        start, end = max(oldest, first_position, self._since), min(newest, last)
         self._behind = max(0, newest - last)
         if start > last:
             return []
@@ -110,8 +114,9 @@ class Verification:
         task = progress.add_task("stream", total=max(0, end - start + 1), detail="")
         spans = self._spans(start)
         span, pending = next(spans), list[Message]()
-        async for batch in history(bus, NAME, start - 1, end):
-            for message in batch:
+        async for batch in history(bus, NAME, start - 1 - self._offset, end - self._offset):
+            for sequence, fact in batch:
+                message = sequence + self._offset, fact
                 while message[0] > span.last:
                     found += self._compare(span, pending)
                     span, pending = next(spans), []
@@ -121,8 +126,16 @@ class Verification:
         for each in (span, *spans):
             found += self._compare(each, pending)
             pending = []
-        oldest, _ = await position_range(bus)  # the stream drops its oldest messages meanwhile
+        oldest, _ = await self._positions(bus)  # the stream drops its oldest messages meanwhile
         return [each for each in found if each.fault is not Fault.UNKNOWN or each.position >= oldest]
+
+    async def _positions(self, bus: Bus) -> tuple[int, int]:
+        """Return the first and last position of the stream, in the journal's numbers.
+
+        What the journal read before the stream was restored or created again is not compared with it.
+        """
+        first, last = await position_range(bus)
+        return first + self._offset, last + self._offset
 
     def _spans(self, start: int) -> Iterator[Span]:
         """Yield the span of each segment from `start` on; together they cover all later positions."""

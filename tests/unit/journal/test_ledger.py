@@ -2,6 +2,7 @@
 
 import functools
 import random
+from typing import Any
 
 import msgspec
 import pytest
@@ -16,11 +17,13 @@ from cloudmatch_bus.contract.messages import (
     DeliveriesCounted,
     DeviceConnected,
     DeviceLeft,
+    FactsLost,
     MatchEnded,
     MatchMade,
     PayloadsDelivered,
 )
-from cloudmatch_journal.core.ledger import DeviceState, Direction, Ledger, MatchState, snapshot_position
+from cloudmatch_journal.core.ledger import Ledger
+from cloudmatch_journal.core.states import DeviceState, Direction, MatchState
 
 APP = "demo"
 
@@ -109,8 +112,19 @@ def test_a_device_is_connected_while_its_newest_connection_is_open(
     assert device(folded(*facts)).connections_open == open_now
 
 
-def test_the_position_of_a_snapshot_is_read_alone() -> None:
-    assert snapshot_position(folded(connected(1), left(1)).encode()) == 2
+def lost(low: int, high: int, reason: Any = "expired") -> FactsLost:
+    return FactsLost(app=APP, at=0, low=low, high=high, missing=high - low - 1, reason=reason)
+
+
+def test_a_loss_is_known_once_by_where_it_begins_and_why() -> None:
+    ledger = Ledger.decode(folded(lost(3, 9), lost(3, 9), lost(3, 7), lost(3, 9, "damaged")).encode())
+    assert [(each.low, each.high, each.missing, each.reason) for each in ledger.losses] == [
+        (3, 9, 5, "expired"),
+        (3, 9, 5, "damaged"),
+    ]
+    assert ledger.knows_loss(3, 9, "expired")
+    assert not ledger.knows_loss(3, 10, "expired")
+    assert len(ledger) == 0
 
 
 def test_reported_amounts_are_added_to_observed_ones() -> None:
@@ -159,37 +173,9 @@ def test_a_match_has_its_devices_times_amounts_and_end() -> None:
     assert device(ledger, "a").matches == device(ledger, "b").matches == 1
 
 
-def test_a_clock_that_was_ahead_for_a_while_does_not_decide_when_a_device_was_last_seen() -> None:
-    for ahead in (connected(1, at=10**15), counted(span("a", "b", 7, 0, [4]), at=10**15)):
-        assert device(folded(ahead)).last_seen == 10**15
-        assert device(folded(ahead, delivered(1, at=10))).last_seen == 10
-        ledger = folded(ahead, counted(span("b", "a", 7, 0, [4]), at=20))
-        assert device(ledger).last_seen == device(ledger, "b").last_seen == 20
-
-
-def test_a_repeated_match_counts_once() -> None:
-    assert device(folded(made(1), made(1))).matches == 1
-
-
-def test_the_same_id_in_two_apps_is_two_devices() -> None:
-    other = msgspec.structs.replace(connected(1), app="other")
-    ledger = folded(connected(1), other, msgspec.structs.replace(left(1), app="other"))
-    assert device(ledger).connections_open == 1
-    state = ledger.device("other", "a")
-    assert state is not None
-    assert state.connections_open == 0
-
-
 def test_the_length_of_a_ledger_is_the_number_of_devices_and_matches() -> None:
     assert len(Ledger()) == 0
     assert len(folded(connected(1), connected(2, device="z"), made())) == 4
-
-
-def test_unknown_devices_and_matches_are_none() -> None:
-    ledger = folded(connected(1))
-    assert ledger.device(APP, "z") is None
-    assert ledger.device("other", "a") is None
-    assert ledger.match(1) is None
 
 
 def test_a_position_is_folded_once() -> None:

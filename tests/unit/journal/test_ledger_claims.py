@@ -44,7 +44,8 @@ def test_a_snapshot_of_this_version_is_decoded_and_encoded_the_same() -> None:
         b'"receiver":"b","payloads":2,"bytes":10,"counted":[0,1,3,4],"unnumbered":false,"settled":3,'
         b'"unaccounted":2,"awaited":4},{"sender":"b","receiver":"a","payloads":1,"bytes":3,"counted":[],'
         b'"unnumbered":true,"settled":0,"unaccounted":0,"awaited":0}]}],"claims":[{"position":4,"app":"demo","at":9,"claim":'
-        b'["a","b",7,4,["a","b",7,2,2,9,"4,5"]]}],"repeated":1,"unaccounted":2,"reports":{"5.j":[1,3]}}'
+        b'["a","b",7,4,["a","b",7,2,2,9,"4,5"]]}],"repeated":1,"unaccounted":2,"reports":{"5.j":[1,3]},'
+        b'"losses":[{"low":3,"high":9,"missing":null,"reason":"created"}]}'
     )
     ledger = Ledger.decode(saved)
     assert ledger.encode() == saved

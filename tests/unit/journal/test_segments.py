@@ -36,6 +36,16 @@ def test_a_document_converts_back_to_its_fact() -> None:
         assert segments.to_fact(segments.to_document(position, fact)) == fact
 
 
+def test_a_line_tells_the_sequence_of_its_fact_where_that_is_not_its_position() -> None:
+    fact = segments.to_fact(DOCUMENTS[1])
+    document = segments.to_document(20, fact, offset=3)
+    data = segments.encode_lines([document, segments.to_document(21, fact)], after=19)
+    assert [line.offset for line in segments.read(data, 20).lines] == [3, 0]
+    assert segments.to_fact(segments.read(data, 20).documents[0]) == fact
+    assert segments.make_seal([document], data, []).offset == 3
+    assert segments.plain(data.splitlines()[0]) == msgspec.json.encode(document)
+
+
 def test_a_batch_is_one_line_of_json_and_stays_undecoded_in_memory() -> None:
     document = DOCUMENTS[2]
     line = (
@@ -81,11 +91,10 @@ OLD = b"".join(msgspec.json.encode(document) + b"\n" for document in DOCUMENTS)
 
 def test_a_segment_of_an_earlier_version_is_read() -> None:
     contents = segments.read(OLD, 5)
-    assert contents == (
-        [(d["position"], None, line) for d, line in zip(DOCUMENTS, OLD.splitlines(), strict=True)],
-        [],
-        len(OLD),
-    )
+    assert [line[:3] for line in contents.found] == [
+        (d["position"], None, line) for d, line in zip(DOCUMENTS, OLD.splitlines(), strict=True)
+    ]
+    assert contents[1:] == ([], len(OLD))
     assert contents.documents == DOCUMENTS
     mixed = OLD + segments.encode_lines([{**DOCUMENTS[0], "position": 10}], after=9)
     assert [(line.position, line.after) for line in segments.read(mixed, 5).lines][-2:] == [
@@ -119,6 +128,14 @@ def test_of_a_segment_with_any_byte_changed_everything_else_is_read(at: int, by:
     elif hit < len(DOCUMENTS) - 1:
         assert contents.damaged
         assert contents.gaps(4) == [(4 + hit, 6 + hit)]
+
+
+def test_another_byte_in_place_of_a_newline_costs_no_line() -> None:
+    ends = [at for at, byte in enumerate(DATA) if byte == ord("\n")]
+    for number, at in enumerate(ends):
+        contents = segments.read(DATA[:at] + b"x" + DATA[at + 1 :], 5)
+        assert contents.documents == DOCUMENTS
+        assert contents.damaged == [(at, 1, 5 + number)]
 
 
 def test_lines_in_disorder_or_twice_are_read_in_order_and_once() -> None:
@@ -217,3 +234,7 @@ def test_a_changed_or_cut_seal_is_not_read(data: st.DataObject) -> None:
     at, by = data.draw(st.integers(0, len(saved) - 1)), data.draw(st.integers(1, 255))
     assert segments.decode_seal(saved[:at] + bytes([saved[at] ^ by]) + saved[at + 1 :]) is None
     assert segments.decode_seal(saved[:at]) is None
+
+
+def test_no_fact_has_a_field_that_is_a_line_s_own() -> None:
+    assert not segments._OWN & segments._FIELDS  # a new fact must not

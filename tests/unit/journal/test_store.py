@@ -4,45 +4,16 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from cloudmatch_bus.contract.deliveries import Claim, span
-from cloudmatch_bus.contract.messages import AmountReported, AnyFact, MatchMade, PayloadsDelivered
+from cloudmatch_bus.contract.messages import AmountReported, MatchMade
 from cloudmatch_journal.core import segments
 from cloudmatch_journal.core.shown import shown
 from cloudmatch_journal.files import BASE, StoreError
 from cloudmatch_journal.store import MAX_SCANNED, Store
+from unit.journal.reopened import SIZE, Reopened, entries, everything, fill
 from unit.journal.samples import claimed, counted
-
-SIZE = 4
-
-
-def fact(position: int) -> AnyFact:
-    """Every third fact is a match of c and d, the others are payloads from a to b."""
-    if position % 3 == 0:
-        return MatchMade(app="x", at=position, match=position, device="c", peer="d", distance=0)
-    return PayloadsDelivered(app="x", at=position, match=1, sender="a", receiver="b", sizes=[position])
-
-
-def entries(*positions: int) -> list[tuple[int, AnyFact]]:
-    return [(position, fact(position)) for position in positions]
-
-
-class Reopened:
-    """A store in one folder that can be closed, damaged and opened again."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.store = Store(folder, SIZE)
-
-    def again(self) -> Store:
-        self.store.close()
-        self.store = Store(self.folder, SIZE)
-        return self.store
-
-    def files(self, pattern: str) -> list[Path]:
-        return sorted(self.folder.glob(pattern))
 
 
 @pytest.fixture
@@ -61,15 +32,6 @@ def test_any_id_is_stored_and_found_and_makes_no_file_of_its_own(journal: Reopen
     journal.store.append(list(enumerate(facts, 1)))
     assert [fact for _, fact in journal.again().read(0, 10, device=(name, name)).entries] == facts
     assert all(len(file.name) < 40 for file in journal.files("**/*"))
-
-
-def everything(store: Store) -> list[tuple[int, AnyFact]]:
-    return list(store.replay(0))
-
-
-def fill(store: Store, last: int) -> None:
-    for position in range(1, last + 1):
-        store.append(entries(position))
 
 
 def test_events_are_read_back_in_order_across_segments_and_restarts(journal: Reopened) -> None:
@@ -266,69 +228,6 @@ def test_a_crash_between_a_full_segment_and_its_seal_is_repaired(journal: Reopen
     seals[1].write_bytes(b"{")
     assert everything(journal.again()) == entries(*range(1, 2 * SIZE + 2))
     assert len(before) == len(journal.files("*.seal")) == 2
-
-
-def test_of_a_damaged_segment_everything_whole_is_read_and_the_damage_is_named(
-    journal: Reopened, caplog: pytest.LogCaptureFixture
-) -> None:
-    fill(journal.store, 2 * SIZE)
-    first = journal.files("*.jsonl")[0]
-    first.write_bytes(first.read_bytes().replace(b'"sizes":[1]', b'"sizes":[2]'))
-    store = journal.again()
-    assert everything(store) == entries(*range(2, 2 * SIZE + 1))
-    assert store.read(0, 3).entries == entries(2, 3, 4)
-    assert f"{first} is damaged: it does not match its seal; 1 of its events are missing" in caplog.text
-
-
-def test_a_damaged_segment_of_an_earlier_version_is_refused(journal: Reopened) -> None:
-    fill(journal.store, 2 * SIZE)
-    first = journal.files("*.jsonl")[0]
-    as_before = b"".join(segments.plain(line) + b"\n" for line in first.read_bytes().splitlines())
-    seal = segments.make_seal([segments.to_document(*each) for each in entries(1, 2, 3, 4)], as_before, [])
-    first.with_suffix(".seal").write_bytes(msgspec.json.encode(seal))
-    first.write_bytes(as_before)
-    assert everything(journal.again()) == entries(*range(1, 2 * SIZE + 1))
-    first.write_bytes(as_before.replace(b'"sizes":[1]', b'"sizes":[2]'))
-    store = journal.again()
-    with pytest.raises(StoreError, match=first.name):
-        store.read(0, 10)
-    assert everything(store) == store.read(SIZE, 10).entries == entries(5, 6, 7, 8)
-
-
-def test_a_sealed_segment_that_disappears_is_named(journal: Reopened) -> None:
-    fill(journal.store, 2 * SIZE)
-    store = journal.again()
-    journal.files("*.jsonl")[0].unlink()
-    with pytest.raises(StoreError, match="missing"):
-        store.read(0, 10)
-    assert everything(store) == entries(5, 6, 7, 8)
-
-
-def test_a_byte_flipped_in_the_growing_segment_costs_one_event_and_is_named(
-    journal: Reopened, caplog: pytest.LogCaptureFixture
-) -> None:
-    journal.store.append(entries(1, 2, 3))
-    (segment,) = journal.files("*.jsonl")
-    data = bytearray(segment.read_bytes())
-    data[data.index(b'"position":2')] ^= 4
-    segment.write_bytes(data)
-    store = journal.again()
-    assert everything(store) == entries(1, 3)
-    assert (store.position, store.gaps) == (3, [(1, 3)])
-    assert f"{segment} is damaged: " in caplog.text
-    store.append(entries(4, 5))
-    assert everything(store) == everything(journal.again()) == entries(1, 3, 4, 5)
-    assert segment.read_bytes().startswith(data)  # the damaged part is kept
-
-
-@pytest.mark.parametrize("content", [b"", b"\0" * 4096, b"rubbish\n" * 9])
-def test_a_segment_without_anything_whole_is_set_aside(journal: Reopened, content: bytes) -> None:
-    fill(journal.store, 2 * SIZE)
-    first = journal.files("*.jsonl")[0]
-    first.write_bytes(content)
-    first.with_suffix(".seal").unlink()
-    assert everything(journal.again()) == entries(5, 6, 7, 8)
-    assert [path.read_bytes() for path in journal.files("*.damaged")] == ([content] if content else [])
 
 
 def test_a_failing_disk_stores_nothing_of_the_batch_and_the_next_attempt_all_of_it(

@@ -119,6 +119,6 @@ def compare(
         if document_there is None:
             if position not in journal:
                 found.append(Finding(Fault.MISSING, position, segment))
-        elif document_there != segments.to_document(position, fact):
+        elif document_there != segments.to_document(position, fact, document_there.get("offset", 0)):
             found.append(Finding(Fault.DIFFERENT, position, segment))
     return [*found, *(Finding(Fault.UNKNOWN, position, segment) for position in stored)]

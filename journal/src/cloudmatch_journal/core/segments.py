@@ -29,10 +29,12 @@ Document = dict[str, Any]  # what a batch is about, `spans` and `claims`, is und
 
 BATCHES = {str(each.__struct_config__.tag) for each in (DeliveriesCounted, DeliveriesClaimed)}  # types
 
+_OWN = {"crc", "after", "position", "offset"}  # fields of a line that are not its fact's
 _FIELDS = {field.encode_name for each in get_args(AnyFact) for field in msgspec.structs.fields(each)}
 _Line = TypedDict(  # type: ignore[misc]  # all fields of all facts; batches stay small in memory
     "_Line",
-    dict.fromkeys(("position", "type", *_FIELDS), Any) | {"spans": msgspec.Raw, "claims": msgspec.Raw},
+    dict.fromkeys(("position", "offset", "type", *_FIELDS), Any)
+    | {"spans": msgspec.Raw, "claims": msgspec.Raw},
     total=False,
 )
 _decode_line: Callable[[bytes], Document] = msgspec.json.Decoder(_Line).decode  # type: ignore[assignment]
@@ -65,6 +67,7 @@ class Seal(msgspec.Struct, frozen=True, kw_only=True):
     newest: int  # ms since 1970; time of its newest event
     devices: frozenset[str]  # `device_key` of every device named in it
     damaged: int = 0  # parts between its lines that are no lines
+    offset: int = 0  # between the last position and its sequence in the stream
 
 
 def segment_name(first: int) -> str:
@@ -83,9 +86,14 @@ def parse_segment_name(file_name: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def to_document(position: int, fact: AnyFact) -> Document:
-    """Convert a fact to its document."""
-    return {"position": position, **_decode_line(encode(fact))}
+def to_document(position: int, fact: AnyFact, offset: int = 0) -> Document:
+    """Convert a fact to its document.
+
+    Args:
+        offset: between its position and its sequence in the stream.
+    """
+    document: Document = {"position": position, "offset": offset} if offset else {"position": position}
+    return document | _decode_line(encode(fact))
 
 
 def to_fact(document: Document) -> AnyFact:
@@ -143,6 +151,7 @@ class _Position(msgspec.Struct):
 
 class _Place(_Position):
     after: int | None = None
+    offset: int = 0
 
 
 _decode_place = msgspec.json.Decoder(_Place).decode
@@ -154,6 +163,7 @@ class Line(NamedTuple):
     position: int
     after: int | None  # position of the event before it; None: a line of an earlier version does not tell
     data: bytes
+    offset: int = 0  # between its position and its sequence in the stream
 
 
 class Part(NamedTuple):
@@ -248,7 +258,7 @@ def _whole(piece: bytes) -> Line | None:
         decode_fact(data)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-    return Line(place.position, place.after, data)
+    return Line(place.position, place.after, data, place.offset)
 
 
 def decode_entries(data: bytes) -> Iterator[tuple[int, AnyFact]]:
@@ -276,6 +286,7 @@ def make_seal(documents: Sequence[Document], data: bytes, keys: Iterable[str], d
         newest=max(d["at"] for d in documents),
         devices=frozenset(keys),
         damaged=damaged,
+        offset=documents[-1].get("offset", 0),
     )
 
 

@@ -14,6 +14,7 @@ from cloudmatch_bus.contract.messages import (
     DeviceConnected,
     DeviceLeft,
     Fact,
+    FactsLost,
     MatchEnded,
     MatchMade,
     PayloadsDelivered,
@@ -49,6 +50,7 @@ ShownFact = (
     | PayloadsDelivered
     | PayloadsClaimed
     | AmountReported
+    | FactsLost
 )
 
 

@@ -233,12 +233,21 @@ class OrderedConsumer(_Consumer):
     Args:
         linger: after a few facts, wait so long (s) for more of them, which are then handled at once.
         set_aside: keeps what cannot be handled; without it, that is a bug.
+        resume: called before every beginning with the position that was reached; returns the one to begin
+            behind. It raises what the bus raises.
     """
 
     def __init__(
-        self, bus: Bus, name: str, *, linger: float = 0.0, set_aside: SetAside | None = None
+        self,
+        bus: Bus,
+        name: str,
+        *,
+        linger: float = 0.0,
+        set_aside: SetAside | None = None,
+        resume: Callable[[int], Awaitable[int]] | None = None,
     ) -> None:
         super().__init__(bus)
+        self._resume = resume
         self._linger = linger
         self._set_aside = set_aside
         self.position = 0  # of the last message that was handled or dropped
@@ -281,6 +290,8 @@ class OrderedConsumer(_Consumer):
         self.position = position = after
         while not stop.is_set():
             try:
+                if self._resume is not None:
+                    self.position = position = await self._resume(position)
                 consumer = await create(self._bus, self._name, position)
             except (nats.errors.Error, TimeoutError) as error:
                 self._say(f"cannot read EVENTS, retrying every {RETRY:.0f} s: {described(error)}")

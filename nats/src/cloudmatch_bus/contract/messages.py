@@ -15,28 +15,8 @@ import msgspec
 from msgspec import Meta
 
 from cloudmatch_bus.contract.deliveries import Claim, Span
-
-
-class Fact(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
-    """Something that happened; published once to the stream EVENTS, on ``ev.<kind>.<device>``."""
-
-    app: str
-    at: int  # ms since 1970
-
-    @property
-    def primary_device(self) -> str:
-        """The device that the subject of this fact names."""
-        raise NotImplementedError
-
-    @property
-    def devices(self) -> tuple[str, ...]:
-        """All devices involved."""
-        return (self.primary_device,)
-
-    @property
-    def kind(self) -> str:
-        """The kind in the subject, which is the ``type`` in JSON."""
-        return str(self.__struct_config__.tag)
+from cloudmatch_bus.contract.fact import Fact as Fact
+from cloudmatch_bus.contract.fact import FactsLost as FactsLost
 
 
 class DeviceConnected(Fact, frozen=True, kw_only=True, tag="connected"):
@@ -178,6 +158,7 @@ AnyFact = (
     | DeliveriesClaimed
     | PayloadsDelivered
     | AmountReported
+    | FactsLost
 )
 
 
