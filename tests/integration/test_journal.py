@@ -1,7 +1,9 @@
 """The journal on a real bus."""
 
 import asyncio
+import contextlib
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -261,6 +263,49 @@ async def test_a_folder_in_use_is_refused_with_an_error_message(
     with pytest.raises(AssertionError, match="is in use by another journal") as failure:
         start("journal", env)
     assert "Traceback" not in str(failure.value)
+
+
+async def test_a_folder_that_is_a_file_is_refused_with_an_error_message(
+    nats_server: NatsServer, start: Start, tmp_path: Path
+) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"")
+    env = {"CLOUDMATCH_JOURNAL_FOLDER": str(file), "CLOUDMATCH_NATS_URL": nats_server.url}
+    with pytest.raises(AssertionError, match=r"CLOUDMATCH_JOURNAL_FOLDER: \S+ is not a folder") as failure:
+        start("journal", env)
+    assert "Traceback" not in str(failure.value)
+
+
+async def test_a_full_disk_is_said_and_the_journal_goes_on_when_there_is_space(
+    nats_server: NatsServer, start: Start, tmp_path: Path
+) -> None:
+    mounted = await asyncio.to_thread(
+        subprocess.run, ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", tmp_path]
+    )
+    if mounted.returncode:
+        pytest.skip("mounting needs root")
+    try:
+        (tmp_path / "journal").mkdir()
+        ballast = tmp_path / "ballast"
+        with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while file.write(b"x" * 4096):
+                pass
+        service = start(
+            "journal",
+            {"CLOUDMATCH_JOURNAL_FOLDER": f"{tmp_path}/journal", "CLOUDMATCH_NATS_URL": nats_server.url},
+        )
+        async with facts(nats_server.url) as bus:
+            bus.payloads(1, 2)
+            await eventually(lambda: service.get("/system/readiness")[0] == 503, 15)
+            assert "No space left on device" in service.get("/system/readiness")[1]
+            assert service.get_json("/events")["events"] == []
+            ballast.unlink()
+            await asyncio.to_thread(service.wait_ready)
+            await eventually(lambda: service.metric("cloudmatch_journal_events_total") == 1)
+        assert service.get_json("/device/state/a")["bytesSent"] == 3
+        service.terminate()
+    finally:
+        await asyncio.to_thread(subprocess.run, ["umount", "-l", tmp_path], check=True)
 
 
 async def test_verify_finds_no_fault_while_the_service_writes_and_every_planted_one(

@@ -23,6 +23,10 @@ class StoreError(RuntimeError):
     """The folder cannot be used, or a file in it is damaged; the message names it."""
 
 
+class FolderError(StoreError):
+    """The folder is none, or may not be used: another must be set."""
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file completely or not at all."""
     new = path.with_suffix(".new")

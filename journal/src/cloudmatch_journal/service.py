@@ -8,9 +8,9 @@ from cloudmatch_bus.process import http
 from cloudmatch_bus.process.health import Health
 from cloudmatch_bus.process.listen import listen, listen_also
 from cloudmatch_bus.process.runner import Environment
-from cloudmatch_bus.process.settings import HttpSettings, variable
+from cloudmatch_bus.process.settings import HttpSettings, SettingsError, variable
 from cloudmatch_journal.core.retention import Retention
-from cloudmatch_journal.files import StoreError
+from cloudmatch_journal.files import FolderError, StoreError
 from cloudmatch_journal.http_api import handlers
 from cloudmatch_journal.journal import NAME, Journal
 from cloudmatch_journal.settings import JournalSettings, folder
@@ -50,6 +50,7 @@ def _open(environment: Environment) -> Journal:
         store = Store(folder(environment), settings.segment_size)
         retention = Retention(settings.retention_days, settings.retention_bytes)
         return Journal(store, settings.segment_size, retention, settings.claim_grace)
+    except FolderError as error:
+        raise SettingsError(f"{variable(JournalSettings, 'folder')}: {error}") from error
     except StoreError as error:
-        name = variable(JournalSettings, "folder")
-        raise SystemExit(f"the journal cannot start: {error} (its folder is set by {name})") from None
+        raise SystemExit(f"the journal cannot start: {error}") from None

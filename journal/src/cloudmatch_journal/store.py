@@ -21,7 +21,7 @@ from cloudmatch_journal.core import segments
 from cloudmatch_journal.core.device_index import DeviceIndex
 from cloudmatch_journal.core.segments import Document, Seal
 from cloudmatch_journal.core.shown import MAX_SIZES, ShownFact, shown
-from cloudmatch_journal.files import BASE, STATE, StoreError
+from cloudmatch_journal.files import BASE, STATE, FolderError, StoreError
 from cloudmatch_journal.sealed_segments import SealedSegments
 from cloudmatch_journal.segment_database import Query, SegmentDatabase, query
 
@@ -51,6 +51,7 @@ class Store:
         says why nothing can be stored. What a crash left incomplete is removed when events follow.
 
         Raises:
+            FolderError: it is not a folder, or may not be read.
             StoreError: another process has it open, or it cannot be read.
         """
         self._folder = folder
@@ -59,6 +60,10 @@ class Store:
         try:
             self._lock = self._open_folder()
             firsts = files.first_positions(folder)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise FolderError(f"{folder} is not a folder") from error
+        except PermissionError as error:
+            raise FolderError(f"{folder} cannot be used: {error.strerror}") from error
         except OSError as error:
             raise StoreError(f"{folder} cannot be used: {error.strerror}") from error
         self._sealed = SealedSegments(folder)

@@ -11,7 +11,7 @@ import pytest
 
 from cloudmatch_bus.client.consumer import DownstreamError
 from cloudmatch_journal.core.retention import Retention
-from cloudmatch_journal.files import StoreError
+from cloudmatch_journal.files import FolderError
 from cloudmatch_journal.journal import Journal
 from cloudmatch_journal.store import Store
 from unit.journal.samples import SIZE, payload
@@ -203,5 +203,5 @@ def test_a_folder_that_cannot_be_used_is_refused_with_a_sentence(tmp_path: Path)
     file = tmp_path / "file"
     file.write_bytes(b"")
     for folder in (file, file / "journal"):
-        with pytest.raises(StoreError, match=r"cannot be used: (File exists|Not a directory)"):
+        with pytest.raises(FolderError, match="is not a folder"):
             Store(folder, SIZE)

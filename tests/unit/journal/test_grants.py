@@ -102,6 +102,19 @@ def test_what_is_under_way_is_not_granted_to_another_claim() -> None:
     assert (world.sent, len(world.ledger.claims), world.ledger.repeated) == ((6, 15), 0, 0)
 
 
+def test_a_claim_that_the_stream_holds_twice_is_granted_once() -> None:
+    world = World()
+    for _ in range(2):
+        world.claim(Claim("a", "b", 7, 4, numbered(2, 4)))
+    world.at(0)
+    (fact,) = world.at(GRACE)
+    assert fact.spans == [numbered(2, 4)]
+    for _ in range(2):  # and so may it hold the grant
+        world.fold(fact)
+    assert world.at(GRACE) == []
+    assert world.sent == (2, 5)
+
+
 def test_claims_of_one_app_and_slice_are_granted_in_one_fact() -> None:
     world = World()
     for match, (at, app) in enumerate([(10_001, "x"), (19_999, "x"), (20_000, "x"), (19_999, "y")], 10):

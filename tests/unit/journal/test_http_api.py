@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from litestar.testing import TestClient
@@ -165,6 +166,18 @@ async def test_a_device_has_a_state(client: TestClient[Any], journal: Journal) -
     answer = client.get("/device/state/b%2F%C3%B8%20%3F")
     assert answer.json()["bytesReceived"] == 4
     assert answer.json()["deviceId"] == "b/ø ?"
+
+
+async def test_ids_and_apps_of_64_characters_of_four_bytes_have_states_and_events(
+    client: TestClient[Any], journal: Journal
+) -> None:
+    name, app = "\N{THERMOMETER}" * 64, "\N{GLOBE WITH MERIDIANS}" * 64
+    connected = DeviceConnected(app=app, at=9, device=name, edge="e", connection_id=1, lat=1, lon=2)
+    await journal.append([Delivery(1, connected)])
+    path, query = quote(name, safe=""), f"?app={quote(app)}"
+    assert client.get(f"/device/state/{path}{query}").json()["deviceId"] == name
+    (event,) = client.get(f"/device/events/{path}{query}").json()["events"]
+    assert (event["fact"]["app"], event["fact"]["device"]) == (app, name)
 
 
 def test_an_unknown_device_is_answered_as_in_2019_by_a_json_string(client: TestClient[Any]) -> None:
