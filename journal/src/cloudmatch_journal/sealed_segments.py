@@ -67,11 +67,17 @@ class SealedSegments:
         seal = self.seals[number - self.first]
         database = self._open.pop(seal.first, None)
         if database is None:
-            documents = files.read_whole(self._folder, seal).documents
+            documents = self._documents(seal)
             path = files.segment_path(self._folder, seal.first)
             database = SegmentDatabase(path, seal.first, documents, seal.size)
         self.keep_open(database)
         return database.search(selected)
+
+    def _documents(self, seal: Seal) -> list[Document]:
+        try:
+            return segments.decode_documents(files.read_sealed(self._folder, seal))
+        except StoreError:
+            return files.read_whole(self._folder, seal).documents
 
     def replay(self, after: int) -> Iterator[tuple[int, AnyFact]]:
         """Yield the events of all segments with an event after a position, as far as they can be read."""

@@ -71,6 +71,7 @@ def test_a_complete_segment_is_decoded_completely() -> None:
 
 
 def test_entries_are_the_facts_of_the_documents() -> None:
+    assert segments.decode_documents(DATA) == segments.decode_documents(OLD) == DOCUMENTS
     entries = [(d["position"], segments.to_fact(d)) for d in DOCUMENTS]
     assert list(segments.decode_entries(DATA)) == segments.read(DATA, 5).entries == entries
 

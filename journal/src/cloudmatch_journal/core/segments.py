@@ -261,6 +261,11 @@ def _whole(piece: bytes) -> Line | None:
     return Line(place.position, place.after, data, place.offset)
 
 
+def decode_documents(data: bytes) -> list[Document]:
+    """Return the documents of an intact segment: faster than by its contents."""
+    return [_decode_line(line) for line in data.split(b"\n")[:-1]]
+
+
 def decode_entries(data: bytes) -> Iterator[tuple[int, AnyFact]]:
     """Yield position and fact of each line of an intact segment: faster than by its contents."""
     decode_position = msgspec.json.Decoder(_Position).decode
