@@ -209,6 +209,7 @@ async def test_a_journal_is_not_ready_while_nats_stands_still_or_has_no_stream(
         await provision(bus.bus, 1)
         await payloads(bus, 5)
         await has(journal, 10, 1)
+        assert b"facts are lost, 1 times" in health.readiness()[1]
         await eventually(lambda: not health.reasons())
         os.kill(nats_server.process.pid, signal.SIGSTOP)
         try:

@@ -225,6 +225,7 @@ class Journal:
         """Append the facts on the bus, publish reports and grant claims, until `stop`."""
         self._publisher = publisher = FactPublisher(bus)
         health.set_warning("facts", publisher.problem)
+        health.set_warning("lost", self._missing)
         place = Place(bus, self.store, self.ledger, publisher.publish)
         consumer = OrderedConsumer(bus, NAME, linger=LINGER, resume=place.resume)
         health.set_check("feed", consumer.health)
@@ -239,6 +240,11 @@ class Journal:
                 await publisher.drain(1.0)
                 for each in helpers:
                     each.cancel()
+
+    def _missing(self) -> str | None:
+        """Return that the journal does not have all facts, or None."""
+        times = len(self.ledger.losses)
+        return f"facts are lost, {times} times: /events?type=lost shows where and why" if times else None
 
     def _update_metrics(self) -> None:
         _position.set(self.store.position)

@@ -283,6 +283,23 @@ def test_a_service_that_is_not_ready_gives_its_reason() -> None:
     assert found.state is doctor.State.BAD
 
 
+@pytest.mark.parametrize(("lag", "words"), [("3.0", None), ("312.4", "312 s behind")])
+def test_the_doctor_warns_when_one_message_per_payload_lags(lag: str, words: str | None) -> None:
+    metrics = f"# HELP x\n{doctor.SINGLES_LAG} {lag}\nother 1.0\n".encode()
+    with answering({"/metrics": (200, metrics)}) as (url, _):
+        found = doctor.singles(url)
+    assert [each.state for each in found] == ([doctor.State.WARNING] if words else [])
+    assert all(str(words) in each.found for each in found)
+
+
+def test_a_bridge_that_does_not_say_how_far_it_lags_is_another_finding() -> None:
+    assert doctor.singles(NOWHERE) == []
+    with answering({}) as (url, _):
+        assert doctor.singles(url) == []
+    with answering({"/metrics": (200, b"other 1.0\n")}) as (url, _):
+        assert doctor.singles(url) == []
+
+
 @pytest.mark.parametrize(("ahead", "words"), [(0, None), (90, "90 s ahead of"), (-3600, "3600 s behind")])
 def test_a_skewed_clock_is_reported(ahead: float, words: str | None) -> None:
     now = time.time()

@@ -27,7 +27,6 @@ SKEW = 2.0  # s of clock skew worth a warning; a Date header has whole seconds
 AMQP = b"AMQP\x00\x00\x09\x01"  # protocol header
 START = "start everything with `make up`"
 IDLE_TIMEOUT = "cloudmatch_edge_suspected_idle_timeout_seconds"
-LOSSES = "cloudmatch_journal_losses"
 SINGLES_LAG = "cloudmatch_bridge_rabbit_singles_lag_seconds"
 LAG = 30.0  # s worth a warning
 SERIOUS = {"isolated", "conflict", "edges"}  # problems of the cluster that are no mere warnings
@@ -74,7 +73,6 @@ async def examine(endpoints: Endpoints) -> list[Finding]:
     checks += [asyncio.to_thread(cluster, endpoints.services["match-engine"])]
     checks += [asyncio.to_thread(idle_timeout, url) for url in endpoints.edges]
     checks += [asyncio.to_thread(singles, endpoints.services["bridge-rabbit"])]
-    checks += [asyncio.to_thread(losses, endpoints.services["journal"])]
     checks += [rabbitmq(endpoints.amqp), devices(endpoints.edges, endpoints.token)]
     return [versions(), *(finding for found in await asyncio.gather(*checks) for finding in found)]
 
@@ -146,17 +144,6 @@ def idle_timeout(edge: str) -> list[Finding]:
         return []
     found = f"connections to {edge} end after {silence:.1f} s of silence each time, as by its idle time-out"
     return [Finding("proxy", State.WARNING, found, "raise that, or set CLOUDMATCH_EDGE_HEARTBEAT below it")]
-
-
-def losses(journal: str) -> list[Finding]:
-    """Report that the journal does not have all facts; nothing when it has, or does not say."""
-    times = metric(journal, LOSSES)
-    if not times:
-        return []
-    found = f"the journal does not have all facts: {count(int(times), 'gap')}"
-    return [
-        Finding("facts", State.WARNING, found, f"{journal.rstrip('/')}/events?type=lost shows where and why")
-    ]
 
 
 def singles(bridge: str) -> list[Finding]:
