@@ -102,7 +102,8 @@ def test_services_end_before_the_servers_they_use_once_any_process_cannot_run(tm
 
 
 def test_a_process_that_ends_is_started_again_and_still_hears_signals(tmp_path):
-    thrice = f"echo >>lives; [ $(wc -l <lives) -lt 3 ] && exit 3; {SERVER[1]}"
+    count = "echo >>lives; [ $(wc -l <lives) -lt 3 ] && exit 3"
+    thrice = SERVER[1].replace("{WAIT}", f"{count}; {{WAIT}}")  # it hears signals before it is counted
     stopper = "until [ $(wc -l <lives) = 3 ]; do sleep 0.05; done; exit 2"
     said = supervised(tmp_path, ("server.1", thrice), ("stopper.1", "touch lives; " + stopper))
     assert said == [
