@@ -40,7 +40,7 @@ class Place:
 
     def report_damage(self) -> None:
         """Publish which parts of the journal are damaged."""
-        for low, high in self._store.gaps:
+        for low, high in self._store.holes:
             self._report(low, high, None, "damaged")
 
     async def resume(self, sequence: int) -> int:

@@ -75,7 +75,7 @@ class Store:
         self.position = 0  # of the last event; 0: none
         self.newest = 0  # ms since 1970; its time
         self.offset = 0  # between positions and sequences in the stream, from the next event on
-        self.gaps: list[tuple[int, int]] = []  # after and before which positions events are damaged
+        self.holes: list[tuple[int, int]] = []  # after and before which positions events are damaged
         for first in firsts:
             try:
                 self._load_segment(first)
@@ -295,7 +295,7 @@ class Store:
         if not contents.lines:
             files.set_aside(path)
             return
-        self.gaps += contents.gaps(self.position)
+        self.holes += contents.holes(self.position)
         documents = contents.documents
         self._damaged = contents.faults
         self._growing = SegmentDatabase(path, first, documents, contents.size)

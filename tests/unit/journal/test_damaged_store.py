@@ -64,7 +64,7 @@ def test_a_byte_flipped_in_the_growing_segment_costs_one_event_and_is_named(
     segment.write_bytes(data)
     store = journal.again()
     assert everything(store) == entries(1, 3)
-    assert (store.position, store.gaps) == (3, [(1, 3)])
+    assert (store.position, store.holes) == (3, [(1, 3)])
     assert f"{segment} is damaged: " in caplog.text
     store.append(entries(4, 5))
     assert everything(store) == everything(journal.again()) == entries(1, 3, 4, 5)

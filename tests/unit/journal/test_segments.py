@@ -102,7 +102,7 @@ def test_a_segment_of_an_earlier_version_is_read() -> None:
         (9, None),
         (10, 9),
     ]
-    assert segments.read(mixed, 5).gaps(4) == []
+    assert segments.read(mixed, 5).holes(4) == []
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_what_is_no_line_is_skipped_and_everything_whole_behind_it_is_read(data:
     contents = segments.read(b"".join([*lines[:2], line, b"\n", *lines[2:]]), 5)
     assert contents.documents == DOCUMENTS
     assert contents.damaged == [(len(lines[0] + lines[1]), len(line) + 1, 6)]
-    assert contents.gaps(4) == []
+    assert contents.holes(4) == []
 
 
 @given(st.integers(0, len(DATA) - 1), st.integers(1, 255))
@@ -128,7 +128,7 @@ def test_of_a_segment_with_any_byte_changed_everything_else_is_read(at: int, by:
         assert contents.damaged  # it was the newline
     elif hit < len(DOCUMENTS) - 1:
         assert contents.damaged
-        assert contents.gaps(4) == [(4 + hit, 6 + hit)]
+        assert contents.holes(4) == [(4 + hit, 6 + hit)]
 
 
 def test_another_byte_in_place_of_a_newline_costs_no_line() -> None:
@@ -157,11 +157,11 @@ def test_a_line_of_another_segment_is_damage() -> None:
     assert [part.after for part in segments.read(DATA + other + DATA, 5, 9).damaged] == [9, 9]
 
 
-def test_missing_lines_leave_a_gap() -> None:
+def test_missing_lines_leave_a_hole() -> None:
     lines = DATA.splitlines(keepends=True)
     contents = segments.read(lines[1] + lines[4], 5)
-    assert contents.gaps(4) == [(4, 6), (6, 9)]
-    assert contents.gaps(0) == [(6, 9)]
+    assert contents.holes(4) == [(4, 6), (6, 9)]
+    assert contents.holes(0) == [(6, 9)]
 
 
 def test_a_line_without_what_protects_it_is_its_document() -> None:

@@ -202,7 +202,7 @@ class Contents(NamedTuple):
         positions = [line.position for line in self.found]
         return len(self.damaged) + sum(one >= two for one, two in pairwise(positions))
 
-    def gaps(self, last: int) -> list[tuple[int, int]]:
+    def holes(self, last: int) -> list[tuple[int, int]]:
         """Return after and before which positions lines are missing.
 
         Args:
