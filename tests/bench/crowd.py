@@ -179,11 +179,11 @@ def main(
         with stack() as under_test:
             console.print(f"{devices} devices, {spinning} spinners", style="bold")
             figures = uvloop.run(returning(under_test, devices, deadline, spinning))
-        show(f"{devices:,} devices of one edge lose their sockets at once", figures)
+            show(f"{devices:,} devices of one edge lose their sockets at once", figures)
     if leavers:
         with stack() as under_test:
             figures = uvloop.run(leaving(under_test, leavers))
-        show(f"{leavers:,} devices leave while no worker runs", figures)
+            show(f"{leavers:,} devices leave while no worker runs", figures)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ what follows that is dropped. Once a device is connected, bytes go through `Fram
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from math import ceil
 from typing import Protocol, cast
 
@@ -42,6 +43,9 @@ def _select_subprotocol(_: ServerProtocol, offered: Sequence[Subprotocol]) -> Su
 
 class ListenerPort(Protocol):
     """The listener, as its connections use it."""
+
+    def in_turn(self, work: Callable[[], object]) -> bool:
+        """Do something, now or in a later turn of the event loop; return whether it was now."""
 
     def opened(self, connection: "Connection") -> float:
         """Add a connection; return how many seconds its request may take, 0 if it must be refused unread."""
@@ -121,11 +125,16 @@ class Connection(asyncio.Protocol):
             self._note_silence()
         self._stop_deadline()
         self._protocol.receive_eof()
-        if self._device is not None:
-            ours, theirs = self._protocol.close_sent, self._protocol.close_rcvd
-            code = (theirs or ours or ABNORMAL).code
-            _connections.labels(str(code)).inc()
-            self._listener.leave(self._device, code)
+        if self._device is None:
+            self._listener.closed(self)
+        else:
+            self._listener.in_turn(partial(self._leave, self._device))
+
+    def _leave(self, device: Device) -> None:
+        ours, theirs = self._protocol.close_sent, self._protocol.close_rcvd
+        code = (theirs or ours or ABNORMAL).code
+        _connections.labels(str(code)).inc()
+        self._listener.leave(device, code)
         self._listener.closed(self)
 
     def _note_silence(self) -> None:
@@ -154,7 +163,8 @@ class Connection(asyncio.Protocol):
             self._answer(refused.page)
             return
         self._head = b""
-        self._respond(*found)
+        if not self._listener.in_turn(partial(self._respond, *found)):
+            self._answered = True  # nothing more is expected of the other side until then
 
     def _respond(self, request: Request, rest: bytes, waited: float = 0.0) -> None:
         """Answer a request, now or when its device may connect. `waited`: s so far."""

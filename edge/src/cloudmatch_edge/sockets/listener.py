@@ -27,6 +27,7 @@ from cloudmatch_edge.settings import EdgeSettings
 from cloudmatch_edge.sockets import pages
 from cloudmatch_edge.sockets.connection import CLOSE_TIMEOUT, Connection
 from cloudmatch_edge.sockets.idle_timeouts import IdleTimeouts
+from cloudmatch_edge.sockets.turns import Turns
 
 log = logging.getLogger("listener")
 
@@ -60,6 +61,7 @@ class Listener:
         self._next_slot = itertools.cycle(self._slots)
         self._connections: dict[Connection, set[Connection]] = {}  # and the slot of each
         self._unflushed: list[Connection] = []  # in this turn
+        self.in_turn = Turns()
         self._name = settings.own_name
         self._health = health
         self._descriptors = Descriptors()

@@ -1,0 +1,42 @@
+"""A few arrivals and departures in each turn of the event loop.
+
+Were thousands of sockets that come or go at once handled in one turn, no heartbeat would be sent and no probe
+answered for seconds: the edge would count as dead.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+PER_TURN = 16
+
+
+class Turns:
+    """Does things in order: at once while there are few, else a few in each turn."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Callable[[], object]] = deque()
+        self._left = PER_TURN  # in this turn
+        self._scheduled = False
+
+    def __call__(self, work: Callable[[], object]) -> bool:
+        """Do something, now or in a later turn; return whether it was now."""
+        if not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._next)
+        if self._waiting or not self._left:
+            self._waiting.append(work)
+            return False
+        self._left -= 1
+        work()
+        return True
+
+    def _next(self) -> None:
+        self._left = PER_TURN
+        if not self._waiting:
+            self._scheduled = False
+            return
+        asyncio.get_running_loop().call_soon(self._next)
+        while self._waiting and self._left:
+            self._left -= 1
+            self._waiting.popleft()()
