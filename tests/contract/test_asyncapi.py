@@ -45,12 +45,13 @@ QUERY: dict[str, dict[str, Any]] = {
     "received": {
         "type": "integer",
         "minimum": 0,
-        "description": "With `resume`: how many payloads of the match were received.",
+        "description": "With `resume` and `match`: how many payloads of that match were received. More "
+        "than were sent count nothing, and are answered with the error `bad_count`.",
     },
     "match": {
         "type": "integer",
         "minimum": 0,
-        "description": "With `resume`: the match to which `received` applies.",
+        "description": "With `resume`: the match to which `received` applies; without, it counts nothing.",
     },
 }
 

@@ -462,6 +462,7 @@ export class Conversation {
     this.#setState("matched");
     this.#emit("resumed", { peer });
     this.#settle(message.received - this.#delivered);
+    this.#delivered = message.received; // the server may know less than it did, and counts from there
     this.#synced = true;
     this.#ack(this.#received);
     for (const { frame } of this.#inFlight) this.#write(frame);

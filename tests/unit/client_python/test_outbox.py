@@ -30,12 +30,19 @@ def test_payloads_are_sent_in_order_each_once() -> None:
     assert len(box) == 2
 
 
-def test_all_payloads_kept_are_sent_again_after_a_rewind() -> None:
+def test_all_payloads_kept_are_sent_again_after_a_resume() -> None:
     box = outbox("a", "b", "c")
     sent(box)
-    box.settle(1)
-    box.rewind()
+    assert [payload.data for payload in box.resume(1)] == ["a"]
     assert sent(box) == ["b", "c"]
+
+
+def test_after_a_resume_payloads_are_counted_as_the_server_counts() -> None:
+    box = outbox("a", "b", "c")
+    sent(box)
+    box.settle(2)
+    assert box.resume(0) == []
+    assert [payload.data for payload in box.settle(1)] == ["c"]
 
 
 def test_only_so_many_payloads_are_in_flight() -> None:
@@ -87,10 +94,10 @@ def test_a_refused_payload_is_removed_and_does_not_count() -> None:
     assert texts(box.settle(2)) == ["a", "c"]
 
 
-def test_a_payload_refused_after_a_rewind_is_not_sent_again() -> None:
+def test_a_payload_refused_after_a_resume_is_not_sent_again() -> None:
     box = outbox("a", "b", "c")
     sent(box)
-    box.rewind()
+    box.resume(0)
     box.next_to_send()
     box.refuse("b")
     assert sent(box) == ["c"]

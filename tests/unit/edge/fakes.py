@@ -82,6 +82,9 @@ class FakeMatches:
     def add(self, match: Match) -> None:
         self.added.append(match)
 
+    def earlier(self, prefix: str, connection_id: int) -> Match | None:
+        return next((m for m in self.added if (m.prefix, m.connection_id) == (prefix, connection_id)), None)
+
     def watch(self, match: Match) -> None:
         self.watched.append(match)
 

@@ -174,14 +174,15 @@ def test_the_device_learns_that_its_peer_is_away_and_back_and_has_left() -> None
 def test_a_connection_resumes_after_what_the_device_has_received() -> None:
     lone = Lone(v1(), received=7, match=5)
     lone.device.on_answer(paired(5, met=1, peer_away=True))
-    assert lone.types() == ["peer_away"]
+    assert lone.types() == []
     assert lone.device.match is not None
     assert lone.device.match.inbound.receiver.next == 7
     assert lone.device.credit == UNLIMITED
 
 
-def test_of_an_unknown_match_the_device_has_received_nothing() -> None:
-    lone = Lone(v1(), received=7, match=4)
+@pytest.mark.parametrize("match", [4, None])
+def test_of_a_match_that_it_does_not_name_the_device_has_received_nothing(match: int | None) -> None:
+    lone = Lone(v1(), received=7, match=match)
     lone.device.on_answer(paired(5, met=1))
     assert lone.types() == []
     assert lone.device.match is not None

@@ -166,6 +166,50 @@ def test_what_was_delivered_is_claimed_once() -> None:
     assert end.bus.pop_claims() == [(1, [5])]
 
 
+def test_what_is_delivered_after_a_claim_and_had_come_before_it_is_claimed_then() -> None:
+    end = End(acknowledges=True)
+    end.inbound.on_batch(*batch(0, texts("one", "three", "two")))
+    end.inbound.on_device_ack(1)
+    end.inbound.claim()
+    end.inbound.on_batch(*batch(3, texts("by another edge")))
+    assert end.bus.pop_claims() == [(0, [3])]
+    end.inbound.on_device_ack(2)
+    assert end.bus.pop_claims() == [(1, [5])]
+    end.inbound.on_device_ack(4)
+    assert end.bus.pop_claims() == [(2, [3, 15])]
+    end.inbound.on_batch(*batch(4, texts("x")))
+    end.inbound.on_device_ack(5)
+    assert end.bus.pop_claims() == []
+
+
+def test_what_a_device_says_to_have_received_is_claimed_only_once_it_was_checked() -> None:
+    end = End(acknowledges=True, base=1000)
+    end.inbound.claim(last=True)
+    assert end.bus.pop_claims() == []
+
+
+def test_a_refused_number_makes_way_for_what_is_possible() -> None:
+    end = End(acknowledges=True, base=1000)
+    end.inbound.refuse(2, 1)
+    (error,) = map(json.loads, end.owner.socket.pop_texts())
+    assert error["code"] == "bad_count"
+    end.inbound.on_batch(*batch(1, texts("two")))
+    end.inbound.on_device_ack(2)
+    end.inbound.claim()
+    assert end.bus.pop_claims() == [(1, [3])]
+
+
+def test_a_number_beyond_what_came_is_refused_and_counts_nothing() -> None:
+    end = End(acknowledges=True)
+    end.inbound.on_batch(*batch(0, texts("one", "two")))
+    end.owner.socket.pop_texts()
+    end.inbound.on_device_ack(3)
+    (error,) = map(json.loads, end.owner.socket.pop_texts())
+    assert (error["type"], error["code"]) == ("error", "bad_count")
+    assert end.acks() == []
+    assert end.inbound.receiver.delivered == 0
+
+
 def test_batches_that_came_early_are_claimed_with_their_sizes() -> None:
     end = End(acknowledges=False)
     end.inbound.on_batch(*batch(1, texts("two", "three")))
@@ -177,6 +221,7 @@ def test_batches_that_came_early_are_claimed_with_their_sizes() -> None:
 
 def test_a_connection_that_continued_a_match_claims_once_what_earlier_ones_delivered() -> None:
     end = End(acknowledges=True, base=7)
+    end.inbound.checked = True
     end.inbound.claim()
     assert end.bus.pop_claims() == []
     end.inbound.claim(last=True)

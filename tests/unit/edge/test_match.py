@@ -1,16 +1,12 @@
 """One end of a match: payloads, positions, where the peer is, and how it ends."""
 
-import json
-from typing import Any
-
 import pytest
 
 from cloudmatch_bus.contract import subjects
-from cloudmatch_bus.contract.messages import Position, decode_position
+from cloudmatch_bus.contract.messages import decode_position
 from cloudmatch_edge.dialects.base import Send
 from cloudmatch_edge.dialects.close_codes import TRY_AGAIN_LATER
 from cloudmatch_edge.relay.inbound import MalformedBatchError, messages_dropped
-from cloudmatch_edge.relay.match import Match
 from cloudmatch_edge.relay.outbound import payloads_undelivered
 from cloudmatch_edge.relay.sender import PROBE_TIMEOUT
 from unit.edge.fakes import (
@@ -20,8 +16,6 @@ from unit.edge.fakes import (
     EDGE,
     PEER,
     PEER_CONNECTION,
-    PEER_EDGE,
-    FakeBus,
     FakeMatches,
     FakeOwner,
     batch,
@@ -29,41 +23,9 @@ from unit.edge.fakes import (
     paired,
     texts,
 )
+from unit.edge.match_end import End, position
 
 PATIENCE = 30.0
-
-
-class End:
-    """One end of match 5, with its fakes."""
-
-    def __init__(self, *, received: int | None = None, owner: FakeOwner | None = None, **answer: Any) -> None:
-        self.bus, self.matches, self.owner = FakeBus(), FakeMatches(), owner or FakeOwner()
-        met = CONNECTION if received is None else 1
-        self.match = Match(self.owner, paired(5, met=met, **answer), self.bus, self.matches, received)
-        self.match.begin()
-
-    def push(self, *words: str) -> None:
-        self.match.push(Send(texts(*words)))
-
-    def types(self) -> list[str]:
-        """Return the types of the frames written since the last call."""
-        return [json.loads(text)["type"] for text in self.owner.socket.pop_texts()]
-
-    def positions(self) -> list[Position]:
-        """Return the positions published since the last call."""
-        published = self.bus.pop_published()
-        return [decode_position(p) for subject, p, _ in published if subject.endswith(subjects.POSITION)]
-
-    def acks(self) -> list[str]:
-        """Return the subjects of the acks published since the last call, without their prefix."""
-        published = self.bus.pop_published()
-        return [subject for subject, _, _ in published if subject.endswith(f".{subjects.ACK}")]
-
-
-def position(**fields: Any) -> Position:
-    """A position of the peer's edge."""
-    given: dict[str, Any] = {"edge": PEER_EDGE, "connection_id": PEER_CONNECTION, "next": 0, "delivered": 0}
-    return Position(**(given | fields))
 
 
 # -- payloads
@@ -294,6 +256,51 @@ def test_positions_of_an_older_connection_and_of_a_superseded_match_are_ignored(
     end.owner.replaced = True
     end.match.on_position(position())
     assert end.positions() == []
+
+
+# -- numbers that devices tell
+
+
+def test_an_ack_of_more_than_was_sent_counts_nothing() -> None:
+    end, counter = End(), messages_dropped.labels("false_count")
+    before = counter._value.get()
+    end.push("one", "two")
+    end.match.on_ack(3, 0, PEER_CONNECTION)
+    end.match.on_ack(3, 3, PEER_CONNECTION)
+    assert end.types() == []
+    assert counter._value.get() == before + 2
+    end.match.on_ack(2, 2, PEER_CONNECTION)
+    assert end.types() == ["ack"]
+
+
+def test_a_device_that_returns_with_more_than_was_sent_gets_an_error_and_what_it_lacks() -> None:
+    end = End(received=1000)
+    end.positions()
+    end.match.on_position(position(base=1, sent=2, to=CONNECTION))
+    assert end.types() == ["error", "resumed"]
+    (asked,) = end.positions()
+    assert (asked.next, asked.delivered, asked.to) == (1, 1, 0)
+    end.match.on_batch(*batch(1, texts("two")))
+    assert end.types() == ["message"]
+    end.match.on_device_ack(1000)
+    assert end.types() == ["error"]
+    assert end.acks() == []
+
+
+def test_while_the_peer_may_have_to_refuse_its_own_number_a_connection_waits() -> None:
+    matches = FakeMatches()
+    before = End(matches=matches, connection=1)
+    before.match.connection_id = 1
+    before.push("one", "two", "three")
+    before.match.on_ack(2, 2, PEER_CONNECTION)
+    end = End(received=0, matches=matches, previous=(1, EDGE))
+    assert end.positions()[0].sent == 3
+    end.match.on_position(position(next=4, delivered=4, to=CONNECTION))
+    assert end.types() == []
+    end.match.on_position(position(next=0, delivered=0, to=CONNECTION))
+    assert end.types() == ["resumed"]
+    assert end.match.outbound.sender.next == 2, "two were delivered, whatever the peer says"
+    assert end.positions()[-1].base == 2
 
 
 # -- the end

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from unit.edge.fakes import CONNECTION, PEER_CONNECTION, batch, paired, texts
-from unit.edge.test_match import End, position
+from unit.edge.match_end import End, position
 
 
 def received(*words: str) -> End:

@@ -16,7 +16,7 @@ from cloudmatch_edge.relay.outbound import (
     payloads_sent,
     payloads_undelivered,
 )
-from cloudmatch_edge.relay.sender import PROBE_TIMEOUT
+from cloudmatch_edge.relay.sender import PROBE_TIMEOUT, WINDOW_PAYLOADS
 from unit.edge.fakes import APP, DEVICE, EDGE, PEER, FakeBus, texts
 
 PREFIX = subjects.ack_prefix(APP, EDGE, DEVICE, 5)
@@ -29,8 +29,8 @@ def bus() -> FakeBus:
     return FakeBus()
 
 
-def outbound(bus: FakeBus, *, started: bool = True) -> Outbound:
-    return Outbound(bus, APP, DEVICE, PEER, 5, PREFIX, started=started)
+def outbound(bus: FakeBus, *, started: bool = True, earlier: Outbound | None = None) -> Outbound:
+    return Outbound(bus, APP, DEVICE, PEER, 5, PREFIX, started=started, earlier=earlier)
 
 
 def value(counter: Any) -> float:
@@ -49,6 +49,25 @@ def test_payloads_go_to_the_devices_own_partition_with_numbers_and_shapes_as_rep
         (MAIN, b"x", f"{PREFIX}2.b1"),
     ]
     assert value(payloads_sent) == before + 3
+
+
+def test_how_much_was_sent_is_known_here_and_from_an_earlier_connection_here(bus: FakeBus) -> None:
+    first = outbound(bus)
+    first.push(Send(texts("one", "two", "three")))
+    first.on_ack(2, 2)
+    second = outbound(bus, started=False, earlier=first)
+    assert (first.sent, second.sent, second.delivered_before) == (3, 3, 2)
+    second.start(2)
+    second.push(Send(texts("three", "four")))
+    assert second.sent == 4
+    assert (second.may_have_sent(4), second.may_have_sent(5)) == (True, False)
+
+
+def test_how_much_was_sent_elsewhere_is_limited_by_what_may_be_undelivered(bus: FakeBus) -> None:
+    out = outbound(bus, started=False)
+    assert (out.sent, out.may_have_sent(10**9)) == (None, True)
+    out.start(7)
+    assert out.sent == 7 + WINDOW_PAYLOADS
 
 
 def test_a_batch_without_responders_goes_by_the_fallback(bus: FakeBus) -> None:

@@ -104,7 +104,7 @@ class Server:
             self.paired_answer(cause, matched_connection_id=matched_connection_id or self.connection_id)
         )
 
-    def paired_answer(self, cause: Any, matched_connection_id: int, *, away: bool = False) -> DevicePaired:
+    def paired_answer(self, cause: Any, matched_connection_id: int) -> DevicePaired:
         return DevicePaired(
             connection_id=self.connection_id,
             match=cause["match"],
@@ -113,12 +113,13 @@ class Server:
             matched_connection_id=matched_connection_id,
             peer_edge="edge-b",
             peer_connection_id=PEER_CONNECTION,
-            peer_away=away,
         )
 
     def resumed(self, cause: Any) -> None:
         if self.device.match is None:
             self.paired(cause, matched_connection_id=self.connection_id - 10)
+        if "away" in cause:
+            self.peer_away(True)
         assert self.device.match is not None
         position = Position(
             edge="edge-b",
@@ -126,6 +127,7 @@ class Server:
             next=cause["taken"],
             delivered=cause["taken"],
             base=0,
+            sent=len(self.sent),
             to=self.connection_id,
         )
         self.device.match.on_position(position)
@@ -137,11 +139,6 @@ class Server:
         )
 
     def peer_away(self, _: Any) -> None:
-        if self.device.match is None:  # it comes with the match that the device resumes
-            match = {"match": self.number, "peer": self.peer, "distance": 12.5}
-            self.device.on_answer(
-                self.paired_answer(match, matched_connection_id=self.connection_id - 10, away=True)
-            )
         self.device.on_answer(
             PeerAway(connection_id=self.connection_id, match=self.number, peer_connection_id=PEER_CONNECTION)
         )
@@ -303,6 +300,12 @@ def test_an_unknown_reason_is_shown_as_left() -> None:
 def test_a_gap_is_counted_from_one_and_has_both_ends() -> None:
     (frame,) = v1().gap(3, 5, "lost")
     assert shown(frame) == {"type": "gap", "from": 4, "to": 5, "reason": "lost"}
+
+
+def test_a_number_that_cannot_be_true_gets_an_error() -> None:
+    (frame,) = v1().false_count(1000, 2)
+    assert shown(frame) == {"type": "error", "code": "bad_count"}
+    assert b"1000" in frame[1]
 
 
 def test_a_device_that_sends_too_many_commands_gets_an_error() -> None:

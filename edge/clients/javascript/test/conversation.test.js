@@ -236,6 +236,18 @@ test("Binary payloads repeated by a second matched do not arrive twice", async (
   assert.deepEqual(await clock.conversation.receive(clock.now), Uint8Array.of(2));
 });
 
+test("After a resume payloads are counted as the server counts, even if it knows less than it did", async () => {
+  const clock = matched();
+  for (const text of ["one", "two"]) clock.conversation.send(text, true);
+  clock.receive({ type: "ack", delivered: 2 });
+  clock.drop();
+  clock.next();
+  clock.receive(WELCOME, { ...MATCHED, type: "resumed", received: 0 });
+  const sent = clock.conversation.send("three", true);
+  clock.receive({ type: "ack", delivered: 1 });
+  await sent;
+});
+
 test("A device leaves a match again, however the server repeats it", () => {
   for (const frame of [MATCHED, { ...MATCHED, type: "resumed", received: 0 }]) {
     const clock = matched();

@@ -35,6 +35,11 @@ class AckRouter:
         self._matches.setdefault(match.prefix, []).append(match)
         _matched.set(len(self._matches))
 
+    def find(self, prefix: str, connection_id: int) -> Match | None:
+        """Return the local end of a match on this connection."""
+        matches = self._matches.get(prefix, [])
+        return next((match for match in matches if match.connection_id == connection_id), None)
+
     def remove(self, match: Match) -> None:
         """Stop routing messages to a match."""
         matches = self._matches.get(match.prefix, [])
@@ -57,9 +62,9 @@ class AckRouter:
             self._on_position(matches, payload)
             return bool(matches)
         elif address.shape == subjects.HANDOVER:
-            self._on_handover(matches, address, payload)
+            self._on_handover(address, payload)
         elif address.shape == subjects.HANDOVER_REPLY:
-            self._on_handover_reply(matches, address, payload)
+            self._on_handover_reply(address, payload)
         elif matches and no_responders(headers):
             matches[-1].outbound.no_responders(address.seq)
         return True
@@ -75,31 +80,27 @@ class AckRouter:
             if position.to in (0, match.connection_id):
                 match.on_position(position)
 
-    def _on_handover(self, matches: list[Match], address: subjects.ReplyAddress, payload: bytes) -> None:
+    def _on_handover(self, address: subjects.ReplyAddress, payload: bytes) -> None:
         question = subjects.parse_handover(payload)
         if question is None:
             return
         asker, edge, asked = question
-        for match in matches:
-            if match.connection_id == asked:
-                match.handover.answer(asker, edge)
-                return
+        if (match := self.find(address.prefix, asked)) is not None:
+            match.handover.answer(asker, edge)
+            return
         if (skipped := self._skipped.get((address.prefix, asked))) is not None:
             base, since = skipped
             subject = f"{subjects.ack_prefix_on(address, edge)}{base}.{subjects.HANDOVER_REPLY}"
             self._bus.publish(subject, subjects.handover_reply_payload(asker, since))
 
-    def _on_handover_reply(
-        self, matches: list[Match], address: subjects.ReplyAddress, payload: bytes
-    ) -> None:
+    def _on_handover_reply(self, address: subjects.ReplyAddress, payload: bytes) -> None:
         reply = subjects.parse_handover_reply(payload)
         if reply is None:
             return
         connection_id, since = reply
-        for match in matches:
-            if match.connection_id == connection_id:
-                match.on_handover_reply(address.seq, since)
-                return
+        if (match := self.find(address.prefix, connection_id)) is not None:
+            match.on_handover_reply(address.seq, since)
+            return
         key = address.prefix, connection_id
         self._skipped[key] = address.seq, since
         asyncio.get_running_loop().call_later(LINGER, self._skipped.pop, key, None)

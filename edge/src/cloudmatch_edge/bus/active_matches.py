@@ -39,6 +39,10 @@ class ActiveMatches:
         """Route acks and positions to a match."""
         self._router.add(match)
 
+    def earlier(self, prefix: str, connection_id: int) -> Match | None:
+        """Return the same match on an earlier connection of its device, if that was on this edge."""
+        return self._router.find(prefix, connection_id)
+
     def remove(self, match: Match) -> None:
         """Stop routing to a match."""
         self._watched.pop(match, None)

@@ -101,6 +101,9 @@ class Dialect(Protocol):
     def gap(self, first: int, end: int, reason: str) -> list[SocketFrame]:
         """Payloads of the peer from number `first` to before `end` (from 0) can never arrive."""
 
+    def false_count(self, count: int, sent: int) -> list[SocketFrame]:
+        """The device says that it has received `count` payloads; the peer has sent it fewer."""
+
     def undeliverable(self, send: Send) -> list[SocketFrame]:
         """Payloads came while there was no match to send them to."""
 

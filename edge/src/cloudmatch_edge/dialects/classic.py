@@ -68,6 +68,9 @@ class Classic:
     def gap(self, _first: int, _end: int, _reason: str) -> list[SocketFrame]:
         return []
 
+    def false_count(self, _count: int, _sent: int) -> list[SocketFrame]:
+        return []
+
     def undeliverable(self, _send: Send) -> list[SocketFrame]:
         return []
 

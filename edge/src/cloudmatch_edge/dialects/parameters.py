@@ -29,7 +29,7 @@ class Parameters(NamedTuple):
     tag: str | None = None
     resume: str | None = None  # token of the session to resume
     received: int = 0  # payloads of its match that the device has received
-    match: int | None = None  # that match; None: whichever the device is in
+    match: int | None = None  # that match; None: `received` counts nothing
 
 
 def parse(query: str) -> Parameters:

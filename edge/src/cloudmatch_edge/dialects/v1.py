@@ -97,6 +97,10 @@ class V1:
     def gap(self, first: int, end: int, reason: str) -> list[SocketFrame]:
         return [encode(Gap(from_=first + 1, to=end, reason=reason))]
 
+    def false_count(self, count: int, sent: int) -> list[SocketFrame]:
+        detail = f"{count} payloads cannot have been received, {sent} were sent: this number counts nothing"
+        return [encode(Error("bad_count", detail))]
+
     def undeliverable(self, send: base.Send) -> list[SocketFrame]:
         refs = dict(send.refs)
         detail = "there is no match to send this to"

@@ -16,7 +16,15 @@ Ref = Annotated[str, Meta(min_length=1, max_length=128)]
 Latitude = Annotated[float, Meta(ge=-90, le=90)]
 Longitude = Annotated[float, Meta(ge=-180, le=180)]
 Reason = Literal["left", "unmatched", "expired", "replaced"]
-Code = Literal["bad_json", "bad_message", "unknown_type", "not_matched", "payload_too_large", "rate_limited"]
+Code = Literal[
+    "bad_json",
+    "bad_message",
+    "bad_count",
+    "unknown_type",
+    "not_matched",
+    "payload_too_large",
+    "rate_limited",
+]
 
 
 class FromDevice(msgspec.Struct, frozen=True, tag_field="type"):

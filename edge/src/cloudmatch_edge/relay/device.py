@@ -274,12 +274,9 @@ class Device:
             match = Match(self, paired, self._bus, self._matches)
             self.write(self.dialect.matched(paired.match, paired.peer, paired.distance, self._bus.clock()))
         else:
-            # If the device names another match, it has received nothing of this one.
-            known = self.who.match in (None, paired.match)
-            received = self.who.received if known else 0
+            # A count says nothing about a match that it does not name.
+            received = self.who.received if self.who.match == paired.match else 0
             match = Match(self, paired, self._bus, self._matches, received)
-            if paired.peer_away:
-                self.write(self.dialect.peer_away(paired.peer))
         self.match = match
         match.begin()
         early, self._early = self._early, []

@@ -29,6 +29,12 @@ class Inbound:
         self.receiver = Receiver(base or 0)
         self.tail = Tail(base or 0)
         self._resumed = base is not None
+        self.checked = (
+            base is None
+        )  # whether `base`, which the device has told, was compared with what was sent
+        self._claimed = self._claim_end = (
+            base or 0
+        )  # claimed up to here; to be claimed up to there, once delivered
         self._direction = Direction(device.who.app, match, peer.id, device.who.id)
         self._bus = bus
         self._device = device
@@ -75,15 +81,30 @@ class Inbound:
         return awaits_ack
 
     def on_device_ack(self, total: int) -> None:
-        """Account for the device's ack of the first `total` payloads."""
-        if self.receiver.on_device_ack(total, self._bus.now()):
-            self.ack()
+        """Account for the device's ack of the first `total` payloads; refuse it if fewer came."""
+        if total > self.receiver.next:
+            self._device.write(self._device.dialect.false_count(total, self.receiver.next))
+        elif self.receiver.on_device_ack(total, self._bus.now()):
+            self._on_delivered()
+
+    def refuse(self, sent: int, base: int) -> None:
+        """Refuse the number of payloads that the device says to have received: the peer has `sent` fewer.
+        Begin at `base`."""
+        self._device.write(self._device.dialect.false_count(self.receiver.next, sent))
+        self.receiver = Receiver(base)
+        self.tail = Tail(base)
 
     def on_socket_drained(self) -> None:
         """Account for the socket having taken everything that was written."""
         if not self._device_acks:
             self.receiver.on_socket_took_all()
-            self.ack()
+            self._on_delivered()
+
+    def _on_delivered(self) -> None:
+        """Acknowledge; claim what came before the latest claim: the peer's edge of then may count no more."""
+        self.ack()
+        if self._claimed < self._claim_end:
+            self._claim(last=False)
 
     def skip(self, base: int) -> None:
         """Report a gap up to `base`, if payloads before it are missing: they can never come."""
@@ -105,8 +126,13 @@ class Inbound:
             last: nothing more will be delivered by this connection. If it was not the first, the edge of an
                 earlier one may have died, too: claim what it has delivered even if its sizes are unknown.
         """
+        self._claim_end = self.receiver.next
+        self._claim(last=last)
+
+    def _claim(self, *, last: bool) -> None:
         first, sizes = self.tail.take(self.receiver.delivered)
-        if sizes or (last and self._resumed):
+        self._claimed = first + len(sizes)
+        if sizes or (last and self._resumed and self.checked):
             self._bus.claimed(self._direction, first, sizes)
         if last:
             self._resumed = False
@@ -116,7 +142,7 @@ class Inbound:
         if not self._device_acks:
             return
         if self.receiver.assume_delivered(now, self._device.acks_readable):
-            self.ack()
+            self._on_delivered()
         if self.receiver.ack_overdue():
             self.ack()
 

@@ -8,6 +8,8 @@ device itself, so nothing need be carried along; the two ends only have to learn
 - A new end asks the other one for its position, and begins at what was delivered; the other end retransmits
   what is missing. Of two connections the one with the larger id is the newer; acks and answers name the
   connection they are meant for, since a device may return to an edge that held it before.
+- A device that resumes says itself how many payloads it has received. The end that has sent them knows how
+  many there were: it lets no larger number count, and tells how many, so that the other end refuses it.
 - Only the sending end reports sizes, when payloads are delivered; by `Handover`, of several connections one
   reports each.
 """
@@ -28,8 +30,8 @@ class Match:
     """One end of a match.
 
     Args:
-        received: how many payloads the device already has, if it continues a match of an earlier connection;
-            None if the match is new to it.
+        received: how many payloads the device says to have already, if it continues a match of an earlier
+            connection; None if the match is new to it.
     """
 
     def __init__(
@@ -46,13 +48,22 @@ class Match:
         self.peer = Peer(app, paired)
         self.handover = Handover(bus, app, device_id, self.connection_id, paired)
         self.prefix = self.handover.prefix  # reply address of the device's payloads, without their numbers
-        self.outbound = Outbound(
-            bus, app, device_id, self.peer.id, self.number, self.prefix, started=received is None
+        earlier = registry.earlier(self.prefix, paired.previous_connection_id)
+        self.outbound: Outbound = Outbound(
+            bus,
+            app,
+            device_id,
+            self.peer.id,
+            self.number,
+            self.prefix,
+            started=received is None,
+            earlier=None if earlier is None else earlier.outbound,
         )
         self.inbound = Inbound(bus, device, self.peer, self.number, received)
         self.unmatching = False  # the device has asked to end it
         self.over = False  # nothing is sent any more
         self._remembered = False  # it is swept
+        self._away_shown = False  # the device was told that the peer is disconnected
         self._device = device
         self._bus = bus
         self._registry = registry
@@ -101,6 +112,7 @@ class Match:
     def begin(self) -> None:
         """Ask the peer's edge where to continue, unless the match is new."""
         self._registry.add(self)
+        self._show_presence()
         if not self.outbound.started:
             self._registry.watch(self)
             self._ask()
@@ -141,7 +153,9 @@ class Match:
         """Account for an ack of the peer's connection `connection_id` to this connection."""
         if connection_id != self.peer.connection_id:
             received = delivered  # what another connection received is not where the peer is now
-        if self.outbound.started and self.outbound.on_ack(received, delivered):
+        if not self.outbound.may_have_sent(max(received, delivered)):
+            messages_dropped.labels("false_count").inc()
+        elif self.outbound.started and self.outbound.on_ack(received, delivered):
             self._on_progress()
 
     def _on_progress(self) -> None:
@@ -204,7 +218,7 @@ class Match:
         if connection_id == self.peer.connection_id and not self.peer.disconnected:
             self.inbound.claim()  # its edge may be dead
             self.peer.disconnected = True
-            self._device.write(self._device.dialect.peer_away(self.peer.id))
+            self._show_presence()
 
     def on_peer_returned(self, edge: str, connection_id: int) -> None:
         """The peer's connection `connection_id` is on `edge`."""
@@ -213,9 +227,16 @@ class Match:
         if connection_id > self.peer.connection_id:
             self.inbound.claim()
             self.peer.move(edge, connection_id)
-        if self.peer.disconnected:
-            self.peer.disconnected = False
-            self._device.write(self._device.dialect.peer_back(self.peer.id))
+        self.peer.disconnected = False
+        self._show_presence()
+
+    def _show_presence(self) -> None:
+        """Tell the device whether the peer is disconnected, if it does not know; never before its match."""
+        away = self.peer.disconnected
+        if self.outbound.started and away != self._away_shown:
+            self._away_shown = away
+            dialect = self._device.dialect
+            self._device.write((dialect.peer_away if away else dialect.peer_back)(self.peer.id))
 
     # -- positions
 
@@ -236,6 +257,7 @@ class Match:
             delivered=receiver.delivered,
             base=outbound.sender.delivered if outbound.started else None,
             to=to,
+            sent=outbound.sent,
         )
         subject = f"{self.peer.ack_prefix}{position.next}.{subjects.POSITION}"
         self._bus.publish(subject, encode(position))
@@ -246,22 +268,44 @@ class Match:
             return
         if position.connection_id > self.peer.connection_id:
             self.on_peer_returned(position.edge, position.connection_id)
+        outbound = self.outbound
+        if position.to and not outbound.started:
+            self._check_count(position)
         if position.base is not None:
             self.inbound.skip(position.base)
         if not position.to:
             self._send_position(to=position.connection_id)
-            if self.outbound.started and self.outbound.resync(position.next, position.delivered):
+            if (
+                outbound.started
+                and outbound.may_have_sent(position.next)
+                and outbound.resync(position.next, position.delivered)
+            ):
                 self._on_progress()
-        # Not if disconnected: match-engine has been notified that this connection sent nothing.
-        elif not self.outbound.started and not self._device.disconnected:
+        # Not if disconnected: match-engine has been notified that this connection sent nothing. If the peer
+        # has not begun either, it may yet have to refuse its device's number: ask again.
+        elif (
+            not outbound.started
+            and not self._device.disconnected
+            and (position.base is not None or outbound.may_have_sent(position.delivered))
+        ):
             self._resume(position.delivered)
 
-    def _resume(self, base: int) -> None:
-        """Continue at payload `base`: all before were delivered."""
-        device = self._device
+    def _check_count(self, position: Position) -> None:
+        """Compare how much the device says to have received with how much the peer has sent."""
+        if position.sent is not None and self.inbound.receiver.next > position.sent:
+            self.inbound.refuse(position.sent, position.base or 0)
+            self._send_position()  # the peer retransmits what the device lacks
+
+    def _resume(self, delivered: int) -> None:
+        """Continue after `delivered` payloads, or after more, if those are known to be delivered."""
+        device, base = self._device, max(delivered, self.outbound.delivered_before)
+        self.inbound.checked = True
         self.outbound.start(base)
         self.handover.begin(base)
         device.write(device.dialect.resumed(self.number, self.peer.id, self._distance, base))
+        self._show_presence()
+        if base > delivered:
+            self._send_position()  # the peer must not wait for what nobody has any more
 
     # -- the end
 

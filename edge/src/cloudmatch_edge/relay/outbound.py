@@ -11,7 +11,7 @@ from cloudmatch_edge.dialects.base import Send
 from cloudmatch_edge.relay.book import Direction
 from cloudmatch_edge.relay.paths import DETOURS, FALLBACK, MAIN
 from cloudmatch_edge.relay.ports import BusPort
-from cloudmatch_edge.relay.sender import Batch, Sender
+from cloudmatch_edge.relay.sender import WINDOW_PAYLOADS, Batch, Sender
 
 payloads_sent = PlainCounter(
     "cloudmatch_edge_payloads_sent", "Payloads accepted from devices for their match"
@@ -30,13 +30,28 @@ class Outbound:
     Args:
         prefix: reply address of the payloads, without their numbers.
         started: whether it begins with payload 0; otherwise `start` says where, once that is known.
+        earlier: what the device's previous connection has sent, if it was on this edge.
     """
 
     def __init__(
-        self, bus: BusPort, app: str, device: str, peer: str, match: int, prefix: str, *, started: bool
+        self,
+        bus: BusPort,
+        app: str,
+        device: str,
+        peer: str,
+        match: int,
+        prefix: str,
+        *,
+        started: bool,
+        earlier: "Outbound | None" = None,
     ) -> None:
         self.sender = Sender()
         self.started = started
+        # of earlier connections: payloads delivered, as far as known, and sent, at most; None: not known
+        self.delivered_before: int = (
+            0 if earlier is None else max(earlier.sender.delivered, earlier.delivered_before)
+        )
+        self._sent_before: int | None = 0 if started else None if earlier is None else earlier.sent
         self._bus = bus
         # When the latest message came that shows what was not delivered by then, or nothing was on its way.
         self._heard_at = bus.now()
@@ -54,6 +69,17 @@ class Outbound:
         """Begin with payload `base`: all before were delivered."""
         self.sender = Sender(base)
         self.started = True
+        if self._sent_before is None:  # no edge lets more be undelivered
+            self._sent_before = base + WINDOW_PAYLOADS
+
+    @property
+    def sent(self) -> int | None:
+        """How many payloads the device has sent, by all its connections, at most; None: not known."""
+        return None if self._sent_before is None else max(self._sent_before, self.sender.next)
+
+    def may_have_sent(self, total: int) -> bool:
+        """Whether the device may have sent so many payloads, by all its connections."""
+        return self.sent is None or total <= self.sent
 
     def push(self, send: Send) -> None:
         """Send payloads."""

@@ -12,6 +12,7 @@ from cloudmatch_edge.dialects.parameters import Parameters
 from cloudmatch_edge.relay.book import Direction
 
 AnyMatch = TypeVar("AnyMatch", contravariant=True)
+RoutedMatch = TypeVar("RoutedMatch")
 AnyDevice = TypeVar("AnyDevice", contravariant=True)
 
 
@@ -66,25 +67,28 @@ class BusPort(Protocol):
         """Claim payloads that the peer's edge should have counted."""
 
 
-class MatchRegistry(Protocol[AnyMatch]):
+class MatchRegistry(Protocol[RoutedMatch]):
     """Matches that get messages and timers."""
 
-    def add(self, match: AnyMatch, /) -> None:
+    def add(self, match: RoutedMatch, /) -> None:
         """Route acks and positions to a match."""
 
-    def watch(self, match: AnyMatch, /) -> None:
+    def earlier(self, prefix: str, connection_id: int, /) -> RoutedMatch | None:
+        """Return the same match on an earlier connection of its device, if that was on this edge."""
+
+    def watch(self, match: RoutedMatch, /) -> None:
         """Call `tick` of a match until it is idle."""
 
-    def settle_soon(self, match: AnyMatch, /) -> None:
+    def settle_soon(self, match: RoutedMatch, /) -> None:
         """Call `settle` of a match within a few ms: it owes acks or sizes."""
 
-    def remember(self, match: AnyMatch, /) -> None:
+    def remember(self, match: RoutedMatch, /) -> None:
         """Call `sweep` of a match every few seconds until it returns True."""
 
-    def linger(self, match: AnyMatch, /) -> None:
+    def linger(self, match: RoutedMatch, /) -> None:
         """Keep routing for a few seconds, then `close` a match."""
 
-    def remove(self, match: AnyMatch, /) -> None:
+    def remove(self, match: RoutedMatch, /) -> None:
         """Stop routing to a match."""
 
 

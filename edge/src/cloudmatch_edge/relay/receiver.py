@@ -85,9 +85,9 @@ class Receiver:
         self._written_bytes += size
 
     def on_device_ack(self, total: int, now: float) -> bool:
-        """Account for the device's ack of the first `total` payloads; return whether it is new."""
+        """Account for the device's ack of the first `total` payloads, of those received; return whether it is
+        new."""
         self._ack_waited_since = now
-        total = min(total, self.next)
         if total <= self.delivered:
             return False
         self.delivered = total

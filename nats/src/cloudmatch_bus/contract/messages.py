@@ -288,8 +288,7 @@ AnyAnswer = (
 class Position(msgspec.Struct, frozen=True, kw_only=True):
     """How far one end of a match has got, exchanged by both ends after either has changed its edge.
 
-    Sent on the subject of acks, with the shape `subjects.POSITION`; a question is answered with a position.
-    Payloads are numbered from 0 in each direction.
+    Sent on the subject of acks, with the shape `subjects.POSITION`. Payloads are numbered from 0 each way.
     """
 
     edge: str  # the sender
@@ -298,6 +297,7 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
     delivered: int = msgspec.field(name="taken")  # all payloads before this number were delivered
     base: int | None = None  # payloads from here on can be retransmitted; None: depends on the answer
     to: int = 0  # the connection whose question this answers; 0: this is a question
+    sent: int | None = None  # payloads that its device has sent in this match, at most; None: not known
 
 
 class DeviceRecord(msgspec.Struct, frozen=True, kw_only=True):

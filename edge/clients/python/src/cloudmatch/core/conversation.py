@@ -301,8 +301,7 @@ class Conversation:
             return
         self.peer_away = False
         if self.peer is not None and self.peer.match == peer.match:
-            self._settle(self.outbox.settle(delivered))
-            self.outbox.rewind()
+            self._settle(self.outbox.resume(delivered))
             number = self.inbox.resume(last)
             self._events.append(Resumed(peer))
         else:

@@ -87,8 +87,15 @@ class Outbox:
         self._sent_size += payload.size
         return payload
 
-    def rewind(self) -> None:
-        """Send every payload that is kept again."""
+    def resume(self, count: int) -> list[Payload]:
+        """Settle the first `count` payloads as `settle` does; then send all that are kept again, numbered
+        from there: the server may know less than it did."""
+        settled = self.settle(count)
+        self._settled = count
+        self._rewind()
+        return settled
+
+    def _rewind(self) -> None:
         self._sent = self._sent_size = 0
 
     def settle(self, count: int) -> list[Payload]:
@@ -118,7 +125,7 @@ class Outbox:
         left = list(self._payloads)
         self._payloads.clear()
         self._size = self._settled = 0
-        self.rewind()
+        self._rewind()
         return left
 
     def _remove(self, index: int) -> Payload:
