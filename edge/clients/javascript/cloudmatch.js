@@ -53,7 +53,10 @@ const RETRY_AFTER_MAX = 120_000; // that a server may ask for
 
 const PATIENCE = 3; // how much longer a silence may be after a connection that was dead as soon as it was made
 
+const OWN_ATTEMPT = 60_000; // for which an attempt of our own that was abandoned may still reach the server
+
 const UNAVAILABLE = 503; // HTTP: the edge is full, or not ready
+const REFUSED = [400, 401, 403, 404]; // HTTP, with an error of the server's own: trying again does not help
 const GONE = [1001, 1012]; // close codes of an edge that shuts down
 
 // -- close codes (generated)
@@ -62,7 +65,7 @@ const ABNORMAL = 1006;
 const REPLACED = 4001;
 // When to reconnect after each close code. Any other code: with backoff.
 const RECONNECT = /** @type {Record<number, string>} */ ({
-  1000: "never", // normal
+  1000: "with backoff", // normal
   1001: "at once", // going away
   1002: "with backoff", // protocol error
   1003: "never", // unsupported data
@@ -173,7 +176,13 @@ const CLOSED = "closed"; // for ever
  * @property {string | undefined} ref
  * @property {Frame} frame
  * @typedef {{ payload: Payload, number: number, peer: Peer }} Incoming A payload that nobody has taken yet.
- * @typedef {{ status: number, code: string, detail: string, parameter?: string, retryAfter?: number }} Refusal
+ * @typedef {object} Refusal
+ * @property {number} status
+ * @property {string} code
+ * @property {string} detail
+ * @property {string} [parameter]
+ * @property {number} [retryAfter]
+ * @property {boolean} [final] Whether these are the server's own words, and trying again does not help.
  * @typedef {{ match: number, peer: string, distance: number, received: number }} Matched
  * @typedef {{ resume: string, grace: number, max_payload: number, heartbeat?: number }} Welcome
  */
@@ -206,6 +215,7 @@ export class Conversation {
   #session = null; // the last welcome
   #synced = false; // whether the server has confirmed the match on this connection
   #welcomedAt = 0;
+  #abandonedAt = -Infinity; // when an attempt ended of which nobody knows whether the server has taken it
   #silence = SILENCE;
   #patience = 1;
   #expires = Infinity; // when the server drops a session without a connection
@@ -325,10 +335,14 @@ export class Conversation {
    */
   lost(code, now, elsewhere = false, retryAfter = 0) {
     if (this.#phase === CLOSED) return;
-    if (this.#phase === LEAVING || code === NORMAL) return this.close();
-    if (RECONNECT[code] === "never") {
+    if (this.#phase === LEAVING) return this.close();
+    // The newer connection that replaces this one may be an attempt of our own: then try once more.
+    const own = code === REPLACED && now < this.#abandonedAt + OWN_ATTEMPT;
+    if (own) this.#abandonedAt = -Infinity;
+    else if (RECONNECT[code] === "never") {
       return this.#end(code, new (code === REPLACED ? ReplacedError : ClosedError)(STOPPED[code], code));
     }
+    if (this.#phase === OPENING) this.#abandonedAt = now;
     const lasted = this.#phase === OPENING ? 0 : now - this.#welcomedAt;
     if (this.#session) this.#expires = Math.min(this.#expires, now + this.#session.grace * 1000);
     this.#synced = false;
@@ -347,7 +361,7 @@ export class Conversation {
     if (lasted > this.#backoff) this.#failures = 0;
     const jitter = this.#random();
     const [first, longest] = least || RECONNECT[code] === "with long backoff" ? LONG_BACKOFF : BACKOFF;
-    this.#backoff = RECONNECT[code] === "at once"
+    this.#backoff = RECONNECT[code] === "at once" || code === REPLACED
       ? SPREAD * jitter
       : Math.min(first * 2 ** this.#failures++, longest) * (0.5 + jitter / 2);
     return Math.max(this.#backoff, least * (1 + jitter / 2));
@@ -974,8 +988,8 @@ export class Device extends EventTarget {
         const why = await refusal(url, token);
         step((conversation, now) => {
           if (!why) conversation.lost(ABNORMAL, now, edges.ended(ABNORMAL));
-          else if (why.status !== UNAVAILABLE) conversation.refused(why);
-          else conversation.unavailable(why, now, edges.ended(UNAVAILABLE));
+          else if (why.final) conversation.refused(why);
+          else conversation.unavailable(why, now, edges.ended(why.status));
         });
       };
     } catch { // no token is available now
@@ -986,7 +1000,7 @@ export class Device extends EventTarget {
   /** @param {number | undefined} code */
   #disconnect(code) {
     this.#attempt++;
-    this.#edges.ended(ABNORMAL);
+    this.#edges.ended(GONE[0]); // an edge that is silent is gone, as far as this device can know
     this.#socket?.close(code);
     this.#socket = null;
   }
@@ -1047,11 +1061,13 @@ async function refusal(url, token) {
     const headers = token ? { Authorization: `Bearer ${token}` } : {};
     const answer = await fetch(plain, { headers, signal: AbortSignal.timeout(OPEN_WITHIN / 2) });
     const { status } = answer;
-    if (![400, 401, 403, 404, UNAVAILABLE].includes(status)) return null;
-    const { error } = await answer.json().catch(() => ({}));
+    if (![...REFUSED, UNAVAILABLE].includes(status)) return null;
+    const error = (await answer.json().catch(() => null))?.error;
+    const own = typeof error?.code === "string" && typeof error.detail === "string";
     const asked = Number(answer.headers.get("Retry-After")) * 1000; // NaN if it is a date
     const retryAfter = asked > 0 ? Math.min(asked, RETRY_AFTER_MAX) : 0;
-    return { status, code: "refused", detail: `HTTP ${status}`, retryAfter, ...error };
+    const why = own ? error : { code: "refused", detail: `HTTP ${status}: is the server's URL right?` };
+    return { ...why, status, retryAfter, final: own && REFUSED.includes(status) };
   } catch {
     return null;
   }

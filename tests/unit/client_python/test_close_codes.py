@@ -8,6 +8,6 @@ def test_every_close_code_has_a_way_to_reconnect() -> None:
     assert set(close_codes.RECONNECT) == codes
 
 
-def test_a_device_never_reconnects_after_a_normal_close_or_once_it_is_replaced() -> None:
-    for code in (close_codes.NORMAL, close_codes.REPLACED):
-        assert close_codes.RECONNECT[code] == "never"
+def test_a_device_reconnects_after_a_normal_close_but_not_once_it_is_replaced() -> None:
+    assert close_codes.RECONNECT[close_codes.NORMAL] == "with backoff"
+    assert close_codes.RECONNECT[close_codes.REPLACED] == "never"

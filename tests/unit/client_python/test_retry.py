@@ -2,7 +2,15 @@
 
 import pytest
 
-from cloudmatch.core.retry import AT_ONCE, BACKOFF, LONG_BACKOFF, RETRY_AFTER_MAX, Retry, retry_after
+from cloudmatch.core.retry import (
+    AT_ONCE,
+    BACKOFF,
+    LONG_BACKOFF,
+    OWN_ATTEMPT,
+    RETRY_AFTER_MAX,
+    Retry,
+    retry_after,
+)
 
 
 def pauses(code: int | None, count: int, chance: float = 1.0) -> list[float]:
@@ -49,3 +57,22 @@ def test_a_stable_connection_resets_the_pauses() -> None:
     first, *_ = [retry.pause(None, 1) for _ in range(4)]
     retry.succeeded()
     assert retry.pause(None, 1) == first
+
+
+def test_only_the_servers_own_codes_end_a_device() -> None:
+    assert [code for code in (None, 1000, 1005, 1006, 1008, 4000, 4999, 403) if Retry().final(code, 0)] == []
+    assert [code for code in (1003, 1007, 1009, 4001, 4003) if not Retry().final(code, 0)] == []
+
+
+def test_a_device_that_an_abandoned_attempt_of_its_own_may_have_replaced_tries_once_more() -> None:
+    retry = Retry()
+    retry.abandoned(100)
+    assert not retry.final(4001, 101)
+    assert retry.final(4001, 102)
+    assert [Retry().pause(4001, chance) for chance in (0, 1)] == [0, AT_ONCE]
+
+
+def test_an_attempt_that_was_abandoned_long_ago_excuses_no_rival() -> None:
+    retry = Retry()
+    retry.abandoned(100)
+    assert retry.final(4001, 100 + OWN_ATTEMPT)

@@ -248,6 +248,38 @@ test("After a resume payloads are counted as the server counts, even if it knows
   await sent;
 });
 
+test("A device is closed by 1000 only after it has left", () => {
+  const clock = matched();
+  clock.drop(1000);
+  assert.equal(clock.conversation.state, "connecting");
+  assert.deepEqual(clock.next(), [100, [{ connect: resume }]]);
+});
+
+test("A device that an abandoned attempt of its own may have replaced tries once more", () => {
+  const clock = matched();
+  clock.drop();
+  clock.next();
+  clock.drop(); // nobody knows whether the server has taken this attempt
+  clock.next();
+  clock.receive(WELCOME);
+  clock.drop(4001);
+  assert.deepEqual(clock.next(), [1_000, [{ connect: resume }]]);
+  clock.receive(WELCOME);
+  const events = clock.drop(4001).flatMap(({ event }) => event?.type === "closed" ? [event.code] : []);
+  assert.deepEqual(events, [4001]);
+});
+
+test("An attempt that was abandoned long ago excuses no rival", () => {
+  const clock = new Clock();
+  clock.next();
+  clock.drop();
+  clock.next();
+  clock.receive(WELCOME, MATCHED);
+  clock.pass(60_000);
+  clock.drop(4001);
+  assert.equal(clock.conversation.state, "closed");
+});
+
 test("A device leaves a match again, however the server repeats it", () => {
   for (const frame of [MATCHED, { ...MATCHED, type: "resumed", received: 0 }]) {
     const clock = matched();

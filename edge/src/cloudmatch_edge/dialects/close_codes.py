@@ -15,7 +15,9 @@ class CloseCode(NamedTuple):
     reconnect: Reconnect
 
 
-NORMAL = CloseCode(1000, "normal", "The device asked to leave.", "never")
+NORMAL = CloseCode(
+    1000, "normal", "The device asked to leave, and is done. Otherwise a proxy has closed.", "with backoff"
+)
 GOING_AWAY = CloseCode(1001, "going away", "The edge is shutting down (classic devices).", "at once")
 PROTOCOL_ERROR = CloseCode(1002, "protocol error", "A frame violated RFC 6455.", "with backoff")
 UNSUPPORTED_DATA = CloseCode(

@@ -7,15 +7,15 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidMessage, InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 from websockets.typing import Subprotocol
 
 from cloudmatch.core.address import address
 from cloudmatch.core.close_codes import ABNORMAL, GOING_AWAY
-from cloudmatch.core.conversation import Conversation
+from cloudmatch.core.conversation import Conversation, State
 from cloudmatch.core.edges import Edges
 from cloudmatch.core.errors import CloudMatchError, ProtocolError, RefusedError
-from cloudmatch.core.retry import REFUSED, STOPPED, UNAVAILABLE, Retry, retry_after
+from cloudmatch.core.retry import REFUSED, STOPPED, Retry, retry_after
 
 DIALECT = Subprotocol("cloudmatch.v1")
 OPEN_TIMEOUT = 10.0  # s for one attempt to connect
@@ -47,6 +47,7 @@ class Connector:
         self._on_change = on_change
         self._retry = Retry()
         self._retry_after = 0.0  # s for which the last refusal asked to wait
+        self._told = ""  # the reason of the last failure that the application knows
         self._socket: ClientConnection | None = None
         self._task: asyncio.Task[None] | None = None
         # set when there may be frames to write
@@ -85,10 +86,12 @@ class Connector:
             while not conversation.closed:
                 code = await self._connect_once()
                 conversation.lost(code, self._now())
-                if code in STOPPED:
+                if code is not None and self._retry.final(code, self._now()):
                     conversation.close(code, STOPPED[code])
                 self._on_change()
-                if not conversation.closed and not self.edges.ended(code):
+                # an edge that is silent is gone, as far as this device can know
+                gone = GOING_AWAY if conversation.dead else code
+                if not conversation.closed and not self.edges.ended(gone):
                     pause = self._retry.pause(code, random.random(), self._retry_after)  # noqa: S311 # no secret
                     await asyncio.sleep(pause)
         except Exception as bug:
@@ -116,21 +119,23 @@ class Connector:
                 max_size=None,
             )
         except InvalidStatus as answer:
-            self.failure = answer
-            status = answer.response.status_code
-            if status in REFUSED:
-                self._refuse(_refused_error(status, bytes(answer.response.body or b"")))
-            elif status == UNAVAILABLE:
-                self._on_unavailable(answer)
-            return status
-        except (OSError, EOFError, InvalidHandshake, InvalidMessage) as failure:
+            return self._on_answer(answer)
+        except (OSError, EOFError) as failure:
             self.failure = failure
+            self._retry.abandoned(self._now())
+            return None
+        except (WebSocketException, ValueError, ImportError) as failure:  # redirects and proxies, too
+            self.failure = failure
+            self._tell("unreachable", str(failure))
             return None
         if socket.subprotocol != DIALECT:
             await socket.close(GOING_AWAY)
-            self._refuse(RefusedError(101, "unknown_subprotocol", "the server does not speak cloudmatch.v1"))
+            self.failure = RefusedError(101, "unknown_subprotocol", "the server does not speak cloudmatch.v1")
+            if self._conversation.max_payload is None:  # it never did
+                self._refuse(self.failure)
             return None
         self.edges.opened()
+        self._told = ""
         began = self._now()
         code = await self._exchange_frames(socket)
         if self._now() > began + STEADY:
@@ -141,11 +146,26 @@ class Connector:
         self.error = error
         self._conversation.close(error.status, str(error))
 
-    def _on_unavailable(self, answer: InvalidStatus) -> None:
-        self._retry_after = retry_after(answer.response.headers.get("Retry-After"))
-        error = _refused_error(UNAVAILABLE, bytes(answer.response.body or b""))
-        self.failure = error
-        self._conversation.unavailable(error.code, error.detail)
+    def _on_answer(self, answer: InvalidStatus) -> int:
+        """Take an HTTP answer that is no WebSocket; return its status. Only the server's own error is final:
+        whatever else answers may stand between for a while."""
+        status = answer.response.status_code
+        error = refusal(status, bytes(answer.response.body or b""))
+        if error is not None and status in REFUSED:
+            self._refuse(error)
+        else:
+            self.failure = error or RefusedError(
+                status, "refused", f"HTTP {status}: is the server's URL right?"
+            )
+            self._retry_after = retry_after(answer.response.headers.get("Retry-After"))
+            self._tell(self.failure.code, self.failure.detail)
+        return status
+
+    def _tell(self, code: str, detail: str) -> None:
+        """Report why no connection can be made, each reason once."""
+        if detail != self._told:
+            self._told = detail
+            self._conversation.unavailable(code, detail)
 
     async def _exchange_frames(self, socket: ClientConnection) -> int | None:
         self._socket = socket
@@ -161,6 +181,8 @@ class Connector:
         finally:
             self._socket = None
             writing.cancel()
+            if self._conversation.state is State.CONNECTING:  # no welcome has come
+                self._retry.abandoned(self._now())
             await socket.close(GOING_AWAY)
         return None if socket.close_code == ABNORMAL else socket.close_code
 
@@ -173,10 +195,13 @@ class Connector:
                     await socket.send(frame)
 
 
-def _refused_error(status: int, body: bytes) -> RefusedError:
-    """Return why the server does not admit the device."""
+def refusal(status: int, body: bytes) -> RefusedError | None:
+    """Return why the server does not admit the device; None if these are not the server's own words."""
     try:
         error = json.loads(body)["error"]
-        return RefusedError(status, error["code"], error["detail"], error.get("parameter"))
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return RefusedError(status, "refused", f"the server answered {status}: is its URL right?")
+        code, detail = error["code"], error["detail"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    if not (isinstance(code, str) and isinstance(detail, str)):
+        return None
+    return RefusedError(status, code, detail, error.get("parameter"))

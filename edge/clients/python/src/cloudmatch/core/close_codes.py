@@ -24,7 +24,7 @@ PING_TIMEOUT = 4008
 
 # Any other code: with backoff.
 RECONNECT: dict[int | None, Reconnect] = {
-    NORMAL: "never",
+    NORMAL: "with backoff",
     GOING_AWAY: "at once",
     PROTOCOL_ERROR: "with backoff",
     UNSUPPORTED_DATA: "never",

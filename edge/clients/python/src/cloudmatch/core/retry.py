@@ -1,6 +1,6 @@
 """When to reconnect after a connection ended or could not be made."""
 
-from cloudmatch.core.close_codes import RECONNECT
+from cloudmatch.core.close_codes import RECONNECT, REPLACED
 
 AT_ONCE = 1.0  # s at most, so that not all devices of an edge reconnect at the same moment
 BACKOFF = (0.1, 5.0)  # s: the first pause, which doubles, and the longest
@@ -10,14 +10,14 @@ RETRY_AFTER_MAX = 120.0  # s that a server may ask for
 
 # why a device stops, by those close codes after which it never reconnects
 STOPPED = {
-    1000: "the server closed the connection",
     1003: "the server does not accept binary payloads: it does not speak cloudmatch.v1",
     1007: "the server found text that is not UTF-8",
     1009: "a payload exceeded the server's size limit",
     4001: "a newer connection has taken over the id of this device",
     4003: "the token has expired or was revoked",
 }
-REFUSED = {400, 401, 403, 404}  # HTTP: trying again does not help
+REFUSED = {400, 401, 403, 404}  # HTTP, with an error of the server's own: trying again does not help
+OWN_ATTEMPT = 60.0  # s for which an attempt of our own that was abandoned may still reach the server
 
 
 class Retry:
@@ -25,6 +25,19 @@ class Retry:
 
     def __init__(self) -> None:
         self._failures = 0
+        self._abandoned_at: float | None = None
+
+    def abandoned(self, now: float) -> None:
+        """Note that an attempt ended, and nobody knows whether the server has taken it."""
+        self._abandoned_at = now
+
+    def final(self, code: int | None, now: float) -> bool:
+        """Return whether a close code ends the device for good. The newer connection that replaces it may be
+        an attempt of our own, abandoned lately: then it tries once more."""
+        if code == REPLACED and self._abandoned_at is not None and now < self._abandoned_at + OWN_ATTEMPT:
+            self._abandoned_at = None
+            return False
+        return code in STOPPED
 
     def succeeded(self) -> None:
         """Start again with the shortest pause."""
@@ -38,7 +51,7 @@ class Retry:
             retry_after: seconds for which the server asks to wait at least.
         """
         reconnect = RECONNECT.get(code, "with backoff")
-        if reconnect == "at once" and not self._failures:
+        if (reconnect == "at once" or code == REPLACED) and not self._failures:
             self._failures = 1
             return AT_ONCE * chance
         long = reconnect == "with long backoff" or code == UNAVAILABLE
