@@ -44,6 +44,14 @@ def test_unknown_parameters_are_ignored() -> None:
         ("id=a&lat=-91&lon=1", "lat"),
         ("id=a&lat=nan&lon=1", "lat"),
         ("id=a&lat=inf&lon=1", "lat"),
+        ("id=a&lat=1_0&lon=1", "lat"),
+        ("id=a&lat=%D9%A1&lon=1", "lat"),
+        ("id=a&lat=%201&lon=1", "lat"),
+        ("id=a&lat=1%0A&lon=1", "lat"),
+        ("id=a&lat=0x1&lon=1", "lat"),
+        ("id=a&lat=1e999&lon=1", "lat"),
+        ("id=a&lat=.&lon=1", "lat"),
+        ("id=a&lat=1&lon=1&radius=1_000", "radius"),
         ("id=a&lat=1", "lon"),
         ("id=a&lat=1&lon=180.1", "lon"),
         ("id=a&lat=1&lon=1&radius=0", "radius"),
@@ -71,6 +79,14 @@ def test_the_first_bad_parameter_is_named(query: str, parameter: str) -> None:
         parse(query)
     assert bad.value.parameter == parameter
     assert bad.value.detail
+
+
+@pytest.mark.parametrize(
+    ("written", "lat"),
+    [("1", 1), ("-1.5", -1.5), (".5", 0.5), ("5.", 5), ("%2B5", 5), ("1e1", 10), ("1E-2", 0.01)],
+)
+def test_a_number_has_digits_a_sign_a_fraction_and_an_exponent(written: str, lat: float) -> None:
+    assert parse(f"id=a&lat={written}&lon=1").lat == lat
 
 
 @given(st.text(max_size=200))

@@ -1,5 +1,7 @@
 """Frames of cloudmatch.v1: encoded, decoded, and what is wrong with those that are none."""
 
+import json
+
 import pytest
 
 from cloudmatch_edge.dialects.v1_messages import (
@@ -23,6 +25,7 @@ from cloudmatch_edge.dialects.v1_messages import (
     [
         (b'{"type":"message","text":"ciao","ref":"1"}', Message("ciao", "1")),
         (b'{"type":"ack","received":3,"new":true}', Ack(3)),
+        (b'{"type":"ack","received":3.0,"match":7e0}', Ack(3, 7)),
         (b'{"type":"unmatch"}', Unmatch()),
         (b'{"type":"locate","lat":1,"lon":-2.5}', Locate(1, -2.5)),
         (b'{"type":"leave"}', Leave()),
@@ -44,6 +47,17 @@ def test_a_text_frame_is_decoded_and_unknown_fields_are_ignored(data: bytes, mes
         (b'{"type":"message","text":1,"ref":"r"}', "bad_message", "r"),
         (b'{"type":"ack","received":-1}', "bad_message", None),
         (b'{"type":"shout","ref":"r"}', "unknown_type", "r"),
+        (b'{"type":"ack","received":1.5,"ref":"r"}', "bad_message", "r"),
+        (b'{"type":"ack","received":1e999}', "bad_message", None),
+        (b'{"type":"ack","received":1e300}', "bad_message", None),
+        (b'{"type":"ack","received":NaN}', "bad_json", None),
+        (b'{"type":1,"ref":"r"}', "bad_message", "r"),
+        (b'{"ref":"r"}', "bad_message", "r"),
+        (b'{"type":"message","text":"x","ref":""}', "bad_message", None),
+        (b'{"type":"message","text":"x","ref":5}', "bad_message", None),
+        (b'{"type":"message","text":"\\ud83d","ref":"r"}', "bad_message", "r"),
+        (b'{"type":"message","text":"x","ref":"\\udc00"}', "bad_message", None),
+        (b'{"type":"\\ud83d","ref":"r"}', "bad_message", "r"),
     ],
 )
 def test_the_error_of_a_frame_says_what_is_wrong_and_names_its_ref(
@@ -53,6 +67,15 @@ def test_the_error_of_a_frame_says_what_is_wrong_and_names_its_ref(
     assert isinstance(error, Error)
     assert (error.code, error.ref) == (code, ref)
     assert error.detail
+
+
+@pytest.mark.parametrize("field", ["text", "ref", "type"])
+def test_half_a_character_is_an_error_that_names_its_field(field: str) -> None:
+    frame = {"type": "message", "text": "x", "ref": "1"} | {field: "\ud83d"}
+    error = decode(json.dumps(frame).encode())
+    assert isinstance(error, Error)
+    assert f"'{field}'" in error.detail
+    assert encode(error)
 
 
 def test_a_message_is_a_text_frame_without_its_defaults() -> None:

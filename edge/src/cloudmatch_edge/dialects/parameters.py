@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 from urllib.parse import parse_qs
 
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _TOKEN = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -88,12 +89,11 @@ def _tag(given: Mapping[str, Sequence[str]]) -> str:
 
 def _number(given: Mapping[str, Sequence[str]], name: str) -> float:
     value = _one(given, name)
-    try:
-        number = float(value)
-    except ValueError:
-        raise BadParameterError(name, f"must be a number, is {value!r}") from None
+    if not _NUMBER.fullmatch(value):  # float() takes more: other digits, spaces, underscores
+        raise BadParameterError(name, f"must be a number, is {value[:20]!r}")
+    number = float(value)
     if not math.isfinite(number):
-        raise BadParameterError(name, f"must be finite, is {value!r}")
+        raise BadParameterError(name, f"must be finite, is {value[:20]!r}")
     return number
 
 

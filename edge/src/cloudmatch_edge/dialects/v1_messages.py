@@ -3,15 +3,17 @@
 Text frames are JSON objects with a `type`. Fields are only added, with defaults; unknown ones are ignored.
 """
 
+import json
+import re
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
 from cloudmatch_edge.dialects.base import SocketFrame
 
-Count = Annotated[int, Meta(ge=0)]
+Count = Annotated[int, Meta(ge=0, le=10**18)]
 Ref = Annotated[str, Meta(min_length=1, max_length=128)]
 Latitude = Annotated[float, Meta(ge=-90, le=90)]
 Longitude = Annotated[float, Meta(ge=-180, le=180)]
@@ -180,13 +182,10 @@ AnyToDevice = (
 TYPES = {struct.__struct_config__.tag for struct in AnyFromDevice.__args__}
 
 
-class _Typed(msgspec.Struct):
-    type: str
-    ref: Ref | None = None
+_SURROGATE = re.compile("[\ud800-\udfff]")  # half a character, which UTF-8 cannot encode
 
 
 _decode: Callable[[bytes], AnyFromDevice] = msgspec.json.Decoder(AnyFromDevice).decode
-_decode_type = msgspec.json.Decoder(_Typed).decode
 encode_json: Callable[[object], bytes] = msgspec.json.Encoder().encode
 
 
@@ -200,17 +199,37 @@ def decode(data: bytes) -> AnyFromDevice | Error:
     try:
         return _decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        return _diagnose(data, str(error))
+        return _decode_leniently(data, str(error))
 
 
-def _diagnose(data: bytes, detail: str) -> Error:
-    """Return the error of a text frame that is none of the messages."""
+def _decode_leniently(data: bytes, detail: str) -> AnyFromDevice | Error:
+    """Decode a text frame in which whole numbers may have a fraction of 0: JSON has but one type of number.
+    Return what is wrong with it, and with which `ref`."""
     try:
-        typed = _decode_type(data)
-    except msgspec.ValidationError:
-        return Error("bad_message", detail)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        fields = json.loads(data.decode(), parse_constant=_reject)
+    except (ValueError, RecursionError):
         return Error("bad_json", detail)
-    if typed.type not in TYPES:
-        return Error("unknown_type", f"{typed.type[:64]!r} is not a message type", typed.ref)
-    return Error("bad_message", detail, typed.ref)
+    if not isinstance(fields, dict):
+        return Error("bad_message", detail)
+    ref = fields.get("ref")
+    if not isinstance(ref, str) or not 1 <= len(ref) <= 128 or _SURROGATE.search(ref):
+        ref = None
+    for name, value in fields.items():
+        if isinstance(value, str) and _SURROGATE.search(value):
+            return Error("bad_message", f"{name!a} has half a character: a lone surrogate", ref)
+    kind = fields.get("type")
+    if isinstance(kind, str) and kind not in TYPES:
+        return Error("unknown_type", f"{kind[:64]!r} is not a message type", ref)
+    try:
+        message: AnyFromDevice = msgspec.convert({k: _whole(v) for k, v in fields.items()}, AnyFromDevice)
+    except msgspec.ValidationError as error:
+        return Error("bad_message", str(error), ref)
+    return message
+
+
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _reject(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
