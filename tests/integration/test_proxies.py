@@ -150,7 +150,7 @@ async def test_matches_go_on_where_it_is_shorter(quiet: list[Service], name: str
             await exchanged(devices, "still there")
 
 
-@pytest.mark.parametrize("status", [502])
+@pytest.mark.parametrize("status", [400, 404, 502])
 async def test_errors_of_the_proxy_itself_end_nothing(lively: list[Service], status: int) -> None:
     with proxy("nginx", lively) as through:
         through.start()
@@ -181,7 +181,11 @@ async def test_a_proxy_that_passes_no_websockets_on_is_named(
             await connect(through.url.replace("http", "ws") + "/cm/device/connect?id=a&lat=1&lon=1")
         answer = refused.value.response
         assert answer.status_code == 426
-        assert "a proxy on the way must pass on" in json.loads(answer.body)["error"]["detail"]
+        cause = "a proxy on the way must pass on"
+        assert cause in json.loads(answer.body)["error"]["detail"]
+        device = cloudmatch.connect(f"{through.url}/cm", id="a", lat=1, lon=1, timeout=1)
+        with pytest.raises(cloudmatch.UnreachableError, match=cause):
+            await device.__aenter__()
 
 
 def test_the_page_works_under_a_path_that_the_proxy_does_not_remove(lively: list[Service]) -> None:
