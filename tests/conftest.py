@@ -49,6 +49,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("cloudmatch")
     group.addoption("--kafka", action="store_true", help="a real Kafka in place of the embedded broker")
     group.addoption("--kills", type=int, default=5, help="how often a process is killed under load")
+    group.addoption("--attempts", type=int, default=24, help="how many devices ask twice for a connection")
     group.addoption("--outage", type=float, default=3.0, help="seconds for which RabbitMQ is down")
     group.addoption(
         "--kill-seed", type=int, default=None, help="of the moments at which processes are killed"

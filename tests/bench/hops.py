@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import gc
 import re
+import socket
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
@@ -40,6 +41,9 @@ ACK_EVERY = 16  # payloads per ack of a cloudmatch.v1 device
 PUBLISH = re.compile(rb"H?PUB (\S+) (\S*) (?:(\d+) )?(\d+)\r\n")
 
 
+OPEN = socket.socketpair()  # stands for the sockets of connections in memory
+
+
 class Socket(asyncio.Transport):
     """A transport that keeps what is written to it."""
 
@@ -54,6 +58,9 @@ class Socket(asyncio.Transport):
         data = b"".join(self.written)
         self.written.clear()
         return data
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return OPEN[0] if name == "socket" else default
 
     def is_closing(self) -> bool:
         return False

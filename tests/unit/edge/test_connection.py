@@ -3,6 +3,7 @@
 import base64
 import json
 import logging
+import socket
 from typing import Any, NamedTuple
 
 import pytest
@@ -27,13 +28,17 @@ UPGRADE = {
 PATHS = ("/", "/cloudmatch.js", "/services.json", "/system/liveness", "/system/readiness", "/metrics")
 
 
+OPEN = socket.socketpair()  # stands for the socket of a transport in memory
+
+
 class Transport:
     """A socket that keeps what is written."""
 
-    def __init__(self, *, half_closes: bool = True) -> None:
+    def __init__(self, *, half_closes: bool = True, sock: socket.socket = OPEN[0]) -> None:
         self.written = b""
         self.closed = False  # at least our direction
         self._half_closes = half_closes
+        self._sock = sock
 
     def set_write_buffer_limits(self, high: int) -> None:
         """Ignore the limit."""
@@ -61,6 +66,10 @@ class Transport:
     def get_extra_info(self, _: str) -> "Transport":
         """Return what plays the socket."""
         return self
+
+    def fileno(self) -> int:
+        """Return the descriptor of a socket that tells whether the client is there."""
+        return self._sock.fileno()
 
     def getsockopt(self, _: int, __: int, size: int) -> bytes:
         """Return that nothing has passed."""
@@ -351,3 +360,19 @@ async def test_any_bytes_are_answered_or_wait_for_more_and_nothing_is_logged(
     finally:
         logging.getLogger().removeHandler(handler)
     assert not logged
+
+
+async def test_a_device_that_has_given_up_before_its_request_is_read_never_joins() -> None:
+    def join(*_: object, **__: object) -> None:
+        raise AssertionError("it has joined")
+
+    listener = OneDevice("")
+    listener.join = join  # type: ignore[method-assign,assignment]
+    ours, theirs = socket.socketpair()
+    theirs.close()
+    lines = b"".join(b"%s: %s\r\n" % each for each in UPGRADE.items())
+    with ours:
+        connection = Connection(listener)
+        connection.connection_made(Transport(sock=ours))  # type: ignore[arg-type]  # what of it is used here
+        connection.data_received(b"GET " + WHO + b" HTTP/1.1\r\n" + HOST + lines + b"\r\n")
+        connection.connection_lost(None)

@@ -97,3 +97,25 @@ async def test_a_connection_that_enters_the_pool_again_is_known_by_its_new_id() 
     hub.rejoin(device)
     assert [fact.connection_id for fact in publisher.facts] == [first, device.connection_id]  # type: ignore[union-attr]
     assert first < device.connection_id
+
+
+async def test_a_connection_read_late_does_not_replace_one_that_its_client_asked_for_later() -> None:
+    bus, publisher = PlayedBus(DeviceWaiting(connection_id=1, since=1)), PlayedPublisher()
+    hub, live = joined(bus, publisher)
+    late = hub.join(Parameters(DEVICE, 0, 0, APP), FakeSocket(), v1(), "token", waited=3.0)
+    assert (late.replaced, live.replaced, hub.connected) == (True, False, 1)
+    assert late.connection_id < live.connection_id
+    hub.leave(late, 4001)
+    assert hub.connected == 1
+    live.disconnect()
+    later = hub.join(Parameters(DEVICE, 0, 0, APP), FakeSocket(), v1(), "token", waited=3.0)
+    assert not later.replaced, "there is none but this one"
+    assert later.connection_id > live.connection_id
+
+
+async def test_a_connection_is_named_by_when_its_client_asked_for_it() -> None:
+    bus, publisher = PlayedBus(DeviceWaiting(connection_id=1, since=1)), PlayedPublisher()
+    hub = Hub(bus, EDGE, publisher, patience=60, grace=30)  # type: ignore[arg-type]
+    before = time.time_ns() // 1000
+    device = hub.join(Parameters(DEVICE, 0, 0, APP), FakeSocket(), v1(), "token", waited=3.0)
+    assert before - 3_000_000 <= device.connection_id <= time.time_ns() // 1000 - 3_000_000

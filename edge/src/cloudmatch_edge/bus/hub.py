@@ -98,7 +98,6 @@ class Hub:
         )
         # `dn` subject of a device → its newest connection
         self._devices: dict[str, Device] = {}
-        self._connection_id = 0  # of the newest connection
         self._takeovers = Takeovers()
         self._malformed = Summary(log, "malformed messages dropped")
         bus.on_reconnect.append(self._report_all)
@@ -149,12 +148,21 @@ class Hub:
         return self._takeovers.pause(subject, monotonic())
 
     def join(
-        self, who: Parameters, socket: Socket, dialect: Dialect, token: str = "", *, resume: bool = False
+        self,
+        who: Parameters,
+        socket: Socket,
+        dialect: Dialect,
+        token: str = "",
+        *,
+        resume: bool = False,
+        waited: float = 0.0,
     ) -> Device:
-        """Add a connection: its device enters the pool, or resumes the session of `token`."""
+        """Add a connection for which the client asked `waited` seconds ago: its device enters the pool, or
+        resumes the session of `token`. If the client has asked again since, it is superseded at once."""
+        old = self._devices.get(subjects.dn(who.app, self._port.name, who.id))
         device = Device(
             who,
-            self._new_connection_id(),
+            now_us() - round(waited * 1e6),
             socket,
             dialect,
             self._port,
@@ -163,12 +171,18 @@ class Hub:
             token=token if dialect.resumable else "",
             grace=self.grace if dialect.resumable else 0.0,
             resume=resume,
+            asked_at=monotonic() - waited,
         )
-        if (old := self._devices.get(device.subject)) is not None:
+        if old is not None:
+            if old.asked_at > device.asked_at and not old.disconnected:
+                device.connection_id = min(device.connection_id, old.connection_id - 1)
+                device.supersede(old.connection_id, self._port.name)
+                return device
             if not old.disconnected:
                 self._count(-1)
                 if not _continues(old, who.resume):
                     self._takeovers.note(device.subject, monotonic())
+            device.connection_id = max(device.connection_id, old.connection_id + 1)
             old.supersede(device.connection_id, self._port.name)
         self._devices[device.subject] = device
         self._count(1)
@@ -193,10 +207,6 @@ class Hub:
                 tag=who.tag,
             )
         )
-
-    def _new_connection_id(self) -> int:
-        self._connection_id = max(self._connection_id + 1, now_us())
-        return self._connection_id
 
     def leave(self, device: Device, code: int) -> None:
         """Remove a connection that was closed with `code`."""
@@ -296,7 +306,7 @@ class Hub:
 
     def rejoin(self, device: Device) -> None:
         """Enter the pool as a new connection: match-engine has dropped the old one."""
-        device.connection_id = self._new_connection_id()
+        device.connection_id, device.asked_at = max(now_us(), device.connection_id + 1), monotonic()
         self._announce(device)
         self.seek(device)
 

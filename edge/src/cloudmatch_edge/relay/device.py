@@ -58,10 +58,11 @@ class Device:
     """A connection of a device, on this edge.
 
     Args:
-        connection_id: µs since 1970 when the socket was accepted.
+        connection_id: µs since 1970 when the client asked for the connection.
         token: of the session; "" if it cannot be resumed.
         grace: s for which the device may be disconnected.
         resume: whether this connection resumes the session.
+        asked_at: when the client asked for the connection: s, as `BusPort.now`.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Device:
         token: str = "",
         grace: float = 0.0,
         resume: bool = False,
+        asked_at: float = 0.0,
     ) -> None:
         self.who = who
         self.connection_id = connection_id
@@ -85,6 +87,7 @@ class Device:
         self.token = token
         self.grace = grace
         self.resume = resume
+        self.asked_at = asked_at
         self.subject = subjects.dn(who.app, bus.name, who.id)
         self.match: Match | None = None
         self.location_version = 0  # how often it has moved

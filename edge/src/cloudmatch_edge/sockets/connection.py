@@ -24,6 +24,7 @@ from cloudmatch_edge.dialects.close_codes import ABNORMAL, GOING_AWAY, PING_TIME
 from cloudmatch_edge.dialects.parameters import Parameters
 from cloudmatch_edge.relay.device import Device
 from cloudmatch_edge.sockets import pages, request_head
+from cloudmatch_edge.sockets.arrival import abandoned, waited
 from cloudmatch_edge.sockets.frame_stream import HEADERS, FrameStream
 from cloudmatch_edge.sockets.liveness import Liveness, silence, taken_by_host
 
@@ -33,6 +34,9 @@ CLOSE_TIMEOUT = 2.0  # s for the other side to close after us
 PING = b"\x89\x00"  # a frame
 ANY_REQUEST = b"GET / HTTP/1.1\r\n\r\n"  # for the parser of the library, which expects frames behind it
 
+_abandoned = Counter(
+    "cloudmatch_edge_connections_abandoned", "Devices that had given up before their request was read"
+)
 _connections = Counter("cloudmatch_edge_connections", "Connections of devices ended, by close code", ["code"])
 
 
@@ -65,8 +69,8 @@ class ListenerPort(Protocol):
     def frame_limit(self, *, speaks_v1: bool) -> int:
         """Bytes of the largest frame of a device."""
 
-    def join(self, who: Parameters, connection: "Connection", *, speaks_v1: bool) -> Device:
-        """Add a device and write its first frames."""
+    def join(self, who: Parameters, connection: "Connection", *, speaks_v1: bool, waited: float) -> Device:
+        """Add a device that asked `waited` seconds ago, and write its first frames."""
 
     def broke_off(self, silence: float) -> None:
         """Note that a connection broke off after so many seconds without a byte."""
@@ -217,11 +221,16 @@ class Connection(asyncio.Protocol):
 
     def _on_open(self, who: Parameters, rest: bytes) -> None:
         self._stop_deadline()
+        if abandoned(self.transport):
+            _abandoned.inc()
+            self.transport.abort()
+            return
         speaks_v1 = self._protocol.subprotocol == v1.SUBPROTOCOL
         limit = self._listener.frame_limit(speaks_v1=speaks_v1)
         self._protocol.max_message_size = limit
         self._stream = FrameStream(self._protocol, limit)
-        self._device = self._listener.join(who, self, speaks_v1=speaks_v1)
+        asked = waited(self.transport)
+        self._device = self._listener.join(who, self, speaks_v1=speaks_v1, waited=asked)
         if rest:
             self.data_received(rest)
 

@@ -139,8 +139,8 @@ class Listener:
         """Bytes of the largest frame of a device."""
         return v1.frame_limit(self._max_payload) if speaks_v1 else self._max_payload
 
-    def join(self, who: Parameters, connection: Connection, *, speaks_v1: bool) -> Device:
-        """Add a device and write its first frames."""
+    def join(self, who: Parameters, connection: Connection, *, speaks_v1: bool, waited: float) -> Device:
+        """Add a device that asked `waited` seconds ago, and write its first frames."""
         assert self._hub is not None
         dialect: Dialect = Classic(self._name)
         token = ""
@@ -150,7 +150,8 @@ class Listener:
             grace = self._hub.grace
             dialect = V1(Welcome(who.id, session, token, grace, self._max_payload, self._heartbeat))
         connection.write(dialect.connected())
-        return self._hub.join(who, connection, dialect, token, resume=speaks_v1 and who.resume is not None)
+        resume = speaks_v1 and who.resume is not None
+        return self._hub.join(who, connection, dialect, token, resume=resume, waited=waited)
 
     def broke_off(self, silence: float) -> None:
         """Note that a connection broke off after so many seconds without a byte."""

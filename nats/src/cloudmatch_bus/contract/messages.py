@@ -168,7 +168,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
     app: str
     device: str
     edge: str
-    connection_id: int = msgspec.field(name="session")  # µs since 1970 at its accept: the larger is newer
+    connection_id: int = msgspec.field(name="session")  # µs since 1970 when asked for: larger is newer
     patience: float = 2.0  # s for which the edge waits for the answer
 
 
