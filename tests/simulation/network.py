@@ -168,6 +168,9 @@ class SimulatedBus:
         return await self._network.request(subject, payload, timeout)
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+        if not self.alive:  # by a timer, which a process that has died would not have
+            work.close()
+            return
         task = asyncio.ensure_future(work)
         self._tasks[task] = None
         task.add_done_callback(self._ended)

@@ -5,7 +5,6 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from cloudmatch_bus.contract.liveness import EDGE_PROBED_AFTER
 from simulation.books import ACK_TIMEOUT, CLAIM_GRACE, Books
 from simulation.bucket import CommitChecker, TimedBucket
 from simulation.devices import SimulatedDevice
@@ -139,14 +138,6 @@ class PayloadWorld:
     def _cut(self, edge: Edge) -> None:
         seconds = self.chance.random() * self.chance.choice(CUT)
         edge.bus.cut(seconds)
-        # Its devices may have counted as gone. If one kept its connection, its peer might not learn that it
-        # is back: the update about that is sent once.
-        if seconds > EDGE_PROBED_AFTER:
-            asyncio.get_running_loop().call_later(seconds, self._drop_all, edge)
-
-    def _drop_all(self, edge: Edge) -> None:
-        for socket in list(edge.sockets):
-            socket.drop()
 
     async def _replace_worker(self) -> None:
         self.workers.pop(self.chance.randrange(len(self.workers))).kill()

@@ -78,6 +78,7 @@ class FakeMatches:
         self.remembering: list[Match] = []
         self.lingering: list[Match] = []
         self.removed: list[Match] = []
+        self.awaiting: list[Match] = []
 
     def add(self, match: Match) -> None:
         self.added.append(match)
@@ -96,6 +97,9 @@ class FakeMatches:
 
     def linger(self, match: Match) -> None:
         self.lingering.append(match)
+
+    def await_peer(self, match: Match) -> None:
+        self.awaiting.append(match)
 
     def remove(self, match: Match) -> None:
         self.removed.append(match)
@@ -161,9 +165,13 @@ class FakeOwner:
         self.names_match = False
         self.acks_readable = True
         self.superseded_by: tuple[int, str] | None = None
+        self.resyncs = 0
 
     def write(self, frames: Sequence[SocketFrame]) -> None:
         self.socket.write(frames)
+
+    def resync(self) -> None:
+        self.resyncs += 1
 
     def supersede(self, connection_id: int, edge: str) -> None:
         self.superseded_by = connection_id, edge
@@ -189,6 +197,7 @@ def paired(
     peer_edge: str = PEER_EDGE,
     peer_connection: int = PEER_CONNECTION,
     peer_away: bool = False,
+    peer_revision: int = 0,
     previous: tuple[int, str] = (0, ""),
 ) -> DevicePaired:
     """The answer that a device is in a match; `met` is its connection when it was matched."""
@@ -201,6 +210,7 @@ def paired(
         peer_edge=peer_edge,
         peer_connection_id=peer_connection,
         peer_away=peer_away,
+        peer_revision=peer_revision,
         previous_connection_id=previous[0],
         previous_edge=previous[1],
     )

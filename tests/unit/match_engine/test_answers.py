@@ -38,7 +38,7 @@ def test_a_device_without_a_match_waits_since_its_revision() -> None:
 
 
 def test_a_matched_device_gets_the_address_of_its_peer() -> None:
-    assert state_of(MATCHED_A, 9, MATCHED_B) == DevicePaired(
+    assert state_of(MATCHED_A, 9, MATCHED_B, 8) == DevicePaired(
         connection_id=1,
         match=7,
         peer="b",
@@ -47,6 +47,7 @@ def test_a_matched_device_gets_the_address_of_its_peer() -> None:
         peer_edge="f",
         peer_connection_id=2,
         peer_away=False,
+        peer_revision=8,
     )
 
 
@@ -69,13 +70,15 @@ def test_a_connection_that_is_not_current_is_replaced_by_a_newer_one_or_gone() -
 
 
 def test_a_peer_gets_the_address_of_a_device_that_has_returned() -> None:
-    assert peer_returned(MATCHED_B, MATCHED_A, 7) == PeerReturned(
-        connection_id=2, match=7, peer_edge="e", peer_connection_id=1
+    assert peer_returned(MATCHED_B, MATCHED_A, 7, 9) == PeerReturned(
+        connection_id=2, match=7, peer_edge="e", peer_connection_id=1, peer_revision=9
     )
 
 
 def test_a_peer_gets_the_connection_that_is_away() -> None:
-    assert peer_away(MATCHED_B, MATCHED_A, 7) == PeerAway(connection_id=2, match=7, peer_connection_id=1)
+    assert peer_away(MATCHED_B, MATCHED_A, 7, 9) == PeerAway(
+        connection_id=2, match=7, peer_connection_id=1, peer_revision=9
+    )
 
 
 def test_a_peer_gets_the_reason_why_its_match_has_ended() -> None:

@@ -1,6 +1,7 @@
 """The matches of one edge: their timers, and the messages that other edges send them."""
 
 import asyncio
+import random
 
 from cloudmatch_bus.contract.liveness import STALLED_AFTER
 from cloudmatch_bus.process.clock import monotonic
@@ -10,6 +11,7 @@ from cloudmatch_edge.relay.match import Match
 from cloudmatch_edge.relay.receiver import ACK_DELAY
 from cloudmatch_edge.relay.tail import SWEEP
 
+PEER_VERIFIED_AFTER = 8.0  # s for which a peer is away, before that is verified
 TICK = 0.05  # s between two ticks of a match
 
 
@@ -30,6 +32,8 @@ class ActiveMatches:
         self._watched: dict[Match, None] = {}
         # matches that remember what they have received lately
         self._remembering: dict[Match, None] = {}
+        # matches whose peers are away, until that is next verified
+        self._awaiting: set[Match] = set()
         # matches that owe acks or sizes
         self._unsettled: dict[Match, None] = {}
         self._ticked_at = monotonic()
@@ -51,6 +55,24 @@ class ActiveMatches:
     def linger(self, match: Match) -> None:
         """Keep routing for a few seconds, then close a match."""
         self._loop.call_later(LINGER, match.close)
+
+    def await_peer(self, match: Match) -> None:
+        """Verify with growing pauses that a match's peer is still away: the update that it is back is sent
+        once, and may be lost."""
+        if match not in self._awaiting:
+            self._awaiting.add(match)
+            self._verify_later(match, PEER_VERIFIED_AFTER)
+
+    def _verify_later(self, match: Match, pause: float) -> None:
+        spread = pause * random.uniform(0.75, 1.25)  # noqa: S311  # many wait for devices of one edge
+        self._loop.call_later(spread, self._verify_peer, match, pause)
+
+    def _verify_peer(self, match: Match, pause: float) -> None:
+        if match.awaits_peer:
+            match.verify_peer()
+            self._verify_later(match, 2 * pause)
+        else:
+            self._awaiting.discard(match)
 
     def remember(self, match: Match) -> None:
         """Sweep a match until it remembers nothing."""

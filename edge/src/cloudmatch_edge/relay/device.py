@@ -264,9 +264,9 @@ class Device:
             case DevicePaired():
                 match.on_paired(answer)
             case PeerAway():
-                match.on_peer_away(answer.peer_connection_id)
+                match.on_peer_away(answer.peer_connection_id, answer.peer_revision)
             case PeerReturned():
-                match.on_peer_returned(answer.peer_edge, answer.peer_connection_id)
+                match.on_peer_returned(answer.peer_edge, answer.peer_connection_id, answer.peer_revision)
             case DeviceUnpaired():  # pragma: no branch  # there are no others
                 self.end_match(answer.reason)
 
@@ -294,6 +294,10 @@ class Device:
         elif not self.leaving:
             self.end_match("expired")
             self._matchmaking.rejoin(self)
+
+    def resync(self) -> None:
+        """Have match-engine asked for the state of the device."""
+        self._matchmaking.seek(self)
 
     def reset(self) -> None:
         """Start over: match-engine's revisions have restarted, so versions so far mean nothing."""

@@ -113,6 +113,8 @@ class Match:
         """Ask the peer's edge where to continue, unless the match is new."""
         self._registry.add(self)
         self._show_presence()
+        if self.peer.disconnected:
+            self._registry.await_peer(self)
         if not self.outbound.started:
             self._registry.watch(self)
             self._ask()
@@ -203,26 +205,38 @@ class Match:
     # -- where the peer is
 
     def on_paired(self, paired: DevicePaired) -> None:
-        """Update where the peer is. The answer may be old, so it never makes a disconnected peer return."""
-        newer = paired.peer_connection_id > self.peer.connection_id
-        if newer and not paired.peer_away:
-            self.on_peer_returned(paired.peer_edge, paired.peer_connection_id)
+        """Update where the peer is."""
+        revision, newer = paired.peer_revision, paired.peer_connection_id > self.peer.connection_id
+        if not paired.peer_away and (newer or revision):  # without, it may be old: only newer ones count
+            self.on_peer_returned(paired.peer_edge, paired.peer_connection_id, revision)
         elif paired.peer_away:
             if newer:
                 self.inbound.claim()
                 self.peer.move(paired.peer_edge, paired.peer_connection_id)
-            self.on_peer_away(paired.peer_connection_id)
+            self.on_peer_away(paired.peer_connection_id, revision)
 
-    def on_peer_away(self, connection_id: int) -> None:
-        """The peer's connection `connection_id` has ended."""
+    def on_peer_away(self, connection_id: int, revision: int = 0) -> None:
+        """The peer's connection `connection_id` has ended, as match-engine says at `revision`."""
+        if not self.peer.is_news(revision):
+            return
         if connection_id == self.peer.connection_id and not self.peer.disconnected:
             self.inbound.claim()  # its edge may be dead
             self.peer.disconnected = True
+            self._registry.await_peer(self)
             self._show_presence()
 
-    def on_peer_returned(self, edge: str, connection_id: int) -> None:
-        """The peer's connection `connection_id` is on `edge`."""
-        if connection_id < self.peer.connection_id:
+    @property
+    def awaits_peer(self) -> bool:
+        """Whether the peer is disconnected, as far as is known here, and the device is not."""
+        return self.current and self.peer.disconnected and not self._device.disconnected
+
+    def verify_peer(self) -> None:
+        """Have match-engine asked for the state of the match: an update about the peer may be lost."""
+        self._device.resync()
+
+    def on_peer_returned(self, edge: str, connection_id: int, revision: int = 0) -> None:
+        """The peer's connection `connection_id` is on `edge`, as match-engine says at `revision`."""
+        if connection_id < self.peer.connection_id or not self.peer.is_news(revision):
             return
         if connection_id > self.peer.connection_id:
             self.inbound.claim()

@@ -10,9 +10,17 @@ class Peer:
     def __init__(self, app: str, paired: DevicePaired) -> None:
         self.id = paired.peer
         self.disconnected = paired.peer_away
+        self._revision = paired.peer_revision  # of what is known of it
         self._app = app
         self._match = paired.match
         self.move(paired.peer_edge, paired.peer_connection_id)
+
+    def is_news(self, revision: int) -> bool:
+        """Note what match-engine says of the peer at `revision` (0: unknown); False if that is outdated."""
+        if 0 < revision < self._revision:
+            return False
+        self._revision = max(self._revision, revision)
+        return True
 
     def move(self, edge: str, connection_id: int) -> None:
         """Record the peer's connection, and the edge (id) that holds it."""

@@ -88,6 +88,9 @@ class MatchRegistry(Protocol[RoutedMatch]):
     def linger(self, match: RoutedMatch, /) -> None:
         """Keep routing for a few seconds, then `close` a match."""
 
+    def await_peer(self, match: RoutedMatch, /) -> None:
+        """Call `verify_peer` of a match now and then while it `awaits_peer`."""
+
     def remove(self, match: RoutedMatch, /) -> None:
         """Stop routing to a match."""
 
@@ -144,6 +147,9 @@ class MatchOwner(Protocol):
 
     def write(self, frames: Sequence[SocketFrame], /) -> None:
         """Write to the device."""
+
+    def resync(self) -> None:
+        """Have match-engine asked for the state of the device."""
 
     def supersede(self, connection_id: int, edge: str, /) -> None:
         """Give way to a newer connection; 0 and "" if it is unknown."""

@@ -16,8 +16,10 @@ from cloudmatch_bus.contract.messages import (
 from cloudmatch_match_engine.core.transitions import is_newer
 
 
-def state_of(record: DeviceRecord, revision: int, peer: DeviceRecord | None = None) -> AnyAnswer:
-    """Describe a device: waiting since `revision`, or matched with `peer`."""
+def state_of(
+    record: DeviceRecord, revision: int, peer: DeviceRecord | None = None, peer_revision: int = 0
+) -> AnyAnswer:
+    """Describe a device: waiting since `revision`, or matched with `peer`, as that was at `peer_revision`."""
     if record.match is None or record.peer is None or peer is None:
         return DeviceWaiting(connection_id=record.connection_id, since=revision)
     return DevicePaired(
@@ -31,6 +33,7 @@ def state_of(record: DeviceRecord, revision: int, peer: DeviceRecord | None = No
         peer_away=peer.disconnected_at is not None,
         previous_connection_id=record.previous_connection_id,
         previous_edge=record.previous_edge,
+        peer_revision=peer_revision,
     )
 
 
@@ -48,19 +51,25 @@ def gone_or_replaced(
     return DeviceGone(connection_id=connection.connection_id)
 
 
-def peer_returned(peer: DeviceRecord, record: DeviceRecord, match: int) -> PeerReturned:
-    """Tell `peer` which connection of `record` is now in their match."""
+def peer_returned(peer: DeviceRecord, record: DeviceRecord, match: int, revision: int) -> PeerReturned:
+    """Tell `peer` which connection of `record`, as it was at `revision`, is in their match."""
     return PeerReturned(
         connection_id=peer.connection_id,
         match=match,
         peer_edge=record.edge,
         peer_connection_id=record.connection_id,
+        peer_revision=revision,
     )
 
 
-def peer_away(peer: DeviceRecord, record: DeviceRecord, match: int) -> PeerAway:
-    """Tell `peer` that `record`, in the same match, is disconnected."""
-    return PeerAway(connection_id=peer.connection_id, match=match, peer_connection_id=record.connection_id)
+def peer_away(peer: DeviceRecord, record: DeviceRecord, match: int, revision: int) -> PeerAway:
+    """Tell `peer` that `record`, in the same match, was disconnected at `revision`."""
+    return PeerAway(
+        connection_id=peer.connection_id,
+        match=match,
+        peer_connection_id=record.connection_id,
+        peer_revision=revision,
+    )
 
 
 def unpaired(peer: DeviceRecord, match: int, reason: str) -> DeviceUnpaired:

@@ -63,7 +63,7 @@ class Search:
         self,
         record: DeviceRecord,
         revision: int,
-        news: Callable[[DeviceRecord, DeviceRecord, int], AnyAnswer] | None = None,
+        news: Callable[[DeviceRecord, DeviceRecord, int, int], AnyAnswer] | None = None,
     ) -> AnyAnswer:
         """Notify the peer of a device, if it has one, of its state and of `news`; return the device's state.
 
@@ -75,9 +75,9 @@ class Search:
             if peer is not None and peer.match == record.match:
                 if not peer.closed:
                     if news is not None:
-                        self._notifier.notify(peer, news(peer, record, record.match))
-                    self._notifier.notify(peer, state_of(peer, peer_revision, record))
-                return state_of(record, revision, peer)
+                        self._notifier.notify(peer, news(peer, record, record.match, revision))
+                    self._notifier.notify(peer, state_of(peer, peer_revision, record, revision))
+                return state_of(record, revision, peer, peer_revision)
         return await self.current_state(record, revision)
 
     async def current_state(self, record: DeviceRecord, revision: int) -> AnyAnswer:
@@ -85,9 +85,9 @@ class Search:
         for _ in range(ATTEMPTS):
             if record.match is None or record.peer is None:
                 return state_of(record, revision)
-            peer, _, _ = await self._store.read(record.app, record.peer)
+            peer, peer_revision, _ = await self._store.read(record.app, record.peer)
             if peer is not None and peer.match == record.match:
-                return state_of(record, revision, peer)
+                return state_of(record, revision, peer, peer_revision)
             # The match has ended between the two reads.
             now, revision, _ = await self._store.read(record.app, record.device)
             if now is None or not is_same(now, record):
@@ -183,6 +183,6 @@ class Search:
         with self._reservations.claim(record, other) as claim:
             last = claim.revision = await self._store.commit(writes)
         self.publish_match(pair)
-        self._notifier.notify(theirs, state_of(theirs, last, mine))
-        self._notifier.notify(mine, answer := state_of(mine, last, theirs))
+        self._notifier.notify(theirs, state_of(theirs, last, mine, last - 1))
+        self._notifier.notify(mine, answer := state_of(mine, last, theirs, last - 2))
         return answer

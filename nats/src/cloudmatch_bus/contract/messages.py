@@ -241,6 +241,8 @@ class DevicePaired(Answer, frozen=True, kw_only=True, tag="paired"):
     # its last connection before this one that may have sent payloads; 0: none
     previous_connection_id: int = msgspec.field(default=0, name="prior")
     previous_edge: str = msgspec.field(default="", name="prior_edge")
+    # revision of the peer's record: of two messages about it, the larger is the later; 0: unknown
+    peer_revision: int = 0
 
 
 class PeerAway(Answer, frozen=True, kw_only=True, tag="peer_away"):
@@ -248,6 +250,7 @@ class PeerAway(Answer, frozen=True, kw_only=True, tag="peer_away"):
 
     match: int
     peer_connection_id: int = msgspec.field(name="peer_session")
+    peer_revision: int = 0  # as in `DevicePaired`
 
 
 class PeerReturned(Answer, frozen=True, kw_only=True, tag="peer_back"):
@@ -256,6 +259,7 @@ class PeerReturned(Answer, frozen=True, kw_only=True, tag="peer_back"):
     match: int
     peer_edge: str
     peer_connection_id: int = msgspec.field(name="peer_session")
+    peer_revision: int = 0  # as in `DevicePaired`
 
 
 class DeviceUnpaired(Answer, frozen=True, kw_only=True, tag="unpaired"):
