@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from cloudmatch_bus.contract.messages import DevicePaired, DeviceUnpaired, PeerAway
-from harness import NatsServer, Service
+from harness import NatsServer, Service, eventually
+from harness.classic import device, receive_text
 from harness.clocks import DAY, MINUTE, SteppedClock
 from harness.edges import fake_edge
 
@@ -54,3 +55,30 @@ async def test_graces_end_neither_early_nor_late_whatever_the_clocks_of_workers_
         stepping = asyncio.create_task(step())
         await asyncio.gather(*(pair(number) for number in range(PAIRS)))
         stepping.cancel()
+
+
+async def test_an_edge_that_starts_again_with_its_clock_set_back_keeps_its_devices(
+    nats_server: NatsServer, start: Callable[..., Service], stepped_clock: MakeClock
+) -> None:
+    clock = stepped_clock(2 * DAY)
+    bus = {"CLOUDMATCH_NATS_URL": nats_server.url}
+    start("match-engine", bus)
+    edge = start("edge", {**bus, **clock.settings})
+    async with device(edge, "a", 0, 0):
+        await eventually(lambda: edge.metric("cloudmatch_edge_devices") == 1, 5, "a")
+    await asyncio.to_thread(edge.kill)
+    clock.step(-10 * MINUTE)
+    await asyncio.to_thread(edge.start)
+    async with device(edge, "a", 0, 0) as a, device(edge, "b", 0, 0) as b:
+        await eventually(lambda: "incarnation is now above" in edge.process.log, 15, "it knows")
+
+        async def talk() -> None:
+            while True:
+                await a.send("ciao")
+                await asyncio.sleep(0.2)
+
+        talking = asyncio.create_task(talk())
+        while await receive_text(b) != "device a says: ciao":
+            pass
+        talking.cancel()
+        assert (a.close_code, b.close_code) == (None, None)

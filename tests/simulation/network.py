@@ -40,6 +40,7 @@ class Network:
         self.chance = chance
         self.trouble = True
         self.loses_requests = True
+        self.loses: Callable[[bytes], bool] = lambda _: False  # what is lost in any case
         self._subscriptions: list[Subscription] = []
         self._receivers: dict[str, list[Subscription]] = {}  # by subject, as far as looked up
         self._inboxes: dict[str, asyncio.Future[bytes]] = {}
@@ -57,6 +58,8 @@ class Network:
 
     def publish(self, subject: str, payload: bytes, reply: str = "") -> None:
         """Deliver a message some time later, or not."""
+        if self.loses(payload):
+            return
         chance, loop = self.chance, asyncio.get_running_loop()
         copies = 1
         request = subject.startswith(INBOX) or reply.startswith(INBOX)

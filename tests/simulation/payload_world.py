@@ -146,6 +146,16 @@ class PayloadWorld:
         self.workers.append(Worker(self.network, self.bucket, self.books))
         await self.workers[-1].start()
 
+    # -- one edge, cut off
+
+    async def run_cut(self, seconds: float) -> None:
+        """Cut the edge of the first device off for a while, in the middle of a run in which nothing else
+        breaks; every connection is kept."""
+        edges = iter(self.edges)
+        self.any_edge = lambda: next(edges)  # type: ignore[method-assign]
+        asyncio.get_running_loop().call_later(2.0, lambda: self.edges[0].bus.cut(seconds))
+        await self.run(steps=40, pause=0.5, breaks=0.0)
+
     # -- invariants, when everything has come to rest
 
     def check(self) -> None:

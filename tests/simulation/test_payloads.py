@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from cloudmatch_bus.contract.liveness import EDGE_DEAD_AFTER
 from cloudmatch_bus.process import clock
 from simulation.payload_world import PayloadWorld
 from simulation.virtual_time import VirtualLoop
@@ -47,4 +48,14 @@ def test_sizes_are_counted_to_the_byte_although_edges_are_killed_and_cut_off(
 ) -> None:
     world = PayloadWorld(seed, kills=True)
     loop.run_until_complete(world.run(steps=80, pause=2.0, breaks=0.15))
+    world.check()
+
+
+@pytest.mark.worlds(20)
+def test_a_peer_whose_edge_was_cut_off_is_back_although_the_update_about_that_is_lost(
+    loop: VirtualLoop, seed: int
+) -> None:
+    world = PayloadWorld(seed, kills=False, devices="ab")
+    world.network.loses = lambda payload: b'"peer_back"' in payload
+    loop.run_until_complete(world.run_cut(EDGE_DEAD_AFTER + 3.0))
     world.check()

@@ -15,7 +15,7 @@ from prometheus_client import Counter, Gauge
 from cloudmatch_bus.client.bucket import ConflictError
 from cloudmatch_bus.client.connection import Bus, Headers, NoRespondersError
 from cloudmatch_bus.contract import subjects
-from cloudmatch_bus.contract.messages import DeviceRecord, decode_heartbeat
+from cloudmatch_bus.contract.messages import DeviceRecord, Heartbeat, decode_heartbeat, encode
 from cloudmatch_bus.process.summary import Summary
 from cloudmatch_match_engine.core.heartbeat_log import HeartbeatLog
 from cloudmatch_match_engine.core.keys import DeviceId, device_id
@@ -84,8 +84,11 @@ class Sweeps:
         self.heartbeats.record(heartbeat, self._now())
         if heartbeat.leaving:
             self.presence.on_leave(heartbeat.name, heartbeat.incarnation)
-        else:
-            self.presence.on_heartbeat(heartbeat.name, heartbeat.incarnation, self._now())
+        elif above := self.presence.on_heartbeat(heartbeat.name, heartbeat.incarnation, self._now()):
+            self._bus.publish(
+                subjects.probe(heartbeat.name),
+                encode(Heartbeat(role=ROLE, name=heartbeat.name, incarnation=above)),
+            )
 
     def _sweep(self) -> None:
         isolated = self._share.isolated

@@ -376,3 +376,19 @@ def test_sizes_are_reported_once_for_each_payload_that_the_peer_has() -> None:
         lone.device.match.on_ack(2, 1, PEER_CONNECTION)
         lone.device.match.settle()
     assert [(each.first, each.sizes) for each in lone.bus.counted] == [(0, [4])]
+
+
+@pytest.mark.parametrize(
+    ("ahead", "age", "later"), [(1, 2.1, True), (9e6, 1.9, False), (2e6 + 1, None, True)]
+)
+def test_a_connection_came_later_than_one_that_was_known_when_its_client_asked(
+    ahead: int, age: float | None, later: bool
+) -> None:
+    lone = Lone()
+    lone.bus.seconds = 2.0  # since the client asked
+    answer = DeviceReplaced(connection_id=CONNECTION, by=CONNECTION + int(ahead), age=age)
+    assert lone.device.came_later(answer) == later
+    lone.device.resync()
+    lone.device.on_answer(DeviceWaiting(connection_id=CONNECTION, since=1))
+    assert not lone.device.came_later(answer), "it had the id once"
+    assert lone.engine.calls == ["seek"]

@@ -61,6 +61,7 @@ def test_a_matched_device_gets_its_own_previous_connection_and_whether_its_peer_
 
 def test_a_replaced_connection_gets_the_newer_one() -> None:
     assert replaced(A, record("a", 3, "g")) == DeviceReplaced(connection_id=1, by=3, edge="g")
+    assert replaced(A, record("a", 3, "g"), 4.5).age == 4.5
 
 
 def test_a_connection_that_is_not_current_is_replaced_by_a_newer_one_or_gone() -> None:

@@ -97,6 +97,17 @@ def test_a_grace_is_measured_from_when_the_mirror_first_shows_the_absence() -> N
     assert mirror.absent_for(rewritten) == 7.0, "the same absence"
 
 
+def test_a_connection_is_known_for_as_long_as_the_mirror_shows_it() -> None:
+    time = Time()
+    mirror = new_mirror(time)
+    assert mirror.known_for(RECORD) == 0.0
+    mirror.on_entry(Entry(DEVICE.key, encode(RECORD), 3))
+    time.now += 5.0
+    mirror.on_entry(Entry(DEVICE.key, encode(AWAY), 4))
+    assert mirror.known_for(AWAY) == 5.0
+    assert mirror.known_for(replace(AWAY, connection_id=2)) == 0.0, "it is not shown yet"
+
+
 @pytest.mark.parametrize(
     "again", [replace(AWAY, disconnected_at=6), replace(AWAY, connection_id=2), replace(AWAY, edge="f")]
 )

@@ -167,3 +167,14 @@ def test_a_sighting_tells_whether_an_edge_is_alive_silent_or_dead() -> None:
     assert watched.presence.sighting("e1") == (7, False, False)
     watched.wait(EDGE_DEAD_AFTER + CHECK)
     assert watched.presence.sighting("e1") == (7, False, True)
+
+
+def test_a_process_whose_clock_was_set_back_must_rise_above_the_one_that_is_dead() -> None:
+    watched = Watched()
+    assert watched.presence.on_heartbeat("e1", 9, 0.0) == 0
+    assert watched.presence.on_heartbeat("e1", 5, 0.1) == 0, "two of one name: the later one is alive"
+    watched.presence.on_leave("e1", 9)
+    assert watched.presence.on_heartbeat("e1", 5, 0.2) == 9
+    assert watched.presence.on_heartbeat("e1", 10, 0.3) == 0
+    assert not watched.presence.is_dead("e1", 10)
+    assert watched.presence.is_dead("e1", 9)

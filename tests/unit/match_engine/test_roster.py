@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from cloudmatch_bus.contract import subjects
 from cloudmatch_bus.contract.messages import DeviceRecord
 from cloudmatch_match_engine.core.keys import DeviceId, device_id
-from cloudmatch_match_engine.core.roster import Roster, Route
+from cloudmatch_match_engine.core.roster import Roster, Route, Since
 
 NAMES = ("a", "b", "c.d", "é")
 names = st.sampled_from(NAMES)
@@ -196,3 +196,24 @@ def test_the_devices_of_an_app_are_found_whatever_their_state() -> None:
     assert {mirrored.record.device for mirrored in roster.of_app("demo")} == {"a", "b", "c.d"}
     assert [mirrored.revision for mirrored in roster.of_app("other")] == [31]
     assert not list(roster.of_app("unknown"))
+
+
+def test_it_is_known_since_when_a_connection_is_shown_and_since_when_it_is_open_or_over() -> None:
+    roster, a = Roster(), key("a")
+    away = replace(record("a"), disconnected_at=7)  # ms, of any clock
+    shown = [
+        (record("a"), 10.0, Since(10.0, 10.0)),
+        (replace(record("a"), match=3, peer="b"), 20.0, Since(10.0, 10.0)),
+        (away, 30.0, Since(10.0, 30.0)),
+        (replace(away, last_peer="b"), 40.0, Since(10.0, 30.0)),
+        (record("a"), 50.0, Since(10.0, 50.0)),
+        (replace(away, disconnected_at=1), 60.0, Since(10.0, 60.0)),
+        (replace(away, connection_id=2), 70.0, Since(70.0, 70.0)),
+        (replace(away, connection_id=2, edge="e2"), 80.0, Since(80.0, 80.0)),
+    ]
+    for revision, (new, now, since) in enumerate(shown, 1):
+        roster.put(a, new, revision, now)
+        assert roster.since(a) == since
+    roster.put(a, None, 20, 90.0)
+    roster.put(a, away, 21, 100.0)
+    assert roster.since(a) == Since(100.0, 100.0)

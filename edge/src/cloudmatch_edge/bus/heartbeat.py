@@ -1,14 +1,17 @@
 """Heartbeats that show match-engine that this edge is alive; detects when it was frozen or cut off."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 
 from cloudmatch_bus.client.connection import Bus, Headers
 from cloudmatch_bus.contract import subjects
 from cloudmatch_bus.contract.liveness import EDGE_ISOLATED_AFTER, HEARTBEAT_INTERVAL, STALLED_AFTER
-from cloudmatch_bus.contract.messages import Heartbeat, encode
+from cloudmatch_bus.contract.messages import Heartbeat, decode_heartbeat, encode
 from cloudmatch_bus.process.clock import now_us
 from cloudmatch_bus.process.vitals import CpuLoad, version_of
+
+log = logging.getLogger("heartbeat")
 
 ROLE = "edge"
 VERSION = version_of("cloudmatch-edge")
@@ -18,7 +21,7 @@ class HeartbeatLoop:
     """The heartbeat of an edge.
 
     Args:
-        on_stall: called after the process was frozen or cut off.
+        on_stall: called after the process was frozen or cut off, or had to take another incarnation.
         devices: how many are connected to this edge.
         max_devices: that this edge accepts; 0: unlimited.
     """
@@ -71,9 +74,19 @@ class HeartbeatLoop:
             self._bus.spawn(self._on_stall())
         self._echoed_at = now
 
-    def _on_probe(self, _: str, reply: str, __: bytes, ___: Headers) -> None:
+    def _on_probe(self, _: str, reply: str, payload: bytes, __: Headers) -> None:
         if reply:
             self._bus.publish(reply, self._encoded(leaving=False))
+        elif payload:
+            self._rise_above(decode_heartbeat(payload).incarnation)
+
+    def _rise_above(self, incarnation: int) -> None:
+        """Become later than a dead process of this name: the clock was set back before this one began."""
+        if incarnation >= self.incarnation:
+            log.warning("the clock was behind at the start: incarnation is now above %d", incarnation)
+            self.incarnation = incarnation + 1
+            self.publish()
+            self._bus.spawn(self._on_stall())
 
     def _encoded(self, *, leaving: bool) -> bytes:
         return encode(

@@ -91,10 +91,9 @@ class Hub:
         self._match_engine = MatchEngineClient(
             bus,
             name,
-            self.heartbeat.incarnation,
+            lambda: self.heartbeat.incarnation,
             lambda subject: self._devices.get(subject),
             self._announce,
-            now_us,
         )
         # `dn` subject of a device → its newest connection
         self._devices: dict[str, Device] = {}

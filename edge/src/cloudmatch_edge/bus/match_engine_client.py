@@ -59,20 +59,18 @@ class MatchEngineClient:
     """match-engine, as one edge uses it.
 
     Args:
-        incarnation: µs since 1970 when this edge started.
+        incarnation: of this edge.
         newest: the newest connection of a device on this edge, by its `dn` subject.
         announce: publish that a device is connected by the id that it has now.
-        clock: µs since 1970.
     """
 
     def __init__(
         self,
         bus: Bus,
         edge: str,
-        incarnation: int,
+        incarnation: Callable[[], int],
         newest: Callable[[str], Device | None],
         announce: Callable[[Device], None],
-        clock: Callable[[], int],
     ) -> None:
         self._bus = bus
         self._requests = Requests(bus, edge)
@@ -80,7 +78,6 @@ class MatchEngineClient:
         self._incarnation = incarnation
         self._newest = newest
         self._announce = announce
-        self._clock = clock
         # devices that are being reported → whether they must be again, for they have changed since
         self._seeking: dict[Device, bool] = {}
         self._verifying: set[Device] = set()
@@ -117,8 +114,7 @@ class MatchEngineClient:
             if answer is None or not self._is_here(device):
                 self._seeking[device] = False
                 return
-            if isinstance(answer, DeviceReplaced) and device.never_synced and answer.by > self._clock():
-                # By a connection from the future: this one came last, but that edge's clock is ahead.
+            if isinstance(answer, DeviceReplaced) and device.came_later(answer):
                 device.connection_id = answer.by + 1
                 self._announce(device)
                 continue
@@ -156,7 +152,7 @@ class MatchEngineClient:
             radius=who.radius,
             tag=who.tag,
             location_version=device.location_version,
-            incarnation=self._incarnation,
+            incarnation=self._incarnation(),
             grace=device.grace,
             token=device.token,
             resume=device.resume,

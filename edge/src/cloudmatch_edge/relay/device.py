@@ -115,6 +115,16 @@ class Device:
         """Whether match-engine has not sent its state yet."""
         return self.version == NEVER_SYNCED
 
+    def came_later(self, answer: DeviceReplaced) -> bool:
+        """Whether the client asked for this connection when the one that has the id was known already.
+
+        Their ids do not say so if the clocks of their edges differ; each duration is measured by one clock.
+        """
+        waited = self._bus.now() - self.asked_at
+        if answer.age is None:  # it has left already, or the worker is of an earlier version
+            return self.never_synced and answer.by > self.connection_id + waited * 1e6
+        return self.never_synced and answer.age > waited
+
     @property
     def needs_resync(self) -> bool:
         """Whether other edges sent messages of a match that match-engine has not announced."""

@@ -37,9 +37,13 @@ def state_of(
     )
 
 
-def replaced(connection: DeviceRecord | Request, by: DeviceRecord | Tombstone | Request) -> DeviceReplaced:
-    """Describe a connection that a newer one has replaced."""
-    return DeviceReplaced(connection_id=connection.connection_id, by=by.connection_id, edge=by.edge)
+def replaced(
+    connection: DeviceRecord | Request,
+    by: DeviceRecord | Tombstone | Request,
+    age: float | None = None,
+) -> DeviceReplaced:
+    """Describe a connection that a newer one has replaced, which is known for `age` seconds."""
+    return DeviceReplaced(connection_id=connection.connection_id, by=by.connection_id, edge=by.edge, age=age)
 
 
 def gone_or_replaced(

@@ -133,7 +133,7 @@ def explain(roster: Roster, app: str, device: str, planar: float, now: float) ->
     state = _state(me)
 
     def absent(record: DeviceRecord) -> float:
-        return now - roster.since(device_id(record.app, record.device))
+        return now - roster.since(device_id(record.app, record.device)).presence
 
     return Explanation(
         app=app,

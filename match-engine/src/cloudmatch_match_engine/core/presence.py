@@ -38,12 +38,18 @@ class Presence:
         self._edges: dict[str, _Edge] = {}
         self._checked = now
 
-    def on_heartbeat(self, edge: str, incarnation: int, now: float) -> None:
-        """Count an edge as alive: it sent a heartbeat or answered a probe."""
+    def on_heartbeat(self, edge: str, incarnation: int, now: float) -> int:
+        """Count an edge as alive: it sent a heartbeat or answered a probe.
+
+        Returns:
+            The incarnation above which it must choose its own; 0: none. A process is later than one that is
+            dead, whatever its clock said when it started.
+        """
         state = self._edges.setdefault(edge, _Edge(now))
-        if incarnation < state.incarnation:  # a late message of an earlier process
-            return
+        if incarnation < state.incarnation:  # a late message of an earlier process, or its clock was set back
+            return state.incarnation if state.dead else 0
         state.incarnation, state.last_seen, state.dead = incarnation, now, False
+        return 0
 
     def on_leave(self, edge: str, incarnation: int) -> None:
         """Count an edge that announced its end as dead."""

@@ -12,6 +12,7 @@ from cloudmatch_bus.contract.messages import DeviceRecord
 from cloudmatch_match_engine.core.keys import DeviceId, device_id
 from cloudmatch_match_engine.core.matcher import PLANAR_REACH
 from cloudmatch_match_engine.core.pool import MirroredDevice, Pool
+from cloudmatch_match_engine.core.transitions import is_same
 
 
 class Route(NamedTuple):
@@ -51,9 +52,18 @@ class Counts:
             self.matched += change
 
 
-def _presence(record: DeviceRecord) -> tuple[int, str, int | None]:
-    """Identify a connection, and an absence after it: when that began is no more than its name."""
-    return record.connection_id, record.edge, record.disconnected_at
+class Since(NamedTuple):
+    """Since when the mirror shows something of a device: s of this worker's monotonic clock."""
+
+    connection: float  # its newest connection
+    presence: float  # that this is open, or over
+
+
+def _since(record: DeviceRecord, now: float, old: DeviceRecord | None, since: Since | None) -> Since:
+    """Return since when a record that follows `old` holds. When an absence began is no more than its name."""
+    if old is None or since is None or not is_same(record, old):
+        return Since(now, now)
+    return since if record.disconnected_at == old.disconnected_at else Since(since.connection, now)
 
 
 class Roster:
@@ -70,7 +80,7 @@ class Roster:
         self._connected: dict[EdgeProcess, dict[DeviceId, MirroredDevice]] = {}
         self._counts: dict[EdgeProcess, Counts] = {}
         self._routes: dict[DeviceId, Route] = {}
-        self._since: dict[DeviceId, float] = {}
+        self._since: dict[DeviceId, Since] = {}
         # devices that the watch has not shown since it restarted
         self._unconfirmed: set[DeviceId] = set()
 
@@ -124,16 +134,15 @@ class Roster:
     def put(self, device: DeviceId, record: DeviceRecord | None, revision: int, now: float = 0.0) -> None:
         """Store a device's record; None removes it. `now`: s of this worker's monotonic clock."""
         self._unconfirmed.discard(device)
-        old, since = self._devices.get(device), self._since.get(device, now)
+        old, since = self._devices.get(device), self._since.get(device)
         self._remove(device)
         if record is not None:
             self._add(device, MirroredDevice(record, revision))
-            same = old is not None and _presence(old.record) == _presence(record)
-            self._since[device] = since if same else now
+            self._since[device] = _since(record, now, old.record if old else None, since)
         self.advance(revision)
 
-    def since(self, device: DeviceId) -> float:
-        """Return since when the mirror shows a device's connection as it is, open or over: s, monotonic."""
+    def since(self, device: DeviceId) -> Since:
+        """Return since when the mirror shows a device's connection, and how it is."""
         return self._since[device]
 
     def advance(self, revision: int) -> None:

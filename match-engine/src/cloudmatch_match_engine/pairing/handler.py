@@ -87,7 +87,7 @@ class PairingHandler:
         old, revision, tombstone = await self._store.read(request.app, request.device)
         last = old or tombstone
         if last is not None and is_newer(last, request):
-            return replaced(request, last)
+            return replaced(request, last, None if old is None else self._mirror.known_for(old))
         if old is None:
             if tombstone is not None and is_same(tombstone, request):
                 return DeviceGone(connection_id=request.connection_id)

@@ -12,6 +12,7 @@ from cloudmatch_bus.contract.messages import DeviceRecord, decode_device, decode
 from cloudmatch_match_engine.core.keys import device_id, parse_device
 from cloudmatch_match_engine.core.replay import MatchEvent, ReplayLog
 from cloudmatch_match_engine.core.roster import Roster
+from cloudmatch_match_engine.core.transitions import is_same
 
 WAIT_TIMEOUT = 2.0  # s
 
@@ -50,7 +51,15 @@ class Mirror:
         """How many seconds a mirrored device has been disconnected, at least."""
         if record.disconnected_at is None:
             return 0.0
-        return self._now() - self.roster.since(device_id(record.app, record.device))
+        return self._now() - self.roster.since(device_id(record.app, record.device)).presence
+
+    def known_for(self, record: DeviceRecord) -> float:
+        """For how many seconds the mirror has shown the connection of a record, at most; 0: not yet."""
+        device = device_id(record.app, record.device)
+        mirrored = self.roster.get(device)
+        if mirrored is None or not is_same(mirrored.record, record):
+            return 0.0
+        return self._now() - self.roster.since(device).connection
 
     def is_recent(self, match: int) -> bool:
         """Whether a match was made so recently that JetStream recognizes its fact when it comes again."""

@@ -202,10 +202,7 @@ class LeaveMatch(Request, frozen=True, kw_only=True, tag="unmatch"):
 
 
 class LeavePool(Request, frozen=True, kw_only=True, tag="leave"):
-    """Remove the device; its match, if any, ends.
-
-    `match` and `peer` are the edge's view: when the request is repeated, they show what is left to do.
-    """
+    """Remove the device, and end its match; `match` and `peer`, the edge's view, show what is left to do."""
 
     reason: str = "left"
     match: int | None = None
@@ -233,16 +230,14 @@ class DevicePaired(Answer, frozen=True, kw_only=True, tag="paired"):
     match: int
     peer: str
     distance: float  # metres
-    # the device's connection when it was matched
-    matched_connection_id: int = msgspec.field(default=0, name="met")
+    matched_connection_id: int = msgspec.field(default=0, name="met")  # the device's, when it was matched
     peer_edge: str = ""
     peer_connection_id: int = msgspec.field(default=0, name="peer_session")
     peer_away: bool = False
     # its last connection before this one that may have sent payloads; 0: none
     previous_connection_id: int = msgspec.field(default=0, name="prior")
     previous_edge: str = msgspec.field(default="", name="prior_edge")
-    # revision of the peer's record: of two messages about it, the larger is the later; 0: unknown
-    peer_revision: int = 0
+    peer_revision: int = 0  # of its record: what is said of it at a larger one is later; 0: unknown
 
 
 class PeerAway(Answer, frozen=True, kw_only=True, tag="peer_away"):
@@ -272,12 +267,12 @@ class DeviceUnpaired(Answer, frozen=True, kw_only=True, tag="unpaired"):
 class DeviceReplaced(Answer, frozen=True, kw_only=True, tag="replaced"):
     """A newer connection has taken over the device's id.
 
-    As an answer: if the requesting connection was in fact accepted last, by an edge whose clock is behind,
-    it may repeat its request with a connection id above `by`.
+    As an answer: if the client asked later for this one, its edge may repeat that with an id above `by`.
     """
 
     by: int = 0  # id of the newer connection; 0: unknown
     edge: str = ""  # that holds the newer connection
+    age: float | None = None  # s for which the worker has known the newer connection; None: it cannot say
 
 
 class DeviceGone(Answer, frozen=True, kw_only=True, tag="gone"):
