@@ -156,9 +156,8 @@ async def test_the_second_of_two_devices_finds_the_first_and_both_are_notified(e
     assert (paired.connection_id, paired.peer) == (2, "a")
     assert paired.distance == pytest.approx(111_195, rel=1e-4)
     assert engines.sent.of("b") == [paired]
-    assert engines.sent.of("a") == [
-        replace(paired, connection_id=1, peer="b", matched_connection_id=1, peer_connection_id=2)
-    ]
+    notified = replace(paired, connection_id=1, peer="b", matched_connection_id=1, peer_connection_id=2)
+    assert engines.sent.of("a") == [replace(notified, peer_revision=paired.peer_revision + 1)]
     assert await engines.pairs() == {paired.match: {"a", "b"}}
     (made,) = engines.sent.facts_of(MatchMade)
     assert (made.match, made.device, made.peer) == (paired.match, "b", "a")
@@ -242,7 +241,9 @@ async def test_a_newer_connection_takes_over_and_the_older_is_notified(engines: 
     assert devices["b"].match is None
     assert await engines.pairs() == {}
     before = await engines.last()
-    assert await engines.seek("a", connection_id=5) == DeviceReplaced(connection_id=5, by=6, edge="other")
+    late = await engines.seek("a", connection_id=5)
+    assert isinstance(late, DeviceReplaced)
+    assert (late.by, late.edge) == (6, "other")
     assert await engines.leave("a", connection_id=5) == DeviceGone(connection_id=5)
     assert await engines.last() == before
 

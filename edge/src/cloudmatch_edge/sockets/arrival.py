@@ -12,6 +12,7 @@ import struct
 from typing import cast
 
 _RECEIVED = struct.Struct("=52xI")  # `tcpi_last_data_recv` in `struct tcp_info`: ms since bytes last arrived
+JIFFY = 0.01  # s by which the kernel may overstate that: what is read at once has not waited
 _ENDED = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 
 
@@ -20,9 +21,10 @@ def waited(transport: asyncio.Transport) -> float:
     sock: socket.socket = transport.get_extra_info("socket")
     try:
         info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _RECEIVED.size)
-        return cast("int", _RECEIVED.unpack(info)[0]) / 1000
+        seconds = cast("int", _RECEIVED.unpack(info)[0]) / 1000
     except (OSError, struct.error):
         return 0.0
+    return seconds if seconds > JIFFY else 0.0
 
 
 def abandoned(transport: asyncio.Transport) -> bool:
