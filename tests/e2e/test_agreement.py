@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import re
 import signal
 from collections.abc import AsyncIterator, Callable
 
@@ -13,10 +14,12 @@ import harness
 from cloudmatch_bus.contract import amqp
 from faults.workload import Workload
 from harness import Service, eventually, source_of
+from harness.clocks import DAY, MINUTE, SteppedClock
 
 PAIRS, RATE = 4, 200  # payloads a second, all together
 SPAN = 200  # payloads received between two faults
 PATIENCE = 60.0  # s for counts to arrive: NATS redelivers the facts of a dead bridge after a while
+TOO_LATE = re.compile(r"too late for all retained windows: \d+ payloads, (\d+) bytes")
 WITNESS = "agreement"  # a queue of this test
 
 
@@ -61,8 +64,9 @@ class System:
         await eventually(lambda: self.workload.received >= received + SPAN, 30, "the relay to continue")
 
     def windows(self) -> int:
-        """Bytes in all closed windows."""
-        return sum(w["bytes"] for w in self.analytics.get_json("/windows?size=10s&last=8640"))
+        """Bytes in all closed windows, and bytes that the log calls too late for any."""
+        closed = sum(w["bytes"] for w in self.analytics.get_json("/windows?size=10s&last=8640"))
+        return closed + sum(map(int, TOO_LATE.findall(self.analytics.logs())))
 
     def journalled(self) -> tuple[int, int]:
         """Bytes that devices have sent and received, by the journal."""
@@ -104,6 +108,35 @@ class System:
         except AssertionError as error:
             error.add_note(str(counts))
             raise
+
+
+CLOCKS = (2, -2, 10 * MINUTE, -10 * MINUTE, 2 * DAY, -2 * DAY, 0)  # s ahead, one after the other
+
+
+@pytest.mark.timeout(300)
+async def test_devices_rabbitmq_journal_and_windows_agree_whatever_clocks_show(
+    nats_server: harness.NatsServer,
+    own_rabbitmq: harness.RabbitMQ,
+    kafka_broker: harness.KafkaBroker,
+    start: Callable[..., Service],
+    stepped_clock: Callable[..., SteppedClock],
+) -> None:
+    clocks = []
+
+    def start_with_own_clock(name: str, env: dict[str, str], deadline: float = 20) -> Service:
+        clocks.append(stepped_clock())
+        return start(name, {**env, **clocks[-1].settings}, deadline=deadline)
+
+    system = System(nats_server, own_rabbitmq, kafka_broker, start_with_own_clock)
+    async with system.exchanging():
+        for at in range(len(CLOCKS)):
+            for number, clock in enumerate(clocks):
+                clock.step(CLOCKS[(at + number) % len(CLOCKS)])
+            await system.continues()
+        for clock in clocks:
+            clock.step(0)
+        await system.continues()
+    await system.agree()
 
 
 @pytest.fixture
