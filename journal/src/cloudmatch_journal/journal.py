@@ -34,6 +34,7 @@ RETRY = 5.0  # s after which a disk that refused is tried again, while no facts 
 
 _stored = Counter("cloudmatch_journal_events", "Events stored")
 _repeated = Counter("cloudmatch_journal_repeated", "Redelivered events that were stored already")
+_unfolded = Counter("cloudmatch_journal_unfolded", "Events that no state contains: they could not be folded")
 _position = Gauge("cloudmatch_journal_position", "Position of the last event stored")
 _begins = Gauge("cloudmatch_journal_begins", "Position before which events were dropped; 0: none")
 _size = Gauge("cloudmatch_journal_size_bytes", "Bytes of all events stored")
@@ -74,13 +75,23 @@ def restore(store: Store) -> tuple[Ledger, int]:
         store.ignore(BASE)
         base, ledger = None, Ledger()
     start = ledger.position
-    count = sum(ledger.fold(position, fact) for position, fact in store.replay(start))
+    count = sum(_fold(ledger, position, fact) for position, fact in store.replay(start))
     log.info(
         "ledger restored: %d events after position %d, %d devices and matches", count, start, len(ledger)
     )
     if store.first_position and base is None:
         _save_twice(store, ledger)
     return ledger, start
+
+
+def _fold(ledger: Ledger, position: int, fact: AnyFact) -> bool:
+    """Fold a fact; False if it has been folded already. One that cannot be folded is in no state."""
+    try:
+        return ledger.fold(position, fact)
+    except Exception:
+        log.exception("event at position %d cannot be folded: no state contains it", position)
+        _unfolded.inc()
+        return True
 
 
 def _save_twice(store: Store, ledger: Ledger) -> None:
@@ -153,7 +164,7 @@ class Journal:
         _stored.inc(stored)
         _repeated.inc(len(deliveries) - stored)
         for position, fact in deliveries:
-            if self.ledger.fold(position, fact):
+            if _fold(self.ledger, position, fact):
                 self._unsaved += _cost(fact)
         # the cost of a snapshot grows with the ledger, so the interval between two does as well
         if self._unsaved >= self._segment_size + len(self.ledger):

@@ -4,9 +4,12 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from cloudmatch_bus.client.consumer import DownstreamError
+from cloudmatch_bus.contract.messages import AnyFact
+from cloudmatch_journal.core.ledger import Ledger
 from cloudmatch_journal.core.retention import DAY, Retention
 from cloudmatch_journal.journal import Journal
 from cloudmatch_journal.store import Store
@@ -52,6 +55,26 @@ async def test_a_batch_stored_before_a_failure_is_folded_when_it_is_redelivered(
             await journal.append([payload(1)])
     await journal.append([payload(1)])
     assert sent(journal) == 4
+
+
+async def test_an_event_that_cannot_be_folded_is_kept_and_ends_neither_journal_nor_restart(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fold = Ledger.fold
+
+    def fold_or_fail(ledger: Ledger, position: int, fact: AnyFact) -> bool:
+        done = fold(ledger, position, msgspec.structs.replace(fact, sizes=[]) if position == 2 else fact)
+        if position == 2:
+            raise RecursionError
+        return done
+
+    monkeypatch.setattr(Ledger, "fold", fold_or_fail)
+    journal = Journal(store, SIZE)
+    await journal.append([payload(1), payload(2), payload(3)])
+    assert sent(journal) == 8
+    assert "event at position 2 cannot be folded" in caplog.text
+    assert sent(Journal(store, SIZE)) == 8
+    assert len(list(store.replay(0))) == 3
 
 
 @pytest.mark.parametrize("state", ["saved", "missing", "damaged", "of other rules"])
