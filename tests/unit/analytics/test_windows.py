@@ -115,6 +115,7 @@ def test_nothing_is_added_to_slices_older_than_the_retention():
     assert timeline.add(T, {"demo.alice": (4, 1)}) == []
     assert timeline.running(TEN, T).messages == 0
     assert timeline.rows(T, ["demo.alice"]) == []
+    assert [each.start for each in timeline.all_rows()] == [T + 3 * 60_000] * 3
 
 
 def test_a_long_window_is_the_sum_of_its_slices_and_a_hopping_one_begins_every_ten_seconds(timeline):

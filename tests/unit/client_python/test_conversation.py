@@ -345,6 +345,7 @@ def test_the_state_follows_the_conversation() -> None:
         feed(device, 0, frame)
         states.append(device.state)
     device.close(1000, "left")
+    device.close(1001, "once more")
     assert [*states, device.state] == ["connecting", "waiting", "waiting", "matched", "closed"]
 
 
@@ -369,10 +370,9 @@ def test_other_errors_are_reported_and_repeat_nothing(matched: Conversation) -> 
 
 
 def test_a_server_that_accepts_no_connection_is_reported() -> None:
-    conversation = Conversation(1, 2)
-    conversation.unavailable("edge_full", "full: 2 of 2 devices")
-    assert conversation.events() == [ServerError("edge_full", "full: 2 of 2 devices")]
-    assert conversation.state is State.CONNECTING
+    conversation, error = Conversation(1, 2), ("edge_full", "full: 2 of 2 devices")
+    conversation.unavailable(*error)
+    assert (conversation.events(), conversation.state) == ([ServerError(*error)], State.CONNECTING)
 
 
 def test_a_match_left_while_disconnected_is_left_again_on_the_next_connection(matched: Conversation) -> None:

@@ -186,6 +186,11 @@ def test_an_old_answer_never_makes_a_disconnected_peer_return() -> None:
     assert end.match.peer.edge == "edge-d"
     end.match.on_paired(paired(5, peer_connection=PEER_CONNECTION + 1, peer_away=True))
     assert end.types() == []
+    end.match.verify_peer()
+    assert (end.match.awaits_peer, end.owner.resyncs) == (True, 1)
+    end.match.on_peer_returned("edge-d", PEER_CONNECTION + 2, 9)
+    end.match.on_peer_away(PEER_CONNECTION + 2, 8)
+    assert not end.match.awaits_peer
 
 
 # -- positions
