@@ -70,7 +70,7 @@ pristine: clean ## Remove the virtual environment as well
 
 ##@ Test
 
-test: ## Run all tests against real servers, on two workers [ARGS='-k device -x']
+test: ## Run all tests against real servers, on three workers [ARGS='-k device -x']
 	@sh deploy/local/setup.sh tests
 	@$(BIN)/pytest -n auto $(ARGS)
 

@@ -17,7 +17,8 @@ struct device {
     enum state state;
     struct device *peer;
     char name[16];  /* a<pair> or b<pair> */
-    char token[64]; /* state that a dialect needs to reconnect */
+    char token[64]; /* state that a dialect needs to reconnect, with the match */
+    uint64_t match;
 
     uint8_t prefix[96]; /* written before each payload */
     size_t prefix_length;

@@ -51,8 +51,8 @@ enum { ACK_COUNT = 16 /* payloads per ack, as in our own clients */ };
 static void prepare_v1(struct device *d, char *path, size_t size) {
     int length = connect_path(d, path, size);
     if (*d->token)
-        snprintf(path + length, size - (size_t)length, "&resume=%s&received=%llu", d->token,
-                 (unsigned long long)d->receive_next);
+        snprintf(path + length, size - (size_t)length, "&resume=%s&match=%llu&received=%llu", d->token,
+                 (unsigned long long)d->match, (unsigned long long)d->receive_next);
 }
 
 static void on_open_v1(struct device *d) { (void)d; }
@@ -76,6 +76,7 @@ static size_t on_v1(struct device *d, int opcode, const uint8_t *p, size_t size,
             unexpected(d, p, size, resume);
     } else if (starts_with(p, size, "{\"type\":\"matched\"")) {
         if (d->was_ready) unexpected(d, p, size, "no second match");
+        if (!parse_number(p, size, "\"match\":", &d->match)) unexpected(d, p, size, "match");
         mark_ready(d);
     } else if (starts_with(p, size, "{\"type\":\"resumed\"")) {
         if (!parse_number(p, size, "\"received\":", &number)) unexpected(d, p, size, "received");

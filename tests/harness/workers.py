@@ -1,9 +1,9 @@
 """Tests side by side: how many workers, which runs which file, how Ctrl-C ends them all.
 
-`make test` runs pytest with ``-n auto``, for which pytest-xdist calls these hooks. Most tests wait for
-processes most of the time, so two workers share two cores well. Each runs one file after the other: fixtures
-of a module are made once, those of a session once per worker. Files that load the machine on purpose never
-run two at a time: one worker runs them first, the other one the rest.
+`make test` runs pytest with ``-n auto``, for which pytest-xdist calls these hooks. Tests wait for processes
+most of the time, so three workers share two cores well. Each runs one file after the other: fixtures of a
+module are made once, those of a session once per worker. Files that load the machine on purpose never run
+two at a time: one worker runs them first, the others the rest.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 from harness.processes import children
 
-WORKERS = 2
+WORKERS = 3
 PATIENCE = 60  # s for a worker to end all its processes
 
 HEAVY = (

@@ -60,7 +60,7 @@ class EchoingListener(Listener):
     def frame_limit(self, *, speaks_v1: bool) -> int:
         return LARGEST
 
-    def join(self, who: Parameters, connection: Connection, *, speaks_v1: bool) -> Any:
+    def join(self, who: Parameters, connection: Connection, *, speaks_v1: bool, waited: float) -> Any:
         return Echo(connection)
 
     def leave(self, device: object, code: int) -> None:

@@ -16,7 +16,15 @@ pytestmark = [pytest.mark.servers, pytest.mark.timeout(1800)]
 DEVICES, RAW_SOCKETS = 6, 4
 WARM_UP = 0.25  # share of the frames before the first sample of memory
 GROWTH = 24 * 1024  # KiB of resident memory after that, at most
-CODES = {"bad_json", "bad_message", "unknown_type", "not_matched", "payload_too_large", "rate_limited"}
+CODES = {
+    "bad_count",
+    "bad_json",
+    "bad_message",
+    "unknown_type",
+    "not_matched",
+    "payload_too_large",
+    "rate_limited",
+}
 
 
 class Pair:

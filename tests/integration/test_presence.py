@@ -74,11 +74,13 @@ async def test_a_session_resumes_its_match_from_another_edge_and_its_peer_is_not
     assert (paired.peer_edge, paired.peer_connection_id) == ("one", b.request.connection_id)
     await b.until(lambda d: bool(received(d, PeerReturned)))
     (returned,) = received(b, PeerReturned)
+    assert returned.peer_revision > (a.match or 0)
     assert returned == PeerReturned(
         connection_id=b.request.connection_id,
         match=a.match or 0,
         peer_edge="two",
         peer_connection_id=again.request.connection_id,
+        peer_revision=returned.peer_revision,
     )
     third = await one.connect("a", **SESSION, resume=True)
     assert third.match == a.match
