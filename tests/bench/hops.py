@@ -174,6 +174,8 @@ class Chain:
         for number in range(PAIRS):
             for edge in (self.a, self.b):
                 edge.connect(f"{edge.name}{number}", subprotocol)
+            while not all(edge.devices[-1]._device for edge in (self.a, self.b)):  # noqa: ASYNC110  # few a turn
+                await asyncio.sleep(0)
             for edge, other in ((self.a, self.b), (self.b, self.a)):
                 device, peer = edge.devices[-1]._device, other.devices[-1]._device
                 assert device is not None

@@ -307,8 +307,12 @@ async def test_messages_that_are_not_facts_disturb_nothing_and_are_set_aside(
             await bus.bus.jetstream().publish(subject, rubbish)
         bus.payloads(2)
         await eventually(lambda: len(messages) == 2)
-        info = await bus.bus.jetstream().consumer_info("EVENTS", "bridge-rabbit")
-        assert (info.num_ack_pending, info.num_pending) == (0, 0)
+
+        async def all_acknowledged() -> bool:
+            info = await bus.bus.jetstream().consumer_info("EVENTS", "bridge-rabbit")
+            return (info.num_ack_pending, info.num_pending) == (0, 0)
+
+        await eventually(all_acknowledged)
     assert sizes(messages) == [1, 2]
     assert service.metric("cloudmatch_feed_undecodable_total") == 1  # which may be of a later version
     assert service.metric("cloudmatch_feed_set_aside_total") == 5
