@@ -17,11 +17,9 @@ from cloudmatch_bus.client.consumer import (
     history,
     position_range,
 )
-from cloudmatch_bus.client.isolation import Unhandled
 from cloudmatch_bus.client.provision import connected_bus, provision
 from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.contract import streams, subjects
-from cloudmatch_bus.contract.messages import decode_fact
 from cloudmatch_bus.process.health import Health
 from harness import NatsServer, eventually
 from harness.bus import counted
@@ -290,32 +288,6 @@ def collect(read: list[Delivery]) -> Any:
         read.extend(deliveries)
 
     return handle
-
-
-async def test_an_ordered_consumer_sets_aside_what_cannot_be_handled_and_goes_on(
-    nats_server: NatsServer,
-) -> None:
-    handled, aside, stop = list[int](), list[Unhandled](), asyncio.Event()
-
-    async def handle(deliveries: list[Delivery]) -> None:
-        assert 7 not in [each.fact.at for each in deliveries], "no seven"
-        handled.extend(each.fact.at for each in deliveries)
-
-    async def set_aside(fact: Unhandled) -> None:
-        aside.append(fact)
-
-    async with facts(nats_server.url) as published, bus(nats_server) as reader:
-        consumer = OrderedConsumer(reader, "test", set_aside=set_aside)
-        running = asyncio.create_task(consumer.run(handle, 0, stop))
-        for _ in range(20):
-            published.payloads(1)
-        await eventually(lambda: len(handled) == 19)
-        stop.set()
-        await running
-    assert handled == [number for number in range(1, 21) if number != 7]
-    (fact,) = aside
-    assert "no seven" in fact.reason
-    assert decode_fact(fact.payload).at == 7
 
 
 async def test_an_ordered_consumer_that_is_paused_is_made_again(

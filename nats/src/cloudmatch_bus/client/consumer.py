@@ -31,8 +31,8 @@ from cloudmatch_bus.client.isolation import DownstreamError as DownstreamError
 from cloudmatch_bus.client.isolation import SetAside, Unhandled, handle_apart, put_aside
 from cloudmatch_bus.client.progress import Progress
 from cloudmatch_bus.client.pull_subscription import Message, PullSubscription
-from cloudmatch_bus.contract import streams, subjects
-from cloudmatch_bus.contract.messages import AnyFact, decode_fact, encode
+from cloudmatch_bus.contract import streams
+from cloudmatch_bus.contract.messages import AnyFact, decode_fact
 
 log = logging.getLogger("consumer")
 
@@ -232,7 +232,6 @@ class OrderedConsumer(_Consumer):
 
     Args:
         linger: after a few facts, wait so long (s) for more of them, which are then handled at once.
-        set_aside: keeps what cannot be handled; without it, that is a bug.
         resume: called before every beginning with the position that was reached; returns the one to begin
             behind. It raises what the bus raises.
     """
@@ -243,13 +242,11 @@ class OrderedConsumer(_Consumer):
         name: str,
         *,
         linger: float = 0.0,
-        set_aside: SetAside | None = None,
         resume: Callable[[int], Awaitable[int]] | None = None,
     ) -> None:
         super().__init__(bus)
         self._resume = resume
         self._linger = linger
-        self._set_aside = set_aside
         self.position = 0  # of the last message that was handled or dropped
         self._name = name
         self._broken = False  # messages may have been lost on their way
@@ -285,7 +282,7 @@ class OrderedConsumer(_Consumer):
         """Pass batches of all facts behind position `after` to `handle`, each once, in order, until `stop`.
 
         After a `DownstreamError` the same batch is passed again, parts of which may have been handled.
-        Anything else raised by `handle` for a fact on its own sets that fact aside, or ends the run.
+        Anything else raised by `handle` ends the run.
         """
         self.position = position = after
         while not stop.is_set():
@@ -335,7 +332,7 @@ class OrderedConsumer(_Consumer):
         """Pass a batch to `handle` until it succeeds; False if `stop` was set first."""
         while True:
             try:
-                await handle_apart(deliveries, handle, _as_unhandled, self._set_aside)
+                await handle(deliveries)
             except DownstreamError as error:
                 await _wait(stop, self._failed(len(deliveries), error))
                 if stop.is_set():
@@ -344,12 +341,6 @@ class OrderedConsumer(_Consumer):
                 self._failures = 0
                 _read.inc(len(deliveries))
                 return True
-
-
-def _as_unhandled(delivery: Delivery, reason: str) -> Unhandled:
-    fact = delivery.fact
-    subject = subjects.ev(fact.app, fact.kind, fact.primary_device)
-    return Unhandled(delivery.position, subject, encode(fact), reason)
 
 
 def _portions(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
