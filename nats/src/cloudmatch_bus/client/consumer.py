@@ -122,7 +122,8 @@ class DurableConsumer(_Consumer):
 
     Args:
         linger: after a few facts, wait so long (s) for more of them, which are then handled at once.
-        report: count facts and log what is no fact; false where another consumer of the process does.
+        report: count facts, and set aside or drop what is no fact; false where another consumer of the
+            process does.
         state: of the consumer at the server, if the caller looks after it.
         set_aside: keeps what cannot be handled; without it, that is a bug.
     """
@@ -200,10 +201,8 @@ class DurableConsumer(_Consumer):
                     facts.append(
                         Held(message.position, fact, message.payload, message.stored, message.subject)
                     )
-                elif self._report and (self._set_aside is None or fact.endswith(UNKNOWN_KIND)):
-                    _dropped(message, fact)
-                elif self._report and self._set_aside:
-                    await put_aside(_unhandled(message, fact), self._set_aside)
+                elif self._report:
+                    await self._put_away(message, fact)
             if facts:
                 await handle_apart(facts, handle, _unhandled, self._set_aside)
         except DownstreamError as error:
@@ -221,6 +220,17 @@ class DurableConsumer(_Consumer):
         if self._report:
             _read.inc(len(facts))
         return True
+
+    async def _put_away(self, message: Message, reason: str) -> None:
+        """Set aside what is no fact; drop it where nothing is kept, or if it is of an unknown kind.
+
+        Raises:
+            DownstreamError: it cannot be set aside now.
+        """
+        if self._set_aside is None or reason.endswith(UNKNOWN_KIND):
+            _dropped(message, reason)
+        else:
+            await put_aside(_unhandled(message, reason), self._set_aside)
 
     def _acknowledge(self, messages: Sequence[Message], ack: bytes) -> None:
         for message in messages:
