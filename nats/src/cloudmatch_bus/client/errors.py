@@ -2,8 +2,7 @@
 
 from nats.js.errors import APIError
 
-STREAM_MISSING = 10059  # codes of JetStream's errors
-NO_STORAGE = (10023, 10047)  # insufficient resources of a cluster, of a server
+NO_STORAGE = (10023, 10047)  # codes of JetStream: insufficient resources of a cluster, of a server
 
 
 def described(error: BaseException) -> str:
