@@ -149,6 +149,16 @@ def test_while_there_is_nobody_the_edge_asks_with_one_request_at_growing_interva
     assert gaps[-1] == pytest.approx(PAUSE[1])
 
 
+def test_a_request_is_repeated_however_long_there_is_nobody() -> None:
+    edge = Edge()
+    edge.want("a")
+    for _ in range(2000):
+        edge.now = max(edge.now, edge.queue.next_at() or 0.0)
+        (message,) = edge.send()
+        edge.not_taken(message)
+    assert message.timeout == TIMEOUT[1]
+
+
 def test_once_one_request_is_answered_the_rest_follows_through_the_window() -> None:
     edge = Edge()
     edge.want(*crowd(200))

@@ -28,6 +28,13 @@ def test_two_clients_with_one_id_take_over_ever_more_slowly() -> None:
     assert war(Takeovers(), 1000.0) < 10 + 1000.0 / PAUSE[1]
 
 
+def test_the_longest_pause_stays_the_same_however_often_an_id_is_taken_over() -> None:
+    takeovers = Takeovers()
+    for _ in range(2000):
+        takeovers.note("a", 0.0)
+    assert takeovers.pause("a", 0.0) == PAUSE[1]
+
+
 def test_an_id_that_was_left_alone_starts_again_and_is_forgotten() -> None:
     takeovers = Takeovers()
     for _ in range(10):

@@ -172,7 +172,7 @@ class RequestQueue:
             message.wanted.append(popped[0])
             message.requests.append(popped[1])
         repetitions = max((wanted.repetitions for wanted in message.wanted), default=0)
-        message.timeout = min(max(TIMEOUT[0], SLOW * self._latency) * 2.0**repetitions, TIMEOUT[1])
+        message.timeout = min(max(TIMEOUT[0], SLOW * self._latency) * 2.0 ** min(repetitions, 16), TIMEOUT[1])
         return message
 
     def _tidy(self, lane: Lane) -> None:

@@ -28,7 +28,7 @@ class Takeovers:
         count, last = self._recent.get(device, (0, 0.0))
         if count < FREE:
             return 0.0
-        return max(0.0, last + min(PAUSE[0] * 2.0 ** (count - FREE), PAUSE[1]) - now)
+        return max(0.0, last + min(PAUSE[0] * 2.0 ** min(count - FREE, 16), PAUSE[1]) - now)
 
     def __len__(self) -> int:
         return len(self._recent)
