@@ -84,14 +84,21 @@ class Lane:
 
 
 class Message:
-    """Requests of one lane that are sent together, and answered together."""
+    """Requests of one lane that are sent together, and answered together.
 
-    def __init__(self, lane: Lane, sent_at: float, timeout: float) -> None:
+    Args:
+        timeout: s for their answer.
+        requests: at least one, each with who wants it.
+    """
+
+    def __init__(
+        self, lane: Lane, sent_at: float, timeout: float, requests: list[tuple[Wanted, AnyRequest]]
+    ) -> None:
         self.lane = lane
         self.sent_at = sent_at
-        self.timeout = timeout  # s
-        self.wanted: list[Wanted] = []
-        self.requests: list[AnyRequest] = []
+        self.timeout = timeout
+        self.wanted = [wanted for wanted, _ in requests]
+        self.requests = [request for _, request in requests]
 
     @property
     def subject(self) -> str:
@@ -135,8 +142,7 @@ class RequestQueue:
     def take(self, now: float) -> Message | None:
         """Return what to send now, if anything; to be called until there is nothing more."""
         for lane, most in self._choose(now):
-            message = self._fill(lane, most, now)
-            if message.wanted:
+            if (message := self._fill(lane, most, now)) is not None:
                 lane.under_way += len(message.wanted)
                 self._under_way += len(message.wanted)
                 self._lanes[lane.name] = self._lanes.pop(lane.name)  # others are next
@@ -166,14 +172,16 @@ class RequestQueue:
                 if most > 0:
                     yield lane, 1 if now < lane.alone_until else min(most, BATCH)
 
-    def _fill(self, lane: Lane, most: int, now: float) -> Message:
-        message = Message(lane, now, 0.0)
-        while len(message.wanted) < most and (popped := lane.pop()) is not None:
-            message.wanted.append(popped[0])
-            message.requests.append(popped[1])
-        repetitions = max((wanted.repetitions for wanted in message.wanted), default=0)
-        message.timeout = min(max(TIMEOUT[0], SLOW * self._latency) * 2.0 ** min(repetitions, 16), TIMEOUT[1])
-        return message
+    def _fill(self, lane: Lane, most: int, now: float) -> Message | None:
+        """Make a message of the next requests of a lane; None if none of them is still wanted."""
+        requests: list[tuple[Wanted, AnyRequest]] = []
+        while len(requests) < most and (popped := lane.pop()) is not None:
+            requests.append(popped)
+        if not requests:
+            return None
+        repetitions = max(wanted.repetitions for wanted, _ in requests)
+        timeout = min(max(TIMEOUT[0], SLOW * self._latency) * 2.0 ** min(repetitions, 16), TIMEOUT[1])
+        return Message(lane, now, timeout, requests)
 
     def _tidy(self, lane: Lane) -> None:
         if not lane and not lane.under_way:
