@@ -48,8 +48,8 @@ def _select_subprotocol(_: ServerProtocol, offered: Sequence[Subprotocol]) -> Su
 class ListenerPort(Protocol):
     """The listener, as its connections use it."""
 
-    def in_turn(self, work: Callable[[], object]) -> bool:
-        """Do something, now or in a later turn of the event loop; return whether it was now."""
+    def in_turn(self, work: Callable[[], object]) -> None:
+        """Do something, now or in a later turn of the event loop."""
 
     def opened(self, connection: "Connection") -> float:
         """Add a connection; return how many seconds its request may take, 0 if it must be refused unread."""
@@ -87,8 +87,8 @@ class Connection(asyncio.Protocol):
     def __init__(self, listener: ListenerPort) -> None:
         self._listener = listener
         self._protocol = ServerProtocol(select_subprotocol=_select_subprotocol, logger=_websockets_log)
-        self._head = b""  # of the request, as far as it has arrived
-        self._answered = False  # by plain HTTP
+        # of the request, as far as it has arrived; None: nothing more is expected before its answer
+        self._head: bytes | None = b""
         self._stream: FrameStream | None = None
         self._device: Device | None = None
         # headers and payloads of frames to write at the end of this turn
@@ -105,7 +105,7 @@ class Connection(asyncio.Protocol):
         patience = self._listener.opened(self)
         self._abort_after(patience or CLOSE_TIMEOUT)
         if not patience:
-            self._answered = True
+            self._head = None
             self.transport.write(NO_DESCRIPTORS)
             self.transport.close()
 
@@ -157,18 +157,18 @@ class Connection(asyncio.Protocol):
     # -- the request
 
     def _on_request(self, data: bytes) -> None:
-        if self._answered:
+        if self._head is None:
             return
         self._head += data
         try:
-            if (found := request_head.parse(self._head)) is None:
-                return
+            found = request_head.parse(self._head)
         except request_head.RefusedError as refused:
+            self._head = None
             self._answer(refused.page)
             return
-        self._head = b""
-        if not self._listener.in_turn(partial(self._respond, *found)):
-            self._answered = True  # nothing more is expected of the other side until then
+        if found is not None:
+            self._head = None
+            self._listener.in_turn(partial(self._respond, *found))
 
     def _respond(self, request: Request, rest: bytes, waited: float = 0.0) -> None:
         """Answer a request, now or when its device may connect. `waited`: s so far."""
@@ -177,7 +177,6 @@ class Connection(asyncio.Protocol):
         page = self._listener.respond(request)
         if isinstance(page, Parameters) and (pause := self._listener.pause(page)):
             if waited + pause <= LONGEST_PAUSE:
-                self._answered = True  # nothing more is expected of the other side
                 asyncio.get_running_loop().call_later(pause, self._respond, request, rest, waited + pause)
                 return
             page = pages.unavailable("id_in_use", "others take over this id all the time", ceil(pause))
@@ -191,8 +190,6 @@ class Connection(asyncio.Protocol):
 
     def _answer(self, page: pages.Page, *, with_body: bool = True) -> None:
         """Answer by plain HTTP; close once the other side has read that and closed."""
-        self._answered = True
-        self._head = b""
         self.transport.write(pages.serialize(page, with_body=with_body))
         if self.transport.can_write_eof():
             self.transport.write_eof()  # to close now, with bytes unread, might reset the answer

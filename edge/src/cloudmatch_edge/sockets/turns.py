@@ -19,17 +19,16 @@ class Turns:
         self._left = PER_TURN  # in this turn
         self._scheduled = False
 
-    def __call__(self, work: Callable[[], object]) -> bool:
-        """Do something, now or in a later turn; return whether it was now."""
+    def __call__(self, work: Callable[[], object]) -> None:
+        """Do something, now or in a later turn."""
         if not self._scheduled:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._next)
         if self._waiting or not self._left:
             self._waiting.append(work)
-            return False
+            return
         self._left -= 1
         work()
-        return True
 
     def _next(self) -> None:
         self._left = PER_TURN
