@@ -91,15 +91,14 @@ class MatchEngineClient:
 
     def seek(self, device: Device) -> None:
         """Report who and where a device is, and apply its current state."""
-        if device in self._seeking:
-            self._seeking[device] = True
-        else:
-            self._seeking[device] = True
+        under_way = device in self._seeking
+        self._seeking[device] = True
+        if not under_way:
             self._bus.spawn(self._seek(device))
 
     async def _seek(self, device: Device) -> None:
         try:
-            while self._seeking[device]:
+            while self._seeking[device] and self._is_here(device):
                 await self._seek_once(device)
         finally:
             del self._seeking[device]
@@ -112,7 +111,6 @@ class MatchEngineClient:
             known = device.version
             answer = await self._ask(device, lambda: self._seek_request(device))
             if answer is None or not self._is_here(device):
-                self._seeking[device] = False
                 return
             if isinstance(answer, DeviceReplaced) and device.came_later(answer):
                 device.connection_id = answer.by + 1
@@ -143,10 +141,7 @@ class MatchEngineClient:
         self._seeking[device] = False
         who = device.who
         return SeekPartner(
-            app=who.app,
-            device=who.id,
-            edge=self._edge,
-            connection_id=device.connection_id,
+            **self._of(device),
             lat=who.lat,
             lon=who.lon,
             radius=who.radius,
@@ -267,7 +262,7 @@ class MatchEngineClient:
     # -- requests
 
     def _of(self, device: Device) -> dict[str, Any]:
-        """The fields of every request."""
+        """The fields of every request about a device."""
         who = device.who
         return {
             "app": who.app,
