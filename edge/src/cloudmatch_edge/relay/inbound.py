@@ -29,12 +29,10 @@ class Inbound:
         self.receiver = Receiver(base or 0)
         self.tail = Tail(base or 0)
         self._resumed = base is not None
-        self.checked = (
-            base is None
-        )  # whether `base`, which the device has told, was compared with what was sent
-        self._claimed = self._claim_end = (
-            base or 0
-        )  # claimed up to here; to be claimed up to there, once delivered
+        # whether `base`, which the device has told, was compared with what was sent
+        self.checked = base is None
+        # claimed up to here; to be claimed up to there, once delivered
+        self._claimed = self._claim_end = base or 0
         self._direction = Direction(device.who.app, match, peer.id, device.who.id)
         self._bus = bus
         self._device = device

@@ -7,10 +7,8 @@ from collections import deque
 
 RECENT = 10  # connections that broke off: what the latest have in common counts
 ALIKE = 5  # of them with the same silence
-TOLERANCE, SHARE = (
-    0.25,
-    0.05,
-)  # s by which silences that are the same may differ, or their share of the silence
+# s by which silences that are the same may differ, or their share of the silence
+TOLERANCE, SHARE = 0.25, 0.05
 SHORTEST = 0.5  # s; a shorter silence is none
 REMEMBERED = 600.0  # s
 
