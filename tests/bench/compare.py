@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import resource
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -23,6 +22,7 @@ from bench.peers.all_peers import PEERS
 from bench.peers.cloudmatch import SCALES
 from bench.plot import Bar, Group, svg
 from bench.progress import progress_bar
+from cloudmatch_bus.process.descriptors import raise_limit
 
 PLOTTED = ("50x64:64", "50x1:64", "1x1:64")
 console = Console(width=max(150, Console().width))
@@ -166,8 +166,7 @@ def main(
     folder = folder.resolve()
     programs = folder / "peers"
     (programs / "run").mkdir(parents=True, exist_ok=True)
-    _, limit = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))  # for thousands of connections
+    raise_limit()  # for thousands of connections
     peers, skipped = chosen(peer or [], programs, install=install and not quick)
     chosen_trials = trials.QUICK if quick else trials.FULL
     try:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import resource
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from rich.table import Table
 
 from bench.crowd_devices import Crowd
 from bench.pairing import cpu_seconds
+from cloudmatch_bus.process.descriptors import raise_limit
 from harness import NatsServer, Service, nats_server, service
 
 REPEATED = "cloudmatch_edge_requests_repeated_total"
@@ -173,8 +173,7 @@ def main(
 
     Examples: `make bench WHAT=crowd`, `make bench WHAT=crowd ARGS='--devices 1000 --spinning 4'`.
     """
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # inherited by the edge
+    raise_limit()
     if devices:
         with stack() as under_test:
             console.print(f"{devices} devices, {spinning} spinners", style="bold")

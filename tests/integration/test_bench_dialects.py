@@ -20,6 +20,7 @@ from bench.peers import Peer
 from bench.peers.all_peers import PEERS
 from bench.report import Run
 from bench.shapes import parse
+from cloudmatch_bus.process.descriptors import raise_limit
 from harness.unchanged import OPTIONAL
 
 OTHERS = [peer for peer in PEERS if peer.name not in {"cloudmatch", "classic"}]
@@ -264,7 +265,7 @@ async def test_the_errors_of_a_server_are_counted_in_every_dialect(
 def _files() -> Iterator[None]:
     """Raise the limit of open files, which peers inherit, as far as the system allows."""
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1], limits[1]))
+    raise_limit()
     yield
     resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
