@@ -100,8 +100,9 @@ def _clean(url: str) -> None:
     async def clean() -> None:
         async with await aio_pika.connect(url) as connection:
             channel = await connection.channel()
+            await channel.queue_delete(amqp_set_aside.QUEUE)
             for contract in (amqp, amqp_batches):
-                for queue in (contract.QUEUE, contract.DEAD_QUEUE, amqp_set_aside.QUEUE):
+                for queue in (contract.QUEUE, contract.DEAD_QUEUE):
                     await channel.queue_delete(queue)
                 for exchange in (contract.EXCHANGE, contract.DEAD_EXCHANGE):
                     await channel.exchange_delete(exchange)

@@ -109,7 +109,6 @@ class CrowdDevice(asyncio.Protocol):
                 self.transport.close()
                 return
             self.open = True
-            self.crowd.on_change()
         while len(self._buffer) >= 2:
             size, at = self._buffer[1], 2
             if size == 126:
@@ -150,7 +149,6 @@ class CrowdDevice(asyncio.Protocol):
                 self._ack()
             case "waiting" if self.match:
                 self.crowd.lost += 1
-        self.crowd.on_change()
 
     def _ack(self) -> None:
         self._write({"type": "ack", "received": len(self.received), "match": self.match})
@@ -173,7 +171,6 @@ class Crowd:
         self.closed: Counter[int] = Counter()
         self.refused: Counter[str] = Counter()
         self.lost = 0  # matches
-        self.changed_at = 0.0
         self._tasks: set[asyncio.Task[None]] = set()
 
     def spawn(self, work: Any) -> None:
@@ -181,10 +178,6 @@ class Crowd:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    def on_change(self) -> None:
-        """Something has reached a device."""
-        self.changed_at = time.monotonic()
 
     @property
     def back(self) -> int:

@@ -12,7 +12,7 @@ MISSING = "libfaketime is not installed: apt install faketime"
 _LIBRARY = "faketime/libfaketimeMT.so.1"
 _FOLDERS = ("/usr/lib", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/local/lib")
 
-SECOND, MINUTE, DAY = 1.0, 60.0, 86_400.0
+MINUTE, DAY = 60.0, 86_400.0  # s
 
 
 def libfaketime() -> Path | None:

@@ -9,9 +9,8 @@ import pytest
 
 def need(program: str, package: str) -> str:
     """Path of a program. Without it, skip on a laptop, fail where CI is set."""
-    path = shutil.which(
-        program, path=f"{os.environ['PATH']}{os.pathsep}/usr/sbin"
-    )  # not everyone's path has it
+    everywhere = os.pathsep.join((os.environ["PATH"], "/usr/sbin"))  # which not everyone's path has
+    path = shutil.which(program, path=everywhere)
     if path is None:
         message = f"{program} is missing: apt-get install {package}"
         if os.environ.get("CI"):
