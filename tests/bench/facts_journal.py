@@ -55,7 +55,7 @@ async def _measure(progress: Progress, quick: bool, load: Load) -> list[Row]:
         with service("journal", {"CLOUDMATCH_NATS_URL": nats.url}, ready=False) as journal:
             pids = {"journal": journal.process.pid, "nats-server": nats.process.pid}
             samples = await watch(journal, "cloudmatch_journal_events_total", count, pids, progress, task)
-            fresh = samples.span(0, TENTH * count)
+            fresh = samples.span(1, TENTH * count)
             full = samples.span((1 - TENTH) * count, count)
             progress.reset(task, total=3, description="journal: starts")
             with_snapshot = await asyncio.to_thread(_restart, journal, rebuild=False)

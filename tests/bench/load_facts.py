@@ -136,12 +136,19 @@ async def watch(
     task: TaskID,
     interval: float = SAMPLE_INTERVAL,
 ) -> Samples:
-    """Sample a service until its metric reaches `upto`, at least twice; a sample costs it some CPU time."""
-    samples = Samples()
+    """Sample a service from its first event until its metric reaches `upto`; a sample costs it some CPU time.
+
+    The first sample is made before the service is asked: it may be done by the time it answers.
+    """
+
+    def sample(done: float) -> Sample:
+        return Sample(time.monotonic(), done, {name: use(pid) for name, pid in pids.items()}, busy())
+
+    samples = Samples([sample(0.0)])
     done = 0.0
-    while done < upto or len(samples) < 2:
+    while done < upto:
         done = await asyncio.to_thread(service.metric, metric)
-        samples.append(Sample(time.monotonic(), done, {name: use(pid) for name, pid in pids.items()}, busy()))
+        samples.append(sample(done))
         bar.update(task, completed=done)
         await asyncio.sleep(interval)
     return samples

@@ -1,7 +1,13 @@
 """The report of the facts benchmark, and its evaluation of samples."""
 
+import os
+from typing import cast
+
+from rich.progress import Progress
+
 from bench import facts
-from bench.load_facts import Sample, Samples, Use
+from bench.load_facts import Sample, Samples, Use, watch
+from harness import Service
 
 
 def sample(at: float, done: float, cpu: float, busy: float = 0) -> Sample:
@@ -24,6 +30,20 @@ def test_other_cores_are_those_used_by_processes_that_are_not_measured() -> None
 def test_a_span_within_one_sample_begins_with_the_previous_one() -> None:
     samples = Samples([sample(0, 0, 1), sample(1, 5000, 1.1), sample(2, 5000, 1.1)])
     assert samples.span(4000, 5000).rate == 5000
+
+
+async def test_a_service_that_is_done_when_it_first_answers_is_measured_from_the_beginning() -> None:
+    class Done:
+        def metric(self, _: str) -> float:
+            return 3000.0
+
+    bar = Progress(disable=True)
+    pids = {"journal": os.getpid()}
+    samples = await watch(cast(Service, Done()), "events", 3000, pids, bar, bar.add_task("events"))
+    span = samples.span(300, 2700)
+    assert (span.begin.done, span.end.done) == (0, 3000)
+    assert span.rate > 0
+    assert span.cpu_us("journal") >= 0
 
 
 def test_a_figure_has_three_significant_digits() -> None:
