@@ -120,7 +120,11 @@ class Archive:
             db = self._db or self._open()
             with db:
                 db.execute("BEGIN")
-                self._write(db, rows, bounds, broker, offsets, added)
+                if not self.complete:
+                    for table in COLUMNS:
+                        db.execute(f"DELETE FROM {table}")  # noqa: S608 # a constant
+                self._write_rows(db, rows, bounds)
+                self._write_offsets(db, broker, offsets, added)
         except FAILURES as error:
             self._fail(error)
             return False
@@ -130,28 +134,25 @@ class Archive:
         self._bounds, self._added, self._offsets = bounds, dict(added), {broker: dict(offsets)}
         return True
 
-    def _write(
+    def _write_rows(self, db: sqlite3.Connection, rows: Iterable[Row], bounds: Bounds) -> None:
+        db.executemany("INSERT OR REPLACE INTO sums VALUES (?, ?, ?, ?, ?)", rows)
+        if bounds != self._bounds or not self.complete:
+            db.execute("INSERT OR REPLACE INTO kept VALUES (1, ?, ?, ?)", bounds)
+            db.execute("DELETE FROM sums WHERE start < ?", (bounds.first,))
+            db.execute("DELETE FROM sums WHERE start < ? AND key <> ?", (bounds.detailed_from, ALL))
+
+    def _write_offsets(
         self,
         db: sqlite3.Connection,
-        rows: Iterable[Row],
-        bounds: Bounds,
         broker: str,
         offsets: Mapping[int, int],
         added: Mapping[tuple[str, int], int],
     ) -> None:
-        if not self.complete:
-            for table in ("sums", "places", "added"):
-                db.execute(f"DELETE FROM {table}")  # noqa: S608 # a constant
-        db.executemany("INSERT OR REPLACE INTO sums VALUES (?, ?, ?, ?, ?)", rows)
         db.execute("DELETE FROM places WHERE broker <> ?", (broker,))
         places = [(broker, *offset) for offset in offsets.items()]
         db.executemany("INSERT OR REPLACE INTO places VALUES (?, ?, ?)", places)
         new = [(*at, last) for at, last in added.items() if not self.complete or self._added.get(at) != last]
         db.executemany("INSERT OR REPLACE INTO added VALUES (?, ?, ?)", new)
-        if bounds != self._bounds or not self.complete:
-            db.execute("INSERT OR REPLACE INTO kept VALUES (1, ?, ?, ?)", bounds)
-            db.execute("DELETE FROM sums WHERE start < ?", (bounds.first,))
-            db.execute("DELETE FROM sums WHERE start < ? AND key <> ?", (bounds.detailed_from, ALL))
 
     def _open(self) -> sqlite3.Connection:
         self._file.parent.mkdir(parents=True, exist_ok=True)

@@ -76,6 +76,13 @@ def write_seal(folder: Path, seal: Seal) -> None:
     write_atomically(folder / segments.seal_name(seal.first), segments.encode_seal(seal))
 
 
+def _read_segment(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise StoreError(f"{path} is missing") from None
+
+
 def read_sealed(folder: Path, seal: Seal) -> bytes:
     """Read a sealed segment that is as its seal describes it.
 
@@ -83,10 +90,7 @@ def read_sealed(folder: Path, seal: Seal) -> bytes:
         StoreError: it is missing or damaged.
     """
     path = segment_path(folder, seal.first)
-    try:
-        data = path.read_bytes()[: seal.size]  # what a crash left behind that may still be there
-    except FileNotFoundError:
-        raise StoreError(f"{path} is missing") from None
+    data = _read_segment(path)[: seal.size]  # what a crash left behind that may still be there
     if seal.damaged or not segments.is_intact(data, seal):
         raise StoreError(f"{path} is damaged: it does not match its seal")
     return data
@@ -99,10 +103,7 @@ def read_whole(folder: Path, seal: Seal) -> Contents:
         StoreError: it is missing; or it is damaged, and so old that its lines have no checksums.
     """
     path = segment_path(folder, seal.first)
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise StoreError(f"{path} is missing") from None
+    data = _read_segment(path)
     contents = segments.read(data, seal.first, seal.last)
     if not segments.is_intact(data[: seal.size], seal):
         if any(line.after is None for line in contents.lines):

@@ -18,6 +18,7 @@ from cloudmatch_journal.core.states import snapshot_position
 from cloudmatch_journal.files import StoreError
 
 NAME = "journal-verify"
+DESCRIBED = ("first", "last", "count", "newest", "devices")  # what a seal says of documents
 
 Message = tuple[int, AnyFact | None]  # position and fact; None: not a fact
 
@@ -176,12 +177,5 @@ def _describes(seal: Seal, contents: Contents) -> bool:
         return True  # the segment is at fault
     named = ((d["app"], device) for d in documents for device in segments.devices(d))
     keys = frozenset(segments.device_key(*each) for each in named)
-    said = (seal.first, seal.last, seal.count, seal.newest, seal.devices)
-    is_so = (
-        documents[0]["position"],
-        documents[-1]["position"],
-        len(documents),
-        max(d["at"] for d in documents),
-        keys,
-    )
-    return said == is_so
+    made = segments.make_seal(documents, b"", keys)
+    return all(getattr(seal, each) == getattr(made, each) for each in DESCRIBED)

@@ -209,7 +209,7 @@ class Timeline:
         self._first = bounds.first or None
 
     def restore_row(self, row: Row) -> None:
-        """Set a row, of any series, that `update` once returned."""
+        """Set a row, of any series, that `rows` or `all_rows` once returned."""
         sums = self._slice(row.start)
         self._details += row.series != ALL and row.series not in sums
         sums[row.series] = row.bytes, row.messages, row.late

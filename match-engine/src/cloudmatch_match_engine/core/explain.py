@@ -1,6 +1,7 @@
 """Explain in sentences why a device is not matched."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from heapq import nsmallest
 from math import hypot
 from typing import Literal
@@ -131,10 +132,7 @@ def explain(roster: Roster, app: str, device: str, planar: float, now: float) ->
         key=lambda record: (distance(me, record), record.device),
     )
     state = _state(me)
-
-    def absent(record: DeviceRecord) -> float:
-        return now - roster.since(device_id(record.app, record.device)).presence
-
+    absent = partial(roster.absent_for, now=now)
     return Explanation(
         app=app,
         device=device,

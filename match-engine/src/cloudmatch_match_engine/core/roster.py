@@ -145,6 +145,12 @@ class Roster:
         """Return since when the mirror shows a device's connection, and how it is."""
         return self._since[device]
 
+    def absent_for(self, record: DeviceRecord, now: float) -> float:
+        """How many seconds a mirrored device has been disconnected, at least."""
+        if record.disconnected_at is None:
+            return 0.0
+        return now - self.since(device_id(record.app, record.device)).presence
+
     def advance(self, revision: int) -> None:
         """Note that the bucket has reached a revision."""
         self.reached = max(self.reached, revision)

@@ -49,9 +49,7 @@ class Mirror:
 
     def absent_for(self, record: DeviceRecord) -> float:
         """How many seconds a mirrored device has been disconnected, at least."""
-        if record.disconnected_at is None:
-            return 0.0
-        return self._now() - self.roster.since(device_id(record.app, record.device)).presence
+        return self.roster.absent_for(record, self._now())
 
     def known_for(self, record: DeviceRecord) -> float:
         """For how many seconds the mirror has shown the connection of a record, at most; 0: not yet."""
