@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
 from confluent_kafka import KafkaException  # type: ignore[import-untyped] # has no types
 from prometheus_client import Counter
 from quixstreams import Application, message_context
@@ -38,8 +37,9 @@ from cloudmatch_analytics.core import kafka_records, known_ids
 from cloudmatch_analytics.core.kafka_records import Added, Sent, Watermark
 from cloudmatch_analytics.core.known_ids import State
 from cloudmatch_analytics.core.windows import BASE
-from cloudmatch_analytics.results import UNREADABLE, Results
+from cloudmatch_analytics.results import UNREADABLE_RECORDS, Results
 from cloudmatch_analytics.settings import KafkaSettings
+from cloudmatch_bus.contract.unreadable import UNREADABLE
 from cloudmatch_bus.process.settings import error_text
 
 COMMIT_INTERVAL = 0.25  # s
@@ -165,8 +165,8 @@ def add_up(
     """Return the start of a record's slice, and what its sizes add to sums that were not counted before."""
     try:
         start, counted = _decoded(value, key)
-    except (msgspec.DecodeError, UnicodeDecodeError) as unreadable:
-        UNREADABLE.inc()
+    except UNREADABLE as unreadable:
+        UNREADABLE_RECORDS.inc()
         log.warning(
             "unreadable record in partition %d, not counted: %s", message_context().partition, unreadable
         )

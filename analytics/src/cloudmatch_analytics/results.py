@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
 from confluent_kafka import (  # type: ignore[import-untyped] # has no types
     Consumer,
     KafkaError,
@@ -24,6 +23,7 @@ from cloudmatch_analytics.core.kafka_records import decode_result
 from cloudmatch_analytics.core.windows import Row
 from cloudmatch_analytics.settings import KafkaSettings
 from cloudmatch_analytics.window_store import Changed, Update, WindowStore, describe_closed, describe_late
+from cloudmatch_bus.contract.unreadable import UNREADABLE
 
 FETCH = 500  # results at once
 IDLE = 0.05  # s between two fetches while there are no results
@@ -48,7 +48,9 @@ TOO_LATE = Counter("cloudmatch_analytics_too_late", "Sizes older than all retain
 
 REOPENED = "windows reopened: they were closed by a clock that was ahead, and have not ended yet"
 
-UNREADABLE = Counter("cloudmatch_analytics_unreadable", "Records in Kafka that cannot be read; not counted.")
+UNREADABLE_RECORDS = Counter(
+    "cloudmatch_analytics_unreadable", "Records in Kafka that cannot be read; not counted."
+)
 
 log = logging.getLogger("results")
 
@@ -124,8 +126,8 @@ class Results:
             self._offsets[message.partition()] = message.offset() + 1
             try:
                 results.append(decode_result(message.value()))
-            except (msgspec.DecodeError, UnicodeDecodeError, TypeError) as unreadable:
-                UNREADABLE.inc()
+            except (*UNREADABLE, TypeError) as unreadable:
+                UNREADABLE_RECORDS.inc()
                 at = message.partition(), message.offset()
                 log.warning("unreadable result in partition %d at %d, not counted: %s", *at, unreadable)
         if results:

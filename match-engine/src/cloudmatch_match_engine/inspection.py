@@ -9,6 +9,7 @@ from cloudmatch_bus.client.micro import Endpoint, EndpointError
 from cloudmatch_bus.contract import subjects
 from cloudmatch_bus.contract.liveness import HEARTBEAT_INTERVAL
 from cloudmatch_bus.contract.messages import encode
+from cloudmatch_bus.contract.unreadable import UNREADABLE
 from cloudmatch_bus.process.clock import now_ms
 from cloudmatch_match_engine.core.cluster import Cluster, ClusterStatus, Moment
 from cloudmatch_match_engine.core.explain import Explanation, explain
@@ -111,7 +112,7 @@ R = TypeVar("R", ExplainRequest, ClusterRequest)
 def _decode(payload: bytes, request: type[R]) -> R:
     try:
         return msgspec.json.decode(payload, type=request)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         raise EndpointError(400, str(error)) from None
 
 

@@ -6,13 +6,13 @@ import os
 import socket
 from collections.abc import Callable
 
-import msgspec
 from prometheus_client import Counter, Gauge
 
 from cloudmatch_bus.client.connection import Bus, Handler, Headers, Subscription
 from cloudmatch_bus.contract import subjects
 from cloudmatch_bus.contract.liveness import HEARTBEAT_INTERVAL, WORKER_ISOLATED_AFTER
 from cloudmatch_bus.contract.messages import Heartbeat, decode_heartbeat, encode
+from cloudmatch_bus.contract.unreadable import UNREADABLE
 from cloudmatch_bus.process.clock import now_us
 from cloudmatch_bus.process.vitals import CpuLoad, version_of
 from cloudmatch_match_engine.core.heartbeat_log import HeartbeatLog
@@ -112,7 +112,7 @@ class Partitions:
     def _on_heartbeat(self, _: str, __: str, payload: bytes, ___: Headers) -> None:
         try:
             heartbeat = decode_heartbeat(payload)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             return
         self.heartbeats.record(heartbeat, self._clock())
         if heartbeat.name == self._name:

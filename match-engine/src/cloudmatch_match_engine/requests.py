@@ -5,12 +5,12 @@ import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
 
-import msgspec
 from prometheus_client import Counter, Gauge
 
 from cloudmatch_bus.client.connection import Bus, Headers
 from cloudmatch_bus.contract.messages import AnyAnswer, AnyRequest, encode
 from cloudmatch_bus.contract.request_batches import AnswerBatch, RequestBatch, decode_requests
+from cloudmatch_bus.contract.unreadable import UNREADABLE
 from cloudmatch_bus.process.summary import Summary
 from cloudmatch_match_engine.core.backlog import Backlog, Pending
 from cloudmatch_match_engine.routing import dropped
@@ -55,27 +55,23 @@ class Requests:
         """Queue a request, or a batch of them."""
         try:
             request = decode_requests(payload)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             self._invalid.add(f"on {subject}: {error}")
             dropped.labels("bad_request").inc()
             return
 
+        now = self._now()
         if isinstance(request, RequestBatch):
             answers = _Answers(len(request.requests), partial(self._bus.publish, reply))
             for at, each in enumerate(request.requests):
-                self._add(each, request.patience, partial(answers.put, at))
+                self._backlog.add(each, now, request.patience, partial(answers.put, at))
         else:
-            self._add(request, request.patience, partial(self._reply, reply))
+            self._backlog.add(request, now, request.patience, partial(self._reply, reply))
         self._start()
 
     def _reply(self, reply: str, answer: AnyAnswer | None) -> None:
         if answer is not None:
             self._bus.publish(reply, encode(answer))
-
-    def _add(
-        self, request: AnyRequest, patience: float, answered: Callable[[AnyAnswer | None], object]
-    ) -> None:
-        self._backlog.add(request, self._now(), patience, answered)
 
     def _start(self) -> None:
         while (pending := self._backlog.take(self._now())) is not None:

@@ -9,13 +9,13 @@ from collections.abc import Awaitable, Callable, Hashable
 from functools import partial
 from typing import Protocol
 
-import msgspec
 from prometheus_client import Counter, Gauge
 
 from cloudmatch_bus.client.bucket import ConflictError
 from cloudmatch_bus.client.connection import Bus, Headers, NoRespondersError
 from cloudmatch_bus.contract import subjects
 from cloudmatch_bus.contract.messages import DeviceRecord, Heartbeat, decode_heartbeat, encode
+from cloudmatch_bus.contract.unreadable import UNREADABLE
 from cloudmatch_bus.process.summary import Summary
 from cloudmatch_match_engine.core.heartbeat_log import HeartbeatLog
 from cloudmatch_match_engine.core.keys import DeviceId, device_id
@@ -79,7 +79,7 @@ class Sweeps:
     def _on_heartbeat(self, _: str, __: str, payload: bytes, ___: Headers) -> None:
         try:
             heartbeat = decode_heartbeat(payload)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             return
         self.heartbeats.record(heartbeat, self._now())
         if heartbeat.leaving:
@@ -168,7 +168,7 @@ class Sweeps:
             heartbeat = decode_heartbeat(answer)
         except NoRespondersError:
             self.presence.on_no_responders(edge)
-        except (TimeoutError, msgspec.DecodeError):
+        except (TimeoutError, *UNREADABLE):
             log.info("edge %s does not answer", edge)
         else:
             self.presence.on_heartbeat(heartbeat.name, heartbeat.incarnation, self._now())

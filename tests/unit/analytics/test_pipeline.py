@@ -9,7 +9,7 @@ from quixstreams.exceptions.assignment import PartitionAssignmentError
 from quixstreams.state.exceptions import InvalidStoreChangelogOffset
 from quixstreams.state.rocksdb import RocksDBStorePartition
 
-from cloudmatch_analytics.pipeline import ROCKSDB, UNREADABLE, Failure, add_up, diagnose
+from cloudmatch_analytics.pipeline import ROCKSDB, UNREADABLE_RECORDS, Failure, add_up, diagnose
 from cloudmatch_analytics.put_aside import put_aside
 
 
@@ -59,7 +59,7 @@ def test_changelogs_that_were_created_again_are_foreign() -> None:
 
 def test_a_record_that_cannot_be_read_is_counted_and_adds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cloudmatch_analytics.pipeline.message_context", lambda: SimpleNamespace(partition=3))
-    before = UNREADABLE._value.get()
+    before = UNREADABLE_RECORDS._value.get()
     for value, key in ((b"{}", "batches"), (b"", "7"), (b'{"told":5,"sizes":[]}', "7"), (b"\xff\xfe", "7")):
         assert add_up(value, key, 0, None, {}) == (0, {})
-    assert UNREADABLE._value.get() == before + 4
+    assert UNREADABLE_RECORDS._value.get() == before + 4

@@ -39,7 +39,7 @@ async def test_a_service_that_is_done_when_it_first_answers_is_measured_from_the
 
     bar = Progress(disable=True)
     pids = {"journal": os.getpid()}
-    samples = await watch(cast(Service, Done()), "events", 3000, pids, bar, bar.add_task("events"))
+    samples = await watch(cast("Service", Done()), "events", 3000, pids, bar, bar.add_task("events"))
     span = samples.span(300, 2700)
     assert (span.begin.done, span.end.done) == (0, 3000)
     assert span.rate > 0

@@ -3,12 +3,12 @@
 import asyncio
 import logging
 
-import msgspec
 from prometheus_client import Gauge
 
 from cloudmatch_bus.client.connection import Headers, no_responders
 from cloudmatch_bus.contract import subjects
 from cloudmatch_bus.contract.messages import decode_position
+from cloudmatch_bus.contract.unreadable import UNREADABLE
 from cloudmatch_bus.process.summary import Summary
 from cloudmatch_edge.relay.match import Match
 from cloudmatch_edge.relay.ports import BusPort
@@ -73,7 +73,7 @@ class AckRouter:
     def _on_position(matches: list[Match], payload: bytes) -> None:
         try:
             position = decode_position(payload)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             _malformed.add(error)
             return
         for match in matches if position.to else matches[-1:]:  # a question is for the newest

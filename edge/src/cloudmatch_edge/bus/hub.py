@@ -5,7 +5,6 @@ import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
-import msgspec
 from prometheus_client import Gauge
 
 from cloudmatch_bus.client.connection import Bus, Headers
@@ -17,6 +16,7 @@ from cloudmatch_bus.contract.messages import (
     DeviceReplaced,
     decode_answer,
 )
+from cloudmatch_bus.contract.unreadable import UNREADABLE
 from cloudmatch_bus.process.clock import monotonic, now_ms, now_us
 from cloudmatch_bus.process.summary import Summary
 from cloudmatch_edge.bus.ack_router import AckRouter
@@ -259,7 +259,7 @@ class Hub:
     def _on_ctl(self, subject: str, _: str, payload: bytes, __: Headers) -> None:
         try:
             answer = decode_answer(payload)
-        except msgspec.DecodeError as error:
+        except UNREADABLE as error:
             self._malformed.add(f"update on {subject}: {error}")
             return
         dn = subjects.dn_from_ctl(subject)

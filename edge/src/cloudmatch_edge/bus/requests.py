@@ -4,7 +4,6 @@ import asyncio
 import random
 from collections.abc import Callable
 
-import msgspec
 from msgspec.structs import replace
 from prometheus_client import Counter, Gauge
 
@@ -12,6 +11,7 @@ from cloudmatch_bus.client.connection import Bus, NoRespondersError
 from cloudmatch_bus.contract import subjects
 from cloudmatch_bus.contract.messages import AnyAnswer, AnyRequest, decode_answer, encode
 from cloudmatch_bus.contract.request_batches import RequestBatch, decode_answers
+from cloudmatch_bus.contract.unreadable import UNREADABLE
 from cloudmatch_edge.relay.request_queue import Message, RequestQueue, Wanted
 
 _sent = Counter("cloudmatch_edge_requests_sent", "Requests sent to match-engine, repeated ones included")
@@ -68,7 +68,7 @@ class Requests:
             answers = await self._request(message)
         except NoRespondersError:  # the partition is changing hands, or there is no worker
             self._queue.not_taken(message, self._loop.time())
-        except (TimeoutError, msgspec.DecodeError):
+        except (TimeoutError, *UNREADABLE):
             self._queue.timed_out(message, self._loop.time())
         else:
             self._queue.answered(message, answers, self._loop.time())

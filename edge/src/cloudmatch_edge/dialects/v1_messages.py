@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from cloudmatch_bus.contract.unreadable import UNREADABLE
 from cloudmatch_edge.dialects.base import SocketFrame
 
 Count = Annotated[int, Meta(ge=0, le=10**18)]
@@ -198,7 +199,7 @@ def decode(data: bytes) -> AnyFromDevice | Error:
     """Decode a text frame; return the error to answer with if it is none of the messages."""
     try:
         return _decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         return _decode_leniently(data, str(error))
 
 

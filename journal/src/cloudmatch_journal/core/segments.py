@@ -24,6 +24,7 @@ from cloudmatch_bus.contract.messages import (
     decode_fact,
     encode,
 )
+from cloudmatch_bus.contract.unreadable import UNREADABLE
 
 Document = dict[str, Any]  # what a batch is about, `spans` and `claims`, is undecoded JSON (`msgspec.Raw`)
 
@@ -256,7 +257,7 @@ def _whole(piece: bytes) -> Line | None:
     try:
         place = _decode_place(data)
         decode_fact(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return None
     return Line(place.position, place.after, data, place.offset)
 
@@ -313,5 +314,5 @@ def decode_seal(saved: bytes) -> Seal | None:
         return None
     try:
         return msgspec.json.decode(text, type=Seal)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return None

@@ -24,7 +24,7 @@ from prometheus_client import Counter
 from cloudmatch_bus.client.connection import Bus
 from cloudmatch_bus.client.durable import LOOK_INTERVAL, DurableState
 from cloudmatch_bus.client.errors import described
-from cloudmatch_bus.client.history import SILENCE, UNREADABLE, create, delete
+from cloudmatch_bus.client.history import SILENCE, create, delete
 from cloudmatch_bus.client.history import history as history
 from cloudmatch_bus.client.history import position_range as position_range
 from cloudmatch_bus.client.isolation import DownstreamError as DownstreamError
@@ -33,6 +33,7 @@ from cloudmatch_bus.client.progress import Progress
 from cloudmatch_bus.client.pull_subscription import Message, PullSubscription
 from cloudmatch_bus.contract import streams
 from cloudmatch_bus.contract.messages import AnyFact, decode_fact
+from cloudmatch_bus.contract.unreadable import UNREADABLE
 
 log = logging.getLogger("consumer")
 

@@ -5,7 +5,6 @@ import contextlib
 import secrets
 from collections.abc import AsyncIterator
 
-import msgspec
 import nats.errors
 from nats.js.api import ConsumerInfo
 
@@ -15,10 +14,10 @@ from cloudmatch_bus.client.errors import described
 from cloudmatch_bus.client.pull_subscription import PullSubscription
 from cloudmatch_bus.contract import streams
 from cloudmatch_bus.contract.messages import AnyFact, decode_fact
+from cloudmatch_bus.contract.unreadable import UNREADABLE
 
 SILENCE = 3.0  # s without an answer, after which such a consumer is not relied on
 DELETE_TIMEOUT = 0.5  # s; the server deletes consumers that are not used
-UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # what is no fact
 
 
 async def create(bus: Bus, name: str, after: int) -> ConsumerInfo:

@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from cloudmatch_bus.contract.amqp import Channel, Q, UnreadableError, declare_with_dead_letters
 from cloudmatch_bus.contract.deliveries import Totals
+from cloudmatch_bus.contract.unreadable import UNREADABLE
 
 EXCHANGE = "cloudmatch.sizes"  # topic
 QUEUE = "cloudmatch.sizes.analytics"  # bound to EXCHANGE with '#'
@@ -42,7 +43,7 @@ def decode(body: bytes) -> SizesBatch:
     """
     try:
         return _decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise UnreadableError(str(error)) from None
 
 

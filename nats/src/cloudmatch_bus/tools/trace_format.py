@@ -15,6 +15,7 @@ from cloudmatch_bus.contract.deliveries import Claim, Span
 from cloudmatch_bus.contract.messages import DeliveriesClaimed, DeliveriesCounted, decode_fact, encode
 from cloudmatch_bus.contract.payloads import Payload, shape_of, split
 from cloudmatch_bus.contract.request_batches import RequestBatch, decode_requests
+from cloudmatch_bus.contract.unreadable import UNREADABLE
 
 SYSTEM, HEARTBEAT = subjects.heartbeat("", "").split(".")[2:4]
 MAX_TEXT = 80  # characters of a text that are shown
@@ -73,7 +74,7 @@ class TraceFilter(NamedTuple):
         """Whether a fact is about one of the devices."""
         try:
             return not set(decode_fact(payload).devices).isdisjoint(self.devices)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNREADABLE:
             return False
 
     def shows(self, sender: str, receiver: str) -> bool:
@@ -122,7 +123,7 @@ def _requests(app: str, payload: bytes, wanted: TraceFilter) -> Iterator[TraceLi
     """Format a batch of pairing requests."""
     try:
         batch = decode_requests(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         batch = None
     if not isinstance(batch, RequestBatch):
         yield TraceLine("match", app, _guess(payload))
@@ -136,7 +137,7 @@ def _deliveries(app: str, payload: bytes, wanted: TraceFilter) -> Iterator[Trace
     """Format a fact about payloads delivered; nothing if it cannot be read."""
     try:
         fact = decode_fact(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return
     told: list[tuple[Span | Claim, tuple[str, str]]]
     match fact:
@@ -218,7 +219,7 @@ def _json(data: bytes) -> str:
     try:
         msgspec.json.decode(data)
         return _printable(data.decode())
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except UNREADABLE:
         return _guess(data)
 
 
