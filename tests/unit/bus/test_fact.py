@@ -2,7 +2,7 @@
 
 import pytest
 
-from cloudmatch_bus.contract.fact import Fact, FactsLost
+from cloudmatch_bus.contract.fact import DeviceForgotten, Fact, FactsLost
 
 
 class Named(Fact, frozen=True, kw_only=True, tag="named"):
@@ -28,3 +28,8 @@ def test_a_fact_must_name_a_device() -> None:
 def test_lost_facts_are_about_no_device() -> None:
     lost = FactsLost(app="demo", at=1, low=2, high=9, missing=6, reason="expired")
     assert (lost.kind, lost.primary_device, lost.devices) == ("lost", "journal", ())
+
+
+def test_a_forgotten_device_is_named() -> None:
+    forgotten = DeviceForgotten(app="demo", at=1, device="a")
+    assert (forgotten.kind, forgotten.primary_device, forgotten.devices) == ("forgotten", "a", ("a",))

@@ -13,6 +13,7 @@ from cloudmatch_bus.contract.messages import (
     StepAway,
     Tombstone,
 )
+from cloudmatch_bus.contract.resume_tokens import digest
 from cloudmatch_match_engine.core.transitions import (
     announced,
     closed,
@@ -90,7 +91,15 @@ def test_an_announced_device_moves_only_to_a_newer_location(version: int, lat: f
 
 @pytest.mark.parametrize(
     ("token", "request_token", "resume", "expected"),
-    [("t", "t", True, True), ("t", "t", False, False), ("t", "u", True, False), ("", "", True, False)],
+    [
+        ("t", "t", True, True),
+        ("t", digest("t"), True, True),  # the record is of an earlier version
+        (digest("t"), digest("t"), True, True),
+        ("t", "t", False, False),
+        ("t", "u", True, False),
+        (digest("t"), digest("u"), True, False),
+        ("", "", True, False),
+    ],
 )
 def test_a_session_is_resumed_only_on_request_with_its_token(
     token: str, request_token: str, resume: bool, expected: bool

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from cloudmatch_bus.client.connection import Bus
-from cloudmatch_bus.contract import subjects
+from cloudmatch_bus.contract import resume_tokens, subjects
 from cloudmatch_bus.contract.cells import cell
 from cloudmatch_bus.contract.messages import (
     AnyAnswer,
@@ -149,7 +149,7 @@ class MatchEngineClient:
             location_version=device.location_version,
             incarnation=self._incarnation(),
             grace=device.grace,
-            token=device.token,
+            token=resume_tokens.digest(device.token),
             resume=device.resume,
         )
 

@@ -175,7 +175,7 @@ class Ledger:
                 self._claimed(position, fact)
             case AmountReported():
                 self._reported(fact)
-            case FactsLost():  # pragma: no branch  # there are no others
+            case FactsLost():
                 self._lost(fact)
         return True
 

@@ -12,6 +12,7 @@ from cloudmatch_bus.contract.messages import (
     DeliveriesClaimed,
     DeliveriesCounted,
     DeviceConnected,
+    DeviceForgotten,
     DeviceLeft,
     Fact,
     FactsLost,
@@ -50,6 +51,7 @@ ShownFact = (
     | PayloadsDelivered
     | PayloadsClaimed
     | AmountReported
+    | DeviceForgotten
     | FactsLost
 )
 

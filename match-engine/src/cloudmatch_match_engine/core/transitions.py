@@ -2,6 +2,7 @@
 
 from msgspec.structs import replace
 
+from cloudmatch_bus.contract import resume_tokens
 from cloudmatch_bus.contract.messages import (
     DeviceRecord,
     PairRecord,
@@ -53,7 +54,7 @@ def announced(record: DeviceRecord, request: SeekPartner) -> DeviceRecord:
 
 def resumes(record: DeviceRecord, request: SeekPartner) -> bool:
     """Whether a newer connection resumes the session of this record."""
-    return request.resume and request.token == record.token != ""
+    return request.resume and resume_tokens.same(request.token, record.token)
 
 
 def resumed(record: DeviceRecord, request: SeekPartner) -> DeviceRecord:

@@ -1,4 +1,4 @@
-"""What all facts have in common, and the fact that facts are missing."""
+"""What all facts have in common, and the facts about the journal itself."""
 
 from typing import Literal
 
@@ -46,3 +46,13 @@ class FactsLost(Fact, frozen=True, kw_only=True, tag="lost"):
     @property
     def devices(self) -> tuple[str, ...]:
         return ()
+
+
+class DeviceForgotten(Fact, frozen=True, kw_only=True, tag="forgotten"):
+    """Someone asked to erase a device: whoever keeps anything about it from before this fact erases that."""
+
+    device: str
+
+    @property
+    def primary_device(self) -> str:
+        return self.device

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from cloudmatch_bus.contract.deliveries import Claim, Span
+from cloudmatch_bus.contract.fact import DeviceForgotten as DeviceForgotten
 from cloudmatch_bus.contract.fact import Fact as Fact
 from cloudmatch_bus.contract.fact import FactsLost as FactsLost
 
@@ -158,6 +159,7 @@ AnyFact = (
     | DeliveriesClaimed
     | PayloadsDelivered
     | AmountReported
+    | DeviceForgotten
     | FactsLost
 )
 
@@ -185,7 +187,7 @@ class SeekPartner(Request, frozen=True, kw_only=True, tag="seek"):
     location_version: int = msgspec.field(default=0, name="place")  # how often the device has moved
     incarnation: int = msgspec.field(default=0, name="start")  # µs since 1970 when the edge's process started
     grace: float = 0.0  # s for which the device may be disconnected; 0: it leaves when its connection ends
-    token: str = ""  # of the session; "": there is no session to resume
+    token: str = ""  # its hash (`resume_tokens`); "": there is no session to resume
     resume: bool = False
 
 

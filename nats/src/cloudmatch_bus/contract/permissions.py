@@ -92,7 +92,7 @@ USERS = {
     ),
     "journal": Rights(
         publish=(
-            *_facts("reported", "deliveries", "lost"),
+            *_facts("reported", "deliveries", "lost", "forgotten"),
             _EVENTS_INFO,
             *(f"{API}.CONSUMER.{what}.{EVENTS}.*" for what in _CONSUMER_VERBS),
         ),
