@@ -12,7 +12,7 @@ from cloudmatch_bus.client.provision import ProvisionError, connected_bus, provi
 from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.contract import streams
 from cloudmatch_bus.process.health import Health
-from harness import NatsCluster, NatsServer, nats_cluster
+from harness import NatsCluster, NatsServer, eventually, nats_cluster
 
 
 async def bus_of(server: NatsServer) -> Bus:
@@ -89,6 +89,24 @@ async def test_a_stream_changed_by_hand_is_restored_and_keeps_its_first_sequence
     found = (await js.stream_info(streams.BUCKET_STREAM)).config
     assert (found.description, found.first_seq) == (stream_config.bucket(1).description, first)
     await bus.close()
+
+
+async def test_a_stream_that_is_not_as_asked_is_a_problem_until_someone_has_mended_it(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloudmatch_bus.client.provision.WATCH_INTERVAL", 0.05)
+    health = Health()
+    async with connected_bus(NatsSettings(url=nats_server.url), "test", health, asyncio.Event()) as bus:
+        assert bus is not None
+        js = bus.jetstream()
+        wrong = stream_config.bucket(1)
+        wrong.storage = stream_config.events(1).storage
+        await js.delete_stream(streams.BUCKET_STREAM)
+        await js.add_stream(wrong)
+        await js.delete_stream(streams.EVENTS)
+        await eventually(lambda: streams.BUCKET_STREAM in str(health.reasons()), 10, "a problem")
+        await js.delete_stream(streams.BUCKET_STREAM)
+        await eventually(lambda: not health.reasons(), 10, "no problem any more")
 
 
 @pytest.fixture

@@ -171,21 +171,27 @@ class _Provisioning:
             try:
                 await self._bus.jetstream().stream_info(streams.EVENTS)
             except NotFoundError:
-                await self._restore()
+                _lost.inc()
+                self._problem = f"the stream {streams.EVENTS} does not exist"
+                log.warning("stream %s is gone", streams.EVENTS)
+                if await self._mended():
+                    log.warning("stream %s is there again, without the facts of before", streams.EVENTS)
             except (nats.errors.Error, TimeoutError):
                 continue  # those who read and publish say so
+            else:
+                if self._problem is not None:
+                    await self._mended()
 
-    async def _restore(self) -> None:
-        _lost.inc()
-        self._problem = f"the stream {streams.EVENTS} does not exist"
-        log.warning("stream %s is gone", streams.EVENTS)
+    async def _mended(self) -> bool:
+        """Provision; return whether the server now holds what was asked for."""
         try:
             await self.ensure()
         except ProvisionError as error:
+            if self._problem != str(error):
+                log.error("%s", error)  # noqa: TRY400  # a sentence
             self._problem = str(error)
-            log.error("%s", error)  # noqa: TRY400  # a sentence
-        else:
-            log.warning("stream %s is there again, without the facts of before", streams.EVENTS)
+            return False
+        return True
 
 
 @contextlib.asynccontextmanager
