@@ -217,3 +217,12 @@ def test_it_is_known_since_when_a_connection_is_shown_and_since_when_it_is_open_
     roster.put(a, None, 20, 90.0)
     roster.put(a, away, 21, 100.0)
     assert roster.since(a) == Since(100.0, 100.0)
+
+
+def test_only_a_device_without_a_connection_is_absent_and_since_then() -> None:
+    roster, connected = Roster(), record("a")
+    roster.put(key("a"), connected, 1, 100.0)
+    assert roster.absent_for(connected, 107.0) == 0
+    away = replace(connected, disconnected_at=5)
+    roster.put(key("a"), away, 2, 110.0)
+    assert roster.absent_for(away, 112.5) == 2.5
