@@ -12,8 +12,10 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from cloudmatch_bus.contract import amqp, amqp_batches
+from cloudmatch_bus.contract.amqp import MAX_TIME
+from cloudmatch_bus.contract.deliveries import MAX_BYTES, Span
 from harness import Service, eventually, service
-from harness.analytics import Publisher, events, publishing, sums
+from harness.analytics import Publisher, encoded_batch, events, publishing, sums
 
 CLOSES = 30  # s within which a 10 s window must close
 
@@ -157,6 +159,23 @@ async def test_unreadable_messages_become_dead_letters_and_disturb_nothing(analy
     await eventually(
         lambda: analytics.process.log.count(" rejected: ") == rejected + 2, what="two lines in the log"
     )
+
+
+async def test_sums_beyond_64_bits_and_numbers_that_nothing_has_are_survived(analytics, publisher):
+    most = [Span("alice", "bob", 7, 0, 1, MAX_BYTES - 1, "1")] * 9_300
+    now = time.time_ns() // 10**6
+    for number in range(2):
+        await publisher.raw_batch(encoded_batch(most, publisher.app, now - 600_000), f"most-{number}")
+    far = encoded_batch(most[:1], publisher.app, 1).replace(b'"at":1,', b'"at":1' + b"0" * 400 + b",")
+    await publisher.raw_batch(far, "far")
+    await publisher.raw(b"4", {"app": publisher.app, "from": "alice", "at": MAX_TIME}, "far.0")
+    await publisher.size(4, ago=60, sender="eve")
+    await eventually(lambda: sums(analytics, of(publisher, device="eve")) == (4, 1), CLOSES)
+    assert sums(analytics, of(publisher)) == (2**63 - 1 + 4, 18_601)
+    await eventually(lambda: analytics.metric("cloudmatch_analytics_saturated_total") >= 1)
+    for queue in (amqp_batches.DEAD_QUEUE, amqp.DEAD_QUEUE):
+        dead = await (await publisher.channel.get_queue(queue)).get(no_ack=True)
+        assert str(dead.message_id).startswith("far")
 
 
 async def test_late_payloads_count_are_logged_and_correct_the_live_stream(analytics, publisher):

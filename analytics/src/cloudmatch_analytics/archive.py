@@ -7,12 +7,13 @@ file is put aside, and all windows are written to a new one.
 import contextlib
 import logging
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from cloudmatch_analytics.core.windows import ALL, Bounds, Row
+from cloudmatch_analytics.core.windows import ALL, BASE, Bounds, Row
 from cloudmatch_analytics.put_aside import put_aside
+from cloudmatch_bus.contract.amqp import MAX_TIME
 from cloudmatch_bus.process.settings import error_text
 
 # the names are older than the code's and stay: the file outlives the version that wrote it
@@ -35,6 +36,14 @@ COLUMNS = {  # a text, and numbers
     "sums": ("key", "start", "bytes", "messages", "late"),
     "places": ("broker", "partition", "next"),
     "added": ("log", "partition", "last"),
+}
+KEPT = "closed_until, first, detailed_from"
+# rows that are read; in others are numbers that no sum, time or offset has
+POSSIBLE = {
+    "sums": f"min(start, bytes, messages, late) >= 0 AND start < {MAX_TIME} AND start % {BASE} = 0",
+    "kept": f"min({KEPT}) >= 0 AND max({KEPT}) < {MAX_TIME} AND typeof(max({KEPT})) = 'integer'",
+    "places": "min(partition, next) >= 0",
+    "added": "min(partition, last) >= 0",
 }
 # errors of SQLite that say nothing about what the file contains
 OF_THE_DISK = {
@@ -89,8 +98,9 @@ class Archive:
     def load(self) -> Saved:
         """Return everything that was saved. Called once, first."""
         try:
-            saved = self._read(self._open())
-            self.complete = True
+            db = self._open()
+            saved = self._read(db)
+            self.complete = not _left_out(db)
         except FAILURES as error:
             self._fail(error)
             saved = self._read_only() if self._file.exists() else NOTHING
@@ -175,11 +185,11 @@ class Archive:
             wrong = [f"typeof({text}) <> 'text'", *(f"typeof({number}) <> 'integer'" for number in numbers)]
             if db.execute(f"SELECT 1 FROM {table} WHERE {' OR '.join(wrong)}").fetchone():  # noqa: S608 # constants
                 raise DamagedError(f"table {table} has values of the wrong type")
-        rows = [Row(*row) for row in db.execute("SELECT start, key, bytes, messages, late FROM sums")]
-        kept = db.execute("SELECT closed_until, first, detailed_from FROM kept").fetchone()
-        for broker, partition, offset in db.execute("SELECT broker, partition, next FROM places"):
+        rows = [Row(*row) for row in _possible(db, "sums", "start, key, bytes, messages, late")]
+        kept = next(_possible(db, "kept", KEPT), None)
+        for broker, partition, offset in _possible(db, "places", "broker, partition, next"):
             self._offsets.setdefault(broker, {})[partition] = offset
-        added = db.execute("SELECT log, partition, last FROM added").fetchall()
+        added = _possible(db, "added", "log, partition, last")
         last = {(of, partition): offset for of, partition, offset in added}
         return Saved(rows, Bounds(*kept) if kept else Bounds(), last)
 
@@ -217,6 +227,21 @@ class Archive:
             with contextlib.suppress(sqlite3.Error):
                 self._db.close()
         self._db = None
+
+
+def _possible(db: sqlite3.Connection, table: str, columns: str) -> Iterator[tuple[Any, ...]]:
+    return db.execute(f"SELECT {columns} FROM {table} WHERE {POSSIBLE[table]}")  # noqa: S608 # constants
+
+
+def _left_out(db: sqlite3.Connection) -> bool:
+    """Whether there are rows that were not read; say how many."""
+    counts = {
+        table: db.execute(f"SELECT count(*) FROM {table} WHERE NOT ({possible})").fetchone()[0]  # noqa: S608
+        for table, possible in POSSIBLE.items()
+    }
+    if found := {table: count for table, count in counts.items() if count}:
+        log.warning("rows with impossible numbers left out, all others are written again: %s", found)
+    return bool(found)
 
 
 def is_damage(error: Exception) -> bool:

@@ -36,7 +36,7 @@ from cloudmatch_analytics import topics
 from cloudmatch_analytics.core import kafka_records, known_ids
 from cloudmatch_analytics.core.kafka_records import Added, Sent, Watermark
 from cloudmatch_analytics.core.known_ids import State
-from cloudmatch_analytics.core.windows import BASE
+from cloudmatch_analytics.core.windows import BASE, saturated
 from cloudmatch_analytics.results import UNREADABLE_RECORDS, Results
 from cloudmatch_analytics.settings import KafkaSettings
 from cloudmatch_bus.contract.unreadable import UNREADABLE
@@ -192,7 +192,7 @@ def _merged(several: list[Sent]) -> dict[str, tuple[int, int]]:
     for sums in several:
         for series, sent in sums.items():
             if known := merged.get(series):
-                merged[series] = known[0] + sent[0], known[1] + sent[1]
+                merged[series] = saturated(known[0] + sent[0]), saturated(known[1] + sent[1])
             else:
                 merged[series] = sent
     return merged

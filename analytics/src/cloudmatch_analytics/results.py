@@ -20,7 +20,7 @@ from prometheus_client import Counter
 from cloudmatch_analytics import topics
 from cloudmatch_analytics.archive import Archive
 from cloudmatch_analytics.core.kafka_records import decode_result
-from cloudmatch_analytics.core.windows import Row
+from cloudmatch_analytics.core.windows import MAX_SUM, Row
 from cloudmatch_analytics.settings import KafkaSettings
 from cloudmatch_analytics.window_store import Changed, Update, WindowStore, describe_closed, describe_late
 from cloudmatch_bus.contract.unreadable import UNREADABLE
@@ -43,6 +43,9 @@ CONSUMER = {
 
 TOPIC_LOST = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}
 
+SATURATED = Counter(
+    "cloudmatch_analytics_saturated", "Sums written to the archive as 2^63 - 1, as they are larger."
+)
 LATE = Counter("cloudmatch_analytics_late", "Sizes added to a window after it had closed.")
 TOO_LATE = Counter("cloudmatch_analytics_too_late", "Sizes older than all retained windows; not counted.")
 
@@ -145,6 +148,7 @@ class Results:
         saved = self._archive.save(rows, windows.bounds(), self._broker, self._offsets, windows.offsets())
         if saved:
             self._changed = {}
+            SATURATED.inc(sum([MAX_SUM in row for row in rows]))
         return saved
 
     def _report(self, update: Update) -> None:

@@ -37,7 +37,7 @@ _confirmed = Counter("cloudmatch_bridge_rabbit_singles", "Messages of one payloa
 _evened = Counter(
     "cloudmatch_bridge_rabbit_singles_evened", "Spans whose sizes do not fit their totals: published as equal"
 )
-_dropped = Counter("cloudmatch_bridge_rabbit_singles_dropped", "Spans that AMQP cannot express")
+_dropped = Counter("cloudmatch_bridge_rabbit_singles_dropped", "Spans that AMQP cannot express, or too long")
 _pending = Gauge(
     "cloudmatch_bridge_rabbit_singles_pending", "Facts whose payloads are not published one by one yet"
 )

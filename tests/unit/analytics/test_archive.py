@@ -242,3 +242,59 @@ def test_what_stands_in_the_way_is_named_and_nothing_else_happens(tmp_path: Path
     assert archive.save(ROWS, Bounds(T + BASE, T, 0), "here", {}, {})
     archive.close()
     assert len(Archive(file).load().rows) == 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE sums SET bytes = -5",
+        "UPDATE sums SET messages = -9223372036854775808",
+        "UPDATE sums SET start = 9223372036854775807",
+        "UPDATE sums SET start = start + 1",
+        "UPDATE kept SET closed_until = -1",
+        "UPDATE kept SET detailed_from = 9223372036854775807",
+        "UPDATE kept SET first = 'x'",
+        "UPDATE kept SET first = NULL",
+        "UPDATE places SET next = -1",
+        "UPDATE added SET last = -2",
+    ],
+)
+def test_rows_that_are_impossible_are_left_out_and_all_others_written_again(
+    tmp_path: Path, change: str
+) -> None:
+    file = tmp_path / "slices.sqlite"
+    saved(file)
+    with contextlib.closing(sqlite3.connect(file)) as db:
+        db.execute("INSERT INTO sums VALUES (?, 'demo.bob', 9, 1, 0)", (T,))
+        db.execute(change + (f" WHERE start = {T + BASE}" if "sums" in change else ""))
+        db.commit()
+    archive = Archive(file)
+    rows, bounds, added = archive.load()
+    assert Row(T, "demo.bob", 9, 1) in rows
+    assert all(number >= 0 for row in rows for number in (row.start, *row[2:]))
+    store = WindowStore(1, 0)
+    store.restore(rows, bounds, added)
+    assert archive.save(store.rows(None), store.bounds(), "here", {0: 1}, {})
+    assert archive.complete
+    archive.close()
+    again = Archive(file)
+    assert sorted(again.load().rows) == sorted(rows)
+    assert again.complete
+    again.close()
+    assert not list(tmp_path.glob("*damaged*"))
+
+
+def test_sums_that_no_database_can_hold_are_saved_as_the_largest_and_what_is_damaged_may_grow(
+    tmp_path: Path,
+) -> None:
+    archive = Archive(tmp_path / "slices.sqlite")
+    archive.load()
+    store = WindowStore(1, 0)
+    store.restore([Row(T, "demo.bob", 2**62, 2**63 - 1)], Bounds(), {})  # without the app, and over all
+    store.fold([Added("log", 0, 0, T, {"demo.bob": (2**62, 1), "demo.eve": (2**62 - 1, 1)})])
+    assert archive.save(store.rows(None), store.bounds(), "here", {0: 1}, store.offsets())
+    saved_rows = {row.series: row[2:4] for row in archive.load().rows}
+    assert saved_rows["demo.bob"] == (2**63 - 1, 2**63 - 1)
+    assert saved_rows[ALL] == (2**63 - 1, 2)
+    assert saved_rows["demo.eve"] == (2**62 - 1, 1)
+    archive.close()

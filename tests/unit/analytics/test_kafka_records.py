@@ -1,5 +1,6 @@
 """The records in Kafka."""
 
+import contextlib
 from itertools import count, pairwise
 
 import pytest
@@ -31,12 +32,13 @@ from cloudmatch_analytics.core.kafka_records import (
     singles,
     size,
 )
-from cloudmatch_analytics.core.windows import BASE, sender_series
+from cloudmatch_analytics.core.windows import BASE, MAX_SUM, sender_series
 from cloudmatch_bus.contract import amqp_batches
-from cloudmatch_bus.contract.amqp import SizeMessage, UnreadableError
+from cloudmatch_bus.contract.amqp import MAX_TIME, SizeMessage, UnreadableError
 from cloudmatch_bus.contract.amqp_batches import SizesBatch
-from cloudmatch_bus.contract.deliveries import Span, span
+from cloudmatch_bus.contract.deliveries import MAX_BYTES, Span, span
 from cloudmatch_bus.contract.messages import DeliveriesCounted
+from cloudmatch_bus.contract.unreadable import UNREADABLE
 from harness.ids import ids
 
 MAX_MESSAGE = 1_000_000  # bytes that Kafka takes, by default
@@ -193,7 +195,8 @@ def test_successive_numbers_of_one_source_are_neighbours() -> None:
     assert sum(one != other for one, other in pairwise(numbers)) == 8
 
 
-sums = st.builds(BatchSums, st.none() | st.text(), st.integers(0), st.just({"demo.alice": (4, 1)}))
+times = st.integers(0, MAX_TIME - 1)
+sums = st.builds(BatchSums, st.none() | st.text(), times, st.just({"demo.alice": (4, 1)}))
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from([T, T + BASE]), sums)))
@@ -218,3 +221,48 @@ def test_a_record_of_batches_is_never_much_longer_than_its_limit() -> None:
     ids = [each.id for _, _, value in records for each in decode_batches(value).batches]
     assert ids == [str(number) for number in range(20)]
     assert decode_batches(records[-1][2]) == Batches(ARRIVAL, T, [sent[18][2], sent[19][2]])
+
+
+def test_a_batch_that_adds_up_to_more_than_64_bits_adds_the_largest_sum() -> None:
+    spans = [Span("alice", "bob", 7, 0, 1, MAX_BYTES - 1, "1")] * 9_300 + [
+        Span("eve", "bob", 7, 0, 1, 4, "4")
+    ]
+    fact = DeliveriesCounted(app="demo", at=T, source="edge-0", incarnation=1, number=1, spans=spans)
+    (found,) = batch_sums("1", amqp_batches.decode(encode(fact)))
+    assert found.sums == {"demo.alice": (MAX_SUM, 9_300), "demo.eve": (4, 1)}
+    (record,) = group_encoded(ARRIVAL, [(0, T, found)])
+    assert decode_batches(record[2]).batches == [found]
+
+
+WRONG = ["-1", str(2**63), "1" + "0" * 400, "NaN", "1e400", "1.5", "true", "null", '"4"']
+
+
+@pytest.mark.parametrize("number", WRONG)
+def test_numbers_that_nothing_has_make_a_record_unreadable(number: str) -> None:
+    added = '{"type":"added","log":"x","partition":%s,"offset":%s,"start":%s,"sums":{"a.b":[%s,%s]}}'
+    for at in range(5):
+        with pytest.raises(UNREADABLE):
+            decode_result((added % tuple(number if at == each else "0" for each in range(5))).encode())
+    for record, decode in (
+        ('{"type":"sums","start":0,"sums":{"a.b":[%s,1]}}', decode_result),
+        ('{"type":"tick","partition":0,"at":%s}', decode_result),
+        ('{"told":1,"sizes":[[null,"a.b",%s,1]]}', decode_singles),
+        ('{"told":1,"sizes":[[null,"a.b",1,%s]]}', decode_singles),
+        ('{"produced_at":1,"start":0,"batches":[[null,1,{"a.b":[1,%s]}]]}', decode_batches),
+        ('{"produced_at":1,"start":0,"batches":[[null,%s,{"a.b":[1,1]}]]}', decode_batches),
+        ('{"produced_at":1,"start":%s,"batches":[]}', decode_batches),
+    ):
+        decode((record % "4").encode())
+        with pytest.raises(UNREADABLE):
+            decode((record % number).encode())
+
+
+@given(st.binary(max_size=200), st.integers(0, 100))
+def test_any_bytes_are_a_record_or_unreadable(data: bytes, at: int) -> None:
+    added = b'{"type":"added","log":"x","partition":0,"offset":0,"start":0,"sums":{"a.b":[1,1]}}'
+    batches = b'{"produced_at":1,"start":0,"batches":[[null,1,{"a.b":[1,1]}]]}'
+    single = b'{"told":1,"sizes":[[null,"a.b",1,1]]}'
+    for decode, sample in ((decode_result, added), (decode_batches, batches), (decode_singles, single)):
+        for each in (data, sample[:at] + data + sample[at:]):
+            with contextlib.suppress(UNREADABLE):
+                decode(each)

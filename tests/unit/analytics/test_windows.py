@@ -10,6 +10,7 @@ from cloudmatch_analytics.core.windows import (
     ALL,
     BASE,
     MAX_DROPPED,
+    MAX_SUM,
     Bounds,
     Row,
     Shape,
@@ -322,3 +323,18 @@ def test_sums_agree_in_every_order_with_every_repetition_closed_or_not(sent, clo
         assert [w.bytes for w in everything] == [
             sum(w.bytes for w in both) for both in zip(*apps, strict=True)
         ]
+
+
+def test_sums_beyond_64_bits_leave_as_the_largest_that_there_is(timeline):
+    timeline.add(T, {"demo.alice": (2**62, 1), "demo.bob": (2**62 - 1, 1)})
+    assert timeline.window(TEN, T) == Window(T, T + BASE, MAX_SUM, 2)
+    timeline.add(T, {"demo.bob": (2**62 + 1, 2**63 - 2)})
+    assert timeline.window(TEN, T, "demo.alice").bytes == 2**62
+    assert timeline.window(TEN, T) == Window(T, T + BASE, MAX_SUM, MAX_SUM)
+    assert timeline.senders(T)["demo.bob"] == Sums(MAX_SUM, 2**63 - 1, 0)
+    assert {each.series: each[2:] for each in timeline.all_rows()} == {
+        "demo.alice": (2**62, 1, 0),
+        "demo.bob": (MAX_SUM, MAX_SUM, 0),
+        "demo": (MAX_SUM, MAX_SUM, 0),
+        ALL: (MAX_SUM, MAX_SUM, 0),
+    }

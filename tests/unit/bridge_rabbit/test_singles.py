@@ -12,7 +12,7 @@ from pamqp import commands, frame
 from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 
-from cloudmatch_bridge_rabbit.core.singles import KNOWN, Singles
+from cloudmatch_bridge_rabbit.core.singles import KNOWN, MOST, Singles
 from cloudmatch_bus.contract import amqp
 from cloudmatch_bus.contract.amqp import SizeMessage
 from cloudmatch_bus.contract.deliveries import Span, span
@@ -110,3 +110,20 @@ def test_a_span_that_amqp_cannot_express_is_dropped_and_counted_and_keeps_its_nu
         of_pamqp(SizeMessage(4, "demo", "a", "c", 7, 1500, "e.1.42.2"), 1)
     ]
     assert (encoder.evened, encoder.dropped) == (0, 2)
+
+
+def test_times_that_drivers_cannot_decode_are_dropped_and_the_last_that_they_can_is_not() -> None:
+    encoder = Singles(1)
+    facts = [counted(span("a", "c", 7, 0, [4]), at=at) for at in (amqp.MAX_TIME - 1, amqp.MAX_TIME, 10**400)]
+    assert len(list(encoder.messages([(42, each) for each in facts]))) == 1
+    assert encoder.dropped == 2
+
+
+def test_one_fact_becomes_a_million_messages_at_most() -> None:
+    encoder = Singles(1)
+    spans = [Span("a", "b", 7, 0, count, 0, f"0*{count}") for count in (2, MOST - 2, 1)]
+    published = encoder.messages([(42, counted(*spans[:1], *spans[2:])), (43, counted(*spans))])
+    assert sum(1 for _ in published) == 3 + MOST
+    assert encoder.dropped == 1
+    assert list(encoder.messages([(42, counted(Span("a", "b", 7, 0, 10**9, 0, "0*1000000000")))])) == []
+    assert encoder.dropped == 2

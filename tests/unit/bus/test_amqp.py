@@ -61,7 +61,16 @@ def test_a_body_that_is_not_an_ascii_decimal_is_unreadable(body: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "headers", [{"from": 5}, {"app": b"demo"}, {"at": "now"}, {"at": -1}, {"at": True}, {"at": 1.5}]
+    "headers",
+    [
+        {"from": 5},
+        {"app": b"demo"},
+        {"at": "now"},
+        {"at": -1},
+        {"at": True},
+        {"at": 1.5},
+        {"at": amqp.MAX_TIME},
+    ],
 )
 def test_a_header_of_the_wrong_type_is_unreadable_and_named(headers: dict[str, object]) -> None:
     with pytest.raises(UnreadableError, match=f"header '{next(iter(headers))}'"):

@@ -36,11 +36,20 @@ def test_the_totals_of_a_fact_are_read() -> None:
         b'{"app":"demo","at":5,"spans":[["a","c",7,0,1,-4,"-4"]]}',
         b'{"app":"demo","at":5,"spans":[["a","c",7,0,1,4.5,"4.5"]]}',
         b'{"app":"demo","at":5,"spans":[["a","c",7,0,1,1000000000000000,"1000000000000000"]]}',
+        b'{"app":"demo","at":253402300800000,"spans":[["a","c",7,0,1,4,"4"]]}',
+        b'{"app":"demo","at":1' + b"0" * 400 + b',"spans":[["a","c",7,0,1,4,"4"]]}',
+        b'{"app":"demo","at":NaN,"spans":[["a","c",7,0,1,4,"4"]]}',
+        b'{"app":"demo","at":5,"spans":[["a","c",7,0,1,1' + b"0" * 400 + b',"4"]]}',
     ],
 )
 def test_what_is_no_batch_is_unreadable(body: bytes) -> None:
     with pytest.raises(UnreadableError):
         amqp_batches.decode(body)
+
+
+def test_the_largest_time_is_read() -> None:
+    body = b'{"app":"demo","at":253402300799999,"spans":[["a","c",7,0,1,999999999999999,"4"]]}'
+    assert amqp_batches.decode(body).at == 253402300799999
 
 
 def test_fields_of_the_future_are_ignored() -> None:

@@ -22,9 +22,9 @@ from zlib import crc32
 
 import msgspec
 
-from cloudmatch_analytics.core.windows import BASE, sender_series
+from cloudmatch_analytics.core.windows import BASE, MAX_SUM, saturated, sender_series
 from cloudmatch_bus.contract.amqp import DEFAULT_APP, SizeMessage, UnreadableError
-from cloudmatch_bus.contract.amqp_batches import SizesBatch
+from cloudmatch_bus.contract.amqp_batches import SizesBatch, Time
 from cloudmatch_bus.contract.subjects import partition
 
 BUCKETS = 32
@@ -36,6 +36,7 @@ MAX_GROUP = 64  # batches with successive numbers that are neighbours in a parti
 SUM = 40  # bytes of a sum in a record without its series, at most
 
 Sent = Mapping[str, tuple[int, int]]  # bytes and payloads by sender's series
+Natural = Annotated[int, msgspec.Meta(ge=0, le=MAX_SUM)]  # what SQLite can hold
 
 
 class Size(NamedTuple):
@@ -43,8 +44,8 @@ class Size(NamedTuple):
 
     id: str | None  # unique to the payload and the same in every redelivery; None: unknown
     series: str  # of the sender, as `sender_series` names it
-    bytes: int
-    at: int  # ms since 1970
+    bytes: Natural
+    at: Time  # ms since 1970
 
 
 class Singles(msgspec.Struct, frozen=True):
@@ -58,15 +59,15 @@ class BatchSums(NamedTuple):
     """What the senders in a batch of sizes have sent; of a very long batch a part, with an id of its own."""
 
     id: str | None  # the same in every redelivery; None: unknown
-    at: int  # ms since 1970, also if it lies in the future
-    sums: dict[str, tuple[int, int]]  # bytes and payloads, by the sender's series
+    at: Time  # ms since 1970, also if it lies in the future
+    sums: dict[str, tuple[Natural, Natural]]  # bytes and payloads, by the sender's series
 
 
 class Batches(msgspec.Struct, frozen=True):
     """Batches in the slice that begins at `start`. Times: ms since 1970."""
 
     produced_at: int
-    start: int
+    start: Time
     batches: list[BatchSums]
 
 
@@ -74,24 +75,24 @@ class Added(msgspec.Struct, frozen=True, tag="added"):
     """What a record adds to the sums of senders in the slice that begins at `start`."""
 
     log: str  # names the topic that the record is in: another one begins with offset 0 again
-    partition: int
-    offset: int  # of the record
-    start: int  # ms since 1970
-    sums: dict[str, tuple[int, int]]  # bytes and payloads, by series
+    partition: Natural
+    offset: Natural  # of the record
+    start: Time  # ms since 1970
+    sums: dict[str, tuple[Natural, Natural]]  # bytes and payloads, by series
 
 
 class SliceSums(msgspec.Struct, frozen=True, tag="sums"):
     """The totals of senders in the slice that begins at `start`, by series: bytes, payloads."""
 
-    start: int  # ms since 1970
-    sums: dict[str, tuple[int, int]]
+    start: Time  # ms since 1970
+    sums: dict[str, tuple[Natural, Natural]]
 
 
 class Watermark(msgspec.Struct, frozen=True, tag="tick"):
     """Event time of a partition, ms since 1970."""
 
     partition: int
-    at: int
+    at: Time
 
 
 Result = Added | SliceSums | Watermark
@@ -139,7 +140,7 @@ def batch_sums(message_id: str | None, batch: SizesBatch) -> Iterator[BatchSums]
     for span in batch.spans:
         series = sender_series(app, span.sender)
         if known := sums.get(series):
-            sums[series] = known[0] + span.bytes, known[1] + span.payloads
+            sums[series] = saturated(known[0] + span.bytes), known[1] + span.payloads
         else:
             sums[series] = span.bytes, span.payloads
     identity = f"{message_id}/{batch.at}" if message_id else None

@@ -8,6 +8,8 @@ A window is closed once event time has passed its end in every partition, and ru
 added to a closed slice is *late*: it counts, is counted as late, and is recorded as a correction. From the
 first known slice to the last closed one, a slice without payloads is zero.
 
+Sums in memory have no limit; what leaves it is `MAX_SUM` at most.
+
 Event time comes from clocks, and clocks jump. So closed slices may be reopened, and slices are dropped for
 their age only where payloads are that much newer, a few at a time.
 """
@@ -27,6 +29,7 @@ RETAINED = 24 * 3_600_000  # ms of closed slices
 MAX_DETAILS = 200_000  # sums per device and app, at most; the oldest slices lose theirs first
 MAX_CORRECTIONS = 10_000  # the newest are remembered for live streams
 MAX_DROPPED = 6  # slices that are dropped at once, at most: six times as many as are added
+MAX_SUM = 2**63 - 1  # what databases and JSON can hold; it stands for every larger sum
 
 
 @lru_cache(100_000)
@@ -38,6 +41,11 @@ def sender_series(app: str, device: str) -> str:
 def app_series(app: str) -> str:
     """Name the series of an app."""
     return token(app)
+
+
+def saturated(number: int) -> int:
+    """Return a sum as it is shown and stored."""
+    return min(number, MAX_SUM)
 
 
 class Sums(NamedTuple):
@@ -190,11 +198,11 @@ class Timeline:
     def rows(self, start: int, changed: Iterable[str]) -> list[Row]:
         """Return the sums of a slice that belong to these series and are retained."""
         sums = self._sums.get(start, {})
-        return [Row(start, series, *sums[series]) for series in changed if series in sums]
+        return [Row(start, series, *map(saturated, sums[series])) for series in changed if series in sums]
 
     def all_rows(self) -> list[Row]:
         """Return all sums that are retained."""
-        return [Row(start, each, *sums) for start, held in self._sums.items() for each, sums in held.items()]
+        return [row for start, held in self._sums.items() for row in self.rows(start, held)]
 
     def _add(self, start: int, series: str, change: Sums) -> Row:
         sums = self._slice(start)
@@ -252,7 +260,7 @@ class Timeline:
         for slice_start in range(start, start + shape.size, BASE):
             if (sums := self._sums.get(slice_start)) and (found := sums.get(series)):
                 total = total.plus(Sums(*found))
-        return Window(start, start + shape.size, *total)
+        return Window(start, start + shape.size, *map(saturated, total))
 
     def corrected(self, shape: Shape, after: int, series: str = ALL) -> list[Window]:
         """Return the closed windows of a series that were corrected after correction number `after`."""
@@ -272,7 +280,7 @@ class Timeline:
                 for series, sent in sums.items():
                     if "." in series:
                         found[series] = found.get(series, NOTHING).plus(Sums(*sent))
-        return found
+        return {series: Sums(*map(saturated, sums)) for series, sums in found.items()}
 
     def _slice(self, start: int) -> dict[str, tuple[int, int, int]]:
         if self._first is None or start < self._first:

@@ -14,6 +14,7 @@ from cloudmatch_bus.contract.messages import AnyFact
 
 DIRECTIONS = 8192  # kept encoded
 KNOWN = 256  # sizes of a direction kept encoded
+MOST = 1_000_000  # messages of one fact, at most: RabbitMQ takes 50,000 a second, and edges count every 20 ms
 
 _PROPERTIES = frames.flags(
     frames.CONTENT_TYPE
@@ -31,21 +32,24 @@ class Singles:
     def __init__(self, channel: int) -> None:
         self._channel = channel
         self.evened = 0  # spans whose sizes did not fit their totals: published as equal ones that do
-        self.dropped = 0  # spans that AMQP cannot express
+        self.dropped = 0  # spans that AMQP cannot express, or that are too many messages
 
     def messages(self, facts: Iterable[tuple[int, AnyFact]]) -> Iterator[bytes]:
         """Encode a message for each payload of facts, given with their positions in EVENTS, in order."""
         for position, fact in facts:
             number, of_fact = 0, identity(position, fact).encode()
             for span in spans(fact):
+                begin, number = number, number + span.payloads
+                if number > MOST:
+                    self.dropped += 1
+                    continue
                 sizes, own = runs(span)
                 self.evened += not own
                 try:
                     direction = _direction(self._channel, fact.app, span.sender, span.receiver, span.match)
-                    yield from direction.messages(fact.at, of_fact, number, sizes)
+                    yield from direction.messages(fact.at, of_fact, begin, sizes)
                 except OverflowError:
                     self.dropped += 1
-                number += span.payloads
 
 
 class _Direction:
@@ -69,8 +73,10 @@ class _Direction:
             sizes: runs: (size, count).
 
         Raises:
-            OverflowError: a number has more than 64 bits, or the time is before 1970.
+            OverflowError: a number has more than 64 bits, or the time is before 1970, or far from now.
         """
+        if at >= amqp.MAX_TIME:  # which breaks drivers that decode it
+            raise OverflowError
         headers = self._before_at + frames.entries({amqp.AT: at}) + self._after_at
         properties = _PROPERTIES + frames.table(headers) + frames.PERSISTENT
         timestamp = (at // 1000).to_bytes(8)

@@ -23,7 +23,8 @@ APP, SENDER, RECEIVER, MATCH, AT = "app", "from", "to", "match", "at"
 BATCHED = "batched"  # any value: the size is part of a batch (`amqp_batches`) as well, and is counted there
 
 DEFAULT_APP = "default"  # of messages without the header, as in 2019
-MAX_DIGITS = 15  # no payload has 10^15 bytes, and sums must fit into 64 bits
+MAX_DIGITS = 15  # no payload has 10^15 bytes
+MAX_TIME = 253_402_300_800_000  # ms since 1970, exclusive: the year 10000
 OWN = "cloudmatch."  # all our names begin with it
 
 
@@ -115,7 +116,7 @@ def _text(headers: Mapping[str, object], name: str) -> str:
 
 def _time(headers: Mapping[str, object], timestamp: datetime | None) -> int | None:
     at = headers.get(AT, int(timestamp.timestamp() * 1000) if timestamp else None)
-    if at is not None and (not isinstance(at, int) or isinstance(at, bool) or at < 0):
+    if at is not None and (not isinstance(at, int) or isinstance(at, bool) or not 0 <= at < MAX_TIME):
         raise UnreadableError(f"header {AT!r} is not a time in ms since 1970")
     return at
 

@@ -11,7 +11,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from cloudmatch_bus.contract.amqp import Channel, Q, UnreadableError, declare_with_dead_letters
+from cloudmatch_bus.contract.amqp import MAX_TIME, Channel, Q, UnreadableError, declare_with_dead_letters
 from cloudmatch_bus.contract.deliveries import Totals
 from cloudmatch_bus.contract.unreadable import UNREADABLE
 
@@ -21,7 +21,7 @@ DEAD_EXCHANGE = "cloudmatch.sizes.dead"  # fanout
 DEAD_QUEUE = "cloudmatch.sizes.dead"
 CONTENT_TYPE = "application/json"
 
-Time = Annotated[int, Meta(ge=0)]  # ms since 1970
+Time = Annotated[int, Meta(ge=0, lt=MAX_TIME)]  # ms since 1970
 
 
 class SizesBatch(msgspec.Struct, frozen=True, kw_only=True):
