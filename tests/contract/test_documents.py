@@ -32,7 +32,7 @@ def test_the_subjects_in_the_bus_readme_are_those_of_the_code() -> None:
         subjects.dn("app", "edge", "dev"),
         subjects.ack_prefix("app", "edge", "dev", 7) + "3.t4",
         subjects.match("app", "cell", "dev"),
-        subjects.match_batch(subjects.match_lane(subjects.match("app", "cell", "dev")), "edge"),
+        subjects.match_batch(subjects.match_lane("app", "cell"), "edge"),
         subjects.ctl("app", "edge", "dev"),
         subjects.ev("app", "left", "dev"),
         subjects.heartbeat("worker", "w1"),

@@ -7,14 +7,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 import cloudmatch
+from cloudmatch_bus.contract import subjects
 from cloudmatch_bus.contract.liveness import EDGE_DEAD_AFTER
 from cloudmatch_bus.contract.messages import (
     DeviceGone,
     DevicePaired,
     DeviceUnpaired,
     DeviceWaiting,
+    Heartbeat,
     PeerAway,
     PeerReturned,
+    encode,
 )
 from cloudmatch_match_engine.sweeps import SWEEP_INTERVAL
 from faults.link import Link
@@ -54,6 +57,19 @@ async def pair(one: FakeEdge, other: FakeEdge, **more: object) -> tuple[Device, 
     for device in (a, b):
         await device.until(lambda d: d.match is not None)
     return a, b
+
+
+async def test_nobody_announces_the_end_of_an_edge_but_that_edge(edge: MakeEdge) -> None:
+    honest, other = await edge("edge-0"), await edge("edge-1")
+    a, b = await pair(honest, honest)
+    c = await honest.connect("c", tag="other")
+    await (await other.connect("d", tag="other")).until(lambda d: d.match is not None)
+    for incarnation in (0, 2**52):
+        lie = Heartbeat(role="edge", name="edge-0", leaving=True, incarnation=incarnation)
+        other.bus.publish(subjects.heartbeat("edge", "edge-1"), encode(lie))
+    await other.end(leaving=True)  # this is true
+    await c.until(lambda d: bool(received(d, DeviceUnpaired)))
+    assert a.match == b.match is not None
 
 
 async def test_a_session_resumes_its_match_from_another_edge_and_its_peer_is_notified(

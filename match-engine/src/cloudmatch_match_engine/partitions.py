@@ -10,14 +10,16 @@ from prometheus_client import Counter, Gauge
 
 from cloudmatch_bus.client.connection import Bus, Handler, Headers, Subscription
 from cloudmatch_bus.contract import subjects
+from cloudmatch_bus.contract.claims import heartbeat_on
 from cloudmatch_bus.contract.liveness import HEARTBEAT_INTERVAL, WORKER_ISOLATED_AFTER
-from cloudmatch_bus.contract.messages import Heartbeat, decode_heartbeat, encode
+from cloudmatch_bus.contract.messages import Heartbeat, encode
 from cloudmatch_bus.contract.unreadable import UNREADABLE
 from cloudmatch_bus.process.clock import now_us
 from cloudmatch_bus.process.vitals import CpuLoad, version_of
 from cloudmatch_match_engine.core.heartbeat_log import HeartbeatLog
 from cloudmatch_match_engine.core.keys import DeviceId
 from cloudmatch_match_engine.core.membership import Membership
+from cloudmatch_match_engine.dropped import drop
 
 log = logging.getLogger("partitions")
 
@@ -109,10 +111,11 @@ class Partitions:
         )
         self._bus.publish(subjects.heartbeat(ROLE, self._name), encode(heartbeat))
 
-    def _on_heartbeat(self, _: str, __: str, payload: bytes, ___: Headers) -> None:
+    def _on_heartbeat(self, subject: str, _: str, payload: bytes, __: Headers) -> None:
         try:
-            heartbeat = decode_heartbeat(payload)
-        except UNREADABLE:
+            heartbeat = heartbeat_on(subject, payload)
+        except UNREADABLE as error:
+            drop(subject, error)
             return
         self.heartbeats.record(heartbeat, self._clock())
         if heartbeat.name == self._name:

@@ -8,12 +8,13 @@ from functools import partial
 from prometheus_client import Counter, Gauge
 
 from cloudmatch_bus.client.connection import Bus, Headers
+from cloudmatch_bus.contract.claims import requests_on
 from cloudmatch_bus.contract.messages import AnyAnswer, AnyRequest, encode
-from cloudmatch_bus.contract.request_batches import AnswerBatch, RequestBatch, decode_requests
+from cloudmatch_bus.contract.request_batches import AnswerBatch, RequestBatch
 from cloudmatch_bus.contract.unreadable import UNREADABLE
 from cloudmatch_bus.process.summary import Summary
 from cloudmatch_match_engine.core.backlog import Backlog, Pending
-from cloudmatch_match_engine.routing import dropped
+from cloudmatch_match_engine.dropped import drop
 
 log = logging.getLogger("requests")
 
@@ -48,16 +49,14 @@ class Requests:
         self._now = asyncio.get_running_loop().time
         self._backlog = Backlog()
         self._unfinished = Summary(log, "requests not finished")
-        self._invalid = Summary(log, "invalid requests")
         _queued.set_function(lambda: len(self._backlog))
 
     def on_request(self, subject: str, reply: str, payload: bytes, _: Headers) -> None:
         """Queue a request, or a batch of them."""
         try:
-            request = decode_requests(payload)
+            request = requests_on(subject, payload)
         except UNREADABLE as error:
-            self._invalid.add(f"on {subject}: {error}")
-            dropped.labels("bad_request").inc()
+            drop(subject, error)
             return
 
         now = self._now()

@@ -2,20 +2,18 @@
 
 import logging
 
-from prometheus_client import Counter
-
 from cloudmatch_bus.client.connection import Bus, Headers
 from cloudmatch_bus.contract import subjects
 from cloudmatch_bus.process.counter import PlainCounter
 from cloudmatch_bus.process.summary import Summary
 from cloudmatch_match_engine.core.keys import DeviceId, source_of
 from cloudmatch_match_engine.core.roster import Roster
+from cloudmatch_match_engine.dropped import dropped
 from cloudmatch_match_engine.pairing.handler import PairingHandler
 
 log = logging.getLogger("routing")
 
 _routed = PlainCounter("cloudmatch_match_engine_routed", "Batches routed to the peer's edge")
-dropped = Counter("cloudmatch_match_engine_dropped", "Messages dropped by a worker", ["reason"])
 VERIFYING = 64  # devices verified at a time; batches of further ones are dropped, and come again
 
 
@@ -31,25 +29,25 @@ class BatchRouter:
         self._verifying: set[DeviceId] = set()
 
     def on_batch(self, subject: str, reply: str, payload: bytes, _: Headers) -> None:
-        """Forward a batch of an `up` subject, unless it belongs to another match than the mirror's."""
+        """Forward a batch of an `up` subject if the mirror shows its device in that match, on that edge."""
         source = source_of(subject)
-        address = subjects.parse_reply(reply)
-        if source is None or address is None:
-            dropped.labels("no_address").inc()
-            return
-        route = self._roster.route(source)
-        if route is not None and route.match == address.match:
+        route = None if source is None else self._roster.route(source)
+        if route is not None and reply.startswith(route.prefix):
             self._bus.publish(route.subject, payload, reply)
             _routed.value += 1
+            return
+        address = subjects.parse_reply(reply)
+        if source is None or address is None or source != (address.app, address.device):
+            dropped.labels("no_address").inc()
         elif source not in self._verifying and len(self._verifying) < VERIFYING:
             self._verifying.add(source)
-            self._bus.spawn(self._verify(source, address.match))
+            self._bus.spawn(self._verify(source, address))
 
-    async def _verify(self, source: DeviceId, match: int) -> None:
+    async def _verify(self, source: DeviceId, address: subjects.ReplyAddress) -> None:
         """Find out whether the mirror or the device's edge is behind; bring it up to date."""
         app, device = subjects.untoken(source.app), subjects.untoken(source.device)
         try:
-            if not await self._handler.catch_up(app, device, match):
+            if not await self._handler.catch_up(app, device, address.match, subjects.untoken(address.edge)):
                 dropped.labels("stale_match").inc()
                 await self._handler.resend_state(app, device)
         except TimeoutError as error:

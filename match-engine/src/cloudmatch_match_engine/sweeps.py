@@ -14,7 +14,8 @@ from prometheus_client import Counter, Gauge
 from cloudmatch_bus.client.bucket import ConflictError
 from cloudmatch_bus.client.connection import Bus, Headers, NoRespondersError
 from cloudmatch_bus.contract import subjects
-from cloudmatch_bus.contract.messages import DeviceRecord, Heartbeat, decode_heartbeat, encode
+from cloudmatch_bus.contract.claims import heartbeat_on
+from cloudmatch_bus.contract.messages import DeviceRecord, Heartbeat, encode
 from cloudmatch_bus.contract.unreadable import UNREADABLE
 from cloudmatch_bus.process.summary import Summary
 from cloudmatch_match_engine.core.heartbeat_log import HeartbeatLog
@@ -22,6 +23,7 @@ from cloudmatch_match_engine.core.keys import DeviceId, device_id
 from cloudmatch_match_engine.core.pool import MirroredDevice
 from cloudmatch_match_engine.core.presence import Presence
 from cloudmatch_match_engine.core.replay import MatchEvent
+from cloudmatch_match_engine.dropped import drop
 from cloudmatch_match_engine.pairing.handler import PairingHandler
 from cloudmatch_match_engine.pairing.mirror import Mirror
 
@@ -76,10 +78,11 @@ class Sweeps:
         finally:
             await self._bus.unsubscribe(heartbeats)
 
-    def _on_heartbeat(self, _: str, __: str, payload: bytes, ___: Headers) -> None:
+    def _on_heartbeat(self, subject: str, _: str, payload: bytes, __: Headers) -> None:
         try:
-            heartbeat = decode_heartbeat(payload)
-        except UNREADABLE:
+            heartbeat = heartbeat_on(subject, payload)
+        except UNREADABLE as error:
+            drop(subject, error)
             return
         self.heartbeats.record(heartbeat, self._now())
         if heartbeat.leaving:
@@ -165,7 +168,7 @@ class Sweeps:
     async def _probe(self, edge: str) -> None:
         try:
             answer = await self._bus.request(subjects.probe(edge), b"", PROBE_TIMEOUT)
-            heartbeat = decode_heartbeat(answer)
+            heartbeat = heartbeat_on(subjects.heartbeat(ROLE, edge), answer)
         except NoRespondersError:
             self.presence.on_no_responders(edge)
         except (TimeoutError, *UNREADABLE):

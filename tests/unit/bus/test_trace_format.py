@@ -231,7 +231,7 @@ def test_a_batch_of_requests_is_one_line_for_each_of_the_devices() -> None:
     requests = [
         messages.StepAway(app="demo", device=device, edge="edge-0", connection_id=5) for device in "abc"
     ]
-    subject = subjects.match_batch(subjects.match_lane(subjects.match("demo", "", "a")), "edge-0")
+    subject = subjects.match_batch(subjects.match_lane("demo", ""), "edge-0")
     payload = messages.encode(RequestBatch(requests=list(requests)))
     assert shown(TraceFilter(), subject, payload)
     lines = format_lines(subject, "", payload)

@@ -5,6 +5,7 @@ import time
 from collections.abc import Coroutine
 from typing import Any
 
+from cloudmatch_bus.contract.claims import requests_on
 from cloudmatch_bus.contract.messages import (
     AnyAnswer,
     AnyFact,
@@ -13,9 +14,9 @@ from cloudmatch_bus.contract.messages import (
     DeviceLeft,
     DeviceReplaced,
     DeviceWaiting,
-    decode_request,
     encode,
 )
+from cloudmatch_bus.contract.request_batches import AnswerBatch, RequestBatch
 from cloudmatch_edge.bus.hub import Hub
 from cloudmatch_edge.dialects.parameters import Parameters
 from cloudmatch_journal.core.ledger import Ledger
@@ -40,10 +41,14 @@ class PlayedBus:
     def publish(self, *_: object) -> bool:
         return True
 
-    async def request(self, _: str, payload: bytes, __: float) -> bytes:
-        self.asked.append(decode_request(payload).connection_id)
-        answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
-        return encode(answer)
+    async def request(self, subject: str, payload: bytes, _: float) -> bytes:
+        batch = requests_on(subject, payload)
+        assert isinstance(batch, RequestBatch)
+        answers = []
+        for request in batch.requests:
+            self.asked.append(request.connection_id)
+            answers.append(self._answers.pop(0) if len(self._answers) > 1 else self._answers[0])
+        return encode(AnswerBatch(answers=answers))
 
 
 class PlayedPublisher:

@@ -7,7 +7,6 @@ import pytest
 from cloudmatch_bus.contract import subjects
 from cloudmatch_bus.contract.messages import AnyAnswer, AnyRequest, DeviceGone, LeavePool
 from cloudmatch_edge.relay.request_queue import (
-    ALONE,
     DEPARTURE_SHARE,
     FIRST_WINDOW,
     PAUSE,
@@ -41,8 +40,8 @@ class Edge:
             def done(answer: AnyAnswer | None, device: str = device) -> None:
                 self.outcomes[device] = answer
 
-            subject = subjects.match("demo", cell, device)
-            self.queue.add(Wanted(subject, make, done, departure=departure))
+            lane = subjects.match_lane("demo", cell)
+            self.queue.add(Wanted(lane, make, done, departure=departure))
 
     def send(self) -> list[Message]:
         """All that may be sent now."""
@@ -60,7 +59,7 @@ class Edge:
             self.queue.not_taken(message, self.now)
 
     def find_nobody(self) -> None:
-        """Nobody takes what is sent now: neither batches nor single requests."""
+        """Nobody takes what is sent now."""
         while messages := self.send():
             self.not_taken(*messages)
 
@@ -239,25 +238,6 @@ def test_a_lane_that_loses_a_message_sends_fewer_and_one_that_loses_all_falls_si
     assert edge.send() == []
     edge.now = edge.queue.next_at() or 0.0
     assert len(names(edge.send())) == 1
-
-
-def test_a_worker_that_does_not_take_batches_gets_every_request_on_its_own() -> None:
-    edge = Edge()
-    edge.want(*crowd(200))
-    edge.not_taken(*edge.send())
-    while messages := edge.send():
-        assert all(len(message.wanted) == 1 for message in messages)
-        assert messages[0].subject == subjects.match("demo", HERE, names(messages)[0])
-        edge.answer(*messages)
-    assert len(edge.outcomes) == 200
-    edge.now = ALONE
-    edge.want(*crowd(20, "later"))
-    (batch,) = edge.send()
-    assert len(batch.wanted) == FIRST_WINDOW
-    edge.now += batch.timeout
-    edge.timed_out(batch)  # the worker takes batches, but drops them
-    edge.now = edge.queue.next_at() or 0.0
-    assert len(edge.send()[0].wanted) == 1
 
 
 def test_what_was_not_carried_out_is_repeated_more_slowly() -> None:

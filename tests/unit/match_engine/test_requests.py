@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from cloudmatch_bus.contract import subjects
 from cloudmatch_bus.contract.messages import (
     AnyAnswer,
     AnyRequest,
@@ -17,7 +18,10 @@ from cloudmatch_bus.contract.messages import (
 )
 from cloudmatch_bus.contract.request_batches import RequestBatch, decode_answers
 from cloudmatch_match_engine.core.backlog import DEPARTURES
+from cloudmatch_match_engine.dropped import dropped
 from cloudmatch_match_engine.requests import Requests
+
+BATCH = subjects.match_batch(subjects.match_lane("demo", ""), "e")
 
 
 class PlayedBus:
@@ -63,7 +67,7 @@ async def test_a_batch_has_one_answer_in_the_order_of_its_requests_without_those
     bus, engine = PlayedBus(), Engine()
     requests = Requests(bus, engine.answer)  # type: ignore[arg-type]  # it behaves like a bus
     batch = RequestBatch(requests=[leave("a", 1), leave("x", 2), leave("c", 3)])
-    requests.on_request("subject", "reply", encode(batch), None)
+    requests.on_request(BATCH, "reply", encode(batch), None)
     await bus.rest()
     ((subject, payload),) = bus.published
     assert subject == "reply"
@@ -74,19 +78,33 @@ async def test_a_batch_has_one_answer_in_the_order_of_its_requests_without_those
     ]
 
 
+async def test_who_asks_for_another_edge_is_not_answered_and_changes_nothing() -> None:
+    bus, engine = PlayedBus(), Engine()
+    requests = Requests(bus, engine.answer)  # type: ignore[arg-type]  # it behaves like a bus
+    before = dropped.labels("false_claim")._value.get()
+    batch = RequestBatch(requests=[leave("a")])
+    requests.on_request(BATCH.replace(".e.", ".liar."), "reply", encode(batch), None)
+    await bus.rest()
+    assert (bus.published, engine.most) == ([], 0)
+    assert dropped.labels("false_claim")._value.get() == before + 1
+
+
 async def test_a_crowd_is_answered_a_few_at_a_time_and_what_fails_is_logged_as_one_line(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     bus, engine = PlayedBus(), Engine()
     requests = Requests(bus, engine.answer)  # type: ignore[arg-type]  # it behaves like a bus
+    before = dropped.labels("unreadable")._value.get()
     with caplog.at_level(logging.WARNING):
         for number in range(1000):
             name = "ax"[number % 2]
-            requests.on_request("subject", f"r{number}", encode(leave(f"{name}{number}")), None)
-            requests.on_request("subject", "", b"no request", None)
+            subject = subjects.match("demo", "", f"{name}{number}")
+            requests.on_request(subject, f"r{number}", encode(leave(f"{name}{number}")), None)
+            requests.on_request(subject, "", b"no request", None)
         await requests.drain(5)
         await bus.rest()
     assert [subject for subject, _ in bus.published] == [f"r{number}" for number in range(0, 1000, 2)]
     assert all(decode_answer(payload) == DeviceGone(connection_id=1) for _, payload in bus.published)
     assert engine.most == DEPARTURES[1]
-    assert len(caplog.records) == 2
+    assert dropped.labels("unreadable")._value.get() == before + 1000
+    assert len([record for record in caplog.records if record.name == "requests"]) == 1

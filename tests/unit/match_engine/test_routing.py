@@ -8,7 +8,8 @@ from cloudmatch_bus.contract import subjects
 from cloudmatch_bus.contract.messages import DeviceRecord
 from cloudmatch_match_engine.core.keys import device_id
 from cloudmatch_match_engine.core.roster import Roster
-from cloudmatch_match_engine.routing import VERIFYING, BatchRouter, dropped
+from cloudmatch_match_engine.dropped import dropped
+from cloudmatch_match_engine.routing import VERIFYING, BatchRouter
 
 UP = subjects.up("demo", "a")
 
@@ -32,9 +33,11 @@ class FakeHandler:
 
     def __init__(self, behind: bool | None) -> None:
         self.behind = behind
+        self.asked: list[tuple[int, str]] = []
         self.resent: list[tuple[str, str]] = []
 
-    async def catch_up(self, app: str, device: str, match: int) -> bool:
+    async def catch_up(self, app: str, device: str, match: int, edge: str) -> bool:
+        self.asked.append((match, edge))
         if self.behind is None:
             raise TimeoutError
         return self.behind
@@ -55,9 +58,9 @@ class Setup:
             self.roster.put(device_id("demo", name), record, revision)
         self.router = BatchRouter(self.bus, self.roster, self.handler)  # type: ignore[arg-type]  # fakes
 
-    def batch(self, match: int, subject: str = UP) -> str:
+    def batch(self, match: int, subject: str = UP, edge: str = "e-a") -> str:
         """Send a batch; return its reply address."""
-        reply = f"{subjects.ack_prefix('demo', 'e-a', 'a', match)}0.t5"
+        reply = f"{subjects.ack_prefix('demo', edge, 'a', match)}0.t5"
         self.router.on_batch(subject, reply, b"hello", None)
         return reply
 
@@ -79,7 +82,12 @@ def test_a_batch_by_the_fallback_is_forwarded_too() -> None:
     assert [subject for subject, _, _ in setup.bus.published] == [subjects.dn("demo", "e-b", "b")]
 
 
-@pytest.mark.parametrize(("subject", "reply"), [(UP, ""), (UP, "_INBOX.1"), ("cm.v1.demo.up", "")])
+OF_ANOTHER = f"{subjects.ack_prefix('demo', 'e-b', 'b', 7)}0.t5"
+
+
+@pytest.mark.parametrize(
+    ("subject", "reply"), [(UP, ""), (UP, "_INBOX.1"), (UP, OF_ANOTHER), ("cm.v1.demo.up", "")]
+)
 def test_a_batch_without_an_address_is_dropped(subject: str, reply: str) -> None:
     setup, before = Setup(), count_dropped("no_address")
     setup.router.on_batch(subject, reply, b"hello", None)
@@ -98,6 +106,15 @@ async def test_batches_of_an_unknown_match_are_verified_once_at_a_time() -> None
     setup.batch(8)
     assert len(setup.bus.spawned) == 2
     await setup.bus.spawned[1]
+
+
+async def test_an_edge_that_does_not_hold_the_device_sends_nothing_for_it() -> None:
+    setup, before = Setup(behind=False), count_dropped("stale_match")
+    setup.batch(7, edge="e.x")
+    await setup.bus.spawned[0]
+    assert setup.handler.asked == [(7, "e.x")]
+    assert not setup.bus.published
+    assert count_dropped("stale_match") == before + 1
 
 
 async def test_a_crowd_of_devices_is_verified_a_few_at_a_time() -> None:

@@ -255,7 +255,7 @@ class MatchEngineClient:
             return StepAway(app=app, device=device, edge=self._edge, connection_id=connection_id)
 
         try:
-            await self._requests.ask(subjects.match(app, "", device), request, departure=True)
+            await self._requests.ask(subjects.match_lane(app, ""), request, departure=True)
         finally:
             self._disowned.discard((subject, connection_id))
 
@@ -283,5 +283,5 @@ class MatchEngineClient:
         self, device: Device, make: Callable[[], AnyRequest | None], *, departure: bool = False
     ) -> AnyAnswer | None:
         who = device.who
-        subject = subjects.match(who.app, cell(who.lat, who.lon), who.id)
-        return await self._requests.ask(subject, make, departure=departure)
+        lane = subjects.match_lane(who.app, cell(who.lat, who.lon))
+        return await self._requests.ask(lane, make, departure=departure)

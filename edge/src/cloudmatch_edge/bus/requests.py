@@ -4,12 +4,11 @@ import asyncio
 import random
 from collections.abc import Callable
 
-from msgspec.structs import replace
 from prometheus_client import Counter, Gauge
 
 from cloudmatch_bus.client.connection import Bus, NoRespondersError
 from cloudmatch_bus.contract import subjects
-from cloudmatch_bus.contract.messages import AnyAnswer, AnyRequest, decode_answer, encode
+from cloudmatch_bus.contract.messages import AnyAnswer, AnyRequest, encode
 from cloudmatch_bus.contract.request_batches import RequestBatch, decode_answers
 from cloudmatch_bus.contract.unreadable import UNREADABLE
 from cloudmatch_edge.relay.request_queue import Message, RequestQueue, Wanted
@@ -31,11 +30,12 @@ class Requests:
         _queued.set_function(lambda: len(self._queue))
 
     async def ask(
-        self, subject: str, make: Callable[[], AnyRequest | None], *, departure: bool = False
+        self, lane: str, make: Callable[[], AnyRequest | None], *, departure: bool = False
     ) -> AnyAnswer | None:
         """Send a request until it is answered; None once `make` says that it is not wanted any more.
 
         Args:
+            lane: where it is sent (`subjects.match_lane`).
             make: makes the request when it is sent, and again when it is repeated.
             departure: whether newcomers may go first.
         """
@@ -45,7 +45,7 @@ class Requests:
             if not answer.done():
                 answer.set_result(outcome)
 
-        self._queue.add(Wanted(subject, make, done, departure=departure))
+        self._queue.add(Wanted(lane, make, done, departure=departure))
         self._send()
         return await answer
 
@@ -75,13 +75,10 @@ class Requests:
         self._send()
 
     async def _request(self, message: Message) -> list[AnyAnswer | None]:
-        requests, timeout = message.requests, message.timeout
-        if len(requests) == 1:
-            request = replace(requests[0], patience=timeout)
-            return [decode_answer(await self._bus.request(message.subject, encode(request), timeout))]
-        batch = RequestBatch(requests=requests, patience=timeout)
+        timeout = message.timeout
+        batch = RequestBatch(requests=message.requests, patience=timeout)
         subject = subjects.match_batch(message.lane.name, self._edge)
         answers = decode_answers(await self._bus.request(subject, encode(batch), timeout)).answers
-        if len(answers) != len(requests):
+        if len(answers) != len(batch.requests):
             raise TimeoutError("not every request has an answer")
         return answers

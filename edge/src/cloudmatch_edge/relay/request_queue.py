@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 
 from cloudmatch_bus.contract.messages import AnyAnswer, AnyRequest
-from cloudmatch_bus.contract.subjects import match_lane
 
 WINDOW = 64  # requests under way, at most
 FIRST_WINDOW = 8  # the same in a lane of which nothing is known; each answer adds one
@@ -21,14 +20,13 @@ TIMEOUT = 2.0, 8.0  # s for an answer: at first, and at most; doubled with each 
 SLOW = 4.0  # times as long as answers take of late, if that is longer
 PAUSE = 0.1, 1.0  # s between two requests to whom nobody answers: the first, doubling, and the longest
 QUIET = 1.0  # s without any answer, after which a failure is taken for everyone's
-ALONE = 30.0  # s for which a lane gets no batches after one that nobody took: its worker may not know them
 
 
 class Wanted:
     """A request that a device wants to be carried out.
 
     Args:
-        subject: where it is sent, if it is sent alone.
+        lane: where it is sent (`subjects.match_lane`).
         make: makes it as of now; None: it is not wanted any more.
         done: called once, with the answer, or with None if it was not wanted any more.
         departure: whether newcomers may go first.
@@ -36,13 +34,13 @@ class Wanted:
 
     def __init__(
         self,
-        subject: str,
+        lane: str,
         make: Callable[[], AnyRequest | None],
         done: Callable[[AnyAnswer | None], None],
         *,
         departure: bool,
     ) -> None:
-        self.subject = subject
+        self.lane = lane
         self.make = make
         self.done = done
         self.departure = departure
@@ -59,7 +57,6 @@ class Lane:
         self.under_way = 0
         self.window = FIRST_WINDOW
         self.silent = False
-        self.alone_until = 0.0
         self.answered_at = 0.0
         self._sent = 0
 
@@ -100,11 +97,6 @@ class Message:
         self.wanted = [wanted for wanted, _ in requests]
         self.requests = [request for _, request in requests]
 
-    @property
-    def subject(self) -> str:
-        """Where the first request is sent, if it is sent alone."""
-        return self.wanted[0].subject
-
 
 class RequestQueue:
     """All requests of one edge. Times are s, of any clock that only grows.
@@ -128,10 +120,9 @@ class RequestQueue:
 
     def add(self, wanted: Wanted) -> None:
         """Queue a request."""
-        name = match_lane(wanted.subject)
-        lane = self._lanes.get(name)
+        lane = self._lanes.get(wanted.lane)
         if lane is None:
-            lane = self._lanes[name] = Lane(name)
+            lane = self._lanes[wanted.lane] = Lane(wanted.lane)
         (lane.departures if wanted.departure else lane.newcomers).append(wanted)
 
     def next_at(self) -> float | None:
@@ -170,7 +161,7 @@ class RequestQueue:
             for lane in speaking:
                 most = min(lane.window - lane.under_way, free)
                 if most > 0:
-                    yield lane, 1 if now < lane.alone_until else min(most, BATCH)
+                    yield lane, min(most, BATCH)
 
     def _fill(self, lane: Lane, most: int, now: float) -> Message | None:
         """Make a message of the next requests of a lane; None if none of them is still wanted."""
@@ -214,10 +205,7 @@ class RequestQueue:
     def not_taken(self, message: Message, now: float) -> None:
         """Note that nobody took a message."""
         lane = self._return(message)
-        if len(message.wanted) > 1:  # is there nobody, or a worker that knows no batches?
-            lane.alone_until, lane.window = now + ALONE, 1
-        else:
-            self._fall_silent(lane, now)
+        self._fall_silent(lane, now)
         for wanted in reversed(message.wanted):
             self._repeat(lane, wanted)
 
@@ -227,8 +215,6 @@ class RequestQueue:
         lane.window = max(1, lane.window // 2)
         if lane.answered_at < message.sent_at:
             self._fall_silent(lane, now)
-            if len(message.wanted) > 1:  # it may have reached a worker that knows no batches
-                lane.alone_until = now + ALONE
         for wanted in reversed(message.wanted):
             self._repeat(lane, wanted)
 

@@ -16,9 +16,9 @@ from cloudmatch_match_engine.core.transitions import is_same
 
 
 class Route(NamedTuple):
-    """Where the batches of one match go from one device."""
+    """Where the batches of one match go from one device, on the edge that holds it."""
 
-    match: int
+    prefix: str  # of their reply addresses
     subject: str
 
 
@@ -167,7 +167,8 @@ class Roster:
             if peer is None or peer.record.match != record.match:
                 return None
             subject = subjects.dn(record.app, peer.record.edge, peer.record.device)
-            route = self._routes[source] = Route(mirrored.record.match, subject)
+            prefix = subjects.ack_prefix(record.app, record.edge, record.device, mirrored.record.match)
+            route = self._routes[source] = Route(prefix, subject)
         return route
 
     def _add(self, device: DeviceId, mirrored: MirroredDevice) -> None:

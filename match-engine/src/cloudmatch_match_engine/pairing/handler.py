@@ -211,10 +211,11 @@ class PairingHandler:
         """Notify a device's edge of its state."""
         await self._search.resend_state(app, device)
 
-    async def catch_up(self, app: str, device: str, match: int) -> bool:
-        """Whether the leader has the device in this match; if so, wait until the mirror has it, too."""
+    async def catch_up(self, app: str, device: str, match: int, edge: str) -> bool:
+        """Whether the leader has the device in this match, on this edge; if so, wait until the mirror has
+        it, too."""
         record, revision, _ = await self._store.read(app, device)
-        if record is None or record.match != match:
+        if record is None or (record.match, record.edge) != (match, edge):
             return False
         await self._mirror.wait_for(revision)
         return True

@@ -32,7 +32,8 @@ from cloudmatch_bus.client.isolation import SetAside, Unhandled, handle_apart, p
 from cloudmatch_bus.client.progress import Progress
 from cloudmatch_bus.client.pull_subscription import Message, PullSubscription
 from cloudmatch_bus.contract import streams
-from cloudmatch_bus.contract.messages import AnyFact, decode_fact
+from cloudmatch_bus.contract.claims import fact_on
+from cloudmatch_bus.contract.messages import AnyFact
 from cloudmatch_bus.contract.unreadable import UNREADABLE
 
 log = logging.getLogger("consumer")
@@ -73,7 +74,7 @@ HandleHeld = Callable[[list[Held]], Awaitable[None]]
 def _decode(message: Message) -> AnyFact | str:
     """Decode a message; return why it is no fact if it is none."""
     try:
-        return decode_fact(message.payload)
+        return fact_on(message.subject, message.payload)
     except UNREADABLE as error:
         return str(error)
 

@@ -11,9 +11,10 @@ from nats.js.api import ConsumerInfo
 from cloudmatch_bus.client import stream_config
 from cloudmatch_bus.client.connection import Bus
 from cloudmatch_bus.client.errors import described
-from cloudmatch_bus.client.pull_subscription import PullSubscription
+from cloudmatch_bus.client.pull_subscription import Message, PullSubscription
 from cloudmatch_bus.contract import streams
-from cloudmatch_bus.contract.messages import AnyFact, decode_fact
+from cloudmatch_bus.contract.claims import fact_on
+from cloudmatch_bus.contract.messages import AnyFact
 from cloudmatch_bus.contract.unreadable import UNREADABLE
 
 SILENCE = 3.0  # s without an answer, after which such a consumer is not relied on
@@ -70,7 +71,7 @@ async def history(
                     raise TimeoutError(f"a message before position {message.position} was lost on its way")
                 done = message.pending == 0 or message.position >= upto
                 if message.position <= upto:
-                    batch.append((message.position, _fact(message.payload)))
+                    batch.append((message.position, _fact(message)))
             if pull.silence > SILENCE:
                 raise TimeoutError("the bus stopped answering")
             yield batch
@@ -78,8 +79,8 @@ async def history(
         await delete(bus, consumer.name, pull)
 
 
-def _fact(payload: bytes) -> AnyFact | None:
+def _fact(message: Message) -> AnyFact | None:
     try:
-        return decode_fact(payload)
+        return fact_on(message.subject, message.payload)
     except UNREADABLE:
         return None

@@ -1,6 +1,6 @@
 """Pairing requests of one edge in one message, on ``match.<cellpart>.<edge>.batch``, and their answers.
 
-Workers of earlier versions do not subscribe there: edges then send each request on its own.
+Edges of earlier versions also send a request on its own, on ``match.<cellpart>.<device>``.
 """
 
 from collections.abc import Callable

@@ -8,8 +8,8 @@ A subject is tokens joined by dots. An id may hold any character, so it is escap
     cm.v1.<app>.up.x.<dev>                the same while no worker owns the partition
     cm.v1.<app>.dn.<edge>.<dev>           payloads: match-engine → the edge that holds <dev>
     cm.v1.<app>.ack.<edge>.<dev>.<match>.<seq>.<shape>   reply address of payloads; acks
-    cm.v1.<app>.match.<cellpart>.<dev>    pairing requests: edge → match-engine (queue group)
-    cm.v1.<app>.match.<cellpart>.<edge>.batch   several of them
+    cm.v1.<app>.match.<cellpart>.<edge>.batch   pairing requests: edge → match-engine (queue group)
+    cm.v1.<app>.match.<cellpart>.<dev>    one of them, of edges of earlier versions
     cm.v1.<app>.ctl.<edge>.<dev>          pairing updates: match-engine → edge
     cm.v1.<app>.ev.<kind>.<dev>           facts, kept in the stream EVENTS
     cm.v1.sys.hb.<edge|worker>.<id>       heartbeats
@@ -81,20 +81,20 @@ def dn(app: str, edge: str, device: str) -> str:
     return f"{ROOT}.{token(app)}.dn.{token(edge)}.{token(device)}"
 
 
-def match(app: str, cell: str, device: str) -> str:
-    """Pairing requests about a device in `cell` (`cells.cell`)."""
+def match_lane(app: str, cell: str) -> str:
+    """What all pairing requests about devices in `cell` (`cells.cell`) have in common: app and partition."""
     a = token(app)
-    return f"{ROOT}.{a}.match.{partition(a, cell)}.{token(device)}"
-
-
-def match_lane(subject: str) -> str:
-    """What all pairing requests to one partition have in common."""
-    return subject[: subject.rindex(".")]
+    return f"{ROOT}.{a}.match.{partition(a, cell)}"
 
 
 def match_batch(lane: str, edge: str) -> str:
-    """Batches of pairing requests of one edge to one partition (`match_lane`)."""
+    """Pairing requests of one edge to one partition (`match_lane`)."""
     return f"{lane}.{token(edge)}.batch"
+
+
+def match(app: str, cell: str, device: str) -> str:
+    """The only subject for pairing requests that edges of earlier versions know."""
+    return f"{match_lane(app, cell)}.{token(device)}"
 
 
 def ctl(app: str, edge: str, device: str) -> str:
@@ -278,7 +278,7 @@ def every_match() -> str:
 
 
 def every_match_of(partition: int) -> str:
-    """Pairing requests of one partition of cells: its owner subscribes in `QUEUE_GROUP`."""
+    """Single pairing requests of one partition of cells: its owner subscribes in `QUEUE_GROUP`."""
     return f"{ROOT}.*.match.{partition}.*"
 
 
@@ -288,7 +288,7 @@ def every_match_batch() -> str:
 
 
 def every_match_batch_of(partition: int) -> str:
-    """Batches of them: its owner subscribes in `QUEUE_GROUP`."""
+    """Batches of one partition: its owner subscribes in `QUEUE_GROUP`."""
     return f"{ROOT}.*.match.{partition}.*.batch"
 
 
