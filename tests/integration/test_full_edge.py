@@ -195,7 +195,7 @@ def test_the_command_copes_with_a_full_edge(edge: Service) -> None:
     swarm = run("swarm", "--url", edge.url, "--devices", "4", "--seconds", "3")
     assert swarm.returncode == 0, swarm.stdout + swarm.stderr
     figures = dict(re.findall(r"│ (\w[^│]*?) +│ +([\d,]+) │", swarm.stdout))
-    assert int(figures["refused: edge full"]) >= 2
+    assert int(figures["refused: no room"]) >= 2
     assert figures["connected"] == "2"
     assert figures["lost"] == "0"
 

@@ -58,7 +58,7 @@ export interface DeviceEvents {
   gap: { readonly first: number; readonly last: number; readonly reason: string };
   /**
    * The server rejected a message, and the device stays connected; or it accepts no device at present, and the
-   * device tries again (`edge_full`, `not_ready`).
+   * device tries again (`edge_full`, `not_ready`, `too_many_connections`, `app_quota`, `rate_limited`).
    */
   error: { readonly code: string; readonly detail: string };
   /**

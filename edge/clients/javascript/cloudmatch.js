@@ -56,6 +56,7 @@ const PATIENCE = 3; // how much longer a silence may be after a connection that 
 const OWN_ATTEMPT = 60_000; // for which an attempt of our own that was abandoned may still reach the server
 
 const UNAVAILABLE = 503; // HTTP: the edge is full, or not ready
+const TOO_MANY = 429; // HTTP: the address, the app or the device has as much as it may
 const REFUSED = [400, 401, 403, 404]; // HTTP, with an error of the server's own: trying again does not help
 const GONE = [1001, 1012]; // close codes of an edge that shuts down
 
@@ -323,11 +324,11 @@ export class Conversation {
   unavailable(why, now, elsewhere = false) {
     if (this.#phase === CLOSED) return;
     this.#emit("error", { code: why.code, detail: why.detail });
-    this.lost(ABNORMAL, now, elsewhere, why.retryAfter);
+    this.lost(why.status, now, elsewhere, why.retryAfter);
   }
 
   /**
-   * The connection ended with this close code, or was never made.
+   * The connection ended with this close code, or was never made, for which an HTTP status may say why.
    * @param {number} code
    * @param {number} now
    * @param {boolean} elsewhere Whether there is another edge to connect to at once.
@@ -360,7 +361,8 @@ export class Conversation {
   #nextBackoff(code, lasted, least) {
     if (lasted > this.#backoff) this.#failures = 0;
     const jitter = this.#random();
-    const [first, longest] = least || RECONNECT[code] === "with long backoff" ? LONG_BACKOFF : BACKOFF;
+    const long = code === UNAVAILABLE || RECONNECT[code] === "with long backoff";
+    const [first, longest] = long ? LONG_BACKOFF : BACKOFF;
     this.#backoff = RECONNECT[code] === "at once" || code === REPLACED
       ? SPREAD * jitter
       : Math.min(first * 2 ** this.#failures++, longest) * (0.5 + jitter / 2);
@@ -1061,7 +1063,7 @@ async function refusal(url, token) {
     const headers = token ? { Authorization: `Bearer ${token}` } : {};
     const answer = await fetch(plain, { headers, signal: AbortSignal.timeout(OPEN_WITHIN / 2) });
     const { status } = answer;
-    if (![...REFUSED, UNAVAILABLE].includes(status)) return null;
+    if (![...REFUSED, TOO_MANY, UNAVAILABLE].includes(status)) return null;
     const error = (await answer.json().catch(() => null))?.error;
     const own = typeof error?.code === "string" && typeof error.detail === "string";
     const asked = Number(answer.headers.get("Retry-After")) * 1000; // NaN if it is a date

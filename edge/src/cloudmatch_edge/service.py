@@ -10,6 +10,7 @@ from cloudmatch_bus.process.listen import listen, listen_also, log_listening
 from cloudmatch_bus.process.runner import Environment
 from cloudmatch_bus.process.settings import variable
 from cloudmatch_edge.bus.hub import Hub
+from cloudmatch_edge.relay.rate_limit import Limits
 from cloudmatch_edge.settings import EdgeSettings
 from cloudmatch_edge.sockets.certificate import Certificate
 from cloudmatch_edge.sockets.connection import Connection
@@ -45,7 +46,13 @@ async def serve(environment: Environment, stop: asyncio.Event) -> None:
             health.set_warning("facts", facts.problem)
             tasks = [asyncio.create_task(facts.run()), asyncio.create_task(listener.ping())]
             hub = Hub(
-                bus, settings.own_name, facts, settings.patience, settings.grace, settings.max_connections
+                bus,
+                settings.own_name,
+                facts,
+                settings.patience,
+                settings.grace,
+                settings.max_connections,
+                Limits(settings.connects_per_device, settings.connections_per_app),
             )
             await hub.start()
             tasks.append(asyncio.create_task(hub.heartbeat.run()))

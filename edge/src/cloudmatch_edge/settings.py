@@ -1,6 +1,7 @@
 """Settings of the edge."""
 
 import ssl
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated
 
 from msgspec import Meta
@@ -34,6 +35,46 @@ class EdgeSettings(Settings, frozen=True, kw_only=True):
             ge=0,
             description="Devices connected to this edge, at most; at that number it refuses more with 503 "
             "and is not ready. 0: unlimited.",
+        ),
+    ] = 20_000
+    connections_per_address: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Connections of one IP address (IPv6: of one /64) to this edge, at most; further "
+            "devices get 429. Those of this machine itself are not counted. 0: unlimited.",
+        ),
+    ] = 500
+    connects_per_address: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="Devices that one address may connect in a second, ten times as many at once; "
+            "further ones get 429. 0: unlimited.",
+        ),
+    ] = 20.0
+    trusted_proxies: Annotated[
+        str,
+        Meta(
+            description="Addresses and networks of proxies, comma-separated: `10.0.0.0/8, ::1`. They are "
+            "believed which address a device has: X-Forwarded-For, or a PROXY header (version 1 or 2). All "
+            "devices behind another proxy count as one address."
+        ),
+    ] = ""
+    connects_per_device: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="How often one id may connect in a second, ten times as often at once; beyond that "
+            "it gets 429. To take over from another client counts four times. 0: unlimited.",
+        ),
+    ] = 1.0
+    connections_per_app: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Devices of one app connected to this edge, at most; further ones get 429. "
+            "0: unlimited.",
         ),
     ] = 0
     patience: Annotated[
@@ -99,8 +140,17 @@ class EdgeSettings(Settings, frozen=True, kw_only=True):
         """The origins as a list; empty: any."""
         return origins.listed(self.origins)
 
+    @property
+    def proxies(self) -> list[IPv4Network | IPv6Network]:
+        """The networks of trusted proxies.
+
+        Raises:
+            ValueError: one is none.
+        """
+        return [ip_network(each) for text in self.trusted_proxies.split(",") if (each := text.strip())]
+
     def check(self) -> None:
-        """Check the name, the origins, the certificate and its key.
+        """Check the name, the origins, the proxies, the certificate and its key.
 
         Raises:
             SettingsError: one is invalid, or only one of the last two is set.
@@ -109,6 +159,11 @@ class EdgeSettings(Settings, frozen=True, kw_only=True):
             name = variable(type(self), "name")
             raise SettingsError(f"{name}={self.name!r} has more than {MAX_EDGE} bytes in subjects")
         check_origins(type(self), self.origins)
+        try:
+            _ = self.proxies
+        except ValueError as error:
+            name = variable(type(self), "trusted_proxies")
+            raise SettingsError(f"{name}={self.trusted_proxies!r} cannot be used: {error}") from None
         cert, key = variable(type(self), "tls_cert_file"), variable(type(self), "tls_key_file")
         if bool(self.tls_cert_file) != bool(self.tls_key_file):
             raise SettingsError(f"{cert} and {key} must both be set, or neither")

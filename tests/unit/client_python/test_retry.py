@@ -40,6 +40,13 @@ def test_a_server_is_left_alone_for_as_long_as_it_asks_and_devices_return_spread
     assert [retry.pause(503, 0, 5) for _ in range(6)] == [5, 5, 5, 5, 8, LONG_BACKOFF[1] / 2]
 
 
+def test_beyond_a_quota_a_device_waits_for_as_long_as_it_is_asked_to_and_tries_again() -> None:
+    assert [Retry().pause(429, chance, 2) for chance in (0, 1)] == [2, 3]
+    retry = Retry()
+    assert [retry.pause(429, 0, 2) for _ in range(5)] == [2] * 5
+    assert not retry.final(429, 0.0)
+
+
 @pytest.mark.parametrize(
     ("header", "seconds"),
     [("5", 5), ("0", 0), ("86400", RETRY_AFTER_MAX), (None, 0), ("", 0), ("-1", 0), ("²", 0), ("soon", 0)],

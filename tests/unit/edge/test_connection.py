@@ -84,7 +84,10 @@ class Hub:
     def replaces(self, _: object) -> bool:
         return False
 
-    def pause(self, _: object) -> float:
+    def app_full(self, _: object) -> bool:
+        return False
+
+    def wait(self, _: object) -> float:
         return 0.0
 
 

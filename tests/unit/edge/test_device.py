@@ -15,10 +15,9 @@ from cloudmatch_bus.contract.messages import (
 from cloudmatch_edge.dialects.base import Dialect
 from cloudmatch_edge.dialects.close_codes import NORMAL, REPLACED, UNSUPPORTED_DATA
 from cloudmatch_edge.dialects.parameters import Parameters
-from cloudmatch_edge.relay.device import UNLIMITED, Device, NoSocket
+from cloudmatch_edge.relay.device import COMMANDS, UNLIMITED, Device, NoSocket
 from cloudmatch_edge.relay.inbound import MalformedBatchError, messages_dropped
 from cloudmatch_edge.relay.outbound import payloads_undelivered
-from cloudmatch_edge.relay.rate_limit import BURST
 from cloudmatch_edge.relay.sender import WINDOW_BYTES, WINDOW_PAYLOADS
 from unit.edge.fakes import (
     APP,
@@ -284,10 +283,10 @@ def test_a_match_is_ended_once_and_takes_no_payloads_then() -> None:
 
 def test_a_device_that_moves_is_reported_but_not_too_often() -> None:
     lone = Lone(v1())
-    for _ in range(int(BURST) + 1):
+    for _ in range(int(COMMANDS[1]) + 1):
         lone.command('{"type":"locate","lat":1,"lon":2}')
-    assert (lone.device.who.lat, lone.device.who.lon, lone.device.location_version) == (1, 2, BURST)
-    assert lone.engine.calls == ["seek"] * int(BURST)
+    assert (lone.device.who.lat, lone.device.who.lon, lone.device.location_version) == (1, 2, COMMANDS[1])
+    assert lone.engine.calls == ["seek"] * int(COMMANDS[1])
     assert lone.types() == ["error"]
 
 

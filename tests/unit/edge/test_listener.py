@@ -1,15 +1,23 @@
 """What a listener does with all its sockets."""
 
+import json
 from collections.abc import Iterator
-from typing import cast
+from ipaddress import ip_address
+from typing import Any, cast
 
 import pytest
 
 from cloudmatch_bus.process.health import Health
+from cloudmatch_edge.dialects.parameters import Parameters
 from cloudmatch_edge.settings import EdgeSettings
 from cloudmatch_edge.sockets.connection import Connection
 from cloudmatch_edge.sockets.listener import Listener
+from cloudmatch_edge.sockets.pages import Page
+from cloudmatch_edge.sockets.quotas import SPARE
+from cloudmatch_edge.sockets.request_head import RefusedError
 from simulation.virtual_time import VirtualLoop
+
+REQUEST = b"GET /device/connect?id=a&lat=1&lon=1 HTTP/1.1\r\n\r\n"
 
 
 @pytest.fixture
@@ -21,6 +29,8 @@ def loop() -> Iterator[VirtualLoop]:
 
 class Socket:
     """A connection that ends as soon as it is told to, and knows when that was (s)."""
+
+    peer = None
 
     def __init__(self, listener: Listener, loop: VirtualLoop) -> None:
         self._listener = listener
@@ -49,6 +59,143 @@ def test_a_shutdown_closes_devices_in_batches_lest_all_return_at_once(loop: Virt
 def test_a_shutdown_of_many_devices_takes_two_seconds_at_most(loop: VirtualLoop) -> None:
     at = ends(loop, 10_000)
     assert at == pytest.approx([round_ * 0.02 for round_ in range(100) for _ in range(100)])
+
+
+class Hub:
+    """The devices of an edge, and what a test says of them."""
+
+    def __init__(self) -> None:
+        self.full: str | None = None
+        self.known = self.app_is_full = False
+        self.seconds = 0.0
+        self.joined = 0
+        self.grace = 30.0
+
+    def replaces(self, _: object) -> bool:
+        return self.known
+
+    def app_full(self, _: object) -> bool:
+        return self.app_is_full
+
+    def wait(self, _: object) -> float:
+        return self.seconds
+
+    def join(self, *_: object, **__: object) -> None:
+        self.joined += 1
+
+
+class Edge:
+    """An edge with these settings."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.hub = Hub()
+        self.listener = Listener(EdgeSettings(**settings), Health())
+        self.listener.open(cast("Any", self.hub))
+
+    def open(self, peer: str, head: bytes = REQUEST) -> tuple[Any, Parameters | Page | bytes]:
+        """Open a connection and let it send a request; return it, and the answer."""
+        connection = cast("Any", FakeConnection(peer))
+        unread = self.listener.opened(connection)
+        if isinstance(unread, bytes):
+            return connection, unread
+        found = self.listener.parse(head, connection)
+        assert found is not None
+        return connection, self.listener.respond(found[0], connection)
+
+    def connect(self, peer: str, head: bytes = REQUEST) -> str:
+        """Connect a device that stays; return "joined", or the code that refuses it."""
+        connection, answer = self.open(peer, head)
+        if isinstance(answer, Parameters):
+            self.listener.join(answer, connection, speaks_v1=False, waited=0.0)
+            return "joined"
+        self.listener.closed(connection)
+        assert isinstance(answer, Page)
+        headers = dict(answer.headers)
+        assert answer.status in (429, 503)
+        assert int(headers["Retry-After"]) >= 1
+        code: str = json.loads(answer.body)["error"]["code"]
+        return code
+
+
+class FakeConnection:
+    """A connection as the listener sees it."""
+
+    def __init__(self, peer: str) -> None:
+        self.peer = ip_address(peer)
+
+    def write(self, _: object) -> None:
+        """Ignore it."""
+
+
+def forwarded(address: str) -> bytes:
+    return REQUEST.replace(b"\r\n\r\n", f"\r\nX-Forwarded-For: {address}\r\n\r\n".encode())
+
+
+async def test_an_address_has_so_many_connections_and_others_theirs() -> None:
+    edge = Edge(connections_per_address=2, connects_per_address=0)
+    assert [edge.connect("203.0.113.1") for _ in range(3)] == ["joined", "joined", "too_many_connections"]
+    assert edge.connect("203.0.113.2") == "joined"
+    assert {edge.connect("127.0.0.1") for _ in range(9)} == {"joined"}
+
+
+async def test_an_address_connects_so_many_devices_at_once() -> None:
+    edge = Edge(connections_per_address=0, connects_per_address=0.2)
+    assert [edge.connect("2001:db8::1") for _ in range(2)] == ["joined"] * 2
+    assert edge.connect("2001:db8::2") == "too_many_connections"
+    assert edge.connect("2001:db8:0:1::2") == "joined"
+    assert edge.hub.joined == 3
+
+
+async def test_probes_and_pages_are_no_devices_and_a_flood_is_not_read() -> None:
+    edge = Edge(connections_per_address=2)
+    for _ in range(2 + SPARE):
+        _, answer = edge.open("203.0.113.1", b"GET /system/liveness HTTP/1.1\r\n\r\n")
+        assert isinstance(answer, Page)
+        assert answer.status == 200
+    _, unread = edge.open("203.0.113.1")
+    assert isinstance(unread, bytes)
+    assert unread.startswith(b"HTTP/1.1 429 Too Many Requests\r\n")
+    assert b"Retry-After: 5\r\n" in unread
+
+
+async def test_devices_behind_a_trusted_proxy_count_by_their_own_addresses() -> None:
+    edge = Edge(connections_per_address=1, trusted_proxies="10.0.0.0/8")
+    for number in range(10):
+        assert edge.connect("10.0.0.1", forwarded(f"203.0.113.{number}")) == "joined"
+    assert edge.connect("10.0.0.2", forwarded("203.0.113.1")) == "too_many_connections"
+    assert edge.connect("203.0.113.1") == "too_many_connections"
+    assert edge.connect("10.0.0.1", b"PROXY TCP4 203.0.113.77 10.0.0.1 1 2\r\n" + REQUEST) == "joined"
+    assert edge.connect("203.0.113.77") == "too_many_connections"
+
+
+async def test_nobody_else_is_believed() -> None:
+    edge = Edge(connections_per_address=1, trusted_proxies="10.0.0.0/8")
+    assert edge.connect("203.0.113.1", forwarded("203.0.113.2")) == "joined"
+    assert edge.connect("203.0.113.1", forwarded("203.0.113.3")) == "too_many_connections"
+    with pytest.raises(RefusedError, match=r"CLOUDMATCH_EDGE_TRUSTED_PROXIES does not name 203\.0\.113\.1"):
+        edge.open("203.0.113.1", b"PROXY TCP4 203.0.113.77 10.0.0.1 1 2\r\n" + REQUEST)
+
+
+async def test_what_a_proxy_says_is_waited_for_and_refused_if_it_is_malformed() -> None:
+    edge = Edge(trusted_proxies="10.0.0.1")
+    connection = cast("Any", FakeConnection("10.0.0.1"))
+    assert edge.listener.parse(b"PROXY TCP4 1", connection) is None
+    for head in (b"PROXY nonsense\r\n" + REQUEST, forwarded("nonsense")):
+        with pytest.raises(RefusedError) as refused:
+            edge.listener.parse(head, connection)
+        assert refused.value.page.status == 400
+
+
+async def test_ids_apps_and_full_edges_refuse_too_but_known_devices_replace() -> None:
+    edge = Edge()
+    edge.hub.seconds = 2.5
+    assert edge.connect("203.0.113.1") == "rate_limited"
+    edge.hub.app_is_full = True
+    assert edge.connect("203.0.113.1") == "app_quota"
+    edge.hub.full = "full: 1 of 1 devices"
+    assert edge.connect("203.0.113.1") == "edge_full"
+    edge.hub.known, edge.hub.seconds = True, 0.0
+    assert edge.connect("203.0.113.1") == "joined"
 
 
 def test_a_shutdown_without_devices_ends_at_once(loop: VirtualLoop) -> None:

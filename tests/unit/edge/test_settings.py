@@ -32,3 +32,16 @@ def test_what_is_no_list_of_origins_is_refused_by_the_name_of_the_setting(text: 
         f"CLOUDMATCH_EDGE_ORIGINS={text!r} cannot be used: {text!r} is no origin, "
         "such as https://example.com or http://localhost:3000"
     )
+
+
+def test_proxies_are_addresses_and_networks() -> None:
+    settings = read(EdgeSettings, {"CLOUDMATCH_EDGE_TRUSTED_PROXIES": "10.0.0.0/8, ::1,"})
+    settings.check()
+    assert [str(each) for each in settings.proxies] == ["10.0.0.0/8", "::1/128"]
+    assert EdgeSettings().proxies == []
+
+
+@pytest.mark.parametrize("text", ["proxy.example", "10.0.0.1/8", "10.0.0.0/33", "10.0.0.1:80"])
+def test_what_is_no_network_is_refused_by_the_name_of_the_setting(text: str) -> None:
+    with pytest.raises(SettingsError, match=f"CLOUDMATCH_EDGE_TRUSTED_PROXIES='{text}' cannot be used: "):
+        EdgeSettings(trusted_proxies=text).check()

@@ -331,6 +331,25 @@ test("A full server is left alone for as long as it asks, and then for ever long
   }
 });
 
+test("Beyond a quota a device waits for as long as the server asks, spread, and goes on trying", () => {
+  const why = {
+    status: 429,
+    code: "rate_limited",
+    detail: "this id has connected too often",
+    retryAfter: 2_000,
+  };
+  for (const [chance, expected] of [[0, 2_000], [1, 3_000]]) {
+    const clock = new Clock(() => chance);
+    for (let attempt = 0; attempt < 5; attempt++) {
+      clock.next(); // connects
+      clock.conversation.unavailable(why, clock.now);
+      clock.actions();
+      assert.equal(clock.conversation.deadline - clock.now, expected);
+      clock.now = clock.conversation.deadline;
+    }
+  }
+});
+
 test("Another edge is tried at once", () => {
   const clock = new Clock();
   clock.next();

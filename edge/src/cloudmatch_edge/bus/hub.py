@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -27,11 +28,12 @@ from cloudmatch_edge.bus.match_engine_client import MatchEngineClient
 from cloudmatch_edge.dialects.base import Dialect
 from cloudmatch_edge.dialects.close_codes import REPLACED
 from cloudmatch_edge.dialects.parameters import Parameters
+from cloudmatch_edge.relay.connects import Connects
 from cloudmatch_edge.relay.device import Device
 from cloudmatch_edge.relay.inbound import MalformedBatchError
 from cloudmatch_edge.relay.match import Match
 from cloudmatch_edge.relay.ports import Claimed, Delivered, Publish, Socket
-from cloudmatch_edge.relay.takeovers import Takeovers
+from cloudmatch_edge.relay.rate_limit import UNLIMITED, Limits
 
 log = logging.getLogger("hub")
 
@@ -69,10 +71,18 @@ class Hub:
         patience: s without progress of its peer after which a device is closed.
         grace: s for which a device may be disconnected if its dialect can resume.
         max_devices: connected at the same time; 0: unlimited.
+        limits: of each device and app.
     """
 
     def __init__(
-        self, bus: Bus, name: str, facts: FactPublisher, patience: float, grace: float, max_devices: int = 0
+        self,
+        bus: Bus,
+        name: str,
+        facts: FactPublisher,
+        patience: float,
+        grace: float,
+        max_devices: int = 0,
+        limits: Limits = UNLIMITED,
     ) -> None:
         self.grace = grace
         self.connected = 0  # devices; of those with several connections the newest counts
@@ -97,7 +107,9 @@ class Hub:
         )
         # `dn` subject of a device → its newest connection
         self._devices: dict[str, Device] = {}
-        self._takeovers = Takeovers()
+        self._limits = limits
+        self._connects = Connects(limits.connects)
+        self._per_app: Counter[str] = Counter()  # devices connected
         self._malformed = Summary(log, "malformed messages dropped")
         bus.on_reconnect.append(self._report_all)
 
@@ -138,13 +150,13 @@ class Hub:
         old = self._devices.get(subjects.dn(who.app, self._port.name, who.id))
         return old is not None and not old.disconnected
 
-    def pause(self, who: Parameters) -> float:
-        """How many seconds a connection has to wait: its id was taken over often lately, from others."""
-        subject = subjects.dn(who.app, self._port.name, who.id)
-        old = self._devices.get(subject)
-        if old is not None and _continues(old, who.resume):
-            return 0.0
-        return self._takeovers.pause(subject, monotonic())
+    def app_full(self, who: Parameters) -> bool:
+        """Whether the app of a device has as many here as it may."""
+        return 0 < self._limits.per_app <= self._per_app[who.app]
+
+    def wait(self, who: Parameters) -> float:
+        """How many seconds a device has to wait, because its id connected or was taken over often lately."""
+        return self._connects.wait(subjects.dn(who.app, self._port.name, who.id), monotonic())
 
     def join(
         self,
@@ -172,19 +184,20 @@ class Hub:
             resume=resume,
             asked_at=monotonic() - waited,
         )
+        self._connects.connected(device.subject, monotonic())
         if old is not None:
             if old.asked_at > device.asked_at and not old.disconnected:
                 device.connection_id = min(device.connection_id, old.connection_id - 1)
                 device.supersede(old.connection_id, self._port.name)
                 return device
             if not old.disconnected:
-                self._count(-1)
+                self._count(old, -1)
                 if not _continues(old, who.resume):
-                    self._takeovers.note(device.subject, monotonic())
+                    self._connects.taken_over(device.subject, monotonic())
             device.connection_id = max(device.connection_id, old.connection_id + 1)
             old.supersede(device.connection_id, self._port.name)
         self._devices[device.subject] = device
-        self._count(1)
+        self._count(device, 1)
         self._announce(device)
         self.seek(device)
         return device
@@ -222,9 +235,9 @@ class Hub:
         )
         current = self._is_current(device)
         if current:
-            self._count(-1)
+            self._count(device, -1)
             if device.replaced:  # by a connection to another edge
-                self._takeovers.note(device.subject, monotonic())
+                self._connects.taken_over(device.subject, monotonic())
         if device.dialect.resumable and not device.leaving:
             device.disconnect()
             if current and not device.replaced:
@@ -238,8 +251,12 @@ class Hub:
         if current:
             del self._devices[device.subject]
 
-    def _count(self, change: int) -> None:
+    def _count(self, device: Device, change: int) -> None:
         self.connected += change
+        app = device.who.app
+        self._per_app[app] += change
+        if not self._per_app[app]:
+            del self._per_app[app]
         _devices.set(self.connected)
         _fullness.set(self.connected / self._max_devices if self._max_devices else 0)
 

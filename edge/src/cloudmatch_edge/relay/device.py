@@ -37,6 +37,7 @@ from cloudmatch_edge.relay.sender import WINDOW_PAYLOADS
 
 UNLIMITED = (1 << 30, 1 << 30)  # payloads and bytes: without a match nothing is kept
 NEVER_SYNCED = (0, False)
+COMMANDS = 5.0, 20.0  # that cost the pool something: per second over time, and at once
 
 
 class NoSocket:
@@ -103,7 +104,7 @@ class Device:
         self._bus = bus
         self._matches = matches
         self._matchmaking = matchmaking
-        self._rate_limit = TokenBucket()
+        self._commands = TokenBucket(*COMMANDS)
         # batches of a match that match-engine has not announced yet
         self._early: list[tuple[subjects.ReplyAddress, bytes]] = []
         self._latest_match = 0  # the latest one in any message of another edge
@@ -221,7 +222,7 @@ class Device:
             self._matchmaking.seek(self)
 
     def _within_rate_limit(self) -> bool:
-        allowed = self._rate_limit.acquire(self._bus.now())
+        allowed = self._commands.acquire(self._bus.now())
         if not allowed:
             self.write(self.dialect.rate_limited())
         return allowed

@@ -8,7 +8,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
-from math import ceil
 from typing import Protocol, cast
 
 from prometheus_client import Counter
@@ -20,18 +19,19 @@ from websockets.typing import Subprotocol
 
 from cloudmatch_edge.dialects import v1
 from cloudmatch_edge.dialects.base import SocketFrame
-from cloudmatch_edge.dialects.close_codes import ABNORMAL, GOING_AWAY, PING_TIMEOUT, CloseCode
+from cloudmatch_edge.dialects.close_codes import ABNORMAL, CLOSE_CODES, GOING_AWAY, PING_TIMEOUT, CloseCode
 from cloudmatch_edge.dialects.parameters import Parameters
 from cloudmatch_edge.relay.device import Device
 from cloudmatch_edge.sockets import pages, request_head
 from cloudmatch_edge.sockets.arrival import abandoned, waited
+from cloudmatch_edge.sockets.client_address import Address, peer_address
 from cloudmatch_edge.sockets.frame_stream import HEADERS, FrameStream
 from cloudmatch_edge.sockets.liveness import Liveness, silence, taken_by_host
 
 HIGH_WATER = 64 * 1024  # bytes in a socket's write buffer, above which its peer is slowed down
-LONGEST_PAUSE = 6.0  # s that a handshake waits, at most: somewhat longer than one pause
 CLOSE_TIMEOUT = 2.0  # s for the other side to close after us
 PING = b"\x89\x00"  # a frame
+KNOWN_CODES = {each.code for each in CLOSE_CODES}  # a client may send any other
 ANY_REQUEST = b"GET / HTTP/1.1\r\n\r\n"  # for the parser of the library, which expects frames behind it
 
 _abandoned = Counter(
@@ -51,8 +51,9 @@ class ListenerPort(Protocol):
     def in_turn(self, work: Callable[[], object]) -> None:
         """Do something, now or in a later turn of the event loop."""
 
-    def opened(self, connection: "Connection") -> float:
-        """Add a connection; return how many seconds its request may take, 0 if it must be refused unread."""
+    def opened(self, connection: "Connection") -> float | bytes:
+        """Add a connection; return how many seconds its request may take, or the answer that refuses it
+        unread."""
 
     def closed(self, connection: "Connection") -> None:
         """Remove a connection."""
@@ -60,11 +61,15 @@ class ListenerPort(Protocol):
     def flush_soon(self, connection: "Connection") -> None:
         """Call `flush` of a connection by the end of this turn."""
 
-    def respond(self, request: Request) -> pages.Page | Parameters:
-        """Return the page to answer a request with, or the parameters of a device to accept."""
+    def parse(self, head: bytes, connection: "Connection") -> tuple[Request, bytes] | None:
+        """Return the request that `head` begins with, and what follows it; None if it is incomplete.
 
-    def pause(self, who: Parameters) -> float:
-        """How many seconds a device has to wait for its handshake."""
+        Raises:
+            RefusedError: it never becomes one.
+        """
+
+    def respond(self, request: Request, connection: "Connection") -> pages.Page | Parameters:
+        """Return the page to answer a request with, or the parameters of a device to accept."""
 
     def frame_limit(self, *, speaks_v1: bool) -> int:
         """Bytes of the largest frame of a device."""
@@ -83,6 +88,7 @@ class Connection(asyncio.Protocol):
     """One socket: first a request, then a device's WebSocket."""
 
     transport: asyncio.Transport
+    peer: Address | None  # the other side, perhaps a proxy; None: it has no IP address
 
     def __init__(self, listener: ListenerPort) -> None:
         self._listener = listener
@@ -102,12 +108,15 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is one, but does not inherit from it
         self.transport.set_write_buffer_limits(HIGH_WATER)
+        self.peer = peer_address(transport.get_extra_info("peername"))
         patience = self._listener.opened(self)
-        self._abort_after(patience or CLOSE_TIMEOUT)
-        if not patience:
+        if isinstance(patience, bytes):
             self._head = None
-            self.transport.write(NO_DESCRIPTORS)
+            self._abort_after(CLOSE_TIMEOUT)
+            self.transport.write(patience)
             self.transport.close()
+        else:
+            self._abort_after(patience)
 
     def data_received(self, data: bytes) -> None:
         self._liveness.heard = True
@@ -137,7 +146,7 @@ class Connection(asyncio.Protocol):
     def _leave(self, device: Device) -> None:
         ours, theirs = self._protocol.close_sent, self._protocol.close_rcvd
         code = (theirs or ours or ABNORMAL).code
-        _connections.labels(str(code)).inc()
+        _connections.labels(str(code) if code in KNOWN_CODES else "other").inc()
         self._listener.leave(device, code)
         self._listener.closed(self)
 
@@ -161,7 +170,7 @@ class Connection(asyncio.Protocol):
             return
         self._head += data
         try:
-            found = request_head.parse(self._head)
+            found = self._listener.parse(self._head, self)
         except request_head.RefusedError as refused:
             self._head = None
             self._answer(refused.page)
@@ -170,16 +179,11 @@ class Connection(asyncio.Protocol):
             self._head = None
             self._listener.in_turn(partial(self._respond, *found))
 
-    def _respond(self, request: Request, rest: bytes, waited: float = 0.0) -> None:
-        """Answer a request, now or when its device may connect. `waited`: s so far."""
+    def _respond(self, request: Request, rest: bytes) -> None:
+        """Answer a request."""
         if self.transport.is_closing():
             return
-        page = self._listener.respond(request)
-        if isinstance(page, Parameters) and (pause := self._listener.pause(page)):
-            if waited + pause <= LONGEST_PAUSE:
-                asyncio.get_running_loop().call_later(pause, self._respond, request, rest, waited + pause)
-                return
-            page = pages.unavailable("id_in_use", "others take over this id all the time", ceil(pause))
+        page = self._listener.respond(request, self)
         if isinstance(page, Parameters):
             refusal = self._accept(request)
             if refusal is None:
@@ -337,6 +341,3 @@ class Connection(asyncio.Protocol):
 
 
 _websockets_log = logging.getLogger("websockets")
-NO_DESCRIPTORS = pages.serialize(
-    pages.unavailable("edge_full", "no file descriptors are left; try again later, or another edge", 5)
-)

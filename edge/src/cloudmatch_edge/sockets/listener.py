@@ -15,6 +15,7 @@ from cloudmatch_bus.process.clock import monotonic
 from cloudmatch_bus.process.descriptors import Descriptors
 from cloudmatch_bus.process.health import Health
 from cloudmatch_bus.process.settings import variable
+from cloudmatch_bus.process.summary import Summary
 from cloudmatch_edge.bus.hub import Hub
 from cloudmatch_edge.dialects import v1
 from cloudmatch_edge.dialects.base import Dialect
@@ -24,9 +25,11 @@ from cloudmatch_edge.dialects.v1 import V1
 from cloudmatch_edge.dialects.v1_messages import Welcome
 from cloudmatch_edge.relay.device import Device
 from cloudmatch_edge.settings import EdgeSettings
-from cloudmatch_edge.sockets import pages
+from cloudmatch_edge.sockets import client_address, pages, request_head
 from cloudmatch_edge.sockets.connection import CLOSE_TIMEOUT, Connection
 from cloudmatch_edge.sockets.idle_timeouts import IdleTimeouts
+from cloudmatch_edge.sockets.quotas import AddressQuotas
+from cloudmatch_edge.sockets.request_head import RefusedError
 from cloudmatch_edge.sockets.turns import Turns
 
 log = logging.getLogger("listener")
@@ -36,12 +39,20 @@ CONNECT = "/device/connect"
 OPEN_TIMEOUT, HURRIED_TIMEOUT = 5.0, 1.0
 SLOTS = 20  # moments in an interval of pings at which a part of the devices is pinged
 NOT_READY_RETRY, FULL_RETRY = 1, 5  # s after which a refused device should try again
+NO_DESCRIPTORS = pages.serialize(
+    pages.unavailable(
+        "edge_full", "no file descriptors are left; try again later, or another edge", FULL_RETRY
+    )
+)
 # On shutdown: connections closed at once, at least; rounds, at most; s between two rounds
 CLOSE_BATCH, CLOSE_ROUNDS, CLOSE_PAUSE = 20, 100, 0.02
 
 _refused = Counter("cloudmatch_edge_devices_refused", "Devices refused because the edge was full")
 _closed_unread = Counter(
     "cloudmatch_edge_connections_refused", "Connections closed unread because file descriptors had run out"
+)
+_over_quota = Counter(
+    "cloudmatch_edge_devices_over_quota", "Devices refused because of a quota, by code of the error", ["code"]
 )
 _idle_timeout = Gauge(
     "cloudmatch_edge_suspected_idle_timeout_seconds",
@@ -66,6 +77,9 @@ class Listener:
         self._health = health
         self._descriptors = Descriptors()
         self._short = False  # of file descriptors: it was logged
+        self._proxies = settings.proxies
+        self._quotas = AddressQuotas(settings.connections_per_address, settings.connects_per_address)
+        self._refusals = Summary(log, "devices over a quota refused")
         self._idle_timeouts = IdleTimeouts()
         self._suspected = 0.0  # the last one
         _idle_timeout.set_function(lambda: self._idle_timeouts.suspected(monotonic()))
@@ -91,7 +105,32 @@ class Listener:
         """Begin to accept devices."""
         self._hub = hub
 
-    def respond(self, request: Request) -> pages.Page | Parameters:
+    def parse(self, head: bytes, connection: Connection) -> tuple[Request, bytes] | None:
+        """Return the request that `head` begins with, and what follows it; None if it is incomplete. The
+        connection then counts under the address that trusted proxies name.
+
+        Raises:
+            RefusedError: it never becomes one.
+        """
+        address = connection.peer
+        if client_address.is_proxy_header(head) and not client_address.trusts(self._proxies, address):
+            name = variable(EdgeSettings, "trusted_proxies")
+            raise RefusedError(
+                400, "bad_request", f"{name} does not name {address}, which sends a PROXY header"
+            )
+        try:
+            found = client_address.proxy_header(head, address)
+            parsed = found and request_head.parse(found[1])
+            if found is None or parsed is None:
+                return None
+            said = parsed[0].headers.get_all("X-Forwarded-For")
+            address = client_address.forwarded(found[0], said, self._proxies)
+        except client_address.MalformedError as malformed:
+            raise RefusedError(400, "bad_request", str(malformed)) from None
+        self._quotas.opened(connection, client_address.key(address))
+        return parsed
+
+    def respond(self, request: Request, connection: Connection) -> pages.Page | Parameters:
         """Return the page to answer a request with, or the parameters of a device to accept."""
         path, _, query = request.path.partition("?")
         if path.startswith(f"{self._path_prefix}/"):
@@ -117,11 +156,28 @@ class Listener:
         if self._hub is None or self._closing:
             detail = "the edge is not connected to the bus, or shutting down"
             return pages.unavailable("not_ready", detail, NOT_READY_RETRY)
-        full = self._hub.full or self._descriptors.short
-        if full and not self._hub.replaces(who):
+        return self._refusal(who, connection, self._hub) or who
+
+    def _refusal(self, who: Parameters, connection: Connection, hub: Hub) -> pages.Page | None:
+        """Return why there is no room for a device; None if there is."""
+        if too_many := self._quotas.refusal(connection, monotonic()):
+            return self._too_many(connection, "too_many_connections", *too_many)
+        full = hub.full or self._descriptors.short
+        if full and not hub.replaces(who):
             _refused.inc()
             return pages.unavailable("edge_full", f"{full}; try again later, or another edge", FULL_RETRY)
-        return who
+        if hub.app_full(who) and not hub.replaces(who):
+            detail = "this app has as many devices here as it may; try again later, or another edge"
+            return self._too_many(connection, "app_quota", detail, FULL_RETRY)
+        if wait := hub.wait(who):
+            detail = "this id has connected too often, or was taken over too often"
+            return self._too_many(connection, "rate_limited", detail, wait)
+        return None
+
+    def _too_many(self, connection: Connection, code: str, detail: str, wait: float) -> pages.Page:
+        _over_quota.labels(code).inc()
+        self._refusals.add(f"{code}, from {connection.peer}")
+        return pages.too_many(code, detail, wait)
 
     def _forbidden_origin(self, headers: Headers) -> str | None:
         """Return the origin of a page that may not connect devices. What is no browser sends none."""
@@ -130,10 +186,6 @@ class Listener:
             # a page of this edge that was refused asks why, by a fetch; it names its origin there only
             found = ["/".join(page.split("/", 3)[:3]) for page in headers.get_all("Referer")]
         return next((each for each in found if not origins.allows(self._origins, each)), None)
-
-    def pause(self, who: Parameters) -> float:
-        """How many seconds a device has to wait for its handshake."""
-        return self._hub.pause(who) if self._hub is not None else 0.0
 
     def frame_limit(self, *, speaks_v1: bool) -> int:
         """Bytes of the largest frame of a device."""
@@ -150,6 +202,7 @@ class Listener:
             grace = self._hub.grace
             dialect = V1(Welcome(who.id, session, token, grace, self._max_payload, self._heartbeat))
         connection.write(dialect.connected())
+        self._quotas.connected(connection, monotonic())
         resume = speaks_v1 and who.resume is not None
         return self._hub.join(who, connection, dialect, token, resume=resume, waited=waited)
 
@@ -171,8 +224,9 @@ class Listener:
         assert self._hub is not None
         self._hub.leave(device, code)
 
-    def opened(self, connection: Connection) -> float:
-        """Add a connection; return how many seconds its request may take, 0 if it must be refused unread."""
+    def opened(self, connection: Connection) -> float | bytes:
+        """Add a connection; return how many seconds its request may take, or the answer that refuses it
+        unread."""
         self._connections[connection] = slot = next(self._next_slot)
         slot.add(connection)
         short = self._descriptors.short
@@ -184,12 +238,18 @@ class Listener:
             self._short = False
         if short and self._descriptors.last:
             _closed_unread.inc()
-            return 0.0
+            return NO_DESCRIPTORS
+        proxied = client_address.trusts(self._proxies, connection.peer)  # its device is not known yet
+        address = None if proxied else client_address.key(connection.peer)
+        if not self._quotas.opened(connection, address):
+            detail = "your address has too many connections"
+            return pages.serialize(self._too_many(connection, "too_many_connections", detail, FULL_RETRY))
         return HURRIED_TIMEOUT if short else OPEN_TIMEOUT
 
     def closed(self, connection: Connection) -> None:
         """Remove a connection."""
         self._connections.pop(connection).discard(connection)
+        self._quotas.closed(connection)
         if self._closing and not self._connections:
             self._empty.set()
 

@@ -4,6 +4,7 @@ import hashlib
 import http
 import json
 from collections.abc import Container, Mapping, Sequence
+from math import ceil
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -157,10 +158,15 @@ def forbidden_origin(origin: str, setting: str) -> Page:
     return error(403, "forbidden_origin", f"pages of {origin} may not connect devices: see {setting}")
 
 
-def unavailable(code: str, detail: str, retry_after: int) -> Page:
+def unavailable(code: str, detail: str, retry_after: float, status: int = 503) -> Page:
     """Make the error of a connection that may succeed in `retry_after` seconds."""
-    headers = (("Retry-After", str(retry_after)), ("Access-Control-Expose-Headers", "Retry-After"))
-    return error(503, code, detail)._replace(headers=headers)
+    headers = (("Retry-After", str(ceil(retry_after))), ("Access-Control-Expose-Headers", "Retry-After"))
+    return error(status, code, detail)._replace(headers=headers)
+
+
+def too_many(code: str, detail: str, retry_after: float) -> Page:
+    """Make the error of a device beyond a quota, which may connect in `retry_after` seconds."""
+    return unavailable(code, detail, retry_after, http.HTTPStatus.TOO_MANY_REQUESTS)
 
 
 def bad_parameter(bad: BadParameterError) -> Page:

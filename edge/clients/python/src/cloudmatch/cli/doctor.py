@@ -266,7 +266,10 @@ async def devices(urls: list[str], token: str | None) -> list[Finding]:
         advice = "give a token with --token" if error.status in (401, 403) else "fix what it names"
         return [Finding(part, State.BAD, f"the edge refused a device: {error}", advice)]
     except (cloudmatch.CloudMatchError, ValueError) as error:
-        if isinstance(error.__cause__, cloudmatch.RefusedError) and error.__cause__.code == "edge_full":
+        refused = error.__cause__
+        if isinstance(refused, cloudmatch.RefusedError) and refused.status == 429:
+            return [Finding(part, State.WARNING, str(error), "wait, or raise the quota: deploy/SETTINGS.md")]
+        if isinstance(refused, cloudmatch.RefusedError) and refused.code == "edge_full":
             return [Finding(part, State.WARNING, str(error), ROOM.format("what limits it"))]
         return [Finding(part, State.BAD, str(error), f"{START}, or pass the URL of an edge with --url")]
     return [Finding(part, State.GOOD, f"matched; a payload and its receipt took {took:.1f} ms")]

@@ -16,7 +16,7 @@ from cloudmatch import Device, NotMatchedError, PeerLeftError, RefusedError, Sta
 from cloudmatch.cli.swarm_stats import SwarmStats
 
 SETTLE = 15.0  # s allowed at the end for payloads in flight
-FULL = "edge_full"  # code of the error of an edge that accepts no more devices
+NO_ROOM = {"edge_full", "too_many_connections", "app_quota", "rate_limited"}  # errors that pass
 CONNECTING = 50  # devices that connect at the same time
 _dice = random.Random()  # noqa: S311 # chooses connections to drop
 
@@ -133,7 +133,8 @@ class Swarm:
         """Connect; while all edges are full, try again until the swarm is stopped. Return whether there is a
         connection."""
         device.on(
-            cloudmatch.ServerError, lambda error: self._count("refused" if error.code == FULL else "errors")
+            cloudmatch.ServerError,
+            lambda error: self._count("refused" if error.code in NO_ROOM else "errors"),
         )
         stopping = asyncio.create_task(self._stop.wait())
         try:
@@ -221,7 +222,7 @@ class Swarm:
             "payloads/s": f"{self._measured_rate():,.0f}",
             "latency p50": self._latency(0.5),
             "latency p99": self._latency(0.99),
-            "refused: edge full": counts["refused"],
+            "refused: no room": counts["refused"],
             "connections dropped": counts["dropped"],
             "connections lost": counts["disconnects"],
             "resumes": counts["resumes"],

@@ -7,7 +7,8 @@ class CloudMatchError(Exception):
 
 class UnreachableError(CloudMatchError):
     """No server accepted the device within the timeout: none answered, or all are full. `__cause__` is the
-    failure of the last attempt; a `RefusedError` with the status 503 if that server was full or not ready."""
+    failure of the last attempt; a `RefusedError` with the status 503 if that server was full or
+    not ready, 429 if it gives no more to this address, app or id."""
 
 
 class RefusedError(CloudMatchError):

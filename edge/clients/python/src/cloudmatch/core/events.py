@@ -74,8 +74,9 @@ class Gap(Event):
 @dataclass(frozen=True, slots=True)
 class ServerError(Event):
     """The server rejected a message, and the connection stays open; or no connection can be made at present,
-    and the device tries again: `edge_full`, `not_ready`, or something between answers instead of the server
-    (`refused`), redirects, or is a proxy that cannot be used (`unreachable`)."""
+    and the device tries again: `edge_full`, `not_ready`, `too_many_connections`, `app_quota`, `rate_limited`,
+    or something between answers instead of the server (`refused`), redirects, or is a proxy that cannot be
+    used (`unreachable`)."""
 
     code: str
     detail: str
