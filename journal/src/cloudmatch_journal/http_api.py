@@ -1,12 +1,17 @@
 """The journal's HTTP API: events, devices, matches; and the reports of 2019 clients."""
 
+import logging
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote
 
 import msgspec
 from litestar import MediaType, Request, Response, get, post
-from litestar.exceptions import NotFoundException, ServiceUnavailableException
+from litestar.exceptions import (
+    InternalServerException,
+    NotFoundException,
+    ServiceUnavailableException,
+)
 from litestar.openapi import ResponseSpec
 from litestar.openapi.spec import OpenAPIType, Operation, Schema
 from litestar.openapi.spec import Parameter as OpenAPIParameter
@@ -17,10 +22,15 @@ from msgspec import Meta
 from cloudmatch_bus.contract.messages import AmountReported
 from cloudmatch_bus.process.clock import now_ms
 from cloudmatch_bus.process.http import errors, require_json
+from cloudmatch_bus.process.searches import Searches
 from cloudmatch_journal.core.ledger import Kind, Ledger
 from cloudmatch_journal.core.shown import ShownFact
 from cloudmatch_journal.core.states import DeviceState, MatchState
-from cloudmatch_journal.store import Page, Store
+from cloudmatch_journal.files import StoreError
+from cloudmatch_journal.pages import Search
+from cloudmatch_journal.store import Store
+
+log = logging.getLogger("http_api")
 
 Id = Annotated[str, Meta(min_length=1, max_length=64)]
 # sums beyond this are not exact in every JSON parser
@@ -54,6 +64,7 @@ Limit = Annotated[
 Type = Annotated[Kind | None, QueryParameter(name="type", description="Only events of this type.")]
 
 BAD_PARAMETER = errors(bad_request="A parameter is invalid.")
+SEARCH = BAD_PARAMETER | errors(unavailable="Too many searches wait; `Retry-After` says when to ask again.")
 UNKNOWN_DEVICE = ResponseSpec(
     str, generate_examples=False, description="No event names the device: a sentence, a JSON string."
 )
@@ -159,6 +170,7 @@ def _report_handler(publish: Publish) -> ControllerRouterHandler:
         guards=[require_json],
         responses=errors(
             bad_request="The report is invalid: nothing is stored.",
+            too_large="The report has more than 256 KiB: nothing is stored.",
             unsupported_media_type="`Content-Type` is not JSON: nothing is stored.",
             unavailable="The bus is not accepting reports now.",
         ),
@@ -185,22 +197,30 @@ def _report_handler(publish: Publish) -> ControllerRouterHandler:
 
 
 def _event_handlers(store: Store) -> list[ControllerRouterHandler]:
-    @get(
-        "/device/events/{device_id:path}",
-        responses=BAD_PARAMETER,
-        operation_class=DeviceOperation,
-        sync_to_thread=False,
-    )
-    def device_events(
-        request: Request[Any, Any, Any], app: App = "default", after: After = 0, limit: Limit = 100
-    ) -> Events:
-        """Return a page of the events that name a device."""
-        return _events(store.read(after, limit, device=(app, _device_id(request))), store.first_position)
+    searches = Searches()
 
-    @get("/events", responses=BAD_PARAMETER, sync_to_thread=False)
-    def events(after: After = 0, limit: Limit = 100, type: Type = None) -> Events:  # noqa: A002 # its public name
-        """Return a page of the journal."""
-        return _events(store.read(after, limit, kind=type), store.first_position)
+    async def answer(search: Search, limit: int) -> Response[Events]:
+        begins = store.first_position
+        body = await searches.run(lambda: _encoded_page(search, limit, begins))
+        return Response(body, media_type=MediaType.JSON)
+
+    @get("/device/events/{device_id:path}", responses=SEARCH, operation_class=DeviceOperation)
+    async def device_events(
+        request: Request[Any, Any, Any], app: App = "default", after: After = 0, limit: Limit = 100
+    ) -> Response[Events]:
+        """Return a page of the events that name a device.
+
+        It may be short while `more` is true: one page searches a bounded part of the journal.
+        """
+        return await answer(store.find(after, device=(app, _device_id(request))), limit)
+
+    @get("/events", responses=SEARCH)
+    async def events(after: After = 0, limit: Limit = 100, type: Type = None) -> Response[Events]:  # noqa: A002 # its public name
+        """Return a page of the journal.
+
+        It may be short while `more` is true: one page searches a bounded part of the journal.
+        """
+        return await answer(store.find(after, kind=type), limit)
 
     return [device_events, events]
 
@@ -248,9 +268,17 @@ def _device_id(request: Request[Any, Any, Any]) -> str:
     return unquote(raw.partition(b"?")[0].split(b"/", 3)[3])
 
 
-def _events(page: Page, first_position: int) -> Events:
+def _encoded_page(search: Search, limit: int, first_position: int) -> Any:
+    """Search, and encode what is found as `Events`: of a large page that takes a while, too."""
+    try:
+        page = search.page(limit)
+    except StoreError as error:
+        log.error("page not served: %s", error)  # noqa: TRY400  # the disk is at fault, not the code
+        raise InternalServerException("see the log") from error
     events = [Event(position=position, fact=fact) for position, fact in page.entries]
-    return Events(events=events, next=page.next, more=page.more, first_position=first_position)
+    return msgspec.json.encode(
+        Events(events=events, next=page.next, more=page.more, first_position=first_position)
+    )
 
 
 def _device(state: DeviceState) -> Device:

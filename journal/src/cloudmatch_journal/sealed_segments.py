@@ -1,6 +1,7 @@
 """The sealed segments of a folder, oldest first; the last ones read stay open."""
 
 import logging
+import threading
 from bisect import bisect_right
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,7 @@ class SealedSegments:
         self.size = 0  # bytes
         self.first = 0  # number of `seals[0]`: so many have been dropped
         self._open: dict[int, SegmentDatabase] = {}  # by first position, least recently used first
+        self._lock = threading.Lock()  # of these: searches run in threads
 
     @property
     def end(self) -> int:
@@ -46,9 +48,10 @@ class SealedSegments:
 
     def keep_open(self, database: SegmentDatabase) -> None:
         """Keep a segment open, and close the least recently used one if there are too many."""
-        self._open[database.first] = database
-        if len(self._open) > MAX_OPEN:
-            self._open.pop(next(iter(self._open))).close()
+        with self._lock:
+            self._open[database.first] = database
+            if len(self._open) > MAX_OPEN:
+                self._open.pop(next(iter(self._open))).close()
 
     def first_after(self, position: int) -> int:
         """Return the number of the first segment with an event after a position."""
@@ -56,22 +59,37 @@ class SealedSegments:
 
     def last_position(self, number: int) -> int:
         """Return the position of the last event in a segment."""
-        return self.seals[number - self.first].last
+        return self.seal(number).last
 
-    def search(self, number: int, selected: Query) -> list[Document]:
-        """Return the documents of a segment that a query selects, oldest first.
+    def seal(self, number: int) -> Seal:
+        """Return the seal of a segment."""
+        return self.seals[number - self.first]
+
+    def search(self, seal: Seal, selected: Query) -> list[Document]:
+        """Return the documents of a segment that a query selects, oldest first; none if it was dropped since.
 
         Raises:
             StoreError: the segment is missing; or damaged, without checksums of its lines.
         """
-        seal = self.seals[number - self.first]
-        database = self._open.pop(seal.first, None)
+        database = self._take_open(seal.first)
         if database is None:
-            documents = self._documents(seal)
+            try:
+                documents = self._documents(seal)
+            except StoreError:
+                if self._is_dropped(seal):
+                    return []
+                raise
             path = files.segment_path(self._folder, seal.first)
             database = SegmentDatabase(path, seal.first, documents, seal.size)
         self.keep_open(database)
         return database.search(selected)
+
+    def _take_open(self, first: int) -> SegmentDatabase | None:
+        with self._lock:
+            return self._open.pop(first, None)
+
+    def _is_dropped(self, seal: Seal) -> bool:
+        return not self.seals or seal.first < self.seals[0].first
 
     def _documents(self, seal: Seal) -> list[Document]:
         try:
@@ -101,7 +119,7 @@ class SealedSegments:
         first = self.seals[0].first
         seal = files.read_seal(self._folder, first)
         files.remove_segment(self._folder, first)
-        if (database := self._open.pop(first, None)) is not None:
+        if (database := self._take_open(first)) is not None:
             database.close()
         self.size -= self.seals.pop(0).size
         self.first += 1

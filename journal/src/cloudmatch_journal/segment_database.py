@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 from tinydb import Storage, TinyDB, where
-from tinydb.queries import QueryLike
+from tinydb.queries import QueryInstance, QueryLike
 from tinydb.table import Table
 
 from cloudmatch_journal.core import segments
@@ -39,7 +39,8 @@ class AppendOnly(Storage):
         self._after = documents[-1]["position"] if documents else after
 
     def read(self) -> dict[str, dict[str, Any]] | None:
-        return {TABLE: self.rows}
+        """Return a copy of the rows: while a thread reads it, documents are appended."""
+        return {TABLE: dict(self.rows)}
 
     def write(self, data: dict[str, dict[str, Any]]) -> None:
         raise NotImplementedError("a journal only grows")
@@ -95,14 +96,11 @@ class AppendOnly(Storage):
 
 
 class _GrowingTable(Table):
-    default_query_cache_capacity = 0  # a page is rarely requested twice
-
     def insert_multiple(self, documents: Iterable[Mapping[str, Any]]) -> list[int]:
         """Append documents without a copy of the whole table, as TinyDB's own makes one."""
         added = [dict(document) for document in documents]
         assert isinstance(self._storage, AppendOnly)
         self._storage.append(added)
-        self.clear_cache()
         return [document["position"] for document in added]
 
 
@@ -171,7 +169,8 @@ def query(after: int, kind: str | None, device: tuple[str, str] | None) -> Query
 
     A batch may be selected although only something else in it, as a size, is spelled like the device.
     """
-    selected = where("position") > after
+    # without a hash: TinyDB keeps no results then, which are rarely asked for twice
+    selected = QueryInstance(lambda document: document["position"] > after, None)
     if kind is not None:
         selected &= where("type").one_of(list(segments.types(kind)))
     if device is not None:

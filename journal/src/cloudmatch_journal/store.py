@@ -1,7 +1,7 @@
 """The journal on disk: a folder of segments, full ones sealed, the last one growing.
 
 append         store a batch, each position once; on disk when it returns
-read           a page of events, by position
+find           a search for events, by position
 replay         all events, fast
 load, save     a snapshot of the folded events
 drop_segments  remove the oldest segments, once a snapshot that covers them is saved
@@ -12,33 +12,24 @@ import fcntl
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 from cloudmatch_bus.contract.messages import AnyFact
 from cloudmatch_journal import files
 from cloudmatch_journal.core import segments
 from cloudmatch_journal.core.device_index import DeviceIndex
-from cloudmatch_journal.core.segments import Document, Seal
-from cloudmatch_journal.core.shown import MAX_SIZES, ShownFact, shown
+from cloudmatch_journal.core.segments import Seal
 from cloudmatch_journal.files import BASE, STATE, FolderError, StoreError
+from cloudmatch_journal.pages import MAX_SCANNED, Page, Part, Search
 from cloudmatch_journal.sealed_segments import SealedSegments
-from cloudmatch_journal.segment_database import Query, SegmentDatabase, query
+from cloudmatch_journal.segment_database import SegmentDatabase, query
 
 log = logging.getLogger("store")
 
-MAX_SCANNED = 8  # segments searched for one page
 MAX_SEGMENT = 8 * 2**20  # bytes, after which a segment is full whatever the number of its events
 
 Entry = tuple[int, AnyFact]  # position and fact
-
-
-class Page(NamedTuple):
-    """A part of the journal."""
-
-    entries: list[tuple[int, ShownFact]]
-    next: int  # `after` of the next page
-    more: bool  # whether there are events after `next`
 
 
 class Store:
@@ -113,38 +104,21 @@ class Store:
             self._seal(growing)
         return len(new)
 
-    def read(
-        self,
-        after: int,
-        limit: int,
-        *,
-        kind: str | None = None,
-        device: tuple[str, str] | None = None,
-    ) -> Page:
-        """Return events after a position, oldest first, until there are `limit`, or `MAX_SIZES` sizes.
+    def find(self, after: int, *, kind: str | None = None, device: tuple[str, str] | None = None) -> Search:
+        """Return a search for events after a position, perhaps of one type, or of one device (app, id)."""
+        parts = self._parts(after, device)
+        name = None if device is None else device[1]
+        return Search(parts, query(after, kind, device), name, max(after, self.position))
 
-        A page contains all events of its last position, and may exceed either by them. A page of one type or
-        of one device (app, id) may be short although there are more events, since one call searches a bounded
-        part of the journal.
+    def read(
+        self, after: int, limit: int, *, kind: str | None = None, device: tuple[str, str] | None = None
+    ) -> Page:
+        """Return a page of what `find` finds.
 
         Raises:
             StoreError: a segment is damaged.
         """
-        selected = query(after, kind, device)
-        name = None if device is None else device[1]
-        entries: list[tuple[int, ShownFact]] = []
-        sizes = 0
-        for scanned, number in enumerate(self._numbers(after, device)):
-            if scanned == MAX_SCANNED:
-                return Page(entries, self._sealed.last_position(number - 1), True)
-            for document in self._search(number, selected):
-                position = document["position"]
-                for fact in shown(segments.to_fact(document), name):
-                    entries.append((position, fact))
-                    sizes += len(getattr(fact, "sizes", ()))
-                if len(entries) >= limit or sizes >= MAX_SIZES:
-                    return Page(entries, position, position < self.position)
-        return Page(entries, max(after, self.position), False)
+        return self.find(after, kind=kind, device=device).page(limit)
 
     def event(self, position: int) -> AnyFact | None:
         """Return the event at a position; None if there is none.
@@ -152,8 +126,8 @@ class Store:
         Raises:
             StoreError: its segment is damaged.
         """
-        for number in self._numbers(position - 1, None)[:1]:
-            for document in self._search(number, query(position - 1, None, None))[:1]:
+        for part in self._parts(position - 1, None)[:1]:
+            for document in part.search(query(position - 1, None, None))[:1]:
                 return segments.to_fact(document) if document["position"] == position else None
         return None
 
@@ -221,18 +195,21 @@ class Store:
             seal = self._sealed.drop_oldest()
             self._index.drop(self._sealed.first, seal.devices if seal is not None else None)
 
-    def _numbers(self, after: int, device: tuple[str, str] | None) -> Sequence[int]:
-        """Return the numbers of the segments to search for events after a position."""
+    def _parts(self, after: int, device: tuple[str, str] | None) -> list[Part]:
+        """Return the first segments to search for events after a position: one more than may be searched."""
         first = self._sealed.first_after(after)
+        numbers: Sequence[int] = range(first, self._sealed.end + (self._growing is not None))
         if device is not None:
-            return self._index.segments(segments.device_key(*device), first)
-        return range(first, self._sealed.end + (self._growing is not None))
+            numbers = self._index.segments(segments.device_key(*device), first)
+        return [self._part(number) for number in numbers[: MAX_SCANNED + 1]]
 
-    def _search(self, number: int, selected: Query) -> list[Document]:
+    def _part(self, number: int) -> Part:
+        begins = self._sealed.last_position(number - 1) if number > self._sealed.first else 0
         if number < self._sealed.end:
-            return self._sealed.search(number, selected)
+            seal = self._sealed.seal(number)
+            return Part(partial(self._sealed.search, seal), seal.size, begins)
         assert self._growing is not None
-        return self._growing.search(selected)
+        return Part(self._growing.search, self._growing.size, begins)
 
     def _is_full(self, segment: SegmentDatabase) -> bool:
         return len(segment) >= self._segment_size or segment.size >= MAX_SEGMENT

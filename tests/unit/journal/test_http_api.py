@@ -1,20 +1,27 @@
 """The HTTP API over store and ledger, without a bus."""
 
+import asyncio
+import threading
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+from httpx import ASGITransport, AsyncClient
 from litestar.testing import TestClient
 
 from cloudmatch_bus.client.consumer import Delivery
 from cloudmatch_bus.contract.deliveries import Claim, span
 from cloudmatch_bus.contract.messages import AmountReported, DeviceConnected, MatchMade
 from cloudmatch_bus.process.health import Health
-from cloudmatch_bus.process.http import application
+from cloudmatch_bus.process.http import BODY_MAX, application
+from cloudmatch_bus.process.searches import AT_ONCE, WAITING
+from cloudmatch_journal.files import StoreError
 from cloudmatch_journal.http_api import handlers
 from cloudmatch_journal.journal import Journal
+from cloudmatch_journal.pages import Page, Search
 from cloudmatch_journal.store import Store
+from harness import eventually
 from unit.journal.samples import claimed, counted, payload
 
 
@@ -129,16 +136,34 @@ def test_a_report_that_is_not_declared_as_json_is_refused_as_any_page_could_send
         b"[1]",
         b"nonsense",
         b"",
+        b"[" * 200_000,
+        b'{"deviceId":' + b"[" * 200_000,
+        b'{"deviceId":"\xff","eventType":"bytesSent","amount":1}',
     ],
 )
 def test_an_invalid_report_is_refused_and_not_published(
-    client: TestClient[Any], published: list[AmountReported], body: bytes
+    client: TestClient[Any],
+    published: list[AmountReported],
+    caplog: pytest.LogCaptureFixture,
+    body: bytes,
 ) -> None:
     answer = client.post("/device/event", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == 400
     assert answer.json()["error"]["code"] == "bad_request"
     assert answer.json()["error"]["detail"]
     assert published == []
+    assert not [record for record in caplog.records if record.name == "http"]
+
+
+def test_a_report_may_have_256_kib_and_no_byte_more(
+    client: TestClient[Any], published: list[AmountReported]
+) -> None:
+    for size, status in ((BODY_MAX, 200), (BODY_MAX + 1, 413)):
+        body = COLLECTION.ljust(size)
+        answer = client.post("/device/event", content=body, headers={"Content-Type": "application/json"})
+        assert answer.status_code == status
+    assert answer.json()["error"]["code"] == "too_large"
+    assert len(published) == 1
 
 
 def test_a_report_that_cannot_be_published_is_refused(store: Store, journal: Journal) -> None:
@@ -300,3 +325,61 @@ def test_openapi_tells_the_two_answers_of_2019_from_all_other_errors(client: Tes
     assert {("/device/event", status) for status in ("400", "415", "503")} <= failed.keys()
     assert ("/match/{match_id}", "404") in failed
     assert all(shape == {"$ref": "#/components/schemas/Error"} for shape in failed.values())
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Let no search end before this is set."""
+    opened, page = threading.Event(), Search.page
+
+    def wait(search: Search, limit: int) -> Page:
+        assert opened.wait(20)
+        return page(search, limit)
+
+    monkeypatch.setattr(Search, "page", wait)
+    yield opened
+    opened.set()
+
+
+async def test_while_queries_are_searched_probes_are_answered_and_facts_are_stored(
+    journal: Journal, gate: threading.Event
+) -> None:
+    app = application("journal", Health(), handlers(journal.store, journal.ledger, journal.publish))
+    async with AsyncClient(transport=ASGITransport(app), base_url="http://journal") as client:  # type: ignore[arg-type]  # it is one
+        paths = ("/events", "/events?type=delivered", "/device/events/a")
+        asked = [asyncio.create_task(client.get(path)) for path in paths * 4]
+        assert (await client.get("/system/liveness")).status_code == 200
+        await journal.append([payload(1)])
+        assert (await client.get("/device/state/a")).json()["bytesSent"] == 4
+        assert not any(each.done() for each in asked)
+        gate.set()
+        assert [each.status_code for each in await asyncio.gather(*asked)] == [200] * 12
+
+
+async def test_a_query_that_would_wait_too_long_is_refused_and_says_when_to_ask_again(
+    journal: Journal, gate: threading.Event
+) -> None:
+    app = application("journal", Health(), handlers(journal.store, journal.ledger, journal.publish))
+    async with AsyncClient(transport=ASGITransport(app), base_url="http://journal") as client:  # type: ignore[arg-type]  # it is one
+        asked = [asyncio.create_task(client.get("/events")) for _ in range(AT_ONCE + WAITING + 1)]
+        await eventually(lambda: any(each.done() for each in asked))
+        (refused,) = [each.result() for each in asked if each.done()]
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "unavailable")
+        assert refused.headers["retry-after"] == "1"
+        gate.set()
+        answers = await asyncio.gather(*asked)
+        assert sorted(each.status_code for each in answers) == [200] * (AT_ONCE + WAITING) + [503]
+        assert (await client.get("/events")).status_code == 200
+
+
+def test_a_page_from_a_damaged_segment_is_refused_without_a_traceback(
+    client: TestClient[Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def page(_search: Search, _limit: int) -> Page:
+        raise StoreError("events-1.jsonl is missing")
+
+    monkeypatch.setattr(Search, "page", page)
+    answer = client.get("/events")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal")
+    assert "events-1.jsonl is missing" in caplog.text
+    assert "Traceback" not in caplog.text

@@ -11,7 +11,7 @@ from cloudmatch_bus.contract.messages import AmountReported, MatchMade
 from cloudmatch_journal.core import segments
 from cloudmatch_journal.core.shown import shown
 from cloudmatch_journal.files import BASE, StoreError
-from cloudmatch_journal.store import MAX_SCANNED, Store
+from cloudmatch_journal.store import Store
 from unit.journal.reopened import SIZE, Reopened, entries, everything, fill
 from unit.journal.samples import claimed, counted
 
@@ -147,7 +147,7 @@ def test_a_seal_names_the_devices_of_its_segment_whoever_made_it(journal: Reopen
 def test_a_page_ends_after_the_batch_that_makes_it_large(
     journal: Reopened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cloudmatch_journal.store.MAX_SIZES", 5)
+    monkeypatch.setattr("cloudmatch_journal.pages.MAX_SIZES", 5)
     journal.store.append([counted(p, span("a", "b", 1, 0, [4, 4, 4])) for p in (1, 2, 3)])
     assert journal.store.read(0, 100)[1:] == (2, True)
     assert journal.store.read(2, 100)[1:] == (3, False)
@@ -162,13 +162,6 @@ def test_a_segment_of_large_batches_is_full_before_it_has_all_events(
         journal.store.append([counted(position, *spans)])
     assert len(journal.files("*.seal")) == 3
     assert [p for p, _ in journal.again().read(0, 100, device=("default", "device-7")).entries] == [1, 2, 3]
-
-
-def test_a_search_without_results_stops_early_and_continues_at_next(journal: Reopened) -> None:
-    fill(journal.store, SIZE * (MAX_SCANNED + 3))
-    page = journal.store.read(0, 10, kind="left")
-    assert page == ([], SIZE * MAX_SCANNED, True)
-    assert journal.store.read(page.next, 10, kind="left") == ([], SIZE * (MAX_SCANNED + 3), False)
 
 
 def test_a_full_segment_is_never_written_again(journal: Reopened) -> None:

@@ -27,6 +27,7 @@ from litestar.response.base import ASGIResponse
 from litestar.types import ControllerRouterHandler, Method
 from litestar.utils import normalize_path
 
+from cloudmatch_bus.contract.unreadable import UNREADABLE
 from cloudmatch_bus.process.health import LIVENESS, METRICS, METRICS_TYPE, READINESS, Health, metrics
 from cloudmatch_bus.process.http_errors import CODES, Error, error
 from cloudmatch_bus.process.http_protocol import Http
@@ -36,6 +37,7 @@ log = logging.getLogger("http")
 
 FROM_PAGES: tuple[Method, ...] = ("GET", "HEAD")  # methods that pages of other origins may use
 AUTHORITY = re.compile(rb"https?://[^/]*", re.IGNORECASE)  # of a target in absolute form
+BODY_MAX = 256 * 1024  # bytes of a request's body
 JSON_TYPE = re.compile(r"\s*(application/json|[\w.!#$&^+-]+/[\w.!#$&^+-]+\+json)\s*(;.*)?", re.IGNORECASE)
 
 
@@ -69,6 +71,8 @@ def require_json(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHan
 
 
 def _error(request: Request[Any, Any, Any], failure: Exception) -> Response[Error]:
+    if isinstance(failure, UNREADABLE) and request.method not in FROM_PAGES:
+        failure = ClientException(f"the body cannot be read: {failure}")
     if not isinstance(failure, HTTPException):
         log.error("request failed", exc_info=failure)
         return Response(error(500, "see the log"), status_code=500)
@@ -183,6 +187,7 @@ def application(
         if origins
         else None,
         logging_config=None,
+        request_max_body_size=BODY_MAX,
     )
 
 

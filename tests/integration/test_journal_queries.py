@@ -1,0 +1,47 @@
+"""Dear queries of a real journal."""
+
+import contextlib
+import select
+import socket
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+import pytest
+
+from cloudmatch_bus.contract.deliveries import span
+from cloudmatch_bus.contract.messages import DeliveriesCounted
+from harness import NatsServer, Service, eventually
+from harness.facts import facts
+
+pytestmark = pytest.mark.servers
+
+Start = Callable[..., Service]
+
+
+def connection(service: Service) -> socket.socket:
+    address = urlsplit(service.url)
+    return socket.create_connection((address.hostname, address.port), timeout=20)
+
+
+async def test_while_dear_queries_are_answered_so_are_probes_and_facts_are_stored(
+    nats_server: NatsServer, start: Start
+) -> None:
+    service = start("journal", {"CLOUDMATCH_NATS_URL": nats_server.url})
+    spans = [span("a", f"peer-{number}", number, 0, [4] * 1000) for number in range(900)]
+    dear = DeliveriesCounted(
+        app="default", at=1, source="edge-0", incarnation=1, number=1, spans=spans
+    )  # a page of 900,000 sizes
+    async with facts(nats_server.url) as bus:
+        bus.publisher.publish(dear)
+        await eventually(lambda: service.metric("cloudmatch_journal_events_total") == 1)
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(connection(service)) for _ in range(12)]
+            for each in clients:
+                each.sendall(b"GET /device/events/a HTTP/1.1\r\nHost: journal\r\n\r\n")
+            assert service.get("/system/liveness")[0] == 200
+            bus.payloads(7)
+            await eventually(lambda: service.metric("cloudmatch_journal_events_total") == 2)
+            answered, _, _ = select.select(clients, [], [], 0)
+            assert len(answered) < len(clients)
+            for each in clients:
+                assert each.recv(4096).startswith(b"HTTP/1.1 200 OK")
