@@ -127,3 +127,26 @@ async def test_a_request_without_responders_reply_or_server_is_a_timeout(
         await bus.request("t.x", b"", timeout=0.2)
     with pytest.raises(TimeoutError):
         await Bucket(bus).commit([Write("dev.x.a", b"1", 0)])
+
+
+async def test_what_nobody_can_read_costs_its_message_and_nothing_else(
+    either_bus: Bus, nats_server: NatsServer
+) -> None:
+    received: list[bytes] = []
+    await either_bus.subscribe("t.>", lambda _, __, payload, ___: received.append(payload))
+    await either_bus.client.flush()
+    before = counted("cloudmatch_bus_unreadable_total")
+    host, port = nats_server.url.removeprefix("nats://").split(":")
+    _, stranger = await asyncio.open_connection(host, int(port))
+    stranger.write(b'CONNECT {"verbose":false,"headers":true}\r\n')
+    for line in (b"PUB t.\xff 1", b"PUB t.a r.\xc3 1", b"HPUB t.\xff 12 13", b"HPUB t.a r.\xc3 12 13"):
+        head = b"NATS/1.0\r\n\r\n" if line.startswith(b"H") else b""
+        stranger.write(line + b"\r\n" + head + b"x\r\n")
+    for head in (b"NATS/1.0", b"x", b"NATS/1.0 \xff\xff\xff\r\n\r\n", b"NATS/1.0\r\n\xff: \xff\r\n\r\n"):
+        stranger.write(b"HPUB t.a %d %d\r\n" % (len(head), len(head) + 1) + head + b"x\r\n")
+    stranger.write(b"PUB t.b 4\r\nlast\r\n")
+    await eventually(lambda: received[-1:] == [b"last"], what="the last message")
+    assert received[:-1] == [b"x"] * 8
+    assert counted("cloudmatch_bus_unreadable_total") >= before + 4
+    assert either_bus.connected
+    stranger.close()

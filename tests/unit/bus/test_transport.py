@@ -11,6 +11,7 @@ from nats.protocol.parser import Parser
 
 from cloudmatch_bus.client.connection import Headers
 from cloudmatch_bus.client.transport import BACKLOG, MAX_LINE, NatsProtocol
+from harness.bus import counted
 
 OURS = ("1", "2")  # subscriptions with handlers
 Received = list[tuple[Any, ...]]
@@ -153,6 +154,47 @@ def test_handlers_and_library_receive_what_the_library_alone_receives(
         assert client.library.messages == alone.messages
 
     asyncio.run(run())
+
+
+names = some.binary(min_size=1, max_size=8).map(lambda name: name.translate(None, b" \t\r\n") or b"x")
+
+
+@given(names=some.lists(some.tuples(names, names, some.sampled_from(["1", "2", "3"]), some.booleans())))
+def test_whatever_bytes_a_subject_has_its_message_arrives_and_so_do_the_others(
+    names: list[tuple[bytes, bytes, str, bool]],
+) -> None:
+    async def run() -> None:
+        client = Client()
+        sent: dict[str, list[tuple[bytes, bool]]] = {}
+        for number, (subject, reply, sid, with_headers) in enumerate(names):
+            payload = b"%d" % number
+            unit = message(sid, "REPLY", payload, b"A: b" if with_headers else b"")
+            unit = unit.replace(f"t.{sid}".encode(), subject, 1).replace(b"REPLY", reply, 1)
+            client.protocol.data_received(unit)
+            sent.setdefault(sid, []).append((payload, with_headers))
+        await client.end()
+        received = {
+            sid: [(payload, headers) for _, _, payload, headers in each]
+            for sid, each in client.library.messages.items()
+        }
+        assert received == sent
+
+    asyncio.run(run())
+
+
+async def test_a_subject_that_cannot_be_read_is_counted_and_one_that_can_is_not() -> None:
+    client, before = Client(), counted("cloudmatch_bus_unreadable_total")
+    for subject in (b"t.1", "t.ù".encode()):
+        client.protocol.data_received(b"MSG %s 1 1\r\na\r\n" % subject)
+        client.protocol.data_received(b"MSG %s 3 1\r\na\r\n" % subject)
+    assert counted("cloudmatch_bus_unreadable_total") == before
+    client.protocol.data_received(b"MSG t.\xff 1 1\r\na\r\n")
+    client.protocol.data_received(b"MSG t.\xff\x0b 3 1\r\na\r\n")
+    client.protocol.data_received(b"MSG t\x0b1 3 1\r\na\r\n")  # nats-py would read 1 as the subscription
+    await client.end()
+    assert counted("cloudmatch_bus_unreadable_total") == before + 3
+    assert [each[0] for each in client.library.messages["1"]] == ["t.1", "t.ù", "t.\ufffd"]
+    assert [each[0] for each in client.library.messages["3"]][2:] == ["t.\ufffd\ufffd", "t\ufffd1"]
 
 
 async def test_messages_without_headers_are_handled_at_once_and_overtake_none_of_their_subscription() -> None:

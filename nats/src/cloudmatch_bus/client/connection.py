@@ -6,7 +6,8 @@ straight from the socket. The others pass through nats-py's parser, which makes 
 attribute `Client.msg_class`; ours calls the handler instead.
 
 Private names of nats-py used here: `Client._transport`, set before connecting so that the client creates none
-itself; `Subscription._id`; `Client._send_unsubscribe`; `Client._process_pong`.
+itself; `Subscription._id`; `Client._send_unsubscribe`; `Client._process_pong`, `_process_headers` and
+`_build_message`.
 """
 
 import asyncio
@@ -24,7 +25,7 @@ from prometheus_client import Counter
 
 from cloudmatch_bus.client.errors import described
 from cloudmatch_bus.client.settings import NatsSettings
-from cloudmatch_bus.client.transport import FastTransport, log_handler_failure
+from cloudmatch_bus.client.transport import FastTransport, count_unreadable, log_handler_failure, readable
 from cloudmatch_bus.client.transport import Handler as Handler
 from cloudmatch_bus.client.transport import Headers as Headers
 from cloudmatch_bus.contract.permissions import inbox
@@ -54,7 +55,25 @@ class NoRespondersError(TimeoutError):
 
 
 class _Client(Client):
-    """nats-py's client, tolerating pongs whose waiter timed out: otherwise each costs the connection."""
+    """nats-py's client, tolerating what would otherwise cost the connection: pongs whose waiter timed out,
+    and messages of which it cannot read everything."""
+
+    async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
+        try:
+            return await super()._process_headers(headers)
+        except (IndexError, UnicodeDecodeError):
+            count_unreadable()
+            return None
+
+    def _build_message(
+        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None
+    ) -> Msg:
+        message: Msg
+        try:
+            message = super()._build_message(sid, subject, reply, data, headers)
+        except UnicodeDecodeError:
+            message = super()._build_message(sid, readable(subject), readable(reply), data, headers)
+        return message
 
     async def _process_pong(self) -> None:
         if self._pongs and self._pongs[0].done():

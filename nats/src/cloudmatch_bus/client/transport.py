@@ -10,6 +10,7 @@ Everything published within one turn of the event loop is written by one call.
 
 import asyncio
 import logging
+import re
 import ssl
 from collections.abc import Callable
 from typing import cast
@@ -29,6 +30,11 @@ MAX_LINE = 1024 * 1024  # bytes
 BACKLOG = 4 * 1024 * 1024  # bytes waiting for the parser, above which the socket is not read
 CLOSE_TIMEOUT = 1.0  # s for what was written to leave a socket that is being closed
 
+_BLANK = re.compile(r"[\t\n\r\v\f]")  # what separates words for nats-py, but not for servers
+
+_unreadable = Counter(
+    "cloudmatch_bus_unreadable", "Messages whose subject, reply address or headers cannot be read"
+)
 _failures = Counter("cloudmatch_bus_handler_failures", "Messages whose handler raised an exception")
 
 
@@ -36,6 +42,18 @@ def log_handler_failure(subject: str) -> None:
     """Log and count the current exception; it costs one message, not the connection."""
     log.exception("handler failed on %s", subject)
     _failures.inc()
+
+
+def count_unreadable() -> None:
+    """Count a message that is passed on without what cannot be read."""
+    _unreadable.inc()
+
+
+def readable(text: bytes) -> bytes:
+    """Return a subject, or a line of them, with a question mark (U+FFFD) for whatever cannot be read: readers
+    of streams have to know of each message, and nobody knows such a subject."""
+    count_unreadable()
+    return _BLANK.sub("\ufffd", text.decode(errors="replace")).encode()
 
 
 def _head(headers: dict[str, str]) -> bytes:
@@ -114,7 +132,12 @@ class NatsProtocol(asyncio.Protocol):
             first = data[at]
             if first in (MSG, HMSG):
                 # MSG <subject> <sid> [reply] <size>, HMSG <subject> <sid> [reply] <size of headers> <size>
-                words = data[at:line].decode().split(" ")
+                head = as_sent = data[at:line]
+                try:
+                    words = head.decode().split(" ")
+                except UnicodeDecodeError:
+                    head = readable(head)
+                    words = head.decode().split(" ")
                 end += int(words[-1]) + 2
                 if end > have:
                     self._needed = end - at
@@ -128,7 +151,11 @@ class NatsProtocol(asyncio.Protocol):
                         log_handler_failure(words[1])
                     continue
                 behind.add(sid)
-            self._units.append(data[at:end])
+                if len(head.split()) != len(words):
+                    head = readable(head)
+                self._units.append(data[at:end] if head is as_sent else head + data[line:end])
+            else:
+                self._units.append(data[at:end])
             self._backlog += end - at
             at = end
         if have - at > MAX_LINE:
