@@ -39,6 +39,8 @@ def two_edges(bus: dict[str, str], heartbeat: float) -> Iterator[list[Service]]:
         **bus,
         "CLOUDMATCH_EDGE_HEARTBEAT": str(heartbeat),
         "CLOUDMATCH_EDGE_PATH_PREFIX": "/cm",
+        "CLOUDMATCH_EDGE_TRUSTED_PROXIES": "127.0.0.1",
+        "CLOUDMATCH_EDGE_CONNECTIONS_PER_ADDRESS": "1",
     }
     with contextlib.ExitStack() as stack:
         names = (f"edge-{heartbeat}-{number}" for number in range(2))
@@ -148,6 +150,40 @@ async def test_matches_go_on_where_it_is_shorter(quiet: list[Service], name: str
             suspected = [edge.metric("cloudmatch_edge_suspected_idle_timeout_seconds") for edge in quiet]
             assert any(0.5 < each < 1 for each in suspected), suspected
             await exchanged(devices, "still there")
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("nginx", ("", "")),
+        ("haproxy", ("", "")),
+        ("haproxy", (r"(server +edge-.*)", r"\1 send-proxy")),
+        ("haproxy", (r"(server +edge-.*)", r"\1 send-proxy-v2")),
+    ],
+)
+async def test_devices_behind_it_are_counted_by_their_addresses(
+    lively: list[Service], name: str, change: tuple[str, str]
+) -> None:
+    """As if there were another proxy in front of this one; each of the two edges counts for itself."""
+    with proxy(name, lively) as through:
+        through.start(change)
+        async with contextlib.AsyncExitStack() as stack:
+
+            async def connects(address: str, number: int) -> bool:
+                at = f"{through.url.replace('http', 'ws')}/cm/device/connect?lat=1&lon=1&app={name}-counted"
+                headers = {"X-Forwarded-For": f"203.0.113.99, {address}"}
+                opening = connect(
+                    f"{at}&id={address}-{number}", additional_headers=headers, close_timeout=0.1
+                )
+                try:
+                    await stack.enter_async_context(opening)
+                except InvalidStatus as refused:
+                    assert refused.response.status_code == 429  # noqa: PT017 # the others were accepted
+                    return False
+                return True
+
+            assert 1 <= sum([await connects("203.0.113.1", number) for number in range(5)]) <= 2
+            assert await connects("203.0.113.2", 0)
 
 
 @pytest.mark.parametrize("status", [400, 404, 502])
