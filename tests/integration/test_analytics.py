@@ -6,11 +6,15 @@ All tests query one running service, each about an app of its own.
 import asyncio
 import json
 import re
+import struct
 import time
 from collections.abc import AsyncIterator, Iterator
 
+import aio_pika
 import pytest
 
+from cloudmatch_bridge_rabbit.channel import open_channel
+from cloudmatch_bridge_rabbit.core import frames
 from cloudmatch_bus.contract import amqp, amqp_batches
 from cloudmatch_bus.contract.amqp import MAX_TIME
 from cloudmatch_bus.contract.deliveries import MAX_BYTES, Span
@@ -159,6 +163,37 @@ async def test_unreadable_messages_become_dead_letters_and_disturb_nothing(analy
     await eventually(
         lambda: analytics.process.log.count(" rejected: ") == rejected + 2, what="two lines in the log"
     )
+
+
+async def test_properties_that_no_driver_can_decode_end_no_connection(
+    analytics, publisher, shared_amqp_url, tmp_path
+):
+    before = sums(analytics, "app=default")
+    rejected = analytics.metric("cloudmatch_analytics_rejected_total")
+    texts = frames.flags(frames.CONTENT_TYPE | frames.MESSAGE_ID) + b"\x01\xff" + b"\xff" * 256
+    ahead = frames.flags(frames.TIMESTAMP) + b"\xff" * 8
+    name = frames.flags(frames.HEADERS) + frames.table(b"\x02\xff\xfet\x01")
+    double = frames.flags(frames.HEADERS) + frames.table(b"\x01ad" + struct.pack(">d", 1e300))
+    sent = ((texts, b"4"), (ahead, b"5"), (double, b"6"), (name, b"7"), (double, b"eight"))
+    async with await aio_pika.connect(shared_amqp_url) as connection:
+        channel = await open_channel(connection)
+        number = channel.number
+        (block,) = frames.blocks(
+            frames.method(number, "", amqp.QUEUE, mandatory=True)
+            + frames.header(number, len(body), properties)
+            + frames.body(number, body, 1000)
+            for properties, body in sent
+        )
+        assert await channel.confirmed(await channel.send(block), 5)
+    await eventually(lambda: sums(analytics, "app=default") == (before[0] + 15, before[1] + 3), CLOSES)
+    assert analytics.metric("cloudmatch_analytics_rejected_total") == rejected + 2
+    commands = Service("bridge-rabbit", {"CLOUDMATCH_AMQP_URL": shared_amqp_url}, tmp_path)
+    shown = await asyncio.to_thread(commands.ask, "dead-letters")
+    assert "eight" in shown.stdout
+    moved = await asyncio.to_thread(commands.ask, "replay")
+    assert moved.stderr == "moved 2 dead letters\n"
+    await eventually(lambda: analytics.metric("cloudmatch_analytics_rejected_total") == rejected + 4)
+    await (await publisher.channel.get_queue(amqp.DEAD_QUEUE)).purge()
 
 
 async def test_sums_beyond_64_bits_and_numbers_that_nothing_has_are_survived(analytics, publisher):

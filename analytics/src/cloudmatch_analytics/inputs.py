@@ -13,10 +13,12 @@ from aio_pika.exceptions import ChannelNotFoundEntity, ChannelPreconditionFailed
 from aiormq import spec
 from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
+from pamqp import encode
 
 from cloudmatch_analytics.core.watermark import WatermarkClock
 from cloudmatch_bus.contract import amqp, amqp_batches
 from cloudmatch_bus.contract.amqp import SizeMessage
+from cloudmatch_bus.contract.amqp_tolerance import encodable
 
 LOOK_TIMEOUT = 5.0  # s for an answer, after which the session counts as lost
 STALLED = 5.0  # s without a delivery from a queue that has messages
@@ -159,13 +161,12 @@ async def publish_dead(channel: Channel, queue: str, message: DeliveredMessage) 
     adds a message id if there is none.
     """
     of = message.header.properties
-    key = message.routing_key or ""
+    exchange, key = message.exchange or "", message.routing_key or ""
+    headers = amqp.dead_letter_headers(of.headers or {}, queue, exchange, key, datetime.now(UTC))
     properties = spec.Basic.Properties(
         content_type=of.content_type,
         content_encoding=of.content_encoding,
-        headers=amqp.dead_letter_headers(
-            of.headers or {}, queue, message.exchange or "", key, datetime.now(UTC)
-        ),
+        headers=encodable(headers, encode.field_table),
         delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
         priority=of.priority,
         correlation_id=of.correlation_id,

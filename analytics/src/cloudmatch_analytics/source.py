@@ -19,6 +19,7 @@ from aio_pika.abc import AbstractConnection
 from aio_pika.exceptions import AMQPChannelError, AMQPError, ChannelInvalidStateError
 from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
+from pamqp import decode
 from quixstreams.checkpointing.exceptions import CheckpointProducerTimeout
 from quixstreams.sources import Source
 
@@ -42,6 +43,7 @@ from cloudmatch_analytics.source_status import SourceStatus
 from cloudmatch_analytics.throttle import Throttle
 from cloudmatch_bus.contract import amqp_batches
 from cloudmatch_bus.contract.amqp import UnreadableError
+from cloudmatch_bus.contract.amqp_tolerance import tolerate
 from cloudmatch_bus.process.runner import setup
 from cloudmatch_bus.process.settings import AmqpSettings
 
@@ -96,6 +98,7 @@ class AmqpSource(Source):
         logging.getLogger("quixstreams").handlers.clear()  # it has a log format of its own
         logging.getLogger("quixstreams").propagate = True
         logging.getLogger("aiormq").setLevel(logging.CRITICAL)  # `_keep_consuming` logs what happened
+        tolerate(decode.METHODS)
         if self._kafka.embedded:
             self._throttle = Throttle(self._kafka, self._group, self._partitions)
         self._watch = ClockWatch(self._clock)

@@ -10,6 +10,7 @@ import aio_pika
 from aio_pika.abc import AbstractConnection, AbstractIncomingMessage, AbstractQueue
 from aio_pika.exceptions import ChannelNotFoundEntity
 from aiormq.channel import Channel
+from pamqp import decode, encode
 from prometheus_client import Gauge
 
 from cloudmatch_bridge_rabbit import confirms, set_aside
@@ -17,6 +18,7 @@ from cloudmatch_bridge_rabbit.channel import UnconfirmedError
 from cloudmatch_bridge_rabbit.confirms import CONFIRM_TIMEOUT, CONNECT_TIMEOUT, FAILURES
 from cloudmatch_bridge_rabbit.core.dead_letter import DeadLetter, original_headers
 from cloudmatch_bus.contract import amqp, amqp_batches, amqp_set_aside
+from cloudmatch_bus.contract.amqp_tolerance import encodable, tolerate
 from cloudmatch_bus.process.settings import AmqpSettings
 
 log = logging.getLogger("rabbit")
@@ -119,6 +121,7 @@ async def dead_letters(settings: AmqpSettings) -> AsyncIterator[DeadLetters]:
     Raises:
         DeadLetterError: RabbitMQ cannot be used.
     """
+    tolerate(decode.METHODS)
     try:
         async with await aio_pika.connect(settings.address, timeout=CONNECT_TIMEOUT) as connection:
             yield DeadLetters(connection)
@@ -174,7 +177,7 @@ async def _republish(
     tasks = []
     for message in messages:
         properties = message.properties
-        properties.headers = original_headers(message.headers)
+        properties.headers = encodable(original_headers(message.headers), encode.field_table)
         key = place.routing_key or message.routing_key or ""
         sending = confirms.publish(channel, message.body, place.exchange, key, properties)
         tasks.append(asyncio.create_task(sending))

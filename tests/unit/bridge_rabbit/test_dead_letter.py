@@ -1,6 +1,9 @@
 """Dead letters as they are listed."""
 
 from datetime import UTC, datetime
+from typing import Any
+
+import pytest
 
 from cloudmatch_bridge_rabbit.core.dead_letter import DeadLetter, original_headers
 
@@ -59,3 +62,30 @@ def test_a_long_body_is_shortened_and_its_length_shown() -> None:
 
 def test_the_original_headers_are_all_but_those_that_rabbitmq_added() -> None:
     assert original_headers({**OWN, **ADDED}) == OWN
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"x-death": "yesterday"},
+        {"x-death": [5, None]},
+        {"x-death": [{"count": "many", "time": 5, "reason": b"\xff"}]},
+        {"consumer": "c", "at": 2**63},
+        {"consumer": "c", "at": -1},
+    ],
+)
+def test_whatever_a_producer_has_put_into_headers_is_shown(headers: dict[str, Any]) -> None:
+    letter = DeadLetter.parse("5.0", "default.a", b"4", headers)
+    assert (letter.body, letter.died_at) == ("4", None)
+
+
+def test_texts_cannot_control_a_terminal_and_are_not_endless() -> None:
+    wild = "\x1b[2J\r\nö\u202e" + "x" * 10_000
+    headers = {"from": wild, "to": wild, "x-death": [{"reason": wild}]}
+    letter = DeadLetter.parse(wild, wild, b"", headers)
+    aside = DeadLetter.parse(
+        None, None, b"", {"consumer": "c", "position": wild, "subject": wild, "reason": wild}
+    )
+    for text in (*letter[:2], *letter[3:6], *aside[:2], aside.reason):
+        assert text.startswith(r"\x1b[2J\r\nö\u202exxx")
+        assert len(text) < 1100

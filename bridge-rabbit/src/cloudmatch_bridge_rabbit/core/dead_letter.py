@@ -11,6 +11,7 @@ DEATH = "x-death"
 _ADDED = (DEATH, "x-first-death-", "x-last-death-")
 
 SHOWN = 40  # bytes of a body
+LONGEST = 1000  # characters of anything else
 
 
 class DeadLetter(NamedTuple):
@@ -30,33 +31,36 @@ class DeadLetter(NamedTuple):
         cls, message_id: str | None, routing_key: str | None, body: bytes, headers: Mapping[str, Any]
     ) -> "DeadLetter":
         """Parse a message of the dead-letter queue, however malformed."""
-        history = headers.get(DEATH) or [{}]
-        newest = history[0]
+        found = headers.get(DEATH)
+        history = [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+        newest = history[0] if history else {}
         died_at = newest.get("time")
         if amqp_set_aside.CONSUMER in headers:
             return cls._set_aside(body, headers)
         return cls(
-            message_id=message_id or "",
-            routing_key=routing_key or "",
+            message_id=_shown(message_id or ""),
+            routing_key=_shown(routing_key or ""),
             body=_printable(body),
-            sender=str(headers.get(amqp.SENDER, "")),
-            receiver=str(headers.get(amqp.RECEIVER, "")),
-            reason=str(newest.get("reason", "")),
+            sender=_shown(headers.get(amqp.SENDER, "")),
+            receiver=_shown(headers.get(amqp.RECEIVER, "")),
+            reason=_shown(newest.get("reason", "")),
             died_at=died_at if isinstance(died_at, datetime) else None,
-            deaths=sum(int(each.get("count", 1)) for each in history if each),
+            deaths=sum(count for each in history if isinstance(count := each.get("count", 1), int)),
         )
 
     @classmethod
     def _set_aside(cls, body: bytes, headers: Mapping[str, Any]) -> "DeadLetter":
         at = headers.get(amqp_set_aside.AT)
         return cls(
-            message_id=str(headers.get(amqp_set_aside.POSITION, "")),
-            routing_key=str(headers.get(amqp_set_aside.SUBJECT, "")),
+            message_id=_shown(headers.get(amqp_set_aside.POSITION, "")),
+            routing_key=_shown(headers.get(amqp_set_aside.SUBJECT, "")),
             body=_printable(body),
             sender="",
             receiver="",
-            reason=str(headers.get(amqp_set_aside.REASON, "")),
-            died_at=datetime.fromtimestamp(at / 1000, UTC) if isinstance(at, int) else None,
+            reason=_shown(headers.get(amqp_set_aside.REASON, "")),
+            died_at=datetime.fromtimestamp(at / 1000, UTC)
+            if isinstance(at, int) and 0 <= at < amqp.MAX_TIME
+            else None,
             deaths=1,
         )
 
@@ -64,6 +68,11 @@ class DeadLetter(NamedTuple):
 def original_headers(headers: Mapping[str, Any]) -> dict[str, Any]:
     """Return the headers that the message was published with."""
     return {name: value for name, value in headers.items() if not name.startswith(_ADDED)}
+
+
+def _shown(value: object) -> str:
+    """Escape a text, or whatever is in its place, so that it cannot control a terminal."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in str(value)[:LONGEST])
 
 
 def _printable(body: bytes) -> str:

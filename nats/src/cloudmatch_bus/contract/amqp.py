@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from cloudmatch_bus.contract.amqp_names import MAX_SHORT, device_key
+from cloudmatch_bus.contract.amqp_tolerance import UNREADABLE_HEADERS
 
 EXCHANGE = "cloudmatch.bytes"  # topic
 QUEUE = "cloudmatch.bytes.analytics"
@@ -85,8 +86,11 @@ class SizeMessage(NamedTuple):
         """Decode an AMQP message. Without the header `at`, its timestamp counts.
 
         Raises:
-            UnreadableError: the body is not an ASCII decimal, or `app`, `from` or `at` has the wrong type.
+            UnreadableError: the body is not an ASCII decimal, or `app`, `from` or `at` has the wrong type, or
+                the headers could not be decoded.
         """
+        if UNREADABLE_HEADERS in headers:
+            raise UnreadableError("the headers cannot be decoded")
         receiver, match = headers.get(RECEIVER), headers.get(MATCH)
         return cls(
             _size(body),
