@@ -12,7 +12,9 @@ from collections.abc import AsyncIterator, Iterator
 
 import aio_pika
 import pytest
+from confluent_kafka import Producer
 
+from cloudmatch_analytics import topics
 from cloudmatch_bridge_rabbit.channel import open_channel
 from cloudmatch_bridge_rabbit.core import frames
 from cloudmatch_bus.contract import amqp, amqp_batches
@@ -194,6 +196,26 @@ async def test_properties_that_no_driver_can_decode_end_no_connection(
     assert moved.stderr == "moved 2 dead letters\n"
     await eventually(lambda: analytics.metric("cloudmatch_analytics_rejected_total") == rejected + 4)
     await (await publisher.channel.get_queue(amqp.DEAD_QUEUE)).purge()
+
+
+async def test_records_that_nobody_can_read_are_counted_and_skipped(
+    analytics, publisher, shared_kafka_broker
+):
+    unreadable = analytics.metric("cloudmatch_analytics_unreadable_total")
+    producer = Producer({"bootstrap.servers": shared_kafka_broker.bootstrap})
+    headers = [("name", b"\xff"), ("", None)]
+    for partition in range(4):
+        for value, key in ((b"{}", b"\xff"), (None, b"7"), (b"\xff", None), (b"[" * 10_000, b"batches")):
+            producer.produce(topics.SIZES, value, key, partition, headers=headers)
+        for value in (None, b"\xff", b'{"type":"tick","partition":0,"at":-1}'):
+            producer.produce(topics.RESULTS, value, b"\xff", partition, headers=headers)
+        producer.produce(topics.RESULTS, b'{"type":"tick","partition":99,"at":1}', b"99", partition)
+    assert not await asyncio.to_thread(producer.flush, 10)
+    for device in range(20):
+        await publisher.size(4, sender=f"device-{device}", ago=60)
+    await eventually(lambda: sums(analytics, of(publisher)) == (80, 20), CLOSES)
+    assert analytics.metric("cloudmatch_analytics_unreadable_total") == unreadable + 4 * 7
+    assert analytics.get("/system/readiness")[0] == 200
 
 
 async def test_sums_beyond_64_bits_and_numbers_that_nothing_has_are_survived(analytics, publisher):

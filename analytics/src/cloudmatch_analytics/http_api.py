@@ -19,6 +19,7 @@ from cloudmatch_analytics.core.windows import ALL, BASE, RETAINED, SIZES, Shape,
 from cloudmatch_analytics.window_store import WindowStore
 from cloudmatch_bus.contract.amqp import DEFAULT_APP
 from cloudmatch_bus.contract.subjects import untoken
+from cloudmatch_bus.contract.unreadable import UNREADABLE
 from cloudmatch_bus.process.health import Health
 from cloudmatch_bus.process.http import application, errors, serve
 
@@ -136,9 +137,16 @@ def _senders(store: WindowStore, since: int) -> list[Sender]:
     """Return all senders since a time, most bytes first."""
     found = []
     for name, sums in store.senders(since).items():
-        app, _, device = name.partition(".")
-        found.append(Sender(untoken(app), untoken(device), sums.bytes, sums.messages))
+        app, _, device = map(_untoken, name.partition("."))
+        found.append(Sender(app, device, sums.bytes, sums.messages))
     return sorted(found, key=lambda sender: (-sender.bytes, sender.app, sender.device))
+
+
+def _untoken(token: str) -> str:
+    try:
+        return untoken(token)
+    except UNREADABLE:  # what was stored is damaged
+        return token
 
 
 async def _live(

@@ -166,10 +166,7 @@ def add_up(
     try:
         start, counted = _decoded(value, key)
     except UNREADABLE as unreadable:
-        UNREADABLE_RECORDS.inc()
-        log.warning(
-            "unreadable record in partition %d, not counted: %s", message_context().partition, unreadable
-        )
+        _skip(message_context().partition, unreadable)
         return 0, {}
     found, repeated = known_ids.new(counted, state)
     DUPLICATES.inc(repeated)
@@ -196,6 +193,14 @@ def _merged(several: list[Sent]) -> dict[str, tuple[int, int]]:
             else:
                 merged[series] = sent
     return merged
+
+
+def _is_whole(value: object, key: object, _: int, __: object) -> bool:
+    """Whether a record has a key and a value; ours have."""
+    if whole := value is not None and key is not None:
+        return whole
+    _skip(message_context().partition, "it has no key or no value")
+    return whole
 
 
 def _is_watermark(_: object, key: str, __: int, ___: object) -> bool:
@@ -231,6 +236,7 @@ def define_pipeline(records: StreamingDataFrame, results: Topic, gate: CommitGat
         gate.on_added(at.partition, at.offset)
         return kafka_records.encode(Added(log_name, at.partition, at.offset, *result))
 
+    records = records.filter(_is_whole, metadata=True)
     watermarks = records.filter(_is_watermark, metadata=True).apply(_encode_watermark, metadata=True)
     watermarks.to_topic(results, key=_key).sink(gate)
     sizes = records.filter(_has_sizes, metadata=True)
@@ -248,12 +254,21 @@ def forget_changelogs(state: Path) -> None:
             partition.close()  # type: ignore[no-untyped-call] # Quix leaves it bare
 
 
-def raise_consumer_error(_error: Exception, _message: object, _log: logging.Logger) -> bool:
-    """Have Quix raise an error of its consumer without logging it: whatever handles it logs it.
+def skips(error: Exception, record: Any, _log: logging.Logger) -> bool:
+    """Whether Quix skips a record, as its key cannot be decoded, or raises an error of its consumer.
 
-    Some are part of normal operation, such as a commit that fails because the group is rebalancing.
+    Whatever handles an error logs it. Some are part of normal operation, such as a commit that fails because
+    the group is rebalancing.
     """
-    return False
+    if record is None:
+        return False
+    _skip(record.partition(), error)
+    return True
+
+
+def _skip(partition: int, reason: object) -> None:
+    UNREADABLE_RECORDS.inc()
+    log.warning("unreadable record in partition %d, not counted: %s", partition, reason)
 
 
 class PollingApplication(Application):
@@ -290,7 +305,7 @@ def create_application(kafka: KafkaSettings, group: str, instance: str, state: P
         processing_guarantee="at-least-once" if kafka.embedded else "exactly-once",
         topic_manager=topics.topic_manager(kafka, group),
         broker_availability_timeout=0,  # librdkafka reconnects; the probe would block a stop
-        on_consumer_error=raise_consumer_error,
+        on_consumer_error=skips,
         consumer_extra_config=CONSUMER,
         producer_extra_config=PRODUCER if kafka.embedded else PRODUCER | transactions,
         loglevel=None,

@@ -7,12 +7,16 @@ import shutil
 import subprocess
 import zipfile
 from pathlib import Path
+from urllib.parse import quote_from_bytes
 
 import pytest
 from hatchling.builders.wheel import WheelBuilder
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from litestar.exceptions import ClientException
 from litestar.testing import TestClient
 
+from cloudmatch_analytics.core.kafka_records import Added
 from cloudmatch_analytics.core.windows import ALL, Shape
 from cloudmatch_analytics.http_api import FILES, create_app, series, shape
 from cloudmatch_analytics.window_store import WindowStore
@@ -69,10 +73,34 @@ FULL = {
 }
 
 
+texts = st.binary(max_size=8) | st.sampled_from([b"10s", b"60s", b"1", b"-1", b"9" * 5000, b"1e400", b"NaN"])
+
+
 @pytest.fixture
 def client():
     with TestClient(create_app(Health(), WindowStore(1, 1000), asyncio.Event())) as client:
         yield client
+
+
+def test_any_bytes_in_a_query_are_answered(client):
+    @settings(max_examples=200, deadline=None)
+    @given(
+        st.dictionaries(st.sampled_from(["size", "hop", "app", "device", "last", "minutes", "limit"]), texts)
+    )
+    def answered(query):
+        encoded = "&".join(f"{name}={quote_from_bytes(value)}" for name, value in query.items())
+        for path in ("/windows", "/senders"):
+            assert client.get(f"{path}?{encoded}").status_code in (200, 400)
+
+    answered()
+
+
+def test_senders_are_listed_though_one_has_a_name_that_no_device_has():
+    store = WindowStore(1, 1000)
+    start = store.now() // 10_000 * 10_000
+    store.fold([Added("log", 0, 0, start, {"demo.=FF": (4, 1), "demo.a=2Eb": (5, 1)})])
+    with TestClient(create_app(Health(), store, asyncio.Event())) as client:
+        assert [each["device"] for each in client.get("/senders").json()] == ["a.b", "=FF"]
 
 
 def test_the_page_has_its_media_types_once(client):

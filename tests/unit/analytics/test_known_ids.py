@@ -44,7 +44,7 @@ def is_new(identity: str | None, state: Kept) -> bool:
     return bool(found)
 
 
-@pytest.mark.parametrize("said", [T, T + 2 * DAY, T - 2 * DAY, 0, 10**30, "None", "¹²", ""])
+@pytest.mark.parametrize("said", [T, T + 2 * DAY, T - 2 * DAY, 0, 10**30, "9" * 5000, "None", "¹²", ""])
 def test_an_id_is_new_once_whatever_time_is_said_in_it(said: object) -> None:
     state = Kept()
     for identity in (f"12.3/{said}", f"12.4/{said}", f"12.4/{said}#1", f"edge-0.5.12.4/{said}"):
@@ -123,3 +123,27 @@ def test_a_list_that_is_extended_while_its_generation_is_forgotten_stays() -> No
         new([(f"{number}/{T + 1000 + 1000 * generation}", ONE) for number in range(MAX_IDS)], state)
     assert is_new(f"new/{T}", state)
     assert not is_new(f"new/{T}", state)
+
+
+@pytest.mark.parametrize(
+    "value", [5, "x", [5], [[1], None], {"ids": 5}, {"ids": [None]}, {"generation": "x"}]
+)
+def test_a_state_that_was_not_written_like_that_holds_nothing_up(value: object) -> None:
+    state = Kept()
+    assert is_new(f"1.0/{T}", state)
+    for key in list(state.values):
+        state.set(key, value)
+        for number in range(2 * MAX_IDS):
+            is_new(f"{key}.{number}/{T + number}", state)
+        assert is_new(f"{key}/{T}", state)
+        assert not is_new(f"{key}/{T}", state)
+
+
+def test_damaged_generations_are_forgotten_without_an_error() -> None:
+    state = Kept()
+    for number in range(MAX_LISTS):
+        assert is_new(f"1.0/{T + 1000 * number}", state)
+    for key in [key for key in state.values if key.startswith("ids")]:
+        state.set(key, "x")
+    for number in range(1, MAX_LISTS * (GENERATIONS + 1)):
+        assert is_new(f"2.0/{T + 1000 * (number + MAX_LISTS)}", state)

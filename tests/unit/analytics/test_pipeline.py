@@ -1,5 +1,6 @@
 """What the error of a pipeline means."""
 
+import logging
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,7 +10,15 @@ from quixstreams.exceptions.assignment import PartitionAssignmentError
 from quixstreams.state.exceptions import InvalidStoreChangelogOffset
 from quixstreams.state.rocksdb import RocksDBStorePartition
 
-from cloudmatch_analytics.pipeline import ROCKSDB, UNREADABLE_RECORDS, Failure, add_up, diagnose
+from cloudmatch_analytics.pipeline import (
+    ROCKSDB,
+    UNREADABLE_RECORDS,
+    Failure,
+    _is_whole,
+    add_up,
+    diagnose,
+    skips,
+)
 from cloudmatch_analytics.put_aside import put_aside
 
 
@@ -63,3 +72,19 @@ def test_a_record_that_cannot_be_read_is_counted_and_adds_nothing(monkeypatch: p
     for value, key in ((b"{}", "batches"), (b"", "7"), (b'{"told":5,"sizes":[]}', "7"), (b"\xff\xfe", "7")):
         assert add_up(value, key, 0, None, {}) == (0, {})
     assert UNREADABLE_RECORDS._value.get() == before + 4
+
+
+def test_records_without_a_key_or_a_value_are_skipped_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cloudmatch_analytics.pipeline.message_context", lambda: SimpleNamespace(partition=3))
+    before = UNREADABLE_RECORDS._value.get()
+    assert [_is_whole(value, key, 0, None) for value, key in ((None, "7"), (b"{}", None))] == [False, False]
+    assert UNREADABLE_RECORDS._value.get() == before + 2
+    assert _is_whole(b"", "tick", 0, None)
+
+
+def test_a_record_whose_key_cannot_be_decoded_is_skipped_and_errors_of_kafka_are_raised() -> None:
+    before = UNREADABLE_RECORDS._value.get()
+    log = logging.getLogger()
+    assert skips(UnicodeDecodeError("utf-8", b"\xff", 0, 1, "x"), SimpleNamespace(partition=lambda: 3), log)
+    assert UNREADABLE_RECORDS._value.get() == before + 1
+    assert not skips(KafkaException(KafkaError(KafkaError._TRANSPORT)), None, log)

@@ -176,3 +176,11 @@ def test_watermarks_ahead_of_a_clock_that_is_set_back_are_forgotten() -> None:
     assert watermarks.low(START) == START
     watermarks.advance(0, START + 50)
     assert watermarks.low(START + 100) == START
+
+
+@pytest.mark.parametrize("partition", [-1, 2, 10**9])
+def test_watermarks_of_partitions_that_do_not_exist_change_nothing(partition: int) -> None:
+    watermarks = PartitionWatermarks(2)
+    for each in (0, partition, 1):
+        watermarks.advance(each, 5)
+    assert watermarks.low(9) == 5

@@ -338,3 +338,10 @@ def test_sums_beyond_64_bits_leave_as_the_largest_that_there_is(timeline):
         "demo": (MAX_SUM, MAX_SUM, 0),
         ALL: (MAX_SUM, MAX_SUM, 0),
     }
+
+
+def test_what_names_no_sender_counts_nowhere(timeline):
+    assert timeline.update(row("demo", 4)) == timeline.update(row(ALL, 4)) == []
+    assert timeline.add(T, {"demo.alice": (4, 1), "demo": (5, 1), ALL: (6, 1)}) == ["demo.alice", "demo", ALL]
+    assert [timeline.window(TEN, T, each)[2:4] for each in ("demo.alice", "demo", ALL)] == [(4, 1)] * 3
+    assert timeline.senders(T) == {"demo.alice": Sums(4, 1)}

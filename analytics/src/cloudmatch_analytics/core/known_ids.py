@@ -8,7 +8,7 @@ Ids are kept in *lists*, by the second that is said in them, which is the same i
 were extended in succession form a *generation*; the oldest generations are forgotten as a whole.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, Protocol
 from zlib import crc32
 
@@ -18,6 +18,7 @@ MAX_IDS = 2_000  # of a generation
 MAX_LISTS = 100  # of a generation
 GENERATIONS = 500  # so the last 1,000,000 ids of a partition are known, or those of 50,000 different seconds
 
+MAX_DIGITS = 40  # of a time
 GENERATION = "generation"  # key of the current one: its number, its ids
 
 
@@ -37,11 +38,9 @@ class State(Protocol):
 def list_of(identity: str) -> str:
     """Name the list that an id belongs to."""
     said = identity.rpartition("/")[2].partition("#")[0]
-    return (
-        str(int(said) // 1000)
-        if said.isdecimal() and said.isascii()
-        else f"#{crc32(identity.encode()) % 4096}"
-    )
+    if said.isdecimal() and said.isascii() and len(said) <= MAX_DIGITS:
+        return str(int(said) // 1000)
+    return f"#{crc32(identity.encode()) % 4096}"
 
 
 def new(counted: Iterable[tuple[str | None, Sent]], state: State) -> tuple[list[Sent], int]:
@@ -77,9 +76,9 @@ class _Known:
         name = list_of(identity)
         if name not in self._sets:
             # lists of former versions have bare names, and no generation
-            stored: Mapping[str, Any] = self._state.get(f"ids {name}") or {"ids": self._state.get(name) or []}
-            self._lists[name] = stored["ids"]
-            self._sets[name] = set(stored["ids"])
+            stored = self._state.get(f"ids {name}") or self._state.get(name)
+            self._lists[name] = _texts(stored.get("ids") if isinstance(stored, dict) else stored)
+            self._sets[name] = set(self._lists[name])
         if identity in self._sets[name]:
             return False
         self._sets[name].add(identity)
@@ -91,8 +90,8 @@ class _Known:
         """Keep the lists that were extended, in the current generation."""
         if not self._added:
             return
-        number, held = self._state.get(GENERATION) or (0, 0)
-        names: list[str] = self._state.get(f"lists {number}") or []
+        number, held = _generation(self._state.get(GENERATION))
+        names = _texts(self._state.get(f"lists {number}"))
         if held >= MAX_IDS or len(names) >= MAX_LISTS:
             number, held, names = number + 1, 0, []
             self._forget(number - GENERATIONS)
@@ -105,8 +104,21 @@ class _Known:
 
     def _forget(self, number: int) -> None:
         """Forget the lists of a generation that were not extended since."""
-        for name in self._state.get(f"lists {number}") or ():
+        for name in _texts(self._state.get(f"lists {number}")):
             stored = self._state.get(f"ids {name}")
-            if name not in self._added and stored and stored["generation"] == number:
+            if name not in self._added and isinstance(stored, dict) and stored.get("generation") == number:
                 self._state.delete(f"ids {name}")
         self._state.delete(f"lists {number}")
+
+
+def _texts(stored: object) -> list[str]:
+    """Return a list as it is kept; an empty one for what was not written like that."""
+    return stored if isinstance(stored, list) and {*map(type, stored)} <= {str} else []
+
+
+def _generation(stored: object) -> tuple[int, int]:
+    """Return the number of the current generation, and how many ids it has; the same of what is damaged."""
+    match stored:
+        case [int(number), int(held)]:
+            return number, held
+    return 0, 0

@@ -82,8 +82,9 @@ class PartitionWatermarks:
         self._at: dict[int, int] = {}  # the newest time, ms since 1970, by partition
 
     def advance(self, partition: int, at: int) -> None:
-        """Record a time of a partition; an older one changes nothing."""
-        self._at[partition] = max(at, self._at.get(partition, 0))
+        """Record a time of a partition; an older one changes nothing, nor does that of none."""
+        if 0 <= partition < self._partitions:
+            self._at[partition] = max(at, self._at.get(partition, 0))
 
     @property
     def slowest(self) -> int:

@@ -142,7 +142,7 @@ class Timeline:
 
         Sums of former versions only grow: applying them twice or in another order changes nothing.
         """
-        if row.start < self.oldest:
+        if row.start < self.oldest or "." not in row.series:
             return []
         known = Sums(*self._sums.get(row.start, {}).get(row.series, NO_SUMS))
         added = row.messages - known.messages
@@ -164,7 +164,9 @@ class Timeline:
         is_late = start + BASE <= self.closed_until
         apps: dict[str, tuple[int, int]] = {}
         for series, (amount, messages) in sent.items():
-            app = series.partition(".")[0]
+            app, dot, _ = series.partition(".")
+            if not dot:  # it names no sender
+                return self.add(start, {each: sums for each, sums in sent.items() if "." in each})
             known = apps.get(app, (0, 0))
             apps[app] = known[0] + amount, known[1] + messages
         total = sum([amount for amount, _ in apps.values()]), sum([messages for _, messages in apps.values()])
