@@ -44,7 +44,7 @@ def certificate(authority: trustme.CA, *names: str) -> dict[str, str]:
 
 def secrets(folder: Path, authority: trustme.CA) -> Secrets:
     """Create the secrets that deploy/README.md lists; seeds are in `folder`."""
-    nkeys_cli.make(folder)
+    nkeys_cli.make_keys(folder)
     return {
         "nats-keys": {file.name: file.read_text() for file in folder.iterdir() if file.is_file()},
         "nats-tls": certificate(authority, *NODES),
@@ -94,18 +94,22 @@ class Environment:
             return {k: v for each in projected["sources"] for k, v in self.content(each).items()}
         return {}
 
-    def mount(self, pod: Pod, own: Path, more: Mapping[str, str]) -> dict[str, str]:
+    def mount(
+        self, pod: Pod, own: Path, more: Mapping[str, str], container: Object | None = None
+    ) -> dict[str, str]:
         """Write the files of a pod's first container under `own`; return the local path of each mount.
 
         Args:
             more: what else the files say of the pod → what it is here.
+            container: instead of the first.
         """
+        container = container or pod.containers[0]
         volumes = {each["name"]: each for each in pod.spec.get("volumes", ())}
         here: dict[str, str] = {}
-        for each in pod.containers[0].get("volumeMounts", ()):
+        for each in container.get("volumeMounts", ()):
             folder = here[each["mountPath"]] = str(own / each["mountPath"].strip("/").replace("/", "-"))
             Path(folder).mkdir(parents=True, exist_ok=True)
-        for each in pod.containers[0].get("volumeMounts", ()):
+        for each in container.get("volumeMounts", ()):
             for name, text in self.content(volumes.get(each["name"], {})).items():
                 Path(here[each["mountPath"]], name).write_text(replaced(text, here | dict(more)))
         return here
@@ -128,16 +132,30 @@ class Environment:
         pod, own = self.rendered.pod(service), self.folder / (name or service)
         more = {"0.0.0.0": "127.0.0.1"}  # noqa: S104 # replaced
         here = self.mount(pod, own, more) | more
+        for step in pod.steps:
+            self._make_credentials(
+                step["command"], self.mount(pod, own, more, step), service, name or service
+            )
         values = {k: replaced(v, here) for k, v in self.variables(pod, name or service).items()}
         if "CLOUDMATCH_NATS_URL" in values:
             values["CLOUDMATCH_NATS_URL"] = self.url
         return values
 
-    def person(self, user: str) -> NatsSettings:
-        """Return the settings of a person, or of a service's user, for a connection of the test."""
+    def _make_credentials(self, command: list[str], here: Mapping[str, str], role: str, name: str) -> None:
+        """Do what the step before a service does."""
+        known = {"$(ROLE)": role, "$(POD_NAME)": name}
+        program, what, *arguments = [known.get(word) or replaced(word, here) for word in command]
+        assert (Path(program).name, what) == ("cloudmatch-keys", "mint")
+        folder, role, name, file = arguments
+        nkeys_cli.mint_credentials(Path(folder), role, name, Path(file))
+
+    def person(self, role: str, name: str = "") -> NatsSettings:
+        """Return the settings of a person, or of a service's process, for a connection of the test."""
+        file = self.folder / f"{role}-{name}.creds"
+        nkeys_cli.write(file, nkeys_cli.mint(self.keys, role, name or role))
         return NatsSettings(
             url=self.url,
-            nkey_file=str(nkeys_cli.seed_path(self.keys, user)),
+            credentials_file=str(file),
             ca_file=self.authority_file if self.url.startswith("tls") else "",
         )
 

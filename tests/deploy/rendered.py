@@ -45,7 +45,13 @@ class Pod:
     @property
     def containers(self) -> list[Object]:
         """The long-running containers; the first is the main one."""
-        return [*self.spec["containers"], *self.spec.get("initContainers", ())]
+        initial = self.spec.get("initContainers", ())
+        return [*self.spec["containers"], *(each for each in initial if "restartPolicy" in each)]
+
+    @property
+    def steps(self) -> list[Object]:
+        """The containers that run before these, and end."""
+        return [each for each in self.spec.get("initContainers", ()) if "restartPolicy" not in each]
 
     @property
     def ports(self) -> dict[str, int]:

@@ -35,7 +35,7 @@ async def nats(here: Environment, user: str, *command: str) -> str:
     settings = here.person(user)
     done = await asyncio.to_thread(
         subprocess.run,
-        [str(NATS), "--no-context", "-s", settings.url, "--nkey", settings.nkey_file, *command],
+        [str(NATS), "--no-context", "-s", settings.url, "--creds", settings.credentials_file, *command],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from cloudmatch_bus.contract import permissions
-from cloudmatch_bus.tools import nkeys_cli
+from cloudmatch_bus.tools.nkeys_cli import ACCOUNT, ACCOUNTS_CONF
 from cloudmatch_edge.sockets.listener import CONNECT
 from deploy.rendered import COMPONENT, ENVIRONMENTS, KUSTOMIZE, NAME, Object, Pod, Rendered, render
 from harness.processes import ROOT
@@ -63,6 +63,8 @@ def test_every_object_is_labelled_as_part_of_cloudmatch(rendered: Rendered) -> N
 
 def test_every_container_has_limits_and_three_probes(rendered: Rendered) -> None:
     for pod in rendered.pods:
+        for step in pod.steps:
+            assert set(step["resources"]["limits"]) == {"cpu", "memory"}, step["name"]
         for container in pod.containers:
             resources = container["resources"]
             for kind in ("requests", "limits"):
@@ -82,7 +84,7 @@ def test_no_container_has_a_privilege_it_does_not_need(rendered: Rendered) -> No
         assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod.spec)
         if "volumeClaimTemplates" in pod.owner["spec"]:
             assert who["fsGroup"] == who["runAsGroup"], "the volume would be root's"
-        for container in pod.containers:
+        for container in (*pod.containers, *pod.steps):
             assert container["securityContext"] == {
                 "allowPrivilegeEscalation": False,
                 "readOnlyRootFilesystem": True,
@@ -169,7 +171,11 @@ def test_every_configmap_is_used_completely_and_every_reference_resolves(rendere
 def test_every_file_of_a_configmap_is_read(rendered: Rendered) -> None:
     for pod in rendered.pods:
         container = pod.containers[0]
-        mounts = {each["name"]: each["mountPath"] for each in container.get("volumeMounts", ())}
+        mounts = {
+            each["name"]: each["mountPath"]
+            for one in (*pod.steps, container)
+            for each in one.get("volumeMounts", ())
+        }
         volumes = {each["name"]: each for each in pod.spec.get("volumes", ())}
         assert set(volumes) <= set(mounts), "a volume that nobody mounts"
         for name, volume in volumes.items():
@@ -182,7 +188,7 @@ def test_every_file_of_a_configmap_is_read(rendered: Rendered) -> None:
             # An option or variable names the file, or another file of the folder does.
             named = json.dumps([container.get("args"), container.get("env")]) + "".join(files.values())
             if pod.name == "nats":  # the file of users comes from a Secret
-                named += nkeys_cli.INCLUDE
+                named += f"./{ACCOUNTS_CONF}"
                 if pod.owner["spec"]["replicas"] == 1:
                     files = {k: v for k, v in files.items() if k not in ("cluster.conf", "routes.conf")}
             for file in files:
@@ -206,19 +212,38 @@ def test_each_service_gets_its_own_key_and_no_other(rendered: Rendered) -> None:
         given = [
             item["key"]
             for secret in secrets
-            if "nats-keys" in secret.get("name", "")
+            if "nats-keys" in secret.get("name", secret.get("secretName", ""))
             for item in secret["items"]
         ]
         if pod.name == "nats":
-            assert given == ["users.conf"]
+            assert given == [ACCOUNTS_CONF]
         else:
-            assert given == ([pod.name] if pod.name in permissions.SERVICES else [])
+            assert given == ([ACCOUNT, pod.name] if pod.name in permissions.SERVICES else [])
         if pod.is_service:
             assert all("tls.key" not in str(secret.get("items", "tls.key")) for secret in secrets)
 
 
+def test_a_service_sees_its_credentials_and_only_the_step_before_it_the_key_of_its_role(
+    rendered: Rendered,
+) -> None:
+    for name in permissions.SERVICES:
+        pod = rendered.pod(name)
+        (step,) = pod.steps
+        mounted = [{each["name"] for each in one["volumeMounts"]} for one in (step, pod.containers[0])]
+        assert mounted[0] == {"keys", "credentials"}
+        assert "keys" not in mounted[1]
+        (volume,) = (each for each in pod.spec["volumes"] if each["name"] == "credentials")
+        assert volume["emptyDir"]["medium"] == "Memory"
+        _, _, *arguments, file = step["command"]
+        assert arguments == ["/keys", "$(ROLE)", "$(POD_NAME)"]
+        bus = rendered.data("ConfigMap", pod.containers[0]["envFrom"][0]["configMapRef"]["name"])
+        assert bus
+        assert bus["CLOUDMATCH_NATS_CREDENTIALS_FILE"] == file
+        assert step["image"] == pod.containers[0]["image"]
+
+
 def test_the_service_that_creates_streams_has_the_permission(rendered: Rendered) -> None:
-    for name, rights in permissions.USERS.items():
+    for name, rights in permissions.ROLES.items():
         if name in permissions.SERVICES:
             pod = rendered.pod(name)
             container = pod.containers[0]

@@ -49,7 +49,7 @@ async def test_the_bridge_uses_tls_with_rabbitmq_and_trusts_only_its_authority(
         "CLOUDMATCH_NATS_URL": nats_server.url,
         "CLOUDMATCH_NATS_REPLICAS": "1",
         "CLOUDMATCH_NATS_PROVISION": "true",
-        "CLOUDMATCH_NATS_NKEY_FILE": "",
+        "CLOUDMATCH_NATS_CREDENTIALS_FILE": "",
         "CLOUDMATCH_NATS_CA_FILE": "",
     }
     with rabbitmq(here, port), here.services() as start:

@@ -1,7 +1,8 @@
-"""Permissions of the bus's users on real servers, and the rotation of their keys and certificates."""
+"""What each process may do on real servers, and the rotation of keys and certificates."""
 
 import asyncio
 import contextlib
+import secrets
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -16,21 +17,25 @@ from cloudmatch_bus.client.connection import Bus, NoRespondersError, connect
 from cloudmatch_bus.client.consumer import DurableConsumer, Held
 from cloudmatch_bus.client.durable import DurableState
 from cloudmatch_bus.client.provision import ensure_provisioned, provision
+from cloudmatch_bus.client.publisher import FactPublisher, publish_once
 from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.contract import streams, subjects
-from cloudmatch_bus.contract.messages import MatchEnded, encode
+from cloudmatch_bus.contract.messages import DeviceConnected, MatchEnded, PairRecord, encode
+from cloudmatch_bus.contract.permissions import inbox
 from cloudmatch_bus.tools import nkeys_cli
+from cloudmatch_match_engine.core.facts import HALF, match_ended, match_made
 from deploy.loopback import NODES, Environment, Node, certificate
 from harness import BIN, Process, eventually
 
 pytestmark = pytest.mark.servers
 RELOAD = ["nats-server", "--signal", "reload=/run/nats/nats.pid"]
+NAMES = {"edge": "edge-0", "match-engine": "worker-0"}  # of processes; others are named after their role
 PATIENCE = 5.0  # s for a permitted message to arrive
 
 
 @pytest.fixture
 def here(tmp_path: Path) -> Iterator[Environment]:
-    """The environment `local`: one server, a key for each user."""
+    """The environment `local`: one server, a key for each role."""
     environment = Environment("overlays/local", tmp_path)
     with environment.nats():
         yield environment
@@ -46,9 +51,12 @@ class Denials(list[str]):
 
 
 @contextlib.asynccontextmanager
-async def user(environment: Environment, name: str, denials: Denials | None = None) -> AsyncIterator[Bus]:
-    """Connect as a user. Denials are added to `denials`; without it, none may occur."""
-    bus = await asyncio.wait_for(connect(environment.person(name), name), 10)
+async def user(
+    environment: Environment, role: str, denials: Denials | None = None, name: str = ""
+) -> AsyncIterator[Bus]:
+    """Connect as a process of a role. Denials are added to `denials`; without it, none may occur."""
+    settings = environment.person(role, name or NAMES.get(role, role))
+    bus = await asyncio.wait_for(connect(settings, role), 10)
     observed = Denials() if denials is None else denials
     report = bus.client._error_cb
 
@@ -66,6 +74,14 @@ async def user(environment: Environment, name: str, denials: Denials | None = No
 
 
 FORBIDDEN_PUBLICATIONS = [
+    ("edge", subjects.heartbeat("edge", "edge-1")),
+    ("edge", subjects.match_batch(subjects.match_lane("demo", "cell"), "edge-1")),
+    ("edge", subjects.match("demo", "cell", "a")),  # which names no edge
+    ("edge", subjects.ev("demo", "deliveries", "edge-1")),
+    ("edge", subjects.ev("demo", "deliveries", "journal")),
+    ("edge", subjects.ev("demo", "claimed", "edge-1")),
+    ("edge", f"{inbox('edge', 'edge-1')}.x"),
+    ("edge", f"{inbox('match-engine', 'worker-0')}.x.y"),  # which answers its other requests
     ("edge", subjects.dn("demo", "edge-1", "a")),
     ("edge", subjects.ctl("demo", "edge-1", "a")),
     ("edge", subjects.ev("demo", "matched", "a")),
@@ -73,10 +89,14 @@ FORBIDDEN_PUBLICATIONS = [
     ("edge", "$KV.match.dev.demo.a"),
     ("edge", "$JS.API.STREAM.UPDATE.EVENTS"),
     ("edge", "$JS.ACK.EVENTS.bridge-rabbit.1.1.1.1.1"),
+    ("match-engine", subjects.heartbeat("worker", "worker-1/17-1")),
+    ("match-engine", subjects.heartbeat("edge", "edge-1")),
+    ("match-engine", f"{inbox('journal', 'journal')}.x"),
     ("match-engine", subjects.up("demo", "a")),
     ("match-engine", subjects.ev("demo", "delivered", "a")),
     ("match-engine", "$JS.API.STREAM.DELETE.EVENTS"),
     ("match-engine", "$JS.API.STREAM.PURGE.KV_match"),
+    ("journal", subjects.ev("demo", "deliveries", "edge-0")),
     ("journal", subjects.ev("demo", "delivered", "a")),
     ("journal", "$JS.API.CONSUMER.MSG.NEXT.EVENTS.bridge-rabbit"),
     ("journal", "$JS.API.CONSUMER.DELETE.EVENTS.bridge-rabbit"),
@@ -94,6 +114,14 @@ FORBIDDEN_PUBLICATIONS = [
 FORBIDDEN_SUBSCRIPTIONS = [
     ("edge", subjects.all_of("up"), ""),
     ("edge", subjects.every_ev(), ""),
+    ("edge", subjects.every_dn("edge-1"), ""),
+    ("edge", subjects.all_of("dn"), ""),
+    ("edge", subjects.every_ack("edge-1"), ""),
+    ("edge", subjects.every_ctl("edge-1"), ""),
+    ("edge", subjects.probe("edge-1"), ""),
+    ("edge", subjects.every_heartbeat("edge"), ""),
+    ("edge", f"{inbox('edge', 'edge-1')}.>", ""),
+    ("edge", f"{inbox('edge', '*')}.>", ""),
     ("edge", "_INBOX_match-engine.>", ""),
     ("edge", "$KV.match.>", ""),
     ("match-engine", subjects.all_of("up"), ""),  # outside its queue group
@@ -104,6 +132,7 @@ FORBIDDEN_SUBSCRIPTIONS = [
     ("match-engine", subjects.EVERYTHING, ""),
     ("journal", subjects.every_ev(), ""),
     ("bridge-rabbit", subjects.EVERYTHING, ""),
+    ("bridge-rabbit", f"{inbox('bridge-rabbit', 'bridge-rabbit-1')}.>", ""),
     ("trace", "_INBOX_edge.>", ""),
     ("trace", ">", ""),
     ("operator", "_INBOX_match-engine.>", ""),
@@ -193,11 +222,9 @@ async def test_the_bridge_makes_its_consumers_and_deletes_that_of_singles(
 
 async def test_clients_without_a_known_key_are_rejected(here: Environment) -> None:
     settings = here.person("edge")
-    for unknown in (
-        NatsSettings(url=settings.url),
-        replace(settings, nkey_file=str(here.folder / "unknown")),
-    ):
-        (here.folder / "unknown").write_text(nkeys_cli.make_seed())
+    nkeys_cli.make_keys(strange := here.folder / "strange")
+    nkeys_cli.write(file := here.folder / "unknown", nkeys_cli.mint(strange, "edge", "edge-0"))
+    for unknown in (NatsSettings(url=settings.url), replace(settings, credentials_file=str(file))):
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(connect(unknown, "edge"), 1.5)
     assert "authentication error" in here.nodes[0].process.log
@@ -223,12 +250,35 @@ async def test_operators_may_read_stream_states_and_ask_match_engine(here: Envir
             assert answers.pop() == question.encode()
 
 
+async def test_a_message_id_that_another_role_has_used_suppresses_no_fact(here: Environment) -> None:
+    pair = PairRecord(app="demo", match=7, device="a", peer="b", at=1, nonce=secrets.token_hex(HALF))
+    facts = match_made(pair), match_ended("demo", 7, "a", "b", "left", 2, pair.nonce)
+    claimed = DeviceConnected(app="demo", at=1, device="a", edge="edge-0", connection_id=1, lat=0, lon=0)
+    async with user(here, "edge") as edge, user(here, "match-engine") as worker:
+        await provision(worker, 1)
+        guesses = [f"{kind}-demo-7{end}" for kind in ("matched", "unmatched") for end in ("", "-")]
+        for each in guesses:
+            assert publish_once(edge, claimed, each)
+        await edge.client.flush()
+        for fact, key in (*facts, *facts):  # again, as after the death of a worker
+            assert publish_once(worker, fact, key)
+        await eventually(lambda: stored(worker, len(guesses) + len(facts)), PATIENCE, "each fact, once")
+        publishers = [FactPublisher(bus) for bus in (edge, edge, worker)]
+        assert len({each._origin for each in publishers}) == len(publishers)
+        assert all(len(each._origin) >= 96 // 4 for each in publishers), "random digits"
+
+
+async def stored(bus: Bus, facts: int) -> bool:
+    """Whether EVENTS has this many facts."""
+    return (await bus.jetstream().stream_info(streams.EVENTS)).state.messages == facts
+
+
 def test_the_tracer_subscribes_with_its_own_key(here: Environment) -> None:
     settings = here.person("trace")
     tracer = Process(
         "trace",
         [BIN / "cloudmatch-trace"],
-        {"CLOUDMATCH_NATS_URL": settings.url, "CLOUDMATCH_NATS_NKEY_FILE": settings.nkey_file},
+        {"CLOUDMATCH_NATS_URL": settings.url, "CLOUDMATCH_NATS_CREDENTIALS_FILE": settings.credentials_file},
         here.folder,
     )
     try:
@@ -242,30 +292,32 @@ async def test_a_key_is_rotated_without_an_interruption(here: Environment) -> No
     """As in deploy/README.md: the server accepts both keys, users switch, the old one is revoked."""
     (node,) = here.nodes
     old, new = here.keys, here.folder / "new"
-    nkeys_cli.make(new)
+    nkeys_cli.make_keys(new, old)
     (secret,) = [name for name in here.secrets if name.startswith("nats-keys-")]
 
     def accept(*folders: Path) -> None:
-        here.secrets[secret]["users.conf"] = nkeys_cli.users_conf(*folders)
+        here.secrets[secret]["accounts.conf"] = nkeys_cli.accounts_conf(*folders)
         node.mount()
         node.execute(RELOAD)
 
-    errors = Denials()
-    async with user(here, "edge", errors) as first:
-        accept(old, new)
-        await eventually(lambda: "Reloaded: accounts" in node.process.log, PATIENCE, "the reload")
-        await first.client.flush()
-        assert first.client.stats["reconnects"] == 0  # existing connections stay
-        settings = replace(here.person("edge"), nkey_file=str(new / "edge"))
-        second = await asyncio.wait_for(connect(settings, "edge"), PATIENCE)
-        try:
-            accept(new)
-            await eventually(lambda: "authorization violation" in str(errors), PATIENCE, "the old key's end")
-            assert first.health()
-            await second.client.flush()
-            assert second.client.stats["reconnects"] == 0
-        finally:
-            await second.close()
+    revoked = here.person("edge", "edge-0")
+    first = await asyncio.wait_for(connect(revoked, "edge"), PATIENCE)
+    accept(old, new)
+    await eventually(lambda: "Reloaded: accounts" in node.process.log, PATIENCE, "the reload")
+    await first.client.flush()
+    assert first.client.stats["reconnects"] == 0  # existing connections stay
+    here.keys = new
+    second = await asyncio.wait_for(connect(here.person("edge", "edge-1"), "edge"), PATIENCE)
+    try:
+        accept(new)
+        await eventually(lambda: not first.connected, PATIENCE, "the old key's end")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(connect(revoked, "edge"), 1)
+        await second.client.flush()
+        assert second.client.stats["reconnects"] == 0
+    finally:
+        await first.close()
+        await second.close()
 
 
 async def presented(node: Node, trust: str) -> bytes | None:

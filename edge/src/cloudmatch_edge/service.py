@@ -24,6 +24,7 @@ DRAIN_TIMEOUT = 4.0  # s for match-engine to learn which devices have left, and 
 async def serve(environment: Environment, stop: asyncio.Event) -> None:
     """Serve probes; connect to the bus and let devices in, until `stop`."""
     settings = environment[EdgeSettings]
+    environment[NatsSettings].check_name(settings.own_name)
     health = Health()
     listener = Listener(settings, health)
     sockets = [

@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
+import secrets
 import time
 
 from prometheus_client import Counter
 
 from cloudmatch_bus.client.connection import Bus
 from cloudmatch_bus.client.consumer import OrderedConsumer, position_range
-from cloudmatch_bus.client.publisher import publish_once
+from cloudmatch_bus.client.publisher import ORIGIN, publish_once
 from cloudmatch_bus.contract import subjects
 from cloudmatch_bus.contract.messages import DeliveriesCounted
 from cloudmatch_journal.core.grants import Grants
@@ -34,6 +35,7 @@ class Bookkeeper:
     def __init__(self, bus: Bus, consumer: OrderedConsumer, ledger: Ledger, grace: float) -> None:
         self._bus = bus
         self._consumer = consumer
+        self._origin = secrets.token_hex(ORIGIN)
         self._grants = Grants(ledger, time.time_ns() // 1000, grace)
 
     async def run(self) -> None:
@@ -59,8 +61,8 @@ class Bookkeeper:
     def _publish(self, fact: DeliveriesCounted) -> int:
         """Publish a grant; return how many payloads it counts, 0 if that is not possible now."""
         first, payloads = fact.spans[0], sum(span.payloads for span in fact.spans)
-        # the same for the same payloads, whichever process grants them
-        message_id = f"deliveries-{first.match}-{subjects.token(first.sender)}-{first.first}"
+        # the same for the same payloads, and known to nobody else
+        message_id = f"{self._origin}-{first.match}-{subjects.token(first.sender)}-{first.first}"
         if not publish_once(self._bus, fact, message_id):
             return 0
         _granted.inc(payloads)

@@ -191,7 +191,7 @@ def verify(
 async def _compare_with_stream(
     verification: Verification, settings: NatsSettings, progress: Progress
 ) -> list[Finding]:
-    bus = await asyncio.wait_for(connect(settings, "journal-verify"), NATS_TIMEOUT)
+    bus = await asyncio.wait_for(connect(settings, "journal"), NATS_TIMEOUT)
     try:
         return await verification.compare_with_stream(bus, progress)
     finally:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from prometheus_client import Counter, Gauge
 
-from cloudmatch_bus.client.connection import Bus, Handler, Headers, Subscription
+from cloudmatch_bus.client.connection import ANONYMOUS, Bus, Handler, Headers, Subscription
 from cloudmatch_bus.contract import subjects
 from cloudmatch_bus.contract.claims import heartbeat_on
 from cloudmatch_bus.contract.liveness import HEARTBEAT_INTERVAL, WORKER_ISOLATED_AFTER
@@ -33,9 +33,10 @@ _workers = Gauge("cloudmatch_match_engine_workers", "Workers that this worker co
 _rebalances = Counter("cloudmatch_match_engine_rebalances", "Changes of the partitions of this worker")
 
 
-def unique_name() -> str:
-    """Make a name for this process that no other process ever has."""
-    return f"{socket.gethostname()}-{os.getpid()}-{now_us() % 10**9}"
+def unique_name(bus: Bus) -> str:
+    """Make a name for this process that no other process ever has, from that in its credentials."""
+    known = socket.gethostname() if bus.name == ANONYMOUS else subjects.untoken(bus.name)
+    return f"{known}/{os.getpid()}-{now_us() % 10**9}"
 
 
 class Partitions:

@@ -167,7 +167,7 @@ class Sweeps:
 
     async def _probe(self, edge: str) -> None:
         try:
-            answer = await self._bus.request(subjects.probe(edge), b"", PROBE_TIMEOUT)
+            answer = await self._bus.probe(subjects.probe(edge), PROBE_TIMEOUT)
             heartbeat = heartbeat_on(subjects.heartbeat(ROLE, edge), answer)
         except NoRespondersError:
             self.presence.on_no_responders(edge)

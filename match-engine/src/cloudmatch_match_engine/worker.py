@@ -81,7 +81,7 @@ class Worker:
             await until_stopped(stop, self._watcher.synced.wait())
             partitions = Partitions(
                 self._bus,
-                unique_name(),
+                unique_name(self._bus),
                 self._router.on_batch,
                 self._requests.on_request,
                 self._mirror.schedule_replay,

@@ -26,26 +26,36 @@ def test_an_invalid_url_is_refused_by_name() -> None:
         read(NatsSettings, {"CLOUDMATCH_NATS_URL": "localhost"})
 
 
-def test_without_files_there_is_no_key_and_certificates_are_the_systems() -> None:
+def test_without_files_there_are_no_credentials_and_certificates_are_the_systems() -> None:
     settings = NatsSettings()
     settings.check()
-    assert settings.seed() is None
+    assert settings.credentials() is None
     assert settings.tls() is None
 
 
-def test_a_file_without_a_seed_is_refused_without_showing_its_content(tmp_path: Path) -> None:
-    file = tmp_path / "seed"
+def test_a_file_without_credentials_is_refused_without_showing_its_content(tmp_path: Path) -> None:
+    file = tmp_path / "edge.creds"
     file.write_text("SUNOSEED")
-    with pytest.raises(SettingsError, match="CLOUDMATCH_NATS_NKEY_FILE contains no nkey seed") as refused:
-        NatsSettings(nkey_file=str(file)).check()
+    with pytest.raises(SettingsError, match="CLOUDMATCH_NATS_CREDENTIALS_FILE contains no") as refused:
+        NatsSettings(credentials_file=str(file)).check()
     assert "SUNOSEED" not in str(refused.value)
 
 
 def test_a_seed_given_in_place_of_a_file_is_refused_without_showing_it() -> None:
-    seed = nkeys_cli.make_seed()
-    with pytest.raises(SettingsError, match="CLOUDMATCH_NATS_NKEY_FILE") as refused:
-        NatsSettings(nkey_file=seed).check()
-    assert seed not in str(refused.value)
+    with pytest.raises(SettingsError, match="CLOUDMATCH_NATS_CREDENTIALS_FILE") as refused:
+        NatsSettings(credentials_file="SU7").check()
+    assert "SU7" not in str(refused.value)
+
+
+def test_credentials_of_another_process_are_refused_by_name(tmp_path: Path) -> None:
+    nkeys_cli.make_keys(tmp_path / "keys")
+    file = tmp_path / "edge.creds"
+    nkeys_cli.write(file, nkeys_cli.mint(tmp_path / "keys", "edge", "edge.0"))
+    settings = NatsSettings(credentials_file=str(file))
+    settings.check_name("edge.0")
+    with pytest.raises(SettingsError, match="CREDENTIALS_FILE is of 'edge=2E0', not of 'edge-1'"):
+        settings.check_name("edge-1")
+    NatsSettings().check_name("edge-1")
 
 
 def test_a_file_without_certificates_is_refused(tmp_path: Path) -> None:

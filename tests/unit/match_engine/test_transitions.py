@@ -133,8 +133,10 @@ def test_a_paired_device_names_its_peer_and_the_connection_that_was_matched() ->
 
 
 def test_a_match_is_recorded_with_both_devices() -> None:
-    pair = pair_of(record(1), replace(record(9), device="b"), 7, 12.5, 1000)
-    assert pair == PairRecord(app="demo", match=7, device="a", peer="b", at=1000, distance=12.5)
+    pair = pair_of(record(1), replace(record(9), device="b"), 7, 12.5, 1000, "nonce")
+    assert pair == PairRecord(
+        app="demo", match=7, device="a", peer="b", at=1000, distance=12.5, nonce="nonce"
+    )
 
 
 def test_an_unmatched_device_waits_again_and_remembers_a_peer_it_left() -> None:

@@ -94,10 +94,18 @@ def paired(record: DeviceRecord, peer: DeviceRecord, match: int, metres: float) 
     )
 
 
-def pair_of(record: DeviceRecord, peer: DeviceRecord, match: int, metres: float, now: int) -> PairRecord:
+def pair_of(
+    record: DeviceRecord, peer: DeviceRecord, match: int, metres: float, now: int, nonce: str
+) -> PairRecord:
     """Make the record of a match of two devices, made at `now` (ms since 1970)."""
     return PairRecord(
-        app=record.app, match=match, device=record.device, peer=peer.device, at=now, distance=metres
+        app=record.app,
+        match=match,
+        device=record.device,
+        peer=peer.device,
+        at=now,
+        distance=metres,
+        nonce=nonce,
     )
 
 

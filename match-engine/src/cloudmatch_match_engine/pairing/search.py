@@ -6,6 +6,7 @@ atomic batch over both devices and the pair, each at the revision at which it wa
 written again while it waits searches again.
 """
 
+import secrets
 from collections.abc import Callable
 
 from cloudmatch_bus.client.bucket import ConflictError, Write
@@ -19,7 +20,7 @@ from cloudmatch_bus.contract.messages import (
 )
 from cloudmatch_match_engine.core import matcher
 from cloudmatch_match_engine.core.answers import gone_or_replaced, peer_returned, state_of
-from cloudmatch_match_engine.core.facts import match_made
+from cloudmatch_match_engine.core.facts import HALF, match_made
 from cloudmatch_match_engine.core.keys import pair_key
 from cloudmatch_match_engine.core.transitions import is_same, pair_of, paired
 from cloudmatch_match_engine.pairing.mirror import Mirror
@@ -174,7 +175,7 @@ class Search:
         metres = matcher.distance(record, other)
         mine = paired(record, other, revision, metres)
         theirs = paired(other, record, revision, metres)
-        pair = pair_of(record, other, revision, metres, self._clock())
+        pair = pair_of(record, other, revision, metres, self._clock(), secrets.token_hex(HALF))
         writes = [
             device_write(theirs, other_revision),
             device_write(mine, revision),

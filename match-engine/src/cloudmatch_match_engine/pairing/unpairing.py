@@ -128,7 +128,8 @@ class Unpairing:
             self._search.publish_match(tombstone.pair)
         if match is None or tombstone.peer is None:
             return
-        fact = match_ended(app, match, tombstone.device, tombstone.peer, reason, self._clock())
+        nonce = tombstone.pair.nonce if tombstone.pair is not None else ""
+        fact = match_ended(app, match, tombstone.device, tombstone.peer, reason, self._clock(), nonce)
         self._notifier.publish(*fact)
         peer, revision, _ = await self._store.read(app, tombstone.peer)
         if peer is not None:

@@ -14,10 +14,11 @@ import asyncio
 import contextlib
 import logging
 import random
+import secrets
 from collections.abc import Awaitable, Callable, Sequence
 
 import nats.errors
-from nats.aio.client import Client
+from nats.aio.client import Client, RawCredentials
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as Subscription
 from nats.js import JetStreamContext
@@ -28,7 +29,8 @@ from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.client.transport import FastTransport, count_unreadable, log_handler_failure, readable
 from cloudmatch_bus.client.transport import Handler as Handler
 from cloudmatch_bus.client.transport import Headers as Headers
-from cloudmatch_bus.contract.permissions import inbox
+from cloudmatch_bus.contract.credentials import credentials_file
+from cloudmatch_bus.contract.permissions import PROBES, inbox
 
 log = logging.getLogger("bus")
 
@@ -37,6 +39,7 @@ DRAIN_TIMEOUT = 1.0  # s for the server to confirm that a subscription has ended
 STRAGGLERS = 0.25  # s for which messages may still arrive after that
 PERMISSIONS_VIOLATION = "permissions violation"  # in errors that the client passes on from the server
 LOGGED_VIOLATIONS = 50  # different ones that are logged, at most: each may name another subject
+ANONYMOUS = "-"  # in place of a name, without credentials
 PENDING_LIMIT = 8 * 1024 * 1024  # bytes waiting for the socket, above which `publish` refuses messages
 
 _errors = Counter("cloudmatch_bus_errors", "Errors reported by the NATS client", ["kind"])
@@ -86,11 +89,16 @@ class Bus:
 
     Args:
         client: not connected yet.
+        role, name: by which the servers know this process; the name is a token.
         fast: let a `FastTransport` be the client's transport.
     """
 
-    def __init__(self, client: Client, *, fast: bool = False) -> None:
+    def __init__(
+        self, client: Client, *, fast: bool = False, role: str = "any", name: str = ANONYMOUS
+    ) -> None:
         self.client = client
+        self.name = name
+        self.inbox = inbox(role, name)
         self.on_reconnect: list[Callable[[], Awaitable[object]]] = []
         self.on_closed: list[Callable[[], None]] = []
         # subscription id, as the server writes it → handler
@@ -206,6 +214,31 @@ class Bus:
         except nats.errors.Error as error:
             raise TimeoutError(f"no reply on {subject}: {described(error)}") from error
 
+    async def probe(self, subject: str, timeout: float) -> bytes:
+        """Send an empty request whose answer comes to an inbox of its own; return the answer's payload.
+
+        Edges may publish to such inboxes only, and learn from one nothing about the next.
+
+        Raises:
+            NoRespondersError, TimeoutError: as `request`.
+        """
+        answer = asyncio.get_running_loop().create_future()
+
+        def on_answer(_: str, __: str, payload: bytes, headers: Headers) -> None:
+            if not answer.done():
+                answer.set_result(None if no_responders(headers) else payload)
+
+        reply = f"{self.inbox}.{PROBES}.{secrets.token_hex(12)}"
+        subscription = await self.subscribe(reply, on_answer)
+        try:
+            self.publish(subject, b"", reply)
+            payload: bytes | None = await asyncio.wait_for(answer, timeout)
+        finally:
+            await self.unsubscribe(subscription)
+        if payload is None:
+            raise NoRespondersError(f"no reply on {subject}: no responders")
+        return payload
+
     def jetstream(self) -> JetStreamContext:
         """Return a JetStream context of this connection."""
         return self.client.jetstream(timeout=5)
@@ -257,11 +290,11 @@ class _ErrorLog:
         self._last = ""
 
 
-async def connect(settings: NatsSettings, name: str) -> Bus:
+async def connect(settings: NatsSettings, role: str) -> Bus:
     """Connect, however long it takes until a server is there; errors meanwhile are logged.
 
     Args:
-        name: of the connection, as NATS monitoring shows it; the service's.
+        role: of this process (`permissions.ROLES`); NATS' monitoring shows it as the connection's name.
 
     Raises:
         SettingsError: a file named by the settings cannot be used.
@@ -269,7 +302,9 @@ async def connect(settings: NatsSettings, name: str) -> Bus:
     client = _Client()
     errors = _ErrorLog(settings.servers)
     websocket = any(server.startswith("ws") for server in settings.servers)
-    bus = Bus(client, fast=settings.lane and not websocket)
+    credentials = settings.credentials()
+    name = credentials.name if credentials else ANONYMOUS
+    bus = Bus(client, fast=settings.lane and not websocket, role=role, name=name)
 
     async def on_reconnected() -> None:
         errors.reset()
@@ -287,9 +322,11 @@ async def connect(settings: NatsSettings, name: str) -> Bus:
 
     await client.connect(
         settings.servers,
-        name=name,
-        inbox_prefix=inbox(name),
-        nkeys_seed_str=settings.seed(),
+        name=role,
+        inbox_prefix=bus.inbox,
+        user_credentials=RawCredentials(credentials_file(credentials.jwt, credentials.seed))
+        if credentials
+        else None,
         tls=settings.tls(),
         error_cb=errors.on_error,
         reconnected_cb=on_reconnected,

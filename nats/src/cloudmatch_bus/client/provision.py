@@ -196,14 +196,14 @@ class _Provisioning:
 
 @contextlib.asynccontextmanager
 async def connected_bus(
-    settings: NatsSettings, name: str, health: Health, stop: asyncio.Event
+    settings: NatsSettings, role: str, health: Health, stop: asyncio.Event
 ) -> AsyncIterator[Bus | None]:
     """Connect and provision, however long that takes; close at the end. None if `stop` was set first.
 
     A connection that is closed for good sets `stop`, so that the process ends instead of lingering.
     """
     health.set_check("nats", lambda: "not connected to NATS")
-    bus = await until_stopped(stop, connect(settings, name))
+    bus = await until_stopped(stop, connect(settings, role))
     if bus is None:
         yield None
         return

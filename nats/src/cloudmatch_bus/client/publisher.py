@@ -3,8 +3,7 @@
 import asyncio
 import logging
 import math
-import os
-import time
+import secrets
 from collections import deque
 from collections.abc import Callable
 
@@ -27,6 +26,7 @@ LIMIT = 20_000  # facts in the queue or not acknowledged, at most
 IN_FLIGHT = 512  # of them sent and not acknowledged, at most
 ACK_TIMEOUT = 5.0  # s without JetStream's ack, after which a fact is sent again
 STORE_TIMEOUT = 1.0  # the same for facts of which only a few are unstored at a time
+ORIGIN = 12  # random bytes in the ids of a process' messages
 PAUSE = 0.2  # s between two retries of facts that were refused or not acknowledged
 
 _refused = Counter("cloudmatch_facts_refused", "Facts lost because the queue to JetStream was full")
@@ -104,8 +104,9 @@ class FactPublisher:
         self._failed: list[_Fact] = []  # refused by JetStream, to be sent again after a pause
         self._all_stored = asyncio.Event()  # the three above are empty
         self._all_stored.set()
-        # distinguishes the message ids of this process from those of any other
-        self._origin = f"{os.getpid():x}-{time.time_ns():x}"
+        # Distinguishes the message ids of this process from those of any other, who must not guess them:
+        # JetStream drops a fact whose id it has seen, whoever used it.
+        self._origin = secrets.token_hex(ORIGIN)
         self._count = 0
         self._backlog = Backlog()
         _waiting.set_function(lambda: self.pending)

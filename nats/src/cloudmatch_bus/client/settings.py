@@ -5,9 +5,10 @@ import typing
 from pathlib import Path
 from typing import Annotated
 
-import nkeys  # type: ignore[import-untyped]  # it has no types
 from msgspec import Meta
 
+from cloudmatch_bus.contract.credentials import Credentials, parse_credentials
+from cloudmatch_bus.contract.subjects import token
 from cloudmatch_bus.process.settings import Port, Settings, SettingsError, error_text, variable
 
 
@@ -32,15 +33,19 @@ class NatsSettings(Settings, frozen=True, kw_only=True):
         bool,
         Meta(
             description="Create and update streams and consumers, instead of waiting until another process "
-            "has. Of the users in `nats/permissions.conf`, only match-engine may."
+            "has. Of the roles of `cloudmatch-keys`, only match-engine may."
         ),
     ] = True
     lane: Annotated[
         bool,
         Meta(description="Use the fast transport, which bypasses nats-py's parser (`nats://` and `tls://`)."),
     ] = True
-    nkey_file: Annotated[
-        str, Meta(description="File with the seed of this user's nkey. Default: authenticate without one.")
+    credentials_file: Annotated[
+        str,
+        Meta(
+            description="File of credentials by which this process is known on the bus, made by "
+            "`cloudmatch-keys mint`. Default: those that `make up` has made, if there are any."
+        ),
     ] = ""
     ca_file: Annotated[
         str, Meta(description="PEM file of CA certificates to trust with `tls://`. Default: the system's.")
@@ -51,23 +56,32 @@ class NatsSettings(Settings, frozen=True, kw_only=True):
         """URLs of the servers, at least one."""
         return self.url.split(",") if self.url else [f"nats://127.0.0.1:{self.port}"]
 
-    def seed(self) -> str | None:
-        """Read the seed of the user's nkey; None if no file is set.
+    def credentials(self) -> Credentials | None:
+        """Read the credentials; None if no file is set.
 
         Raises:
-            SettingsError: the file cannot be read or holds no seed.
+            SettingsError: the file cannot be read or holds none.
         """
-        if not self.nkey_file:
+        if not self.credentials_file:
             return None
         try:
-            seed = Path(self.nkey_file).read_text(encoding="ascii").strip()
-            nkeys.from_seed(bytearray(seed.encode()))
-        except (OSError, ValueError, nkeys.NkeysError) as error:
+            return parse_credentials(Path(self.credentials_file).read_text(encoding="ascii"))
+        except (OSError, ValueError) as error:
             # Do not show the value: it may be a seed given by mistake in place of a file name.
             raise SettingsError(
-                f"{variable(type(self), 'nkey_file')} contains no nkey seed: {error_text(error)}"
+                f"{variable(type(self), 'credentials_file')} contains no credentials: {error_text(error)}"
             ) from None
-        return seed
+
+    def check_name(self, name: str) -> None:
+        """Check that these credentials, if there are any, are of the process with this name.
+
+        Raises:
+            SettingsError: they are of another, whose messages this process would hear instead of its own.
+        """
+        credentials, own = self.credentials(), token(name)
+        if credentials is not None and credentials.name != own:
+            known = variable(type(self), "credentials_file")
+            raise SettingsError(f"{known} is of {credentials.name!r}, not of {own!r}")
 
     def tls(self) -> ssl.SSLContext | None:
         """Load the certificates to trust; None for the system's.
@@ -91,5 +105,5 @@ class NatsSettings(Settings, frozen=True, kw_only=True):
         Raises:
             SettingsError: one cannot be used.
         """
-        self.seed()
+        self.credentials()
         self.tls()

@@ -338,6 +338,7 @@ class PairRecord(msgspec.Struct, frozen=True, kw_only=True):
     peer: str
     at: int  # ms since 1970
     distance: float = 0.0  # metres
+    nonce: str = ""  # in the message ids of its two facts, a half in each: only workers can use these ids
 
 
 class Tombstone(msgspec.Struct, frozen=True, kw_only=True):

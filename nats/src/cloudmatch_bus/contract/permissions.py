@@ -1,12 +1,13 @@
-"""The permissions of each user at the NATS server, as data.
+"""The permissions of each role at the NATS server, as data.
 
-A user is a service or a role of people: ``operator`` maintains streams, ``trace`` only subscribes. Everyone
-else is refused. `configuration` renders the table as ``nats/permissions.conf``, one variable for each user;
-``users.conf``, made by ``cloudmatch-keys``, assigns these variables to public keys.
+A role is that of a service or of people: ``operator`` maintains streams, ``trace`` only subscribes. Everyone
+else is refused. `template` renders the rights of a role as NATS takes them with the role's signing key; in
+them the server puts the name that a process' credentials say in place of `NAME`, so that one edge hears and
+says nothing of another.
 
-Each user has reply inboxes of its own, which nobody else can read; ``_INBOX.>`` is that of the NATS command
-line. Nobody has ``allow_responses``: the server would record the reply address of every payload for it. A
-user that answers requests may publish to the inboxes of those that send them.
+Each role, and each process of it, has reply inboxes of its own, which nobody else can read; ``_INBOX.>`` is
+that of the NATS command line. Nobody has ``allow_responses``: the server would record the reply address of
+every payload for it. A role that answers requests may publish to the inboxes of those that send them.
 """
 
 from typing import NamedTuple
@@ -16,22 +17,33 @@ from cloudmatch_bus.contract.streams import BUCKET_PREFIX, BUCKET_STREAM, EVENTS
 
 API = "$JS.API"
 CLI_INBOX = "_INBOX.>"  # of the NATS command line
-JOURNAL = ("journal", "journal-verify")  # names of the connections of the user journal
+JOURNAL = "journal"  # the source of its facts
 BRIDGE = "bridge-rabbit"
-SYSTEM = "sys"  # the user of the system account: unrestricted there, without access to the bus
+SYSTEM = "sys"  # the role of the system account: unrestricted there, without access to the bus
+NAME = "{{name()}}"  # in a subject: the token of the process' name
+PROBES = "probe"  # in an inbox: for the answers of edges, which may publish to no other of a worker
 
 
 class Rights(NamedTuple):
-    """The subjects of one user. In `subscribe`, ``<subject> <queue group>`` permits only that group."""
+    """The subjects of one role. In `subscribe`, ``<subject> <queue group>`` permits only that group."""
 
     publish: tuple[str, ...]
     subscribe: tuple[str, ...]
     deny_publish: tuple[str, ...] = ()  # takes precedence over `publish`
 
 
-def inbox(name: str) -> str:
-    """Return the prefix of the inboxes of the connection `name`."""
-    return f"_INBOX_{name}"
+def inbox(role: str, name: str) -> str:
+    """Return the prefix of the inboxes of a process; `name` is a token."""
+    return f"_INBOX_{role}.{name}"
+
+
+def _own(subject: str) -> str:
+    """Return a subject with an escaped `NAME` as the server expects it."""
+    return subject.replace(subjects.token(NAME), NAME)
+
+
+def _own_inbox(role: str) -> str:
+    return f"{inbox(role, NAME)}.>"
 
 
 def _facts(*kinds: str) -> tuple[str, ...]:
@@ -50,29 +62,31 @@ _EVENTS_INFO = f"{API}.STREAM.INFO.{EVENTS}"
 _CONSUMER_VERBS = ("CREATE", "INFO", "MSG.NEXT", "DELETE")
 _MICRO = ("", ".match-engine", ".match-engine.*")  # addressed: all micro services, this one, one instance
 
-USERS = {
+ROLES = {
     "edge": Rights(
         publish=(
-            *map(subjects.all_of, ("up", "ack", "match")),
-            *_facts("connected", "left", "deliveries", "claimed", "delivered"),
-            subjects.every_heartbeat("edge"),
-            f"{inbox('match-engine')}.>",  # answers to probes
+            *map(subjects.all_of, ("up", "ack")),
+            _own(subjects.every_match_batch_from(NAME)),
+            *_facts("connected", "left", "delivered"),
+            *(_own(subjects.every_ev_from(kind, NAME)) for kind in ("deliveries", "claimed")),
+            _own(subjects.heartbeat("edge", NAME)),
+            f"{inbox('match-engine', '*')}.{PROBES}.*",
             _EVENTS_INFO,
         ),
         subscribe=(
-            *map(subjects.all_of, ("dn", "ack", "ctl")),
-            subjects.every_probe(),
-            subjects.every_heartbeat("edge"),
-            f"{inbox('edge')}.>",
+            *(_own(every(NAME)) for every in (subjects.every_dn, subjects.every_ack, subjects.every_ctl)),
+            _own(subjects.probe(NAME)),
+            _own(subjects.heartbeat("edge", NAME)),  # its own, as an echo
+            _own_inbox("edge"),
         ),
     ),
     "match-engine": Rights(
         publish=(
             *map(subjects.all_of, ("dn", "ctl")),
             *_facts("matched", "unmatched"),
-            subjects.every_heartbeat("worker"),
+            _own(subjects.heartbeat("worker", NAME)),
             subjects.every_probe(),
-            f"{inbox('edge')}.>",  # answers to pairing requests
+            f"{inbox('edge', '*')}.>",  # answers to pairing requests
             CLI_INBOX,  # answers to `explain` and `cluster`
             f"{BUCKET_PREFIX}>",
             f"{API}.STREAM.MSG.GET.{BUCKET_STREAM}",
@@ -87,16 +101,18 @@ USERS = {
             *map(_in_queue_group, (subjects.explain(), subjects.cluster())),
             *(f"$SRV.{verb}{which}" for verb in ("PING", "INFO", "STATS") for which in _MICRO),
             *map(subjects.every_heartbeat, ("edge", "worker")),
-            f"{inbox('match-engine')}.>",
+            # Of all workers, which know the same: in a list with `NAME`, NATS ignores what has a queue group.
+            f"{inbox('match-engine', '*')}.>",
         ),
     ),
     "journal": Rights(
         publish=(
-            *_facts("reported", "deliveries", "lost", "forgotten"),
+            *_facts("reported", "forgotten"),
+            *(subjects.every_ev_from(kind, JOURNAL) for kind in ("deliveries", "lost")),
             _EVENTS_INFO,
             *(f"{API}.CONSUMER.{what}.{EVENTS}.*" for what in _CONSUMER_VERBS),
         ),
-        subscribe=tuple(f"{inbox(name)}.>" for name in JOURNAL),
+        subscribe=(_own_inbox("journal"),),
         deny_publish=tuple(
             f"{API}.CONSUMER.{what}.{EVENTS}.{durable}"
             for durable in (BRIDGE, SINGLES)
@@ -114,39 +130,19 @@ USERS = {
             ),
             *(f"$JS.ACK.{EVENTS}.{durable}.>" for durable in (BRIDGE, SINGLES)),
         ),
-        subscribe=(f"{inbox(BRIDGE)}.>",),
+        subscribe=(_own_inbox(BRIDGE),),
     ),
-    "trace": Rights(publish=(), subscribe=(subjects.EVERYTHING, f"{inbox('trace')}.>", CLI_INBOX)),
+    "trace": Rights(publish=(), subscribe=(subjects.EVERYTHING, _own_inbox("trace"), CLI_INBOX)),
     "operator": Rights(
         publish=("$JS.>", "$KV.>", "$SRV.>", subjects.explain(), subjects.cluster()),
-        subscribe=(subjects.EVERYTHING, "$KV.>", f"{inbox('operator')}.>", CLI_INBOX),
+        subscribe=(subjects.EVERYTHING, "$KV.>", _own_inbox("operator"), CLI_INBOX),
     ),
 }
 SERVICES = ("edge", "match-engine", "journal", BRIDGE)
 
 
-def variable(user: str) -> str:
-    """Return the name of the variable that holds a user's rights in the server's configuration."""
-    return f"RIGHTS_{user.upper().replace('-', '_')}"
-
-
-def _subjects(which: str, allowed: tuple[str, ...], denied: tuple[str, ...] = ()) -> list[str]:
-    if not allowed:
-        return [f'  {which}: {{ deny: ">" }}']
-    lines = [f"  {which}: {{", "    allow: [", *(f'      "{subject}"' for subject in allowed), "    ]"]
-    if denied:
-        lines += ["    deny: [", *(f'      "{subject}"' for subject in denied), "    ]"]
-    return [*lines, "  }"]
-
-
-def configuration() -> str:
-    """Render the rights of all users in the syntax of the server's configuration."""
-    lines = [
-        "# What each user of the bus may do. Rendered from cloudmatch_bus/permissions.py:",
-        "# cloudmatch-keys rights >nats/permissions.conf",
-    ]
-    for user, rights in USERS.items():
-        lines += ["", f"{variable(user)} = {{"]
-        lines += _subjects("publish", rights.publish, rights.deny_publish)
-        lines += [*_subjects("subscribe", rights.subscribe), "}"]
-    return "\n".join(lines) + "\n"
+def template(role: str) -> dict[str, object]:
+    """Render the rights of a role as the claims of its signing key have them."""
+    rights = ROLES[role]
+    publish = {"allow": rights.publish, "deny": rights.deny_publish} if rights.publish else {"deny": [">"]}
+    return {"pub": publish, "sub": {"allow": rights.subscribe}, "subs": -1, "data": -1, "payload": -1}

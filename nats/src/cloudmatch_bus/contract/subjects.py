@@ -108,8 +108,12 @@ def ev(app: str, kind: str, device: str) -> str:
 
 
 def heartbeat(role: str, name: str) -> str:
-    """Heartbeats of one process; `role` is ``edge`` or ``worker``."""
-    return f"{ROOT}.sys.hb.{role}.{token(name)}"
+    """Heartbeats of one process; `role` is ``edge`` or ``worker``.
+
+    What follows the last slash in a worker's name tells apart the processes that have the same credentials.
+    """
+    known = name.rpartition("/")[0] if role == "worker" else ""
+    return f"{ROOT}.sys.hb.{role}.{token(known or name)}"
 
 
 def probe(edge: str) -> str:
@@ -287,6 +291,11 @@ def every_match_batch() -> str:
     return f"{ROOT}.*.match.*.*.batch"
 
 
+def every_match_batch_from(edge: str) -> str:
+    """All batches of one edge."""
+    return f"{ROOT}.*.match.*.{token(edge)}.batch"
+
+
 def every_match_batch_of(partition: int) -> str:
     """Batches of one partition: its owner subscribes in `QUEUE_GROUP`."""
     return f"{ROOT}.*.match.{partition}.*.batch"
@@ -315,6 +324,11 @@ def every_ev() -> str:
 def every_ev_of(kind: str) -> str:
     """All facts of one kind."""
     return f"{ROOT}.*.ev.{kind}.*"
+
+
+def every_ev_from(kind: str, source: str) -> str:
+    """All facts of one kind whose subject names this source in place of a device."""
+    return f"{ROOT}.*.ev.{kind}.{token(source)}"
 
 
 def every_heartbeat(role: str) -> str:

@@ -1,119 +1,201 @@
-"""Create nkeys for the users of the bus: ``cloudmatch-keys``.
+"""Make the keys of the bus, and credentials for its processes: ``cloudmatch-keys``.
 
-The server has the public keys, each user its own seed.
+The servers have JWTs only. The seeds of roles make credentials, each for one process; whoever holds a role's
+seed can be any process of that role, so a service gets its credentials alone.
 """
 
 import os
+import shutil
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
 import nkeys  # type: ignore[import-untyped]  # it has no types
 import typer
 
-from cloudmatch_bus.contract import permissions
+from cloudmatch_bus.contract import credentials, permissions, subjects
 
-PEOPLE = "people"  # folder of the seeds that no process needs
-USERS_CONF = "users.conf"  # public keys, for the server
-INCLUDE = (
-    "include ./permissions.conf"  # from users.conf itself: a file sees the variables of files it includes
-)
+PEOPLE = "people"  # folder of what no process needs
+ACCOUNTS_CONF = "accounts.conf"  # for the server
+ACCOUNT = "account.pub"  # public key of the bus' account: credentials name it
+AUTHORITY = {  # seed → its prefix; they outlive those of roles
+    "authority": nkeys.PREFIX_BYTE_OPERATOR,
+    "account": nkeys.PREFIX_BYTE_ACCOUNT,
+    "system": nkeys.PREFIX_BYTE_ACCOUNT,
+}
 OF_PEOPLE = ("operator", "trace", permissions.SYSTEM)
+Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder of `make`.", show_default=False)]
 
 command = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 
 
-def make_seed() -> str:
-    """Create the seed of a user's nkey."""
-    return bytes(nkeys.encode_seed(os.urandom(32), nkeys.PREFIX_BYTE_USER)).decode()
+class Key:
+    """A pair of keys, known by its seed."""
+
+    def __init__(self, seed: str) -> None:
+        self.seed = seed
+        self._pair = nkeys.from_seed(bytearray(seed.encode()))
+
+    @classmethod
+    def make(cls, prefix: int) -> "Key":
+        """Make a new one."""
+        return cls(bytes(nkeys.encode_seed(os.urandom(32), prefix)).decode())
+
+    @classmethod
+    def read(cls, file: Path) -> "Key":
+        """Read a seed.
+
+        Raises:
+            OSError, nkeys.NkeysError: there is none.
+        """
+        return cls(file.read_text(encoding="ascii").strip())
+
+    @property
+    def public(self) -> str:
+        """The public key."""
+        return bytes(self._pair.public_key).decode()
+
+    def issue(self, claims: credentials.Claims, at: int = 0) -> str:
+        """Return a JWT of these claims, issued `at` (s since 1970)."""
+        text = credentials.unsigned(claims, self.public, at)
+        return credentials.signed(text, bytes(self._pair.sign(text.encode())))
 
 
-def public_key(seed: str) -> str:
-    """Return the public key of a seed."""
-    return bytes(nkeys.from_seed(bytearray(seed.encode())).public_key).decode()
+def seed_path(folder: Path, role: str) -> Path:
+    """Return the path of a role's seed in a folder of keys."""
+    return folder / role if role in permissions.SERVICES else folder / PEOPLE / role
 
 
-def seed_path(folder: Path, user: str) -> Path:
-    """Return the path of a user's seed in a folder of keys."""
-    return folder / PEOPLE / user if user in OF_PEOPLE else folder / user
+def credentials_path(folder: Path, role: str) -> Path:
+    """Return the path of the credentials of people of this role."""
+    return folder / PEOPLE / f"{role}.creds"
 
 
 def _private(file: str, flags: int) -> int:
     return os.open(file, flags, 0o600)
 
 
-def users_conf(*folders: Path) -> str:
-    """Render ``users.conf``: the public keys of the seeds in these folders, each with its user's rights.
+def write(file: Path, text: str) -> None:
+    """Write a new file, or in place of an old one, that only its owner can read."""
+    file.unlink(missing_ok=True)
+    with open(file, "x", encoding="ascii", opener=_private) as opened:
+        opened.write(text)
+
+
+def accounts_conf(*folders: Path) -> str:
+    """Render ``accounts.conf``, which knows the roles' seeds of all these folders.
 
     Raises:
-        OSError, nkeys.NkeysError: a folder has no valid seed of some user.
+        OSError, nkeys.NkeysError: a folder has no valid seed of some role.
     """
+    authority, account, system = (Key.read(folders[0] / PEOPLE / name) for name in AUTHORITY)
 
-    def entries(user: str, rights: str = "") -> str:
-        keys = [public_key(seed_path(folder, user).read_text(encoding="ascii").strip()) for folder in folders]
-        return "\n".join(f"      {{ nkey: {key}{rights} }} # {user}" for key in keys)
+    def public(role: str) -> list[str]:
+        return list(dict.fromkeys(Key.read(seed_path(folder, role)).public for folder in folders))
 
-    users = [entries(user, f", permissions: ${permissions.variable(user)}") for user in permissions.USERS]
-    return f"""\
-# Who may connect: public keys of users, made by cloudmatch-keys. It holds no secret.
-{INCLUDE}
+    signing_keys = {role: public(role) for role in permissions.ROLES}
+    of_system = credentials.system_claims(system.public, public(permissions.SYSTEM))
+    return credentials.server_configuration(
+        authority.issue(credentials.operator_claims(authority.public, system.public)),
+        system.public,
+        {
+            account.public: authority.issue(credentials.account_claims(account.public, signing_keys)),
+            system.public: authority.issue(of_system),
+        },
+    )
 
-accounts {{
-  CLOUDMATCH {{
-    jetstream: enabled
-    users: [
-{chr(10).join(users)}
-    ]
-  }}
-  SYS {{
-    users: [
-{entries(permissions.SYSTEM)}
-    ]
-  }}
-}}
-system_account: SYS
-"""
+
+def mint(folder: Path, role: str, name: str) -> str:
+    """Return credentials of the process `name` of a role.
+
+    Raises:
+        OSError, nkeys.NkeysError: the folder has no valid seed of the role.
+    """
+    if role == permissions.SYSTEM:
+        account = Key.read(folder / PEOPLE / "system").public
+    else:
+        account = (folder / ACCOUNT).read_text(encoding="ascii").strip()
+    user = Key.make(nkeys.PREFIX_BYTE_USER)
+    claims = credentials.user_claims(user.public, subjects.token(name), account)
+    jwt = Key.read(seed_path(folder, role)).issue(claims, int(time.time()))
+    return credentials.credentials_file(jwt, user.seed)
+
+
+def make_keys(folder: Path, renewed: Path | None = None) -> None:
+    """Make all keys in a new folder.
+
+    Args:
+        renewed: a folder whose accounts are kept, with all that they hold.
+
+    Raises:
+        OSError: the folder has keys, or cannot be written; or the other has none.
+    """
+    (folder / PEOPLE).mkdir(mode=0o700, parents=True)
+    folder.chmod(0o700)
+    for name, prefix in AUTHORITY.items():
+        if renewed is None:
+            write(folder / PEOPLE / name, f"{Key.make(prefix).seed}\n")
+        else:
+            shutil.copy(renewed / PEOPLE / name, folder / PEOPLE / name)
+    for role in (*permissions.SERVICES, *OF_PEOPLE):
+        write(seed_path(folder, role), f"{Key.make(nkeys.PREFIX_BYTE_ACCOUNT).seed}\n")
+    write(folder / ACCOUNT, f"{Key.read(folder / PEOPLE / 'account').public}\n")
+    write(folder / ACCOUNTS_CONF, accounts_conf(folder))
+    for role in OF_PEOPLE:
+        write(credentials_path(folder, role), mint(folder, role, role))
 
 
 @command.command("make")
 def make(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder.", show_default=False)],
+    renew: Annotated[
+        Path | None,
+        typer.Option(metavar="OLD", help="Keep the accounts of this folder.", show_default=False),
+    ] = None,
 ) -> None:
-    """Create a seed for every user of the bus, and the file of their public keys for the server.
+    """Make all keys of the bus.
 
     \b
-    FOLDER/edge, …           seeds of services
-    FOLDER/people/operator…  seeds of people: move them elsewhere
-    FOLDER/users.conf        public keys, for the server
+    FOLDER/accounts.conf             for the servers: who may connect, and what they may do
+    FOLDER/account.pub, edge, …      the seed of each service's role: for `mint`
+    FOLDER/people/operator.creds, …  credentials of people
+    FOLDER/people/authority, …       seeds of all that: keep them elsewhere
     """
     try:
-        (folder / PEOPLE).mkdir(mode=0o700, parents=True)
-        folder.chmod(0o700)
-        for user in (*permissions.SERVICES, *OF_PEOPLE):
-            with open(seed_path(folder, user), "x", encoding="ascii", opener=_private) as file:
-                file.write(f"{make_seed()}\n")
-        (folder / USERS_CONF).write_text(users_conf(folder), encoding="ascii")
-    except OSError as error:
-        _fail(error)
-
-
-@command.command("users")
-def show_users(
-    folders: Annotated[
-        list[Path], typer.Argument(metavar="FOLDER…", help="Folders of `make`.", show_default=False)
-    ],
-) -> None:
-    """Print users.conf for the seeds in a folder, or in several while keys are rotated."""
-    try:
-        sys.stdout.write(users_conf(*folders))
+        make_keys(folder, renew)
     except (OSError, ValueError, nkeys.NkeysError) as error:
         _fail(error)
 
 
-@command.command("rights")
-def show_rights() -> None:
-    """Print the permissions of all users: nats/permissions.conf."""
-    sys.stdout.write(permissions.configuration())
+@command.command("mint")
+def mint_credentials(
+    folder: Folder,
+    role: Annotated[str, typer.Argument(metavar="ROLE", help="edge, match-engine, …", show_default=False)],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the process.", show_default=False)],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="To be written.", show_default=False)],
+) -> None:
+    """Write credentials by which one process of a role is known on the bus. An edge's NAME is its own."""
+    try:
+        write(file, mint(folder, role, name))
+    except (OSError, ValueError, nkeys.NkeysError) as error:
+        _fail(error)
+
+
+@command.command("accounts")
+def show_accounts(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="FOLDER…", help="Folders of `make`.", show_default=False)
+    ],
+) -> None:
+    """Print accounts.conf for the seeds in a folder, or in several while keys are rotated.
+
+    Also needed after an upgrade: it says what each role may do.
+    """
+    try:
+        sys.stdout.write(accounts_conf(*folders))
+    except (OSError, ValueError, nkeys.NkeysError) as error:
+        _fail(error)
 
 
 def _fail(error: Exception) -> None:
