@@ -170,6 +170,9 @@ class SimulatedBus:
             raise TimeoutError
         return await self._network.request(subject, payload, timeout)
 
+    async def probe(self, subject: str, timeout: float) -> bytes:
+        return await self.request(subject, b"", timeout)
+
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
         if not self.alive:  # by a timer, which a process that has died would not have
             work.close()
