@@ -142,10 +142,11 @@ class FakeEdge:
         request = LeavePool(**self._of(device), match=device.match, peer=device.peer, reason=reason)
         return await self.ask(device, request)
 
-    async def unmatch(self, device: Device) -> None:
+    async def unmatch(self, device: Device, *, silent: bool = False) -> None:
         """Take a device out of its match."""
         assert device.match is not None
-        device.on_answer(await self.ask(device, LeaveMatch(**self._of(device), match=device.match)))
+        request = LeaveMatch(**self._of(device), match=device.match, silent=silent)
+        device.on_answer(await self.ask(device, request))
 
     async def announce(self) -> None:
         """Seek again for all devices."""

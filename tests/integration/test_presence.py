@@ -129,12 +129,16 @@ async def test_a_device_that_does_not_return_within_its_grace_is_removed(edge: M
     assert isinstance(late.history[-1], DeviceWaiting), "a fresh start"
 
 
-async def test_devices_that_leave_their_match_are_matched_with_others(edge: MakeEdge) -> None:
+@pytest.mark.parametrize("reason", ["unmatched", "expired"])
+async def test_devices_whose_match_ends_are_matched_with_others(edge: MakeEdge, reason: str) -> None:
     one = await edge("one")
     a, b = await pair(one, one)
-    await one.unmatch(a)
+    match = a.match
+    await one.unmatch(a, silent=reason == "expired")
     await b.until(lambda d: d.match is None)
     assert a.match is None
+    told = [each for each in b.history if isinstance(each, DeviceUnpaired)]
+    assert [(each.match, each.reason) for each in told] == [(match, reason)]
     c = await one.connect("c")
     await c.until(lambda d: d.match is not None)
     d = await one.connect("d")

@@ -19,6 +19,7 @@ QUOTAS = {
     "CONNECTS_PER_ADDRESS": "0.5",  # 5 at once
     "CONNECTS_PER_DEVICE": "1",
     "CONNECTIONS_PER_APP": "4",
+    "SILENT_MATCH": "0.5",
 }
 
 
@@ -86,6 +87,22 @@ async def test_an_app_has_so_many_devices_and_others_have_theirs(edge: Service) 
             await eventually(lambda: edge.metric("cloudmatch_edge_devices") == 4)
         async with opening(edge, "x", "", "few") as socket:
             assert str(await socket.recv()).startswith("Connected")
+
+
+async def end_of_match(events: AsyncIterator[cloudmatch.Event]) -> str:
+    """Return why a match ends."""
+    return await anext(event.reason async for event in events if isinstance(event, cloudmatch.PeerLeft))
+
+
+async def test_a_match_without_a_payload_ends_and_both_wait_but_not_for_each_other(edge: Service) -> None:
+    devices = [cloudmatch.connect(edge.url, id=name, lat=1, lon=1, app="silent") for name in "ab"]
+    events = [device.events() for device in devices]
+    async with devices[0] as a, devices[1]:
+        await a.matched()
+        await a.send("a payload")
+        assert [await end_of_match(each) for each in events] == ["expired", "expired"]
+        async with opening(edge, "c", "", "silent"):
+            await a.matched()
 
 
 async def test_an_id_connects_ten_times_at_once_and_a_client_that_is_refused_comes_back(

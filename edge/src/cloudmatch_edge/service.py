@@ -53,7 +53,7 @@ async def serve(environment: Environment, stop: asyncio.Event) -> None:
                 settings.patience,
                 settings.grace,
                 settings.max_connections,
-                Limits(settings.connects_per_device, settings.connections_per_app),
+                Limits(settings.connects_per_device, settings.connections_per_app, settings.silent_match),
             )
             await hub.start()
             tasks.append(asyncio.create_task(hub.heartbeat.run()))

@@ -96,6 +96,14 @@ class EdgeSettings(Settings, frozen=True, kw_only=True):
             "sign of life. Must be shorter than the idle time-out of any proxy on the way.",
         ),
     ] = 5.0
+    silent_match: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="Seconds without a payload of either device after which a match ends, by `expired`; "
+            "both wait again, but not for each other. 0: never.",
+        ),
+    ] = 0.0
     origins: Annotated[
         str,
         Meta(

@@ -165,13 +165,16 @@ class FakeOwner:
         self.names_match = False
         self.acks_readable = True
         self.superseded_by: tuple[int, str] | None = None
-        self.resyncs = 0
+        self.resyncs = self.left_match = 0
 
     def write(self, frames: Sequence[SocketFrame]) -> None:
         self.socket.write(frames)
 
     def resync(self) -> None:
         self.resyncs += 1
+
+    def leave_match(self) -> None:
+        self.left_match += 1
 
     def supersede(self, connection_id: int, edge: str) -> None:
         self.superseded_by = connection_id, edge

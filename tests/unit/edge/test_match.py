@@ -125,6 +125,13 @@ def test_a_device_that_names_its_matches_confirms_each_before_it_sends() -> None
 # -- time
 
 
+def test_a_silent_match_is_left() -> None:
+    end = End()
+    for now in (0, 10):
+        end.match.check_silence(now, 10)
+    assert (end.match.silent, end.owner.left_match) == (True, 1)
+
+
 def test_a_peer_without_progress_costs_the_device_its_connection() -> None:
     end = End()
     end.push("one")
@@ -245,13 +252,6 @@ def test_a_peer_that_asks_before_we_know_where_to_continue_is_answered_so() -> N
     assert (answer.next, answer.base, answer.to) == (3, None, PEER_CONNECTION)
     end.match.on_ack(9, 9, PEER_CONNECTION)
     assert end.types() == []
-
-
-def test_payloads_that_the_peer_can_no_longer_send_are_a_gap() -> None:
-    end = End(received=3)
-    end.match.on_position(position(base=5, to=CONNECTION))
-    assert end.types() == ["gap", "resumed"]
-    assert end.match.inbound.receiver.next == 5
 
 
 def test_positions_of_an_older_connection_and_of_a_superseded_match_are_ignored() -> None:

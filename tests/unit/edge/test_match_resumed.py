@@ -56,3 +56,10 @@ def test_a_peer_that_is_away_when_a_match_begins_is_away_and_then_back() -> None
     end = End(peer_away=True)
     end.match.on_peer_returned(PEER_EDGE, PEER_CONNECTION + 1)
     assert end.types() == ["peer_away", "peer_back"]
+
+
+def test_payloads_that_the_peer_can_no_longer_send_are_a_gap() -> None:
+    end = End(received=3)
+    end.match.on_position(position(base=5, to=CONNECTION))
+    assert end.types() == ["gap", "resumed"]
+    assert end.match.inbound.receiver.next == 5

@@ -13,6 +13,7 @@ from cloudmatch_edge.relay.tail import SWEEP
 
 PEER_VERIFIED_AFTER = 8.0  # s for which a peer is away, before that is verified
 TICK = 0.05  # s between two ticks of a match
+SILENCE_CHECKS = 4  # of a match, within the time that it may be silent
 
 
 class ActiveMatches:
@@ -21,11 +22,16 @@ class ActiveMatches:
     Args:
         patience: s without progress of its peer after which a device is closed.
         counting: flushed after matches have reported sizes.
+        silent_match: s without a payload after which a match ends; 0: never.
     """
 
-    def __init__(self, router: AckRouter, patience: float, counting: Counting) -> None:
+    def __init__(
+        self, router: AckRouter, patience: float, counting: Counting, silent_match: float = 0.0
+    ) -> None:
         self._router = router
         self._patience = patience
+        self._silent_match = silent_match
+        self._all: dict[Match, None] = {}  # if silence ends them
         self._counting = counting
         self._loop = asyncio.get_running_loop()
         # matches of which something may become overdue; a dict, for its order
@@ -38,10 +44,13 @@ class ActiveMatches:
         self._unsettled: dict[Match, None] = {}
         self._ticked_at = monotonic()
         self._sweep_at = self._ticked_at + SWEEP
+        self._silence_at = self._ticked_at
 
     def add(self, match: Match) -> None:
         """Route acks and positions to a match."""
         self._router.add(match)
+        if self._silent_match:
+            self._all[match] = None
 
     def earlier(self, prefix: str, connection_id: int) -> Match | None:
         """Return the same match on an earlier connection of its device, if that was on this edge."""
@@ -50,6 +59,7 @@ class ActiveMatches:
     def remove(self, match: Match) -> None:
         """Stop routing to a match."""
         self._watched.pop(match, None)
+        self._all.pop(match, None)
         self._router.remove(match)
 
     def linger(self, match: Match) -> None:
@@ -124,5 +134,9 @@ class ActiveMatches:
         if now >= self._sweep_at:
             self._sweep_at = now + SWEEP
             self._sweep()
+        if self._silent_match and now >= self._silence_at:
+            self._silence_at = now + self._silent_match / SILENCE_CHECKS
+            for match in list(self._all):
+                match.check_silence(now, self._silent_match)
         self._counting.flush()
         self._loop.call_later(TICK, self.tick)

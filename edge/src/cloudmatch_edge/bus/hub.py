@@ -97,7 +97,7 @@ class Hub:
         )
         self._port = EdgeBus(name, monotonic, now_ms, bus.publish, self._counting.count, self._counting.claim)
         self._router = AckRouter(self._port)
-        self._matches = ActiveMatches(self._router, patience, self._counting)
+        self._matches = ActiveMatches(self._router, patience, self._counting, limits.silent_match)
         self._match_engine = MatchEngineClient(
             bus,
             name,

@@ -174,7 +174,7 @@ class MatchEngineClient:
         def request() -> LeaveMatch | None:
             if device.match is not match or not self._is_current(device):
                 return None
-            return LeaveMatch(**self._of(device), match=match.number)
+            return LeaveMatch(**self._of(device), match=match.number, silent=match.silent)
 
         await self._apply(device, request)
 

@@ -210,10 +210,14 @@ class Device:
             match.on_device_ack(total)
 
     def _unmatch(self) -> None:
-        match = self.match
-        if match is not None and match.may_unmatch and self._within_rate_limit():
-            match.unmatching = True
-            self._matchmaking.leave_match(self, match)
+        if self.match is not None and self.match.may_unmatch and self._within_rate_limit():
+            self.leave_match()
+
+    def leave_match(self) -> None:
+        """Have the match ended; until it is, no payload is for it."""
+        assert self.match is not None
+        self.match.unmatching = True
+        self._matchmaking.leave_match(self, self.match)
 
     def _locate(self, lat: float, lon: float) -> None:
         if self._within_rate_limit():
@@ -334,6 +338,6 @@ class Device:
             return
         over, self.match = self.match, None
         over.end()
-        if not over.unmatching:
+        if not over.unmatching or over.silent:
             self.write(self.dialect.peer_left(over.peer.id, reason))
         self.socket.resume_reading()

@@ -24,6 +24,7 @@ from cloudmatch_edge.relay.outbound import Outbound
 from cloudmatch_edge.relay.peer import Peer
 from cloudmatch_edge.relay.ports import BusPort, MatchOwner, MatchRegistry
 from cloudmatch_edge.relay.sender import PROBE_TIMEOUT
+from cloudmatch_edge.relay.silence import Silence
 
 
 class Match:
@@ -61,9 +62,11 @@ class Match:
         )
         self.inbound = Inbound(bus, device, self.peer, self.number, received)
         self.unmatching = False  # the device has asked to end it
+        self.silent = False  # and nobody has, but no payload came for too long
         self.over = False  # nothing is sent any more
         self._remembered = False  # it is swept
         self._away_shown = False  # the device was told that the peer is disconnected
+        self._silence = Silence()
         self._device = device
         self._bus = bus
         self._registry = registry
@@ -189,6 +192,14 @@ class Match:
                 device.socket.close(TRY_AGAIN_LATER, "the peer made no progress")
         if not device.disconnected:
             self.inbound.tick(now)
+
+    def check_silence(self, now: float, longest: float) -> None:
+        """End the match once neither device has sent a payload for `longest` seconds, though both could."""
+        could = self.may_unmatch and self.current and self.outbound.started and not self._device.disconnected
+        count = self.outbound.sender.next + self.inbound.receiver.next
+        if self._silence.seconds(count if could and not self.peer.disconnected else None, now) >= longest:
+            self.silent = True
+            self._device.leave_match()
 
     def sweep(self, *, keep: bool) -> bool:
         """Forget what was received some time ago; return whether nothing is left. `keep`: facts cannot be

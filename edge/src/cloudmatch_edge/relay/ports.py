@@ -151,5 +151,8 @@ class MatchOwner(Protocol):
     def resync(self) -> None:
         """Have match-engine asked for the state of the device."""
 
+    def leave_match(self) -> None:
+        """Have the match ended."""
+
     def supersede(self, connection_id: int, edge: str, /) -> None:
         """Give way to a newer connection; 0 and "" if it is unknown."""

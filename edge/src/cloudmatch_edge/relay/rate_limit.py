@@ -13,6 +13,7 @@ class Limits(NamedTuple):
 
     connects: float = 0.0  # of one id per second, over time
     per_app: int = 0  # devices connected at the same time
+    silent_match: float = 0.0  # s without a payload, after which a match ends
 
 
 UNLIMITED = Limits()

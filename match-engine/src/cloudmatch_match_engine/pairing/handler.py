@@ -43,7 +43,14 @@ from cloudmatch_match_engine.pairing.store import (
     StoredDevice,
     device_write,
 )
-from cloudmatch_match_engine.pairing.unpairing import EXPIRED, REPLACED, EdgeIsDead, Unpairing
+from cloudmatch_match_engine.pairing.unpairing import (
+    EXPIRED,
+    REPLACED,
+    SILENT,
+    UNMATCHED,
+    EdgeIsDead,
+    Unpairing,
+)
 
 
 class PairingHandler:
@@ -126,7 +133,7 @@ class PairingHandler:
         """End this match if the device is in it, and search for other peers for both."""
         old, revision, _ = await self._store.read(request.app, request.device)
         if old is not None and old.match == request.match:
-            await self._unpairing.unmatch(old, revision)
+            await self._unpairing.unmatch(old, revision, SILENT if request.silent else UNMATCHED)
         else:
             await self._unpairing.finish_unmatch(request.app, request.device, request.match)
         now, revision, _ = await self._store.read(request.app, request.device)

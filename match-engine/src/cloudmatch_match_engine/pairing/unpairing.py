@@ -25,6 +25,8 @@ from cloudmatch_match_engine.pairing.search import Search
 from cloudmatch_match_engine.pairing.store import Notifier, PairingStore, device_write, tombstone_write
 
 EXPIRED, REPLACED, UNMATCHED = "expired", "replaced", "unmatched"
+SILENT = "silent"  # in tombstones only; devices and facts are told that the match expired
+ENDED = UNMATCHED, SILENT  # a match whose devices are both there
 
 EdgeIsDead = Callable[[DeviceRecord], bool]
 
@@ -91,11 +93,11 @@ class Unpairing:
             tombstone = replace(tombstone, pair=decode_pair(entry.value))
         return tombstone, Write(entry.key, None, entry.revision, encode(tombstone))
 
-    async def unmatch(self, record: DeviceRecord, revision: int) -> None:
+    async def unmatch(self, record: DeviceRecord, revision: int, reason: str = UNMATCHED) -> None:
         """End a device's match; both wait again, but not for each other."""
         assert record.match is not None
         assert record.peer is not None
-        tombstone, pair = await self._end_pair(record, record.match, tombstone_of(record, UNMATCHED))
+        tombstone, pair = await self._end_pair(record, record.match, tombstone_of(record, reason))
         peer, peer_revision, _ = await self._store.read(record.app, record.peer)
         writes = [device_write(unmatched(record, last_peer=record.peer), revision), pair]
         if peer is not None and peer.match == record.match:
@@ -104,10 +106,10 @@ class Unpairing:
         await self.finish(tombstone)
 
     async def finish_unmatch(self, app: str, device: str, match: int) -> None:
-        """Redo what follows if this device has ended this match by `unmatch`."""
+        """Redo what follows if this match was ended for this device, which is still there."""
         pair = await self._store.pair(app, match)
         tombstone = decode_tombstone(pair.tombstone) if pair.tombstone else None
-        if tombstone is not None and (tombstone.device, tombstone.reason) == (device, UNMATCHED):
+        if tombstone is not None and tombstone.device == device and tombstone.reason in ENDED:
             await self.finish(tombstone)
 
     async def finish(self, tombstone: Tombstone | None) -> None:
@@ -129,13 +131,14 @@ class Unpairing:
         if match is None or tombstone.peer is None:
             return
         nonce = tombstone.pair.nonce if tombstone.pair is not None else ""
-        fact = match_ended(app, match, tombstone.device, tombstone.peer, reason, self._clock(), nonce)
+        told = EXPIRED if reason == SILENT else reason
+        fact = match_ended(app, match, tombstone.device, tombstone.peer, told, self._clock(), nonce)
         self._notifier.publish(*fact)
         peer, revision, _ = await self._store.read(app, tombstone.peer)
         if peer is not None:
-            self._notifier.notify(peer, unpaired(peer, match, reason))
+            self._notifier.notify(peer, unpaired(peer, match, told))
             self._notifier.notify(peer, await self._search.find_or_report(peer, revision))
-        if reason == UNMATCHED:
+        if reason in ENDED:
             await self._search.rematch(app, tombstone.device)
 
     async def disconnect(self, record: DeviceRecord, revision: int) -> None:

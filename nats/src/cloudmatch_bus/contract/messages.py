@@ -201,6 +201,7 @@ class LeaveMatch(Request, frozen=True, kw_only=True, tag="unmatch"):
     """End this match; both devices wait again, but not for each other."""
 
     match: int
+    silent: bool = False  # no device has asked for it: no payload came for too long
 
 
 class LeavePool(Request, frozen=True, kw_only=True, tag="leave"):
