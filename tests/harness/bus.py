@@ -39,3 +39,32 @@ async def running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 def counted(name: str) -> float:
     """Return the value of a counter of this process."""
     return REGISTRY.get_sample_value(name) or 0.0
+
+
+class Stranger:
+    """A client of NATS that sends any bytes at all."""
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self._writer = writer
+
+    def publish(self, subject: bytes, payload: bytes, reply: bytes = b"", head: bytes | None = None) -> None:
+        """Publish a message; `head`: with these headers, as they are."""
+        to = b"%s %s " % (subject, reply)
+        if head is None:
+            line = b"PUB %s%d" % (to, len(payload))
+        else:
+            line = b"HPUB %s%d %d" % (to, len(head), len(head) + len(payload))
+        self._writer.write(line + b"\r\n" + (head or b"") + payload + b"\r\n")
+
+
+@contextlib.asynccontextmanager
+async def stranger(url: str) -> AsyncIterator[Stranger]:
+    """Connect a stranger to the server at `url`."""
+    host, _, port = url.removeprefix("nats://").partition(":")
+    _, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b'CONNECT {"verbose":false,"headers":true}\r\n')
+    try:
+        yield Stranger(writer)
+    finally:
+        writer.close()
+        await writer.wait_closed()

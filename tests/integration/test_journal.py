@@ -24,6 +24,7 @@ from cloudmatch_bus.contract.messages import (
 )
 from cloudmatch_journal.core import segments
 from harness import NatsServer, Service, eventually
+from harness.bus import stranger
 from harness.facts import facts
 
 pytestmark = pytest.mark.servers
@@ -221,11 +222,15 @@ async def test_messages_that_are_not_facts_are_dropped_and_disturb_nothing(
             encode(batch(1, span("a", "b", 7, 0, [4]))).replace(b'0,1,4,"4"', b'0,0,0,""'),  # no payloads
         ):
             await bus.bus.jetstream().publish(subject, rubbish)
+        forged = DeviceLeft(app="default", at=1, device="a", edge="e", connection_id=1, code=1000)
+        async with stranger(nats_server.url) as sender:
+            sender.publish(b"cm.v1.default.ev.left.\xff", encode(forged))
+            sender.publish(b"cm.v1.default.ev.left.b", encode(forged))
         bus.payloads(2)
         await eventually(lambda: service.metric("cloudmatch_journal_events_total") == 2)
     assert numbers(service) == [1, 2]
-    assert service.metric("cloudmatch_feed_undecodable_total") == 7
-    assert service.logs().count("message dropped at position") == 7
+    await eventually(lambda: service.metric("cloudmatch_feed_undecodable_total") == 9)
+    assert service.logs().count("message dropped at position") == 9
     service.wait_ready()
 
 

@@ -14,7 +14,7 @@ from cloudmatch_bus.contract.request_batches import AnswerBatch, RequestBatch
 from cloudmatch_bus.contract.unreadable import UNREADABLE
 from cloudmatch_bus.process.summary import Summary
 from cloudmatch_match_engine.core.backlog import Backlog, Pending
-from cloudmatch_match_engine.dropped import drop
+from cloudmatch_match_engine.dropped import drop, dropped
 
 log = logging.getLogger("requests")
 
@@ -58,7 +58,9 @@ class Requests:
         except UNREADABLE as error:
             drop(subject, error)
             return
-
+        if not reply:  # nobody waits for the answer
+            dropped.labels("no_address").inc()
+            return
         now = self._now()
         if isinstance(request, RequestBatch):
             answers = _Answers(len(request.requests), partial(self._bus.publish, reply))

@@ -82,9 +82,11 @@ def test_a_fact_about_many_devices_is_read_on_the_subject_of_its_source_alone() 
             fact_on(subject, encode(fact))
 
 
-def test_a_fact_about_one_device_has_no_source() -> None:
+def test_a_fact_about_one_device_is_read_on_its_subject_alone() -> None:
     fact = DeviceLeft(app=APP, at=1, device="a", edge=EDGE, connection_id=1, code=1000)
-    assert fact_on("anywhere", encode(fact)) == fact
+    assert fact_on(subjects.ev(APP, "left", "a"), encode(fact)) == fact
+    with pytest.raises(FalseClaimError):
+        fact_on(subjects.ev(APP, "left", "b"), encode(fact))
 
 
 @pytest.mark.parametrize("read", [requests_on, heartbeat_on, fact_on])

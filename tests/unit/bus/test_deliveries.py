@@ -1,4 +1,4 @@
-"""Spans of delivered payloads: their sizes as text, and parts of them."""
+"""Spans of delivered payloads: their sizes as text."""
 
 import msgspec
 import pytest
@@ -31,24 +31,25 @@ def test_malformed_sizes_are_refused(text: str) -> None:
         list(decode_sizes(text))
 
 
+@pytest.mark.parametrize("text", ["-4", "4*-1", "4*0", "4*1000000001", "1000000000000000", f"4*{'9' * 4000}"])
+def test_sizes_and_counts_of_no_payloads_are_refused_before_they_are_counted_out(text: str) -> None:
+    with pytest.raises(ValueError, match="no run of sizes"):
+        list(decode_sizes(text))
+
+
+def test_a_span_ends_behind_its_last_payload() -> None:
+    assert span("a", "c", 7, 3, [4, 5]).end == 5
+
+
+def test_a_long_run_is_read_payload_by_payload() -> None:
+    assert next(Span("a", "c", 7, 0, 10**9, 64 * 10**9, f"64*{10**9}").each_size()) == 64
+
+
 @given(st.integers(1, 1000), st.integers(0, 10**6))
 def test_sizes_of_which_only_the_sum_is_known_are_nearly_equal(payloads: int, total: int) -> None:
     sizes = list(decode_sizes(even_sizes(payloads, total)))
     assert (len(sizes), sum(sizes)) == (payloads, total)
     assert max(sizes) - min(sizes) <= 1
-
-
-@given(st.lists(st.integers(0, 1000), min_size=1, max_size=30), st.integers(0, 100), st.data())
-def test_a_part_of_a_span_has_its_payloads_and_no_others(
-    sizes: list[int], first: int, data: st.DataObject
-) -> None:
-    whole = span("a", "c", 7, first, sizes)
-    begin = data.draw(st.integers(first, whole.end - 1))
-    end = data.draw(st.integers(begin + 1, whole.end))
-    part = whole.part(begin, end)
-    assert (part.sender, part.receiver, part.match, part.first, part.end) == ("a", "c", 7, begin, end)
-    assert list(part.each_size()) == sizes[begin - first : end - first]
-    assert part.bytes == sum(part.each_size())
 
 
 def test_totals_are_read_without_the_sizes() -> None:

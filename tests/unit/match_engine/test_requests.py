@@ -89,6 +89,14 @@ async def test_who_asks_for_another_edge_is_not_answered_and_changes_nothing() -
     assert dropped.labels("false_claim")._value.get() == before + 1
 
 
+async def test_a_request_to_whose_answer_nobody_listens_is_dropped() -> None:
+    bus, engine = PlayedBus(), Engine()
+    requests = Requests(bus, engine.answer)  # type: ignore[arg-type]  # it behaves like a bus
+    requests.on_request(BATCH, "", encode(RequestBatch(requests=[leave("a")])), None)
+    await bus.rest()
+    assert (bus.published, engine.most) == ([], 0)
+
+
 async def test_a_crowd_is_answered_a_few_at_a_time_and_what_fails_is_logged_as_one_line(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

@@ -1,6 +1,7 @@
 """Heartbeats that show match-engine that this edge is alive; detects when it was frozen or cut off."""
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -8,6 +9,7 @@ from cloudmatch_bus.client.connection import Bus, Headers
 from cloudmatch_bus.contract import subjects
 from cloudmatch_bus.contract.liveness import EDGE_ISOLATED_AFTER, HEARTBEAT_INTERVAL, STALLED_AFTER
 from cloudmatch_bus.contract.messages import Heartbeat, decode_heartbeat, encode
+from cloudmatch_bus.contract.unreadable import UNREADABLE
 from cloudmatch_bus.process.clock import now_us
 from cloudmatch_bus.process.vitals import CpuLoad, version_of
 
@@ -77,7 +79,8 @@ class HeartbeatLoop:
     def _on_probe(self, _: str, reply: str, payload: bytes, __: Headers) -> None:
         if reply:
             self._bus.publish(reply, self._encoded(leaving=False))
-        elif payload:
+            return
+        with contextlib.suppress(*UNREADABLE):  # a probe is empty
             self._rise_above(decode_heartbeat(payload).incarnation)
 
     def _rise_above(self, incarnation: int) -> None:

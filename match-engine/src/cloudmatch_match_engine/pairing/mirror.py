@@ -8,11 +8,12 @@ import asyncio
 from collections.abc import Callable, Iterator
 
 from cloudmatch_bus.client.bucket import Entry
-from cloudmatch_bus.contract.messages import DeviceRecord, decode_device, decode_pair, decode_tombstone
+from cloudmatch_bus.contract.messages import DeviceRecord
 from cloudmatch_match_engine.core.keys import device_id, parse_device
 from cloudmatch_match_engine.core.replay import MatchEvent, ReplayLog
 from cloudmatch_match_engine.core.roster import Roster
 from cloudmatch_match_engine.core.transitions import is_same
+from cloudmatch_match_engine.pairing.entries import device_in, pair_in, tombstone_in
 
 WAIT_TIMEOUT = 2.0  # s
 
@@ -31,19 +32,13 @@ class Mirror:
         """Apply a change of the bucket; wake the tasks that wait for it."""
         device = parse_device(entry.key)
         if device is not None:
-            record = None if entry.value is None else decode_device(entry.value)
-            self.roster.put(device, record, entry.revision, self._now())
+            self.roster.put(device, device_in(entry), entry.revision, self._now())
         else:
-            if entry.value is not None:
-                self._record(decode_pair(entry.value), entry)
-            elif entry.tombstone:
-                self._record(decode_tombstone(entry.tombstone), entry)
+            if (event := pair_in(entry) or tombstone_in(entry)) is not None:
+                self._replay_log.record(event, entry.revision, self._now(), entry.age)
             self.roster.advance(entry.revision)
         if self._waiters:
             self._wake()
-
-    def _record(self, event: MatchEvent, entry: Entry) -> None:
-        self._replay_log.record(event, entry.revision, self._now(), entry.age)
 
     # -- time
 

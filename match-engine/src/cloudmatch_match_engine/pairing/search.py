@@ -15,7 +15,6 @@ from cloudmatch_bus.contract.messages import (
     DeviceRecord,
     DeviceWaiting,
     PairRecord,
-    decode_pair,
     encode,
 )
 from cloudmatch_match_engine.core import matcher
@@ -23,6 +22,7 @@ from cloudmatch_match_engine.core.answers import gone_or_replaced, peer_returned
 from cloudmatch_match_engine.core.facts import HALF, match_made
 from cloudmatch_match_engine.core.keys import pair_key
 from cloudmatch_match_engine.core.transitions import is_same, pair_of, paired
+from cloudmatch_match_engine.pairing.entries import pair_in
 from cloudmatch_match_engine.pairing.mirror import Mirror
 from cloudmatch_match_engine.pairing.reservations import Reservations
 from cloudmatch_match_engine.pairing.store import ATTEMPTS, Notifier, PairingStore, device_write
@@ -113,9 +113,9 @@ class Search:
         assert record.match is not None
         if not self._mirror.is_recent(record.match):
             return
-        entry = await self._store.pair(record.app, record.match)
-        if entry.value is not None:
-            self.publish_match(decode_pair(entry.value))
+        pair = pair_in(await self._store.pair(record.app, record.match))
+        if pair is not None:
+            self.publish_match(pair)
 
     def publish_match(self, pair: PairRecord) -> None:
         """Publish that a match was made, unless JetStream may no longer recognize the fact."""

@@ -11,11 +11,10 @@ from cloudmatch_bus.contract.messages import (
     AnyFact,
     DeviceRecord,
     Tombstone,
-    decode_device,
-    decode_tombstone,
     encode,
 )
 from cloudmatch_match_engine.core.keys import device_id, pair_key
+from cloudmatch_match_engine.pairing.entries import device_in, tombstone_in
 
 BACKOFF = 0.004, 0.25  # s; after a conflict, a random part: of the first, which doubles, and of the longest
 ATTEMPTS = 200
@@ -58,10 +57,7 @@ class PairingStore:
     async def read(self, app: str, device: str) -> StoredDevice:
         """Read a device from the leader."""
         entry = await self._bucket.get(device_id(app, device).key)
-        if entry.value is not None:
-            return StoredDevice(decode_device(entry.value), entry.revision)
-        tombstone = decode_tombstone(entry.tombstone) if entry.tombstone else None
-        return StoredDevice(None, entry.revision, tombstone)
+        return StoredDevice(device_in(entry), entry.revision, tombstone_in(entry))
 
     async def pair(self, app: str, match: int) -> Entry:
         """Read a match from the leader."""

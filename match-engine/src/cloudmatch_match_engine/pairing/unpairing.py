@@ -13,13 +13,12 @@ from cloudmatch_bus.contract.messages import (
     DeviceGone,
     DeviceRecord,
     Tombstone,
-    decode_pair,
-    decode_tombstone,
     encode,
 )
 from cloudmatch_match_engine.core.answers import peer_away, unpaired
 from cloudmatch_match_engine.core.facts import match_ended
 from cloudmatch_match_engine.core.transitions import disconnected, tombstone_of, unmatched
+from cloudmatch_match_engine.pairing.entries import pair_in, tombstone_in
 from cloudmatch_match_engine.pairing.mirror import Mirror
 from cloudmatch_match_engine.pairing.search import Search
 from cloudmatch_match_engine.pairing.store import Notifier, PairingStore, device_write, tombstone_write
@@ -89,8 +88,8 @@ class Unpairing:
     ) -> tuple[Tombstone, Write]:
         """Add the pair's record to a tombstone; return it, and the write that puts it in the pair's place."""
         entry = await self._store.pair(record.app, match)
-        if entry.value is not None:
-            tombstone = replace(tombstone, pair=decode_pair(entry.value))
+        if (pair := pair_in(entry)) is not None:
+            tombstone = replace(tombstone, pair=pair)
         return tombstone, Write(entry.key, None, entry.revision, encode(tombstone))
 
     async def unmatch(self, record: DeviceRecord, revision: int, reason: str = UNMATCHED) -> None:
@@ -107,8 +106,7 @@ class Unpairing:
 
     async def finish_unmatch(self, app: str, device: str, match: int) -> None:
         """Redo what follows if this match was ended for this device, which is still there."""
-        pair = await self._store.pair(app, match)
-        tombstone = decode_tombstone(pair.tombstone) if pair.tombstone else None
+        tombstone = tombstone_in(await self._store.pair(app, match))
         if tombstone is not None and tombstone.device == device and tombstone.reason in ENDED:
             await self.finish(tombstone)
 

@@ -72,7 +72,7 @@ class Bucket:
                 return Entry(key, None, 0)
             raise TimeoutError(f"cannot read {key}: {error}")
         message = answer["message"]
-        headers = base64.b64decode(message.get("hdrs", "")).decode()
+        headers = base64.b64decode(message.get("hdrs", "")).decode(errors="replace")
         data, revision = base64.b64decode(message.get("data", "")), int(message["seq"])
         if "KV-Operation" in headers:
             return Entry(key, None, revision, data)

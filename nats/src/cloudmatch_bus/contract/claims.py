@@ -9,7 +9,6 @@ import msgspec
 from cloudmatch_bus.contract.messages import (
     AnyFact,
     AnyRequest,
-    Batch,
     Heartbeat,
     decode_fact,
     decode_heartbeat,
@@ -50,8 +49,8 @@ def heartbeat_on(subject: str, payload: bytes) -> Heartbeat:
 
 
 def fact_on(subject: str, payload: bytes) -> AnyFact:
-    """Decode a fact: one about many devices is numbered by its source."""
+    """Decode a fact: its subject names its app, its kind, and its device or its source."""
     fact = decode_fact(payload)
-    if isinstance(fact, Batch) and subject != ev(fact.app, fact.kind, fact.source):
-        raise FalseClaimError(subject, f"of '{fact.source}' in app '{fact.app}'")
+    if subject != ev(fact.app, fact.kind, fact.primary_device):
+        raise FalseClaimError(subject, f"'{fact.kind}' of '{fact.primary_device}' in app '{fact.app}'")
     return fact

@@ -8,7 +8,6 @@ Sizes are text: decimals joined by commas, where ``64*3`` stands for ``64,64,64`
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from typing import Annotated
 
 import msgspec
@@ -41,21 +40,9 @@ class Span(msgspec.Struct, frozen=True, array_like=True):
         """Number after that of the last payload."""
         return self.first + self.payloads
 
-    def part(self, first: int, end: int) -> "Span":
-        """Return the span of the payloads `first` to `end - 1` of this one."""
-        if (first, end) == (self.first, self.end):
-            return self
-        return span(
-            self.sender,
-            self.receiver,
-            self.match,
-            first,
-            list(self.each_size(first - self.first, end - first)),
-        )
-
-    def each_size(self, skip: int = 0, count: int | None = None) -> Iterator[int]:
-        """Yield the sizes of `count` payloads (None: of all), after the first `skip`."""
-        return islice(decode_sizes(self.sizes), skip, None if count is None else skip + count)
+    def each_size(self) -> Iterator[int]:
+        """Yield the size of each payload."""
+        return decode_sizes(self.sizes)
 
 
 class Totals(msgspec.Struct, frozen=True, array_like=True):
@@ -121,4 +108,7 @@ def decode_runs(text: str) -> Iterator[tuple[int, int]]:
     """
     for run in text.split(",") if text else ():
         size, _, count = run.partition("*")
-        yield int(size), int(count) if count else 1
+        each = int(size), int(count) if count else 1
+        if not (0 <= each[0] < MAX_BYTES and 1 <= each[1] <= MAX_PAYLOADS):
+            raise ValueError(f"no run of sizes: {run[:40]}")
+        yield each

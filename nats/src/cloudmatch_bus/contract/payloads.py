@@ -4,6 +4,7 @@ A message's payload is the payloads' bytes, concatenated, and nothing else. Thei
 shape, the last token of the reply address: ``t4`` is a text of 4 bytes, ``t4-t12-b300`` a batch of three.
 """
 
+import re
 from collections.abc import Sequence
 
 from cloudmatch_bus.contract.memo import Memo
@@ -18,11 +19,12 @@ Payload = tuple[bool, bytes]
 
 
 def _parse(shape: str) -> tuple[bool, int]:
-    if shape[:1] not in ("t", "b") or not shape[1:].isascii() or not shape[1:].isdigit():
-        raise ValueError(f"malformed shape {shape!r}: no kind and length")
+    if not _ONE.fullmatch(shape):
+        raise ValueError(f"malformed shape {shape[:20]!r}: no kind and length")
     return shape[0] == "t", int(shape[1:])
 
 
+_ONE = re.compile(r"[tb](0|[1-9][0-9]{0,9})", re.ASCII)
 _SHAPES = {text: Memo[int, str](form.format, CACHED_SHAPES) for text, form in ((True, "t{}"), (False, "b{}"))}
 _PARSED = Memo(_parse, 2 * CACHED_SHAPES)
 
@@ -85,5 +87,5 @@ def split(shape: str, data: bytes) -> list[Payload]:
         payloads.append((text, data[at:end]))
         at = end
     if at != len(data):
-        raise ValueError(f"shape {shape!r} adds up to {at} bytes, the message has {len(data)}")
+        raise ValueError(f"shape {shape[:80]!r} adds up to {at} bytes, the message has {len(data)}")
     return payloads

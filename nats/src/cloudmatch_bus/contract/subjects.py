@@ -26,6 +26,8 @@ import msgspec
 ROOT = "cm.v1"
 QUEUE_GROUP = "match-engine"  # of the workers
 PARTITIONS = 128
+NUMBERS = 2**53  # of payloads, matches and connections are below: all that JSON's readers know exactly
+MAX_TALK = 2048  # bytes of an ack or a handover, at most
 CACHED_ADDRESSES = 16_384  # reply addresses whose parsed form is cached
 DETOUR_STEP = 37  # partitions from one detour to the next
 FALLBACK = "x"  # in place of the partition: any worker serves it
@@ -153,7 +155,7 @@ def parse_reply(address: str) -> ReplyAddress | None:
     try:
         prefix, seq, shape = address.rsplit(".", 2)
         app, edge, device, match, with_dot = _parse_prefix(prefix)
-        return ReplyAddress(app, edge, device, match, int(seq), shape, with_dot)
+        return ReplyAddress(app, edge, device, match, _number(seq), shape, with_dot)
     except ValueError:
         return None
 
@@ -163,7 +165,18 @@ def _parse_prefix(prefix: str) -> tuple[str, str, str, int, str]:
     parts = prefix.split(".")
     if len(parts) != 7 or parts[3] != "ack":
         raise ValueError(f"{prefix!r} is no prefix of a reply address")
-    return parts[2], parts[4], parts[5], int(parts[6]), f"{prefix}."
+    return parts[2], parts[4], parts[5], _number(parts[6]), f"{prefix}."
+
+
+def _number(text: str | bytes) -> int:
+    number = int(text)
+    if 0 <= number < NUMBERS:
+        return number
+    raise ValueError(f"{text!r} is no number of ours")
+
+
+def _words(payload: bytes) -> list[bytes]:
+    return payload.split() if len(payload) <= MAX_TALK else []
 
 
 # Shapes that mark messages to a reply address, instead of describing payloads sent with one.
@@ -187,8 +200,8 @@ def ack_payload(delivered: int, connection_id: int, to: int) -> bytes:
 def parse_ack(payload: bytes) -> tuple[int, int, int] | None:
     """Parse (delivered, connection id, to) of an ack; None if it is malformed."""
     try:
-        delivered, connection_id, to = payload.split()
-        return int(delivered), int(connection_id), int(to)
+        delivered, connection_id, to = _words(payload)
+        return _number(delivered), _number(connection_id), _number(to)
     except ValueError:
         return None
 
@@ -201,8 +214,8 @@ def handover_payload(asker: int, edge: str, asked: int) -> bytes:
 def parse_handover(payload: bytes) -> tuple[int, str, int] | None:
     """Parse (asker, edge, asked) of a `HANDOVER`; None if it is malformed."""
     try:
-        asker, edge, asked = payload.decode().split()
-        return int(asker), untoken(edge), int(asked)
+        asker, edge, asked = _words(payload)
+        return _number(asker), untoken(edge.decode()), _number(asked)
     except ValueError:
         return None
 
@@ -220,8 +233,8 @@ def handover_reply_payload(connection_id: int, since: int) -> bytes:
 def parse_handover_reply(payload: bytes) -> tuple[int, int] | None:
     """Parse (connection id, since) of a `HANDOVER_REPLY`; None if it is malformed."""
     try:
-        connection_id, since = payload.split()
-        return int(connection_id), int(since)
+        connection_id, since = _words(payload)
+        return _number(connection_id), _number(since)
     except ValueError:
         return None
 
