@@ -11,10 +11,10 @@ from typing import Any
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractExchange
 
-from cloudmatch_bus.contract import amqp, amqp_batches
+from cloudmatch_bus.contract import amqp, amqp_batches, amqp_forgotten
 from cloudmatch_bus.contract.amqp import SizeMessage
 from cloudmatch_bus.contract.deliveries import Span, span
-from cloudmatch_bus.contract.messages import DeliveriesCounted, encode
+from cloudmatch_bus.contract.messages import DeliveriesCounted, DeviceForgotten, encode
 from harness.services import Service
 
 _positions = itertools.count(time.time_ns())  # of facts in EVENTS, all different
@@ -48,6 +48,13 @@ class Publisher:
             body, message_id=message_id, delivery_mode=aio_pika.DeliveryMode.PERSISTENT
         )
         await self.batches.publish(message, routing_key=self.app)
+
+    async def forget(self, device: str) -> None:
+        """Ask to erase a device, as bridge-rabbit does."""
+        fact = DeviceForgotten(app=self.app, at=time.time_ns() // 10**6, device=device)
+        queue = await amqp_forgotten.declare(self.channel, "classic")
+        message = aio_pika.Message(encode(fact), delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
+        await self.channel.default_exchange.publish(message, queue.name)
 
     async def size(
         self,

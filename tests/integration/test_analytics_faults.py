@@ -156,14 +156,24 @@ async def test_a_lost_folder_is_restored_from_the_broker(analytics, publisher):
     at = await publisher.size(10, ago=30, message_id="7.0")
     await publisher.batch({"bob": [5, 5]}, at=at, message_id="8")
     await eventually(lambda: sums(analytics) == (70, 8), 20)
+
+    def senders() -> dict[str, int]:
+        return {each["device"]: each["bytes"] for each in analytics.get_json("/senders")}
+
+    assert senders() == {"alice": 60, "bob": 10}
+    await publisher.forget("bob")
+    await eventually(lambda: senders() == {"alice": 60, "": 10})
     before = analytics.get_json("/windows?last=3")
     await asyncio.to_thread(analytics.terminate)
     shutil.rmtree(analytics.folder / "run")
     await publisher.size(10, message_id="7.0", at=at)  # a redelivery: its id is still known
     await publisher.batch({"bob": [5, 5]}, at=at, message_id="8")
+    await publisher.batch({"bob": [7]}, ago=100)  # from before it was forgotten
     await publisher.size(1, ago=20)
     await asyncio.to_thread(analytics.restart, deadline=60)
-    await eventually(lambda: sums(analytics) == (71, 9), 20)
+    await eventually(lambda: sums(analytics) == (78, 10), 20)
+    assert senders() == {"alice": 61, "": 17}
+    await eventually(lambda: b"bob" not in (analytics.folder / "run/analytics/slices.sqlite").read_bytes())
     assert before[0] in analytics.get_json("/windows?last=1000")
 
 

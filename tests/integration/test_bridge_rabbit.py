@@ -13,10 +13,10 @@ import harness
 from cloudmatch_bridge_rabbit.publisher import Publisher
 from cloudmatch_bridge_rabbit.set_aside import keep_in
 from cloudmatch_bus.client.isolation import Unhandled
-from cloudmatch_bus.contract import amqp, amqp_batches, streams, subjects
+from cloudmatch_bus.contract import amqp, amqp_batches, amqp_forgotten, streams, subjects
 from cloudmatch_bus.contract.amqp_names import app_key, device_key
 from cloudmatch_bus.contract.deliveries import span
-from cloudmatch_bus.contract.messages import AmountReported, DeliveriesCounted, encode
+from cloudmatch_bus.contract.messages import AmountReported, DeliveriesCounted, DeviceForgotten, encode
 from cloudmatch_bus.process.settings import AmqpSettings
 from harness import NatsServer, Service, eventually
 from harness.amqp import arriving, arriving_singles, sizes
@@ -46,6 +46,11 @@ async def test_every_fact_that_counts_is_published_as_a_batch_with_its_own_bytes
             AmountReported(app="default", at=1700000000123, device="a", event_type="bytesSent", amount=12)
         )
         await eventually(lambda: len(messages) == 3)
+        erase = encode(DeviceForgotten(app="é.", at=5, device="a"))
+        await bus.bus.jetstream().publish(subjects.ev("é.", "forgotten", "a"), erase)
+        async with await aio_pika.connect(amqp_url) as connection:
+            queue = await (await connection.channel()).get_queue(amqp_forgotten.QUEUE)
+            await eventually(lambda: queue.get(no_ack=True, fail=False), what="a device to forget")
     assert messages[0].body == payload
     assert [message.routing_key for message in messages] == ["=C3=A9=2E", "default", "default"]
     position = int(str(messages[1].message_id))

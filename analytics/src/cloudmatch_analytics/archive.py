@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cloudmatch_analytics.core.forgotten import NOBODY
 from cloudmatch_analytics.core.windows import ALL, BASE, Bounds, Row
 from cloudmatch_analytics.put_aside import put_aside
 from cloudmatch_bus.contract.amqp import MAX_TIME
@@ -30,12 +31,14 @@ CREATE TABLE IF NOT EXISTS places (
 CREATE TABLE IF NOT EXISTS added (
     log TEXT, partition INTEGER, last INTEGER, PRIMARY KEY (log, partition)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS forgotten (series TEXT PRIMARY KEY, until INTEGER) WITHOUT ROWID;
 """
 BESIDE = ("-wal", "-shm")  # what SQLite appends to the names of its files
 COLUMNS = {  # a text, and numbers
     "sums": ("key", "start", "bytes", "messages", "late"),
     "places": ("broker", "partition", "next"),
     "added": ("log", "partition", "last"),
+    "forgotten": ("series", "until"),
 }
 KEPT = "closed_until, first, detailed_from"
 # rows that are read; in others are numbers that no sum, time or offset has
@@ -44,6 +47,7 @@ POSSIBLE = {
     "kept": f"min({KEPT}) >= 0 AND max({KEPT}) < {MAX_TIME} AND typeof(max({KEPT})) = 'integer'",
     "places": "min(partition, next) >= 0",
     "added": "min(partition, last) >= 0",
+    "forgotten": "until >= 0",
 }
 # errors of SQLite that say nothing about what the file contains
 OF_THE_DISK = {
@@ -66,9 +70,12 @@ class Saved(NamedTuple):
     rows: list[Row]
     bounds: Bounds
     added: dict[tuple[str, int], int]  # offset of the last record that is included, by log and partition
+    forgotten: dict[
+        str, int
+    ]  # until when senders are forgotten (ms since 1970), by the digest of their series
 
 
-NOTHING = Saved([], Bounds(), {})
+NOTHING = Saved([], Bounds(), {}, {})
 
 
 class DamagedError(Exception):
@@ -118,6 +125,7 @@ class Archive:
         broker: str,
         offsets: Mapping[int, int],
         added: Mapping[tuple[str, int], int],
+        forgotten: Mapping[str, int] = NOBODY,
     ) -> bool:
         """Save rows and offsets, delete what is out of bounds, in one transaction; return whether it could.
 
@@ -125,6 +133,7 @@ class Archive:
             rows: that have changed; all, unless the file is `complete`.
             offsets: of the first result of the broker that is not included, by partition.
             added: offset of the last record that is included, by log and partition.
+            forgotten: until when senders are forgotten, by the digest of their series.
         """
         try:
             db = self._db or self._open()
@@ -135,6 +144,10 @@ class Archive:
                         db.execute(f"DELETE FROM {table}")  # noqa: S608 # a constant
                 self._write_rows(db, rows, bounds)
                 self._write_offsets(db, broker, offsets, added)
+                if not self.complete:
+                    db.executemany("INSERT INTO forgotten VALUES (?, ?)", forgotten.items())
+            if not self.complete:
+                db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # it has what was erased
         except FAILURES as error:
             self._fail(error)
             return False
@@ -170,6 +183,7 @@ class Archive:
         self._db = sqlite3.connect(self._file, check_same_thread=False, isolation_level=None)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")
+        self._db.execute("PRAGMA secure_delete=ON")
         self._db.executescript(SCHEMA)
         return self._db
 
@@ -190,8 +204,9 @@ class Archive:
         for broker, partition, offset in _possible(db, "places", "broker, partition, next"):
             self._offsets.setdefault(broker, {})[partition] = offset
         added = _possible(db, "added", "log, partition, last")
+        forgotten = dict(_possible(db, "forgotten", "series, until"))
         last = {(of, partition): offset for of, partition, offset in added}
-        return Saved(rows, Bounds(*kept) if kept else Bounds(), last)
+        return Saved(rows, Bounds(*kept) if kept else Bounds(), last, forgotten)
 
     def _read_only(self) -> Saved:
         """Return what a file contains that cannot be written at present, as on a full disk."""

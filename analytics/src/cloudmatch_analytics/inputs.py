@@ -16,7 +16,7 @@ from aiormq.channel import Channel
 from pamqp import encode
 
 from cloudmatch_analytics.core.watermark import WatermarkClock
-from cloudmatch_bus.contract import amqp, amqp_batches
+from cloudmatch_bus.contract import amqp, amqp_batches, amqp_forgotten
 from cloudmatch_bus.contract.amqp import SizeMessage
 from cloudmatch_bus.contract.amqp_tolerance import encodable
 
@@ -34,7 +34,7 @@ class SessionLostError(ConnectionError):
 
 def is_own(queue: str) -> bool:
     """Whether a queue is ours, and no plain one."""
-    return queue in (amqp_batches.QUEUE, amqp.QUEUE)
+    return queue in (amqp_batches.QUEUE, amqp_forgotten.QUEUE, amqp.QUEUE)
 
 
 class Input:
@@ -44,6 +44,7 @@ class Input:
         self.queue = queue
         self.own = is_own(queue)
         self.batches = queue == amqp_batches.QUEUE  # whether its messages are batches
+        self.forgets = queue == amqp_forgotten.QUEUE  # whether they name devices to forget
         self.clock = WatermarkClock(now)
         self.problem: str | None = None  # why it does not deliver
         self._arrived = arrived
@@ -79,7 +80,7 @@ class Input:
 
         `amqp.QUEUE` gets all that is published to the exchange, `amqp_batches.QUEUE` all that is batched.
         """
-        if self.batches:
+        if self.batches or self.forgets:
             return False
         if self.own:
             return amqp.BATCHED in (message.header.properties.headers or {})
@@ -139,6 +140,7 @@ class Declaring:
 async def declare(connection: AbstractConnection, queue_type: str, plain: Iterable[str]) -> None:
     """Declare our queues, and the plain ones."""
     await amqp_batches.declare(Declaring(connection), queue_type)
+    await amqp_forgotten.declare(Declaring(connection), queue_type)
     await amqp.declare(Declaring(connection), queue_type)
     for queue in plain:
         await amqp.declare_plain(connection, queue, ChannelNotFoundEntity)

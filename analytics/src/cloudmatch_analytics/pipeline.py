@@ -207,8 +207,24 @@ def _is_watermark(_: object, key: str, __: int, ___: object) -> bool:
     return key == kafka_records.WATERMARK_KEY
 
 
+def _is_forget(_: object, key: str, __: int, ___: object) -> bool:
+    return key == kafka_records.FORGET_KEY
+
+
 def _has_sizes(*record: Any) -> bool:
-    return not _is_watermark(*record)
+    return not _is_watermark(*record) and not _is_forget(*record)
+
+
+def _encode_forget(value: bytes) -> bytes | None:
+    try:
+        return kafka_records.encode(kafka_records.decode_forget(value))
+    except UNREADABLE as unreadable:
+        _skip(message_context().partition, unreadable)
+        return None
+
+
+def _is_result(encoded: bytes | None) -> bool:
+    return encoded is not None
 
 
 def _adds(result: tuple[int, dict[str, tuple[int, int]]]) -> bool:
@@ -239,6 +255,8 @@ def define_pipeline(records: StreamingDataFrame, results: Topic, gate: CommitGat
     records = records.filter(_is_whole, metadata=True)
     watermarks = records.filter(_is_watermark, metadata=True).apply(_encode_watermark, metadata=True)
     watermarks.to_topic(results, key=_key).sink(gate)
+    forget = records.filter(_is_forget, metadata=True).apply(_encode_forget).filter(_is_result)
+    forget.to_topic(results, key=_key).sink(gate)
     sizes = records.filter(_has_sizes, metadata=True)
     added = sizes.apply(add_up, stateful=True, metadata=True).filter(_adds).apply(encode_added)
     added.to_topic(results, key=_key)

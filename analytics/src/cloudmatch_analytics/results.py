@@ -145,13 +145,17 @@ class Results:
         """Save what has changed; return whether that was possible."""
         windows = self._windows
         rows = windows.rows(self._changed if self._archive.complete else None)
-        saved = self._archive.save(rows, windows.bounds(), self._broker, self._offsets, windows.offsets())
+        saved = self._archive.save(
+            rows, windows.bounds(), self._broker, self._offsets, windows.offsets(), windows.forgotten()
+        )
         if saved:
             self._changed = {}
             SATURATED.inc(sum([MAX_SUM in row for row in rows]))
         return saved
 
     def _report(self, update: Update) -> None:
+        if update.forgotten:
+            self._archive.complete = False  # it is written again, without the names
         if update.reopened:
             log.warning("%s", REOPENED)
         if update.ahead and time.monotonic() - self._reminded >= REMINDER:

@@ -14,7 +14,7 @@ from cloudmatch_analytics.settings import AnalyticsSettings
 from cloudmatch_analytics.source_status import SourceMetrics, SourceStatus
 from cloudmatch_analytics.supervisor import Supervisor, partitions
 from cloudmatch_analytics.window_store import WindowStore
-from cloudmatch_bus.contract import amqp, amqp_batches
+from cloudmatch_bus.contract import amqp, amqp_batches, amqp_forgotten
 from cloudmatch_bus.process.health import Health
 from cloudmatch_bus.process.listen import listen, listen_also
 from cloudmatch_bus.process.runner import Environment
@@ -34,7 +34,7 @@ def serve(environment: Environment, stop: threading.Event) -> None:
         listen(settings.host, settings.port, variable(AnalyticsSettings, "port")),
         *listen_also(settings.host, settings.legacy_port, variable(AnalyticsSettings, "legacy_port")),
     ]
-    status = SourceStatus([amqp_batches.QUEUE, amqp.QUEUE, *settings.plain_queues])
+    status = SourceStatus([amqp_batches.QUEUE, amqp_forgotten.QUEUE, amqp.QUEUE, *settings.plain_queues])
     REGISTRY.register(SourceMetrics(status))
     folder = (Path(environment[CommonSettings].run_dir) / NAME).absolute()
     archive = Archive(folder / "slices.sqlite")

@@ -25,7 +25,7 @@ from quixstreams.sources import Source
 
 from cloudmatch_analytics.clock import Clock, ClockWatch
 from cloudmatch_analytics.core import kafka_records
-from cloudmatch_analytics.core.kafka_records import BatchSums, Size
+from cloudmatch_analytics.core.kafka_records import BatchSums, Forget, Size
 from cloudmatch_analytics.core.steady_clock import MessageTimes
 from cloudmatch_analytics.core.watermark import low_watermark
 from cloudmatch_analytics.core.windows import BASE
@@ -41,7 +41,7 @@ from cloudmatch_analytics.inputs import (
 from cloudmatch_analytics.settings import KafkaSettings
 from cloudmatch_analytics.source_status import SourceStatus
 from cloudmatch_analytics.throttle import Throttle
-from cloudmatch_bus.contract import amqp_batches
+from cloudmatch_bus.contract import amqp_batches, amqp_forgotten
 from cloudmatch_bus.contract.amqp import UnreadableError
 from cloudmatch_bus.contract.amqp_tolerance import tolerate
 from cloudmatch_bus.process.runner import setup
@@ -180,6 +180,7 @@ class AmqpSource(Source):
         last, arrival = 0, self._clock.now()
         batches: list[tuple[int, int, BatchSums]] = []
         sizes: list[Size] = []
+        forgotten: list[Forget] = []
         consumed: Counter[Input] = Counter()
         unreadable = []
         for origin, message in messages:
@@ -189,7 +190,10 @@ class AmqpSource(Source):
                 self._status.count(origin.queue, copies=1)
             else:
                 try:
-                    if origin.batches:
+                    if origin.forgets:
+                        forgotten.append(kafka_records.forget(amqp_forgotten.decode(message.body), arrival))
+                        at, payloads = 0, 1
+                    elif origin.batches:
                         at, payloads = self._add_batch(message, arrival, batches)
                     else:
                         size = decode_size(message)
@@ -202,7 +206,8 @@ class AmqpSource(Source):
                     if origin.own:
                         continue
                 else:
-                    self._times.add(at, payloads, arrival)
+                    if not origin.forgets:
+                        self._times.add(at, payloads, arrival)
                     origin.clock.observe(min(at, arrival), arrival)
                     consumed[origin] += payloads
             last = message.delivery_tag
@@ -216,6 +221,10 @@ class AmqpSource(Source):
             value = kafka_records.encode(kafka_records.Singles(arrival, group))
             at = max(size.at for size in group)
             if not await self._produced(value, str(bucket), bucket % self._partitions, at):
+                return 0
+        for each in forgotten:
+            value = kafka_records.encode(each)
+            if not await self._produced(value, kafka_records.FORGET_KEY, 0, arrival):
                 return 0
         for origin, count in consumed.items():
             self._status.count(origin.queue, consumed=count)

@@ -6,10 +6,21 @@ from datetime import UTC, datetime
 from threading import Lock
 from typing import NamedTuple
 
-from cloudmatch_analytics.core.kafka_records import Added, Result, SliceSums, Watermark
+from cloudmatch_analytics.core.forgotten import NOBODY
+from cloudmatch_analytics.core.kafka_records import Added, Forget, Result, SliceSums, Watermark
 from cloudmatch_analytics.core.steady_clock import NEAR
 from cloudmatch_analytics.core.watermark import PartitionWatermarks
-from cloudmatch_analytics.core.windows import ALL, BASE, SIZES, Bounds, Row, Shape, Sums, Timeline, Window
+from cloudmatch_analytics.core.windows import (
+    ALL,
+    BASE,
+    SIZES,
+    Bounds,
+    Row,
+    Shape,
+    Sums,
+    Timeline,
+    Window,
+)
 from cloudmatch_bus.process.clock import monotonic, now_ms
 
 SLICE = Shape(BASE, BASE)
@@ -29,6 +40,7 @@ class Update(NamedTuple):
     too_late: list[Row]  # of senders: sums of slices older than all retained ones
     ahead: int = 0  # ms by which a watermark was ahead of the clock; 0: none was
     reopened: bool = False  # whether closed windows had not ended yet
+    forgotten: bool = False  # whether a sender is to be forgotten
 
 
 class WindowStore:
@@ -56,7 +68,7 @@ class WindowStore:
         closed: list[Window] = []
         late: list[Row] = []
         too_late: list[Row] = []
-        now, ahead = self.now(), 0
+        now, ahead, forgotten = self.now(), 0, False
         with self._lock:
             reopened = self._timeline.reopen(now - self._lag)
             for result in results:
@@ -64,6 +76,9 @@ class WindowStore:
                     ahead = max(ahead, result.at - now)
                     self._watermarks.advance(result.partition, min(result.at, now))
                     closed += self._close(now)
+                elif isinstance(result, Forget):
+                    self._timeline.forget(result.series, result.at)
+                    forgotten = True
                 elif isinstance(result, Added) and not self._is_new(result):
                     continue
                 elif result.start < self._timeline.oldest:
@@ -72,7 +87,7 @@ class WindowStore:
                     late += self._add(result, changed.setdefault(result.start, set()))
             if changed or too_late:
                 self._progress_at = monotonic()
-        return Update(changed, closed, late, too_late, ahead if ahead > NEAR else 0, reopened)
+        return Update(changed, closed, late, too_late, ahead if ahead > NEAR else 0, reopened, forgotten)
 
     def rows(self, changed: Changed | None) -> list[Row]:
         """Return the sums that were changed, as they are now; all for None."""
@@ -93,8 +108,9 @@ class WindowStore:
         """Add sums; extend what is changed, and return of senders what was added late."""
         is_late = result.start + BASE <= self._timeline.closed_until
         if isinstance(result, Added):
-            changed.update(self._timeline.add(result.start, result.sums))
-            return [Row(result.start, *item) for item in _items(result)] if is_late else []
+            sums = self._timeline.forgotten.renamed(result.start, result.sums)
+            changed.update(self._timeline.add(result.start, sums))
+            return [Row(result.start, series, *sent) for series, sent in sums.items()] if is_late else []
         late: list[Row] = []
         for series, amount, messages in _items(result):
             known = self._timeline.window(SLICE, result.start, series) if is_late else None
@@ -129,11 +145,22 @@ class WindowStore:
         with self._lock:
             return dict(self._offsets)
 
-    def restore(self, rows: Iterable[Row], bounds: Bounds, offsets: Mapping[Position, int]) -> bool:
+    def forgotten(self) -> dict[str, int]:
+        """Return until when senders are forgotten, by the digest of their series."""
+        with self._lock:
+            return dict(self._timeline.forgotten.until)
+
+    def restore(
+        self,
+        rows: Iterable[Row],
+        bounds: Bounds,
+        offsets: Mapping[Position, int],
+        forgotten: Mapping[str, int] = NOBODY,
+    ) -> bool:
         """Restore what an archive saved; return whether it had closed windows that have not ended yet."""
         with self._lock:
             self._offsets = dict(offsets)
-            self._timeline.restore(bounds)
+            self._timeline.restore(bounds, forgotten)
             for row in rows:
                 self._timeline.restore_row(row)
             return self._timeline.reopen(self.now() - self._lag)

@@ -17,7 +17,7 @@ from cloudmatch_bridge_rabbit import confirms, set_aside
 from cloudmatch_bridge_rabbit.channel import UnconfirmedError
 from cloudmatch_bridge_rabbit.confirms import CONFIRM_TIMEOUT, CONNECT_TIMEOUT, FAILURES
 from cloudmatch_bridge_rabbit.core.dead_letter import DeadLetter, original_headers
-from cloudmatch_bus.contract import amqp, amqp_batches, amqp_set_aside
+from cloudmatch_bus.contract import amqp, amqp_batches, amqp_forgotten, amqp_set_aside
 from cloudmatch_bus.contract.amqp_tolerance import encodable, tolerate
 from cloudmatch_bus.process.settings import AmqpSettings
 
@@ -38,7 +38,11 @@ class Place(NamedTuple):
 
 
 # Sizes go to the queue itself: what else is bound to their exchange has had them.
-REJECTED = (Place(amqp_batches.DEAD_QUEUE, amqp_batches.EXCHANGE), Place(amqp.DEAD_QUEUE, "", amqp.QUEUE))
+REJECTED = (
+    Place(amqp_batches.DEAD_QUEUE, amqp_batches.EXCHANGE),
+    Place(amqp_forgotten.DEAD_QUEUE, amqp_forgotten.EXCHANGE),
+    Place(amqp.DEAD_QUEUE, "", amqp.QUEUE),
+)
 FACTS = Place(amqp_set_aside.QUEUE, "")  # published as what they become
 PLACES = (*REJECTED, FACTS)
 

@@ -14,7 +14,7 @@ from cloudmatch_bridge_rabbit.singles import SinglesBridge
 from cloudmatch_bus.client.consumer import DurableConsumer, Held
 from cloudmatch_bus.client.provision import connected_bus
 from cloudmatch_bus.client.settings import NatsSettings
-from cloudmatch_bus.contract import amqp, amqp_batches, amqp_set_aside
+from cloudmatch_bus.contract import amqp, amqp_batches, amqp_forgotten, amqp_set_aside
 from cloudmatch_bus.process import http
 from cloudmatch_bus.process.health import Health
 from cloudmatch_bus.process.listen import listen
@@ -37,6 +37,7 @@ async def serve(environment: Environment, stop: asyncio.Event) -> None:
     async def declare(connection: AbstractConnection) -> None:
         async with connection.channel() as channel:
             await amqp_batches.declare(channel, rabbit.queue_type)
+            await amqp_forgotten.declare(channel, rabbit.queue_type)
             await amqp.declare(channel, rabbit.queue_type)
             await amqp_set_aside.declare(channel, rabbit.queue_type)
 

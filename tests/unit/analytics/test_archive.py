@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cloudmatch_analytics.archive import Archive
-from cloudmatch_analytics.core.kafka_records import Added, SliceSums, Watermark
+from cloudmatch_analytics.core.kafka_records import Added, Forget, SliceSums, Watermark
 from cloudmatch_analytics.core.windows import ALL, BASE, Bounds, Row, Shape
 from cloudmatch_analytics.window_store import WindowStore
 
@@ -93,6 +93,7 @@ def test_a_file_of_an_older_version_is_still_read(tmp_path: Path) -> None:
     assert archive.load() == (
         [Row(1_700_000_000_000, "demo.alice", 4, 1, 0)],
         Bounds(1_700_000_010_000, 1_700_000_000_000, 0),
+        {},
         {},
     )
     assert archive.offsets("here") == {2: 17}
@@ -201,7 +202,7 @@ def test_any_flipped_byte_is_found_or_changes_numbers_only(tmp_path: Path, seed:
         whole[chance.randrange(len(whole))] ^= 1 << chance.randrange(8)
     file.write_bytes(whole)
     archive = Archive(file)
-    rows, bounds, added = archive.load()
+    rows, bounds, added, _ = archive.load()
     store = WindowStore(1, 0)
     store.restore(rows, bounds, added)
     assert archive.save(store.rows(None), store.bounds(), "here", {0: 1}, {})
@@ -269,7 +270,7 @@ def test_rows_that_are_impossible_are_left_out_and_all_others_written_again(
         db.execute(change + (f" WHERE start = {T + BASE}" if "sums" in change else ""))
         db.commit()
     archive = Archive(file)
-    rows, bounds, added = archive.load()
+    rows, bounds, added, _ = archive.load()
     assert Row(T, "demo.bob", 9, 1) in rows
     assert all(number >= 0 for row in rows for number in (row.start, *row[2:]))
     store = WindowStore(1, 0)
@@ -298,3 +299,23 @@ def test_sums_that_no_database_can_hold_are_saved_as_the_largest_and_what_is_dam
     assert saved_rows[ALL] == (2**63 - 1, 2)
     assert saved_rows["demo.eve"] == (2**62 - 1, 1)
     archive.close()
+
+
+def test_no_file_has_the_name_of_who_is_forgotten(tmp_path: Path) -> None:
+    archive = Archive(tmp_path / "slices.sqlite")
+    archive.load()
+    store = WindowStore(1, 0)
+    store.fold([Added("log", 0, 0, T, {f"demo.alice{number}": (4, 1) for number in range(500)})])
+    assert archive.save(store.rows(None), store.bounds(), "here", {0: 1}, store.offsets())
+    for number in range(500):
+        store.fold([Forget(f"demo.alice{number}", T)])
+    archive.complete = False
+    saved_as = store.rows(None), store.bounds(), "here", {0: 2}, store.offsets(), store.forgotten()
+    assert archive.save(*saved_as)
+    assert not [file for file in tmp_path.iterdir() if b"alice" in file.read_bytes()]
+    again = Archive(tmp_path / "slices.sqlite")
+    saved_rows, _, _, forgotten = again.load()
+    assert {row.series: row.bytes for row in saved_rows} == {"demo.": 2000, "demo": 2000, ALL: 2000}
+    assert forgotten == store.forgotten()
+    archive.close()
+    again.close()

@@ -3,6 +3,7 @@
 import contextlib
 from itertools import count, pairwise
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from cloudmatch_analytics.core.kafka_records import (
     Added,
     Batches,
     BatchSums,
+    Forget,
     Singles,
     Size,
     SliceSums,
@@ -24,16 +26,18 @@ from cloudmatch_analytics.core.kafka_records import (
     batch_sums,
     bucket,
     decode_batches,
+    decode_forget,
     decode_result,
     decode_singles,
     encode,
+    forget,
     group_encoded,
     partition_of,
     singles,
     size,
 )
 from cloudmatch_analytics.core.windows import BASE, MAX_SUM, sender_series
-from cloudmatch_bus.contract import amqp_batches
+from cloudmatch_bus.contract import amqp_batches, amqp_forgotten
 from cloudmatch_bus.contract.amqp import MAX_TIME, SizeMessage, UnreadableError
 from cloudmatch_bus.contract.amqp_batches import SizesBatch
 from cloudmatch_bus.contract.deliveries import MAX_BYTES, Span, span
@@ -266,3 +270,17 @@ def test_any_bytes_are_a_record_or_unreadable(data: bytes, at: int) -> None:
         for each in (data, sample[:at] + data + sample[at:]):
             with contextlib.suppress(UNREADABLE):
                 decode(each)
+
+
+def test_a_sender_to_forget_is_forgotten_up_to_now_at_most() -> None:
+    message = amqp_forgotten.Forgotten(app="", at=T, device="a.b")
+    assert forget(message, ARRIVAL) == Forget("default.a=2Eb", T)
+    found = forget(msgspec.structs.replace(message, at=ARRIVAL + 1), ARRIVAL)
+    assert found == Forget("default.a=2Eb", ARRIVAL)
+    assert decode_forget(encode(found)) == decode_result(encode(found)) == found
+
+
+@pytest.mark.parametrize("series", ["", "demo", "demo.", ".a", "a.b.c"])
+def test_whatever_names_no_sender_is_not_forgotten(series: str) -> None:
+    with pytest.raises(UNREADABLE):
+        decode_forget(encode({"type": "forget", "series": series, "at": 1}))

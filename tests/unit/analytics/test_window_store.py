@@ -2,8 +2,8 @@
 
 import pytest
 
-from cloudmatch_analytics.core.kafka_records import Added, SliceSums, Watermark
-from cloudmatch_analytics.core.windows import ALL, BASE, RETAINED, Bounds, Row, Shape, Window
+from cloudmatch_analytics.core.kafka_records import Added, Forget, SliceSums, Watermark
+from cloudmatch_analytics.core.windows import ALL, BASE, RETAINED, Bounds, Row, Shape, Sums, Window
 from cloudmatch_analytics.window_store import STUCK, WindowStore, describe_closed, describe_late
 
 T = 1_700_000_000_000 // 60_000 * 60_000
@@ -199,3 +199,18 @@ def test_the_log_lines_of_late_payloads_name_window_and_senders() -> None:
     assert "1 payloads, 7 bytes, from demo.bob" in second
     (many,) = describe_late([Row(T, f"demo.d{i}", 1, 1) for i in range(9)])
     assert "and 4 more" in many
+
+
+def test_a_sender_is_forgotten_among_results_before_and_after() -> None:
+    store = window_store()
+    results = [Added("log", 0, 0, T, {"demo.alice": (4, 1)}), Forget("demo.alice", T)]
+    assert store.fold(results).forgotten
+    assert not store.fold([Added("log", 1, 0, T, {"demo.alice": (5, 1)})]).forgotten
+    assert store.senders(T) == {"demo.": Sums(9, 2)}
+    again = window_store()
+    again.restore(store.rows(None), store.bounds(), store.offsets(), store.forgotten())
+    again.fold([Added("log", 1, 1, T, {"demo.alice": (6, 1)})])
+    assert again.senders(T) == {"demo.": Sums(15, 3)}
+    again.fold(watermarks(T + BASE + LAG))
+    late = again.fold([Added("log", 2, 1, T, {"demo.alice": (6, 1)})]).late
+    assert late == [Row(T, "demo.", 6, 1)]

@@ -345,3 +345,40 @@ def test_what_names_no_sender_counts_nowhere(timeline):
     assert timeline.add(T, {"demo.alice": (4, 1), "demo": (5, 1), ALL: (6, 1)}) == ["demo.alice", "demo", ALL]
     assert [timeline.window(TEN, T, each)[2:4] for each in ("demo.alice", "demo", ALL)] == [(4, 1)] * 3
     assert timeline.senders(T) == {"demo.alice": Sums(4, 1)}
+
+
+def test_what_a_forgotten_sender_has_sent_is_an_unknown_senders_and_no_sum_changes(timeline):
+    timeline.add(T - BASE, {"demo.alice": (1, 1), "demo.bob": (2, 1), "demo.": (4, 1)})  # late
+    timeline.add(T, {"demo.alice": (8, 1), "other.alice": (16, 1)})
+    timeline.add(T + BASE, {"demo.alice": (32, 1)})
+    timeline.forget("demo.alice", T + 5)
+    timeline.forget("demo.eve", T + BASE)  # who is not known, yet
+    assert timeline.add(T - BASE, {"demo.alice": (64, 1), "demo.eve": (128, 2)}) == ["demo.", "demo", ALL]
+    timeline.add(T + BASE, {"demo.eve": (256, 1), "demo.alice": (512, 1)})
+    assert {
+        each[1:3]: each[0] - T for each in timeline.all_rows() if each.series.endswith((".alice", ".eve"))
+    } == {
+        ("other.alice", 16): 0,
+        ("demo.alice", 32 + 512): BASE,
+    }
+    assert timeline.window(TEN, T - BASE, "demo.") == Window(T - BASE, T, 1 + 4 + 64 + 128, 5, 5)
+    assert timeline.window(TEN, T, "demo.") == Window(T, T + BASE, 8, 1)
+    assert timeline.window(TEN, T - BASE, "demo")[2:] == (1 + 2 + 4 + 64 + 128, 6, 6)
+    assert timeline.window(TEN, T + BASE)[2:4] == (32 + 256 + 512, 3)
+    assert timeline.corrected(TEN, 0, "demo.alice") == []
+    assert timeline.corrected(TEN, 0, "demo.bob")
+
+
+def test_details_are_counted_right_when_senders_are_forgotten():
+    timeline = Timeline(max_details=5)
+    timeline.add(T, {"demo.a": (1, 1), "demo.b": (1, 1), "demo.c": (1, 1)})
+    for each in "abc":
+        timeline.forget(f"demo.{each}", T)
+    timeline.add(T + BASE, {"demo.d": (1, 1), "demo.e": (1, 1)})  # with those of apps 5
+    timeline.close(T + 2 * BASE)
+    assert timeline.bounds.detailed_from == 0
+    timeline.add(T, {"demo.f": (1, 1)})
+    assert timeline.bounds.detailed_from == 0
+    timeline.add(T + 2 * BASE, {"demo.f": (1, 1)})
+    timeline.close(T + 3 * BASE)
+    assert timeline.bounds.detailed_from == T + BASE

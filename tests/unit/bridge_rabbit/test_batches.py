@@ -13,6 +13,7 @@ from cloudmatch_bus.contract.deliveries import span
 from cloudmatch_bus.contract.messages import (
     AmountReported,
     DeliveriesCounted,
+    DeviceForgotten,
     MatchEnded,
     PayloadsDelivered,
     decode_fact,
@@ -96,3 +97,15 @@ def test_messages_are_joined_in_blocks() -> None:
     messages = [Batch("1", "a", b"{}"), Batch("2", "b", b"{}")]
     (block,) = blocks(messages, 1, 100)
     assert block == (encoded(messages[0], 1, 100) + encoded(messages[1], 1, 100), 2)
+
+
+def test_a_device_to_forget_is_passed_on_as_it_was_published_on_an_exchange_of_its_own() -> None:
+    payload = encode(DeviceForgotten(app="demo", at=5, device="a")).replace(b"{", b'{"future":1,', 1)
+    message = batch(42, decode_fact(payload), payload)
+    assert message == Batch("42", "demo", payload, "cloudmatch.forgotten")
+    _, _, publish = frame.unmarshal(encoded(message, 1, 1000))
+    assert (publish.exchange, publish.routing_key, publish.mandatory) == (
+        "cloudmatch.forgotten",
+        "demo",
+        True,
+    )

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from cloudmatch_bus.contract import amqp
 from cloudmatch_bus.contract.amqp import MAX_DIGITS, SizeMessage, UnreadableError
+from cloudmatch_bus.contract.amqp_tolerance import UNREADABLE_HEADERS
 from unit.bus.recorder import Recorder
 
 HEADERS = {"app": "demo", "from": "alice", "to": "bob", "match": 7, "at": 1_700_000_000_000}
@@ -189,3 +190,8 @@ def test_the_headers_of_a_dead_letter_say_from_where_it_comes_and_can_be_encoded
     }
     earlier = {"x-death": [{"count": 2}]}
     assert amqp.dead_letter_headers(earlier, "q", "e", "k", now) == {"x-death": [death, {"count": 2}]}
+
+
+def test_headers_that_the_driver_could_not_decode_are_unreadable() -> None:
+    with pytest.raises(UnreadableError, match="headers"):
+        SizeMessage.decode(b"4", {UNREADABLE_HEADERS: bytearray(b"x")})

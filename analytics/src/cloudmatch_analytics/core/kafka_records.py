@@ -6,12 +6,14 @@ Topic `cloudmatch.bytes`, source → pipeline:
   partition, which therefore knows whether it was counted.
 - `Singles`: sizes that RabbitMQ carries one by one. They travel in groups of one *bucket* of senders; a
   sender is always in the same bucket, a bucket always in the same partition.
+- `Forget` names a sender to forget.
 - Watermarks follow the sizes in each partition.
 
 A record is of one slice, so that work per record is shared by many sizes.
 
 Topic `cloudmatch.windows`, pipeline → every process of analytics: `Added` holds what a record adds to the
-sums of senders, and where the record was, so that reading it twice changes nothing. `SliceSums` of former
+sums of senders, and where the record was, so that reading it twice changes nothing. `Forget` comes as it
+was. `SliceSums` of former
 versions holds running totals. `Watermark` follows all sums from before.
 """
 
@@ -25,12 +27,14 @@ import msgspec
 from cloudmatch_analytics.core.windows import BASE, MAX_SUM, saturated, sender_series
 from cloudmatch_bus.contract.amqp import DEFAULT_APP, SizeMessage, UnreadableError
 from cloudmatch_bus.contract.amqp_batches import SizesBatch, Time
+from cloudmatch_bus.contract.amqp_forgotten import Forgotten
 from cloudmatch_bus.contract.subjects import partition
 
 BUCKETS = 32
 # keys of records; that of `Singles` is the number of the bucket
 WATERMARK_KEY = "tick"
 BATCHES_KEY = "batches"
+FORGET_KEY = "forget"
 MAX_RECORD = 128 * 1024  # bytes of `Batches`, about
 MAX_GROUP = 64  # batches with successive numbers that are neighbours in a partition, and may share a record
 SUM = 40  # bytes of a sum in a record without its series, at most
@@ -95,11 +99,19 @@ class Watermark(msgspec.Struct, frozen=True, tag="tick"):
     at: Time
 
 
-Result = Added | SliceSums | Watermark
+class Forget(msgspec.Struct, frozen=True, tag="forget"):
+    """What a sender has sent up to a time is an unknown sender's from now on, whenever it comes."""
+
+    series: Annotated[str, msgspec.Meta(pattern=r"^[^.]+\.[^.]+$")]
+    at: Time
+
+
+Result = Added | SliceSums | Watermark | Forget
 
 encode = msgspec.json.encode
 decode_singles = msgspec.json.Decoder(Singles).decode
 decode_batches = msgspec.json.Decoder(Batches).decode
+decode_forget = msgspec.json.Decoder(Forget).decode
 decode_result = msgspec.json.Decoder(Result).decode
 
 
@@ -113,6 +125,11 @@ def size(message: SizeMessage, arrival: int) -> Size:
     identity = f"{message.message_id}/{message.at}" if message.message_id else None
     at = arrival if message.at is None else min(message.at, arrival)
     return Size(identity, sender_series(message.app, message.sender), message.size, at)
+
+
+def forget(message: Forgotten, arrival: int) -> Forget:
+    """Convert a message that arrived at `arrival` (ms since 1970); what is yet to come is not forgotten."""
+    return Forget(sender_series(message.app or DEFAULT_APP, message.device), min(message.at, arrival))
 
 
 @lru_cache(100_000)

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
+from cloudmatch_analytics.core.forgotten import NOBODY, Forgotten, unknown
 from cloudmatch_bus.contract.subjects import token
 
 ALL = ""  # the series over all apps
@@ -124,6 +125,7 @@ class Timeline:
         self.corrections = 0
         # number, start of the slice, series
         self._corrections: deque[tuple[int, int, str]] = deque(maxlen=MAX_CORRECTIONS)
+        self._forgotten = Forgotten()
         self._retained, self._max_details = retained, max_details
 
     @property
@@ -131,6 +133,11 @@ class Timeline:
         """Start of the oldest slice that may be retained: a window of each shape begins there."""
         oldest = min(self.closed_until, self._newest) - self._retained
         return oldest - oldest % LONGEST
+
+    @property
+    def forgotten(self) -> Forgotten:
+        """Which senders are forgotten."""
+        return self._forgotten
 
     @property
     def bounds(self) -> Bounds:
@@ -161,6 +168,7 @@ class Timeline:
         """Add bytes and payloads of senders, by series; return the series of all sums that this changes."""
         if start < self.oldest:
             return []
+        sent = self._forgotten.renamed(start, sent)
         is_late = start + BASE <= self.closed_until
         apps: dict[str, tuple[int, int]] = {}
         for series, (amount, messages) in sent.items():
@@ -177,6 +185,24 @@ class Timeline:
         if is_late:
             self._correct(start, changed)
         return changed
+
+    def forget(self, series: str, until: int) -> None:
+        """Make what a sender sent in slices that begin up to `until` an unknown sender's, whenever it comes.
+
+        The sums of its app and over all stay.
+        """
+        self._forgotten.add(series, until)
+        name = unknown(series)
+        for start, sums in self._sums.items():
+            if start <= until and (found := sums.pop(series, None)):
+                known = sums.get(name, NO_SUMS)
+                sums[name] = known[0] + found[0], known[1] + found[1], known[2] + found[2]
+                self._details -= known is not NO_SUMS
+        renamed = [
+            (number, start, name if corrected == series and start <= until else corrected)
+            for number, start, corrected in self._corrections
+        ]
+        self._corrections = deque(renamed, MAX_CORRECTIONS)
 
     def _add_all(self, start: int, sent: Mapping[str, tuple[int, int]], *, is_late: bool) -> None:
         """Add to sums, fast: most of the work of analytics is done here."""
@@ -213,8 +239,9 @@ class Timeline:
         sums[series] = total = known[0] + change[0], known[1] + change[1], known[2] + change[2]
         return Row(start, series, *total)
 
-    def restore(self, bounds: Bounds) -> None:
-        """Continue from the bounds that an earlier process saved."""
+    def restore(self, bounds: Bounds, forgotten: Mapping[str, int] = NOBODY) -> None:
+        """Continue from what an earlier process saved."""
+        self._forgotten = Forgotten(forgotten)
         self.closed_until, self._detailed_from = bounds.closed_until, bounds.detailed_from
         self._first = bounds.first or None
 
@@ -295,6 +322,7 @@ class Timeline:
         old = sorted(start for start in self._sums if start < oldest)
         for start in old[:MAX_DROPPED]:
             self._details -= sum(series != ALL for series in self._sums.pop(start))
+        self._forgotten.expire(oldest)
         still = old[MAX_DROPPED] if len(old) > MAX_DROPPED else oldest
         self._first = max(self._first or 0, still)
         for start in sorted(self._sums) if self._details > self._max_details else ():
