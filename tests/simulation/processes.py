@@ -145,7 +145,8 @@ class Edge:
 class Socket:
     """A device's connection: ordered frames both ways, until it drops; then those in transit are lost."""
 
-    reading = True
+    reading = writable = True
+    overfull = False
 
     def __init__(self, edge: Edge, client: Client) -> None:
         self.edge, self._client = edge, client
@@ -163,6 +164,9 @@ class Socket:
 
     def close(self, code: CloseCode, _reason: str) -> None:
         self._later(self.drop, code.code)
+
+    def host_took_all(self) -> bool:
+        return not self._transit
 
     def resume_reading(self) -> None:
         while self._inbox and self.device is not None and min(self.device.credit) > 0:

@@ -177,7 +177,7 @@ const FAREWELL = {
   1001: "the edge is shutting down",
   1003: "a classic device cannot send binary",
   1008: "it sent what it may not: too many control frames, or a message that never ended",
-  1013: "the peer made no progress",
+  1013: "the peer, or this device, made no progress",
   4001: "replaced by a newer connection with the same id",
 };
 

@@ -80,7 +80,9 @@ class EdgeSettings(Settings, frozen=True, kw_only=True):
     patience: Annotated[
         float,
         Meta(
-            gt=0, description="Seconds without progress of its peer after which a device is closed with 1013."
+            gt=0,
+            description="Seconds without progress of its peer, or of its own socket while too much waits for "
+            "that, after which a device is closed with 1013.",
         ),
     ] = 30.0
     grace: Annotated[

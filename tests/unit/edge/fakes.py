@@ -131,13 +131,18 @@ class FakeSocket:
     """A socket that keeps what was written."""
 
     def __init__(self) -> None:
-        self.reading = True
+        self.reading = self.writable = True
+        self.overfull = False
+        self.taken = True
         self.written: list[SocketFrame] = []
         self.closed: CloseCode | None = None
         self.resumed = 0
 
     def write(self, frames: Sequence[SocketFrame]) -> None:
         self.written.extend(frames)
+
+    def host_took_all(self) -> bool:
+        return self.taken
 
     def resume_reading(self) -> None:
         self.resumed += 1
@@ -159,7 +164,6 @@ class FakeOwner:
         self.connection_id = CONNECTION
         self.dialect = dialect or v1()
         self.socket = FakeSocket()
-        self.writing_paused = False
         self.disconnected = False
         self.replaced = False
         self.names_match = False

@@ -40,8 +40,8 @@ class Transport:
         self._half_closes = half_closes
         self._sock = sock
 
-    def set_write_buffer_limits(self, high: int) -> None:
-        """Ignore the limit."""
+    def set_write_buffer_limits(self, high: int, low: int) -> None:
+        """Ignore the limits."""
 
     def can_write_eof(self) -> bool:
         return self._half_closes

@@ -332,14 +332,13 @@ def test_acks_are_readable_once_the_device_sent_one_and_while_its_socket_is_read
 
 def test_what_a_full_socket_was_given_is_not_delivered_until_it_has_drained() -> None:
     lone = Lone()
-    lone.device.pause_writing()
-    lone.device.resume_writing()
+    lone.device.on_drained()
     lone.device.on_answer(paired(5))
-    lone.device.pause_writing()
+    lone.socket.writable = False
     lone.device.on_batch(*batch(0, texts("ciao")))
     assert lone.device.match is not None
     lone.device.match.settle()
-    lone.device.resume_writing()
+    lone.device.on_drained()
     assert [payload.split()[0] for _, payload, _ in lone.bus.pop_published()] == [b"0", b"1"]
 
 
@@ -359,7 +358,7 @@ def test_a_device_that_disconnects_leaves_a_claim_of_what_it_had() -> None:
     lone.device.disconnect()
     assert lone.bus.pop_claims() == []
     lone.device.on_answer(paired(5))
-    lone.device.disconnected = False
+    lone.device.disconnected, lone.device.socket = False, lone.socket
     lone.device.on_batch(*batch(0, texts("ciao")))
     lone.device.match.on_device_ack(1)  # type: ignore[union-attr]  # it has one
     lone.device.disconnect()

@@ -98,7 +98,8 @@ def by_the_stream(chunks: list[bytes], frames: int = PLENTY) -> tuple[list[Socke
     out: list[SocketFrame] = []
     for chunk in chunks:
         stream.receive(chunk)
-        while taken := stream.next_frames(frames, PLENTY):
+        while stream.pending:
+            taken = stream.next_frames(frames, PLENTY)
             assert len(taken) <= frames
             out += taken
     return out, b"".join(protocol.data_to_send()), stream.open
@@ -217,6 +218,20 @@ def test_frames_beyond_the_credit_stay() -> None:
     assert [data for _, data in stream.next_frames(PLENTY, 3)] == [b"4", b"5", b"6"]
     assert [data for _, data in stream.next_frames(PLENTY, PLENTY)] == [b"7", b"8", b"9"]
     assert not stream.pending
+
+
+def test_control_frames_and_fragments_count_as_frames_and_bytes() -> None:
+    stream = FrameStream(opened(), MAX_SIZE)
+    ping, fragment = frame(9, b"xy"), frame(1, b"x", fin=False)
+    stream.receive(3 * ping + fragment + ping + frame(1, b"y"))
+    assert stream.next_frames(2, PLENTY) == []
+    assert (stream.frames_cut, stream.bytes_cut) == (2, 2 * len(ping))
+    assert stream.next_frames(PLENTY, len(ping) + 1) == []
+    assert stream.frames_cut == 4
+    assert stream.pending
+    assert stream.next_frames(1, PLENTY) == []
+    assert not stream.next_frames(1, PLENTY), "inside a message that has begun: the library rejects it"
+    assert not stream.open
 
 
 def test_frames_beyond_the_credit_are_gone_once_the_connection_is_lost() -> None:

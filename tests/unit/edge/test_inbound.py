@@ -67,7 +67,7 @@ def test_many_payloads_are_acked_at_once() -> None:
 
 def test_while_writing_is_paused_nothing_is_delivered_until_the_socket_has_drained() -> None:
     end = End(acknowledges=False)
-    end.owner.writing_paused = True
+    end.owner.socket.writable = False
     end.inbound.on_batch(*batch(0, texts("one")))
     end.inbound.ack()
     assert end.acks() == [(1, 0)]
@@ -121,6 +121,15 @@ def test_a_device_that_never_acks_is_assumed_to_have_half_a_window() -> None:
     end.inbound.on_batch(*batch(0, texts(*["x"] * (WINDOW_PAYLOADS // 2))))
     end.inbound.tick(DEVICE_ACK_TIMEOUT)
     assert end.acks() == [(WINDOW_PAYLOADS // 2, WINDOW_PAYLOADS // 2)]
+
+
+def test_a_device_that_never_acks_and_never_reads_is_assumed_to_have_nothing() -> None:
+    end = End(acknowledges=True)
+    end.owner.acks_readable = end.owner.socket.taken = False
+    end.inbound.on_batch(*batch(0, texts(*["x"] * WINDOW_PAYLOADS)))
+    end.inbound.tick(DEVICE_ACK_TIMEOUT)
+    end.inbound.tick(2 * DEVICE_ACK_TIMEOUT)
+    assert end.acks() == [(WINDOW_PAYLOADS, 0)]
 
 
 def test_a_classic_device_has_nothing_overdue() -> None:

@@ -91,15 +91,15 @@ def test_a_batch_from_where_the_peer_no_longer_is_is_dropped() -> None:
     assert counter._value.get() == before + 1
 
 
-@pytest.mark.parametrize("why", ["disconnected", "replaced", "not started"])
+@pytest.mark.parametrize("why", ["disconnected", "replaced", "not started", "overfull"])
 def test_a_batch_that_the_device_cannot_get_is_left_to_be_retransmitted(why: str) -> None:
     end = End(received=0 if why == "not started" else None)
-    end.owner.disconnected = why == "disconnected"
-    end.owner.replaced = why == "replaced"
+    setattr(end.owner.socket if why == "overfull" else end.owner, why, True)
     end.bus.pop_published()
     end.match.on_batch(*batch(0, texts("one")))
-    assert end.types() == []
-    assert end.bus.published == []
+    assert end.types() == end.bus.published == []
+    end.match.on_drained()
+    assert len(end.positions()) == (why == "overfull")
 
 
 def test_a_malformed_batch_is_reported() -> None:

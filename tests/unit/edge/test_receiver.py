@@ -192,22 +192,40 @@ def test_an_ack_of_the_device_counts_once() -> None:
     assert receiver.all_delivered
 
 
+def yes() -> bool:
+    """The device's host has taken all."""
+    return True
+
+
 def test_a_device_that_never_acks_is_assumed_to_have_what_was_written_once_half_a_window_waits() -> None:
     few, many, large = Receiver(), Receiver(), Receiver()
     written(few, WINDOW_PAYLOADS // 2 - 1, 1)
     written(many, WINDOW_PAYLOADS // 2, 1)
     written(large, 1, WINDOW_BYTES // 2)
     receivers = (few, many, large)
-    assert not any(r.assume_delivered(DEVICE_ACK_TIMEOUT / 2, acks_readable=False) for r in receivers)
-    assumed = [r.assume_delivered(DEVICE_ACK_TIMEOUT, acks_readable=False) for r in receivers]
+    assert not any(
+        r.assume_delivered(DEVICE_ACK_TIMEOUT / 2, acks_readable=False, host_took_all=yes) for r in receivers
+    )
+    assumed = [
+        r.assume_delivered(DEVICE_ACK_TIMEOUT, acks_readable=False, host_took_all=yes) for r in receivers
+    ]
     assert assumed == [False, True, True]
     assert [r.delivered for r in receivers] == [0, WINDOW_PAYLOADS // 2, 1]
+
+
+def test_what_the_host_of_a_device_has_not_taken_is_never_assumed() -> None:
+    receiver = Receiver()
+    written(receiver, WINDOW_PAYLOADS, WINDOW_BYTES)
+    later = 10 * DEVICE_ACK_TIMEOUT
+    assert not receiver.assume_delivered(later, acks_readable=False, host_took_all=lambda: False)
+    assert receiver.delivered == 0
+    assert receiver.assume_delivered(later, acks_readable=False, host_took_all=yes)
 
 
 def test_a_device_whose_acks_can_be_read_is_waited_for() -> None:
     receiver = Receiver()
     written(receiver, WINDOW_PAYLOADS, WINDOW_BYTES)
-    assert not receiver.assume_delivered(10 * DEVICE_ACK_TIMEOUT, acks_readable=True)
+    assert not receiver.assume_delivered(10 * DEVICE_ACK_TIMEOUT, acks_readable=True, host_took_all=yes)
 
 
 def test_the_wait_for_an_ack_begins_with_the_first_payload_to_acknowledge() -> None:
@@ -216,8 +234,8 @@ def test_the_wait_for_an_ack_begins_with_the_first_payload_to_acknowledge() -> N
     receiver.on_device_ack(1, 0)
     receiver.on_batch(1, some(WINDOW_PAYLOADS))
     receiver.on_written(WINDOW_PAYLOADS, 1, 5.0)
-    assert not receiver.assume_delivered(5.0 + DEVICE_ACK_TIMEOUT / 2, acks_readable=False)
-    assert receiver.assume_delivered(5.0 + DEVICE_ACK_TIMEOUT, acks_readable=False)
+    assert not receiver.assume_delivered(5.0 + DEVICE_ACK_TIMEOUT / 2, acks_readable=False, host_took_all=yes)
+    assert receiver.assume_delivered(5.0 + DEVICE_ACK_TIMEOUT, acks_readable=False, host_took_all=yes)
 
 
 def test_bytes_that_were_delivered_no_longer_count() -> None:
@@ -225,7 +243,7 @@ def test_bytes_that_were_delivered_no_longer_count() -> None:
     written(receiver, 1, WINDOW_BYTES // 2)
     written(receiver, 1, 1)
     assert receiver.on_device_ack(1, 0)
-    assert not receiver.assume_delivered(DEVICE_ACK_TIMEOUT, acks_readable=False)
+    assert not receiver.assume_delivered(DEVICE_ACK_TIMEOUT, acks_readable=False, host_took_all=yes)
 
 
 def test_a_gap_is_skipped_with_the_early_batches_inside_it_and_acked_at_once() -> None:

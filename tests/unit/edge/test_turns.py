@@ -23,6 +23,29 @@ async def test_a_crowd_is_handled_in_order_a_few_in_each_turn() -> None:
     assert done[-1] == 1000
 
 
+async def test_work_that_goes_on_gets_one_turn_after_the_other_among_arrivals() -> None:
+    turns, done = Turns(), list[str]()
+
+    def go_on(name: str, times: int) -> None:
+        done.append(name)
+        if times > 1:
+            turns.later(lambda: go_on(name, times - 1))
+
+    turns.later(lambda: go_on("a", 3))
+    turns.later(lambda: go_on("b", 2))
+    assert done == [], "not in this turn"
+    await asyncio.sleep(0)
+    assert done == ["a", "b"]
+    turns(lambda: done.append("arrival"))
+    await asyncio.sleep(0)
+    assert done == ["a", "b", "a", "b", "arrival"]
+    await asyncio.sleep(0)
+    assert done[5:] == ["a"]
+    await asyncio.sleep(0)
+    turns(lambda: done.append("at once"))
+    assert done[6:] == ["at once"]
+
+
 async def test_what_comes_later_never_overtakes_what_waits() -> None:
     turns, done = Turns(), list[str]()
     for _ in range(PER_TURN):

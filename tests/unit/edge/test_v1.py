@@ -38,7 +38,8 @@ PEER_CONNECTION = 1
 class Server:
     """An edge with one device, whose peer is on `edge-b`: what it writes, and the causes."""
 
-    reading = True
+    reading = writable = True
+    overfull = False
 
     def __init__(self) -> None:
         self.bus = FakeBus("edge-a")
@@ -52,6 +53,9 @@ class Server:
 
     def write(self, frames: Sequence[SocketFrame]) -> None:
         self.written.extend(frames)
+
+    def host_took_all(self) -> bool:
+        return True
 
     def resume_reading(self) -> None: ...
 

@@ -36,7 +36,10 @@ SERVICE_RESTART = CloseCode(
     1012, "service restart", "The edge is shutting down (`cloudmatch.v1`).", "at once"
 )
 TRY_AGAIN_LATER = CloseCode(
-    1013, "try again later", "The peer made no progress for too long.", "with long backoff"
+    1013,
+    "try again later",
+    "The peer made no progress for too long, or the device took nothing of what waits for it.",
+    "with long backoff",
 )
 REPLACED = CloseCode(4001, "replaced", "A newer connection has the id of this device.", "never")
 TOKEN_EXPIRED = CloseCode(

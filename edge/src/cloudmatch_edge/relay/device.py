@@ -33,7 +33,7 @@ from cloudmatch_edge.relay.match import Match
 from cloudmatch_edge.relay.outbound import payloads_undelivered
 from cloudmatch_edge.relay.ports import BusPort, Matchmaking, MatchRegistry, Socket
 from cloudmatch_edge.relay.rate_limit import TokenBucket
-from cloudmatch_edge.relay.sender import WINDOW_PAYLOADS
+from cloudmatch_edge.relay.sender import WINDOW_BYTES, WINDOW_PAYLOADS
 
 UNLIMITED = (1 << 30, 1 << 30)  # payloads and bytes: without a match nothing is kept
 NEVER_SYNCED = (0, False)
@@ -44,9 +44,14 @@ class NoSocket:
     """The socket of a disconnected device."""
 
     reading = False
+    writable = False
+    overfull = True
 
     def write(self, frames: Sequence[SocketFrame]) -> None:
         pass
+
+    def host_took_all(self) -> bool:
+        return False
 
     def resume_reading(self) -> None:
         pass
@@ -92,7 +97,6 @@ class Device:
         self.subject = subjects.dn(who.app, bus.name, who.id)
         self.match: Match | None = None
         self.location_version = 0  # how often it has moved
-        self.writing_paused = False  # the socket's write buffer is over its high-water mark
         self.replaced = False  # a newer connection has the id
         self.leaving = False  # for good
         self.disconnected = False  # the socket is gone; the device may return by another
@@ -107,6 +111,7 @@ class Device:
         self._commands = TokenBucket(*COMMANDS)
         # batches of a match that match-engine has not announced yet
         self._early: list[tuple[subjects.ReplyAddress, bytes]] = []
+        self._early_bytes = 0
         self._latest_match = 0  # the latest one in any message of another edge
 
     # -- state
@@ -154,15 +159,10 @@ class Device:
         for command in self.dialect.parse(frames):
             self._execute(command)
 
-    def pause_writing(self) -> None:
-        """Note that the socket's write buffer is full."""
-        self.writing_paused = True
-
-    def resume_writing(self) -> None:
-        """Note that the socket's write buffer has drained."""
-        self.writing_paused = False
+    def on_drained(self) -> None:
+        """Note that the socket has taken what was written."""
         if self.match is not None:
-            self.match.inbound.on_socket_drained()
+            self.match.on_drained()
 
     def disconnect(self) -> None:
         """Note that the socket is gone. What the device sent is still delivered to its peer."""
@@ -244,9 +244,10 @@ class Device:
             match.on_batch(address, payload)
         elif (address.match, True) <= self.version:
             messages_dropped.labels("stale_match").inc()
-        elif len(self._early) < WINDOW_PAYLOADS:
+        elif len(self._early) < WINDOW_PAYLOADS and self._early_bytes < WINDOW_BYTES:
             # Its match was not announced here: the update is on its way, or was lost.
             self._early.append((address, payload))
+            self._early_bytes += len(payload)
             self.on_unannounced_match(address.match)
 
     def on_unannounced_match(self, number: int) -> None:
@@ -297,7 +298,7 @@ class Device:
             match = Match(self, paired, self._bus, self._matches, received)
         self.match = match
         match.begin()
-        early, self._early = self._early, []
+        early, self._early, self._early_bytes = self._early, [], 0
         for address, payload in early:
             with contextlib.suppress(MalformedBatchError):  # counted
                 self.on_batch(address, payload)
@@ -320,6 +321,7 @@ class Device:
         self.version = NEVER_SYNCED
         self._latest_match = 0
         self._early.clear()
+        self._early_bytes = 0
 
     def supersede(self, connection_id: int, edge: str) -> None:
         """Give way to a newer connection, which may resume the match; 0 and "" if it is unknown."""

@@ -72,7 +72,7 @@ class Inbound:
             if self._device_acks:
                 receiver.on_written(len(new), sum([len(data) for _, data in new]), self._bus.now())
                 awaits_ack = True
-            elif not device.writing_paused:
+            elif device.socket.writable:
                 receiver.on_socket_took_all()
         if receiver.ack_urgent or (not self._device_acks and receiver.ack_now):
             self.ack()
@@ -139,7 +139,8 @@ class Inbound:
         """Acknowledge what the device should have acknowledged itself by now."""
         if not self._device_acks:
             return
-        if self.receiver.assume_delivered(now, self._device.acks_readable):
+        device = self._device
+        if self.receiver.assume_delivered(now, device.acks_readable, device.socket.host_took_all):
             self._on_delivered()
         if self.receiver.ack_overdue():
             self.ack()

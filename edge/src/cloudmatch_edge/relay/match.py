@@ -67,6 +67,7 @@ class Match:
         self._remembered = False  # it is swept
         self._away_shown = False  # the device was told that the peer is disconnected
         self._silence = Silence()
+        self._lacks = False  # batches were not taken because the socket was overfull
         self._device = device
         self._bus = bus
         self._registry = registry
@@ -132,6 +133,13 @@ class Match:
         self._unconfirmed = False
         self.inbound.on_device_ack(total)
 
+    def on_drained(self) -> None:
+        """Account for the device's socket having taken what was written; ask for what it could not take."""
+        self.inbound.on_socket_drained()
+        if self._lacks:
+            self._lacks = False
+            self._send_position()
+
     # -- from the peer's edge
 
     def on_batch(self, address: subjects.ReplyAddress, payload: bytes) -> None:
@@ -143,6 +151,9 @@ class Match:
         device = self._device
         if device.disconnected or device.replaced or not self.outbound.started:
             return  # it is retransmitted, here or to another edge
+        if device.socket.overfull:
+            self._lacks = True
+            return
         if address.edge != self.peer.edge:
             messages_dropped.labels("superseded").inc()  # the peer retransmits it from where it is now
             return

@@ -119,8 +119,19 @@ class Socket(Protocol):
 
     reading: bool  # whether frames of the device are read
 
+    @property
+    def writable(self) -> bool:
+        """Whether what is written counts as taken: it is open, and not full."""
+
+    @property
+    def overfull(self) -> bool:
+        """Whether no payload may be written: it is closing, or far too much waits."""
+
     def write(self, frames: Sequence[SocketFrame], /) -> None:
         """Write frames by the end of this turn; no effect once the connection is closing."""
+
+    def host_took_all(self) -> bool:
+        """Whether the device's host has acknowledged (TCP) all that was written."""
 
     def resume_reading(self) -> None:
         """Read frames again: `Device.credit` has grown."""
@@ -136,7 +147,6 @@ class MatchOwner(Protocol):
     connection_id: int
     dialect: Dialect
     socket: Socket
-    writing_paused: bool  # the socket's write buffer is full
     disconnected: bool  # its socket is gone; it may return by another connection
     replaced: bool  # a newer connection has the id
     names_match: bool  # its acks name their match

@@ -2,14 +2,14 @@
 
 A classic device acknowledges nothing: what its socket took was delivered. A device of `cloudmatch.v1` sends
 acks. If it never does, it is served all the same: once half a window waits for its ack and none has come for
-a while, what its socket took counts as delivered, lest its peer wait for ever. The same holds for a device
+a while, what its host took counts as delivered, lest its peer wait for ever. The same holds for a device
 whose acks are stuck behind its own payloads while we do not read from it.
 
 No clock here: `now` arrives with the event, in seconds.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from cloudmatch_bus.contract.payloads import Payload
 from cloudmatch_edge.relay.sender import WINDOW_BYTES, WINDOW_PAYLOADS
@@ -95,18 +95,19 @@ class Receiver:
             self._written_bytes -= self._written.popleft()[1]
         return True
 
-    def assume_delivered(self, now: float, acks_readable: bool) -> bool:
+    def assume_delivered(self, now: float, acks_readable: bool, host_took_all: Callable[[], bool]) -> bool:
         """Count all that was written as delivered if the device's ack cannot be waited for; return whether it
         was.
 
         Args:
             acks_readable: whether the device has ever sent an ack, and its socket is read.
+            host_took_all: asks whether the device's host has all that was written.
         """
         if acks_readable or now - self._ack_waited_since < DEVICE_ACK_TIMEOUT:
             return False
         if self.next - self.delivered < WINDOW_PAYLOADS // 2 and self._written_bytes < WINDOW_BYTES // 2:
             return False
-        return self.on_device_ack(self.next, now)
+        return host_took_all() and self.on_device_ack(self.next, now)
 
     # -- acks to the peer
 

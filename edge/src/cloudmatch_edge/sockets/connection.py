@@ -6,7 +6,7 @@ what follows that is dropped. Once a device is connected, bytes go through `Fram
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Protocol, cast
 
@@ -19,16 +19,27 @@ from websockets.typing import Subprotocol
 
 from cloudmatch_edge.dialects import v1
 from cloudmatch_edge.dialects.base import SocketFrame
-from cloudmatch_edge.dialects.close_codes import ABNORMAL, CLOSE_CODES, GOING_AWAY, PING_TIMEOUT, CloseCode
+from cloudmatch_edge.dialects.close_codes import (
+    ABNORMAL,
+    CLOSE_CODES,
+    GOING_AWAY,
+    PING_TIMEOUT,
+    TRY_AGAIN_LATER,
+    CloseCode,
+)
 from cloudmatch_edge.dialects.parameters import Parameters
 from cloudmatch_edge.relay.device import Device
 from cloudmatch_edge.sockets import pages, request_head
 from cloudmatch_edge.sockets.arrival import abandoned, waited
 from cloudmatch_edge.sockets.client_address import Address, peer_address
-from cloudmatch_edge.sockets.frame_stream import HEADERS, FrameStream
+from cloudmatch_edge.sockets.frame_stream import FrameStream
 from cloudmatch_edge.sockets.liveness import Liveness, silence, taken_by_host
+from cloudmatch_edge.sockets.turns import Turns
+from cloudmatch_edge.sockets.writer import Writer
 
-HIGH_WATER = 64 * 1024  # bytes in a socket's write buffer, above which its peer is slowed down
+# That one turn of the event loop takes of a socket, at most: control frames and fragments count, too. The
+# last frame may exceed the bytes.
+TURN_FRAMES, TURN_BYTES = 128, 256 * 1024
 CLOSE_TIMEOUT = 2.0  # s for the other side to close after us
 PING = b"\x89\x00"  # a frame
 KNOWN_CODES = {each.code for each in CLOSE_CODES}  # a client may send any other
@@ -48,8 +59,8 @@ def _select_subprotocol(_: ServerProtocol, offered: Sequence[Subprotocol]) -> Su
 class ListenerPort(Protocol):
     """The listener, as its connections use it."""
 
-    def in_turn(self, work: Callable[[], object]) -> None:
-        """Do something, now or in a later turn of the event loop."""
+    in_turn: Turns
+    patience: float  # s for which a device may take nothing of what waits for it
 
     def opened(self, connection: "Connection") -> float | bytes:
         """Add a connection; return how many seconds its request may take, or the answer that refuses it
@@ -58,8 +69,8 @@ class ListenerPort(Protocol):
     def closed(self, connection: "Connection") -> None:
         """Remove a connection."""
 
-    def flush_soon(self, connection: "Connection") -> None:
-        """Call `flush` of a connection by the end of this turn."""
+    def flush_soon(self, writer: Writer) -> None:
+        """Call `flush` of a writer by the end of this turn."""
 
     def parse(self, head: bytes, connection: "Connection") -> tuple[Request, bytes] | None:
         """Return the request that `head` begins with, and what follows it; None if it is incomplete.
@@ -89,6 +100,7 @@ class Connection(asyncio.Protocol):
 
     transport: asyncio.Transport
     peer: Address | None  # the other side, perhaps a proxy; None: it has no IP address
+    _writer: Writer
 
     def __init__(self, listener: ListenerPort) -> None:
         self._listener = listener
@@ -97,9 +109,8 @@ class Connection(asyncio.Protocol):
         self._head: bytes | None = b""
         self._stream: FrameStream | None = None
         self._device: Device | None = None
-        # headers and payloads of frames to write at the end of this turn
-        self._unwritten: list[bytes] = []
         self.reading = True
+        self._resting = False  # frames wait for the next turn
         self._deadline: asyncio.TimerHandle | None = None
         self._liveness = Liveness()
 
@@ -107,7 +118,9 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's is one, but does not inherit from it
-        self.transport.set_write_buffer_limits(HIGH_WATER)
+        self._writer = Writer(
+            self.transport, self._listener.flush_soon, self._listener.patience, self._on_full, self._give_up
+        )
         self.peer = peer_address(transport.get_extra_info("peername"))
         patience = self._listener.opened(self)
         if isinstance(patience, bytes):
@@ -137,6 +150,7 @@ class Connection(asyncio.Protocol):
         if error is not None:
             self._note_silence()
         self._stop_deadline()
+        self._writer.stop()
         self._protocol.receive_eof()
         if self._device is None:
             self._listener.closed(self)
@@ -157,11 +171,14 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         if self._device is not None:
-            self._device.pause_writing()
+            self._writer.on_blocked()
 
     def resume_writing(self) -> None:
         if self._device is not None:
-            self._device.resume_writing()
+            self._writer.on_drained()
+            if self.writable:
+                self._device.on_drained()
+            self.resume_reading()
 
     # -- the request
 
@@ -218,6 +235,7 @@ class Connection(asyncio.Protocol):
             return pages.error(400, "bad_handshake", "the handshake of a WebSocket has no body")
         self._protocol.send_response(response)
         self._send_protocol_data()
+        self._writer.flush()
         return None
 
     def _on_open(self, who: Parameters, rest: bytes) -> None:
@@ -237,47 +255,65 @@ class Connection(asyncio.Protocol):
 
     # -- from the device (`Socket`)
 
+    @property
+    def writable(self) -> bool:
+        """Whether what is written counts as taken: the connection is open, and its socket not full."""
+        return not self._writer.full and not self._writer.closing
+
+    @property
+    def overfull(self) -> bool:
+        """Whether no payload may be written."""
+        return self._writer.overfull
+
+    def host_took_all(self) -> bool:
+        """Whether the device's host has acknowledged (TCP) all that was written."""
+        return self._writer.empty and not taken_by_host(self.transport)[1]
+
     def write(self, frames: Sequence[SocketFrame]) -> None:
         """Write frames by the end of this turn; no effect once the connection is closing."""
-        out = self._unwritten
-        if not out:
-            self._listener.flush_soon(self)
-        for text, data in frames:
-            out.append(HEADERS[text][len(data)])
-            out.append(data)
-
-    def flush(self) -> None:
-        """Write what has accumulated in this turn."""
-        if self._unwritten and self._protocol.state is OPEN and not self.transport.is_closing():
-            self.transport.write(b"".join(self._unwritten))
-        self._unwritten.clear()
+        self._writer.add(frames)
 
     def resume_reading(self) -> None:
-        """Pass frames on as far as the device has credit; stop reading from the socket when it has none."""
+        """Pass frames on as far as the device has credit, this turn has room and the socket takes answers;
+        read from the socket only if none waits."""
         stream, device = self._stream, self._device
-        if stream is None or device is None:
+        writer = self._writer
+        if stream is None or device is None or self._resting or writer.full:
             return
-        while True:
+        frames_end, bytes_end = stream.frames_cut + TURN_FRAMES, stream.bytes_cut + TURN_BYTES
+        while stream.pending and stream.open and not writer.full:
             count, size = device.credit
             if count <= 0 or size <= 0:
                 break
-            frames = stream.next_frames(count, size)
-            if not frames:
+            count, size = min(count, frames_end - stream.frames_cut), min(size, bytes_end - stream.bytes_cut)
+            if count <= 0 or size <= 0:
+                self._rest()
                 break
-            device.on_frames(frames)
-            if not stream.pending:
-                break
+            if frames := stream.next_frames(count, size):
+                device.on_frames(frames)
         if not stream.open:
             stream.next_frames(0, 0)  # the answer to a close frame needs no credit
-        self._set_reading(not stream.pending or not stream.open)
+            if stream.pending:
+                self._rest()
+        self._set_reading(not stream.pending and not writer.full)
         if stream.protocol_used:
             stream.protocol_used = False
             self._send_protocol_data()
 
+    def _rest(self) -> None:
+        """Go on with what has arrived in a later turn."""
+        if not self._resting:
+            self._resting = True
+            self._listener.in_turn.later(self._go_on)
+
+    def _go_on(self) -> None:
+        self._resting = False
+        if not self.transport.is_closing():
+            self.resume_reading()
+
     def close(self, code: CloseCode, reason: str) -> None:
         """Begin to close."""
         if self._protocol.state is OPEN:
-            self.flush()
             self._protocol.send_close(code.code, reason)
             self._send_protocol_data()
 
@@ -314,21 +350,24 @@ class Connection(asyncio.Protocol):
         writes = self._protocol.data_to_send()
         if not writes:
             return
-        if self._unwritten and not self.transport.is_closing():
-            self._unwritten, before = [], b"".join(self._unwritten)
-            self.transport.write(before)
-        for data in writes:
-            if self.transport.is_closing():
-                return
-            if data:
-                self.transport.write(data)
-            elif self.transport.can_write_eof():
+        if self._protocol.state is OPEN:
+            self._writer.add_bytes(b"".join(writes))
+            return
+        self._writer.end(b"".join(writes))
+        if not writes[-1] and not self.transport.is_closing():  # the end
+            if self.transport.can_write_eof():
                 self.transport.write_eof()
             else:
                 self.transport.close()
         if self._protocol.close_expected():
-            self._set_reading(True)  # for the answer to our close
             self._abort_after(CLOSE_TIMEOUT)
+            self.resume_reading()  # for the answer to our close
+
+    def _on_full(self) -> None:
+        self._set_reading(False)
+
+    def _give_up(self) -> None:
+        self.close(TRY_AGAIN_LATER, "this device takes nothing of what waits for it")
 
     def _stop_deadline(self) -> None:
         if self._deadline is not None:

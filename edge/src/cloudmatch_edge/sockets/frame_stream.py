@@ -7,7 +7,7 @@ frame at a time, so that its parser always rests where a frame begins. Of a fram
 (unmasked, too long) only the header goes. Once it reports that the connection is no longer open, it gets
 everything.
 
-Bytes are cut only as far as the caller has credit; the rest stays here.
+Bytes are cut only as far as the caller allows; the rest stays here.
 """
 
 from functools import partial
@@ -30,6 +30,7 @@ WHOLE_TEXT, WHOLE_BINARY = 0x81, 0x82  # first byte of a frame that is a whole m
 WHOLE = (WHOLE_BINARY, WHOLE_TEXT)
 MASKED = 0x80  # bit in the second byte
 FRAGMENTS_MAX = 4096  # of one message
+CLOSING_BYTES = 4096  # that go to the protocol at once when the connection is closing
 CACHED_HEADERS = 4096  # by length
 
 
@@ -61,6 +62,8 @@ class FrameStream:
         self._need = 2  # bytes that the buffer must have before a frame can be cut
         self._fragments: list[bytes] | None = None  # of an unfinished message
         self._text = True  # whether that is text
+        # cut so far, control frames and fragments, too
+        self.frames_cut = self.bytes_cut = 0
         self.protocol_used = False  # whether the protocol may have something to send; reset by the caller
 
     @property
@@ -70,7 +73,7 @@ class FrameStream:
 
     @property
     def pending(self) -> bool:
-        """Whether a frame waits for credit: there are bytes that `next_frames` has not examined."""
+        """Whether a frame waits: there are bytes that `next_frames` has not examined."""
         return len(self._buffer) >= self._need
 
     def receive(self, data: bytes) -> None:
@@ -78,11 +81,13 @@ class FrameStream:
         self._buffer = self._buffer + data if self._buffer else data
 
     def next_frames(self, count: int, size: int) -> list[SocketFrame]:
-        """Cut up to `count` data frames (and up to `size` bytes, exceeded by the last one only).
+        """Cut up to `count` frames (and up to `size` bytes, exceeded by the last one only); return the
+        messages that are complete.
 
-        Once the connection is closing, all goes to the protocol, whatever the credit.
+        Once the connection is closing, all goes to the protocol, `CLOSING_BYTES` at a time.
         """
         out: list[SocketFrame] = []
+        frames, size_before = count, size
         data, protocol = self._buffer, self._protocol
         have = len(data)
         is_open = protocol.state is OPEN
@@ -124,17 +129,19 @@ class FrameStream:
                 count -= 1
                 size -= length
                 continue
-            before = len(out)
             self._pass_on(data[at:end], out)
+            count -= 1
+            size -= end - at
             at = end
             is_open = protocol.state is OPEN
             between = self._fragments is None
-            if len(out) > before:
-                count -= 1
-                size -= len(out[-1][1])
-        if not is_open and at < have:
-            self._pass_on(data[at:], out)
-            at = have
+        self.frames_cut += frames - count
+        self.bytes_cut += size_before - size
+        if not is_open:
+            self._need = 1
+            if at < have:
+                self._pass_on(data[at : at + CLOSING_BYTES], out)
+                at += CLOSING_BYTES
         self._buffer = data[at:]
         return out
 

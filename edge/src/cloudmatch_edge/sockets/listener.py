@@ -31,6 +31,7 @@ from cloudmatch_edge.sockets.idle_timeouts import IdleTimeouts
 from cloudmatch_edge.sockets.quotas import AddressQuotas
 from cloudmatch_edge.sockets.request_head import RefusedError
 from cloudmatch_edge.sockets.turns import Turns
+from cloudmatch_edge.sockets.writer import Writer
 
 log = logging.getLogger("listener")
 
@@ -68,10 +69,11 @@ class Listener:
         self._origins = settings.allowed_origins
         self._path_prefix = settings.path_prefix
         self._heartbeat = settings.heartbeat
+        self.patience = settings.patience
         self._slots: list[set[Connection]] = [set() for _ in range(SLOTS)]
         self._next_slot = itertools.cycle(self._slots)
         self._connections: dict[Connection, set[Connection]] = {}  # and the slot of each
-        self._unflushed: list[Connection] = []  # in this turn
+        self._unflushed: list[Writer] = []  # in this turn
         self.in_turn = Turns()
         self._name = settings.own_name
         self._health = health
@@ -90,16 +92,16 @@ class Listener:
         # set when the last connection has ended after `close`
         self._empty = asyncio.Event()
 
-    def flush_soon(self, connection: Connection) -> None:
-        """Call `flush` of a connection by the end of this turn."""
+    def flush_soon(self, writer: Writer) -> None:
+        """Call `flush` of a writer by the end of this turn."""
         if not self._unflushed:
             asyncio.get_running_loop().call_soon(self._flush)
-        self._unflushed.append(connection)
+        self._unflushed.append(writer)
 
     def _flush(self) -> None:
-        connections, self._unflushed = self._unflushed, []
-        for connection in connections:
-            connection.flush()
+        writers, self._unflushed = self._unflushed, []
+        for writer in writers:
+            writer.flush()
 
     def open(self, hub: Hub) -> None:
         """Begin to accept devices."""
