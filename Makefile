@@ -3,6 +3,7 @@
 EDGES ?= 1
 WORKERS ?= 1
 LEGACY_PORTS ?=
+KEYS ?=
 FAULTS ?= 100
 PAIRS ?= 20
 RATE ?= 3000
@@ -51,8 +52,8 @@ help: ## Show this list
 setup: ## Install everything that is needed; quick if nothing has changed
 	@sh deploy/local/setup.sh
 
-up: setup ## Run everything on this machine until Ctrl-C [EDGES=1] [WORKERS=1] [LEGACY_PORTS=1: 80, 81, 85, too]
-	@$(LOCAL) cloudmatch_local.up --edges '$(EDGES)' --workers '$(WORKERS)' --legacy-ports '$(LEGACY_PORTS)'
+up: setup ## Run everything on this machine until Ctrl-C [EDGES=1] [WORKERS=1] [LEGACY_PORTS=1: 80, 81, 85, too] [KEYS=0: an open bus]
+	@$(if $(KEYS),export CLOUDMATCH_LOCAL_KEYS='$(KEYS)';) $(LOCAL) cloudmatch_local.up --edges '$(EDGES)' --workers '$(WORKERS)' --legacy-ports '$(LEGACY_PORTS)'
 
 trace: setup ## Show the messages on the bus, or a device's [DEVICE=a] [APP=demo]
 	@exec $(BIN)/cloudmatch-trace $(if $(APP),--app '$(APP)') $(DEVICE)

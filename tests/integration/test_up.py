@@ -1,10 +1,12 @@
 """`make up` starts everything, shows where it is, and ends all of it together."""
 
+import asyncio
 import contextlib
 import json
 import os
 import re
 import signal
+import stat
 import sys
 import time
 import urllib.error
@@ -13,11 +15,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import nats
+import nats.errors
 import pytest
 
+from cloudmatch_bus.client.connection import PERMISSIONS_VIOLATION
 from cloudmatch_bus.process.listen import listen
 from cloudmatch_bus.process.settings import SettingsError
-from harness import Process, alive, eventually_sync, free_port, nats_server
+from harness import BIN, Process, alive, eventually_sync, free_port, nats_server
 
 pytestmark = pytest.mark.servers
 
@@ -59,11 +64,41 @@ def test_everything_is_ready_at_the_urls_shown_and_ctrl_c_ends_all_of_it(up, tmp
             assert answer.status == 200
     assert len(re.findall(r"│ ws://\S+/device/connect\?", process.log)) == 2
     every_service_may_be_read_by_the_pages_of(re.findall(r"dev client +│ (http://\S+)/ ", process.log))
+    asyncio.run(the_bus_knows_who_may_use_it(process, tmp_path / "run"))
 
     process.signal(signal.SIGINT)
     assert process.wait(30) == 0, process.tail()
     eventually_sync(lambda: not alive(tmp_path / "run"), 10, "the end of every process")
     assert "Traceback" not in process.log
+
+
+async def the_bus_knows_who_may_use_it(up: Process, folder: Path) -> None:
+    (server,) = re.findall(r"│ (nats://\S+)", up.log)
+    with pytest.raises(nats.errors.Error, match="Authorization Violation"):
+        await nats.connect(server, allow_reconnect=False, error_cb=ignored)
+    for name in ("edge.1", "edge.2", "match-engine.1", "match-engine.2", "journal.1", "bridge-rabbit.1"):
+        file = folder / "keys" / f"{name}.creds"
+        await (await nats.connect(server, user_credentials=str(file))).close()
+    for path in (folder, *(folder / "keys").rglob("*")):
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
+    person = await nats.connect(server, user_credentials=str(folder / "keys/people/operator.creds"))
+    try:
+        answer = json.loads((await person.request("cm.v1.sys.cluster", b"{}", timeout=5)).data)
+    finally:
+        await person.close()
+    assert [edge["name"] for edge in answer["edges"]] == ["edge-0", "edge-1"]
+    names = [worker["name"] for worker in answer["workers"]]
+    assert [name.partition("/")[0] for name in names] == ["match-engine-0", "match-engine-1"]
+    assert PERMISSIONS_VIOLATION not in up.log.lower()
+    port = server.rpartition(":")[2]
+    settings = {"CLOUDMATCH_NATS_PORT": port, "CLOUDMATCH_RUN_DIR": str(folder)}
+    tracer = Process("trace", [BIN / "cloudmatch-trace"], settings, folder)
+    tracer.wait_line("listening at")
+    tracer.terminate()
+
+
+async def ignored(_: Exception) -> None:
+    """Tell nobody."""
 
 
 def every_service_may_be_read_by_the_pages_of(edges: list[str]) -> None:

@@ -7,6 +7,7 @@ import msgspec
 
 from cloudmatch_analytics.settings import KafkaSettings
 from cloudmatch_bus.client.settings import NatsSettings
+from cloudmatch_bus.contract import permissions
 from cloudmatch_bus.process.health import READINESS
 from cloudmatch_bus.process.settings import AmqpSettings
 from cloudmatch_local.settings import SERVICES, AllSettings, LocalSettings, prefix
@@ -61,6 +62,7 @@ class Plan(msgspec.Struct, frozen=True):
     # the values of CLOUDMATCH_EDGE_SERVICES and CLOUDMATCH_HTTP_ORIGINS
     services: str
     origins: str
+    names: dict[str, str] = {}  # process → by which it is known on our own bus; empty: everyone may use that
 
     def port_conflict(self) -> str | None:
         """Return a sentence that names two of our own ports that are the same, if there are any."""
@@ -90,7 +92,7 @@ def make(settings: AllSettings, edges: int, workers: int) -> Plan:
                 services.append(f"{service}={listener.scheme}://{listener.address}")
             if service == "edge":
                 origins += [f"{listener.scheme}://{host}" for host in _host_names(listener)]
-    return Plan(counts, listeners, rows, ",".join(services), ",".join(origins))
+    return Plan(counts, listeners, rows, ",".join(services), ",".join(origins), _names(settings, counts))
 
 
 PAGES = {
@@ -153,6 +155,18 @@ def _listeners(settings: AllSettings, service: str, count: int) -> Iterator[List
     if legacy := getattr(values, "legacy_port", 0):
         variable = f"{prefix(service)}_LEGACY_PORT"
         yield Listener(f"{service}.1", legacy, variable, host, scheme, legacy=True)
+
+
+def _names(settings: AllSettings, counts: Mapping[str, int]) -> dict[str, str]:
+    """Name each process that is on the bus: an edge as it calls itself."""
+    if "nats" not in counts or not settings[LocalSettings].keys:
+        return {}
+    own = getattr(settings.own("edge"), "name", "")
+    return {
+        f"{service}.{index + 1}": own if own and service == "edge" else f"{service}-{index}"
+        for service in permissions.SERVICES
+        for index in range(counts[service])
+    }
 
 
 def _rows(service: str, listener: Listener) -> Iterator[Row]:

@@ -38,6 +38,13 @@ class LocalSettings(Settings, frozen=True, kw_only=True):
     nats_monitoring_port: Annotated[
         Port, Meta(description="Port of the local NATS server's monitoring pages.")
     ] = 8222
+    keys: Annotated[
+        bool,
+        Meta(
+            description="Give each process an identity on the local NATS server, which then refuses everyone "
+            "else: keys are in `keys` of the run folder."
+        ),
+    ] = True
 
 
 def groups() -> dict[str, list[type[Settings]]]:

@@ -15,7 +15,7 @@ from honcho.environ import expand_processes, parse_procfile
 from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.process.listen import listen
 from cloudmatch_bus.process.settings import CommonSettings, SettingsError
-from cloudmatch_local import plan, rabbitmq
+from cloudmatch_local import identities, plan, rabbitmq
 from cloudmatch_local.plan import Listener, Plan
 from cloudmatch_local.readiness import wait_and_show
 from cloudmatch_local.settings import LEGACY_PORTS, SERVICES, AllSettings, LocalSettings, groups
@@ -32,6 +32,7 @@ class StartError(Exception):
 
 def main() -> None:
     """Run everything in the foreground until Ctrl-C or SIGTERM."""
+    os.umask(0o077)  # what is written is private to this user
     try:
         sys.exit(run(sys.argv[1:]))
     except StartError as error:
@@ -131,7 +132,8 @@ def lock(folder: Path) -> Iterator[None]:
     Raises:
         StartError: another `up` holds it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.chmod(0o700)
     with (folder / "lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -166,7 +168,8 @@ def environment(
 
 def supervise(what: Plan, folder: Path, environ: dict[str, str]) -> int:
     """Run the planned processes of the Procfile until one ends for good or a signal asks to stop."""
-    (folder / "nats").mkdir(exist_ok=True)
+    own = identities.make(what, folder) if what.names else {}
+    identities.write_server_configuration(ROOT, folder, known_only=bool(own))
     printer = LogPrinter()
     supervisor = Supervisor(
         printer,
@@ -178,7 +181,9 @@ def supervise(what: Plan, folder: Path, environ: dict[str, str]) -> int:
     procfile = parse_procfile((ROOT / "Procfile").read_text()).processes
     chosen = {name: line for name, line in procfile.items() if name in what.counts}
     for process in expand_processes(chosen, concurrency=what.counts):
-        supervisor.add_process(process.name, process.cmd, env=environ | process.env, cwd=str(ROOT))
+        supervisor.add_process(
+            process.name, process.cmd, env=environ | process.env | own.get(process.name, {}), cwd=str(ROOT)
+        )
     # Also stop when the terminal closes (SIGHUP) or our stdout is no longer read (`stop_when_unread`).
     signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
     print(f"starting {sum(what.counts.values())} processes; data in {folder}", flush=True)

@@ -17,6 +17,7 @@ from cloudmatch_bus.client.connection import connect
 from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.contract.messages import encode
 from cloudmatch_bus.process.runner import Environment, setup
+from cloudmatch_bus.process.settings import CommonSettings
 from cloudmatch_journal import files
 from cloudmatch_journal.core import segments
 from cloudmatch_journal.core.audit import Finding
@@ -28,6 +29,7 @@ from cloudmatch_journal.files import StoreError
 from cloudmatch_journal.settings import JournalSettings, folder
 from cloudmatch_journal.verification import Verification
 
+CREDENTIALS = "journal.1.creds"  # beside `make up`
 NATS_TIMEOUT = 3.0  # s to connect
 LISTED = 100  # faults, at most
 
@@ -178,7 +180,10 @@ def verify(
         with _progress() as progress:
             faults = verification.check_files(progress)
             if not offline:
-                faults += asyncio.run(_compare_with_stream(verification, environment[NatsSettings], progress))
+                settings = environment[NatsSettings].beside_up(
+                    environment[CommonSettings].run_dir, CREDENTIALS
+                )
+                faults += asyncio.run(_compare_with_stream(verification, settings, progress))
             faults = list(dict.fromkeys(faults))
     except (TimeoutError, OSError) as error:
         console.print(f"cannot verify: {str(error) or 'NATS does not answer'}")

@@ -47,6 +47,21 @@ def test_a_seed_given_in_place_of_a_file_is_refused_without_showing_it() -> None
     assert "SU7" not in str(refused.value)
 
 
+def test_beside_make_up_its_credentials_are_used_unless_others_or_another_server_are_set(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "keys").mkdir()
+    (file := tmp_path / "keys/trace.creds").touch()
+
+    def found(settings: NatsSettings, name: str = "trace.creds") -> str:
+        return settings.beside_up(str(tmp_path), name).credentials_file
+
+    assert found(NatsSettings()) == str(file)
+    assert found(NatsSettings(), "other.creds") == ""
+    assert found(NatsSettings(credentials_file="own")) == "own"
+    assert found(NatsSettings(url="nats://a:1")) == ""
+
+
 def test_credentials_of_another_process_are_refused_by_name(tmp_path: Path) -> None:
     nkeys_cli.make_keys(tmp_path / "keys")
     file = tmp_path / "edge.creds"

@@ -116,6 +116,10 @@ def test_no_role_can_read_the_replies_to_another() -> None:
         assert readers == {role}
 
 
+def test_only_match_engine_and_no_other_service_may_provision() -> None:
+    assert [role for role in permissions.SERVICES if permissions.may_provision(role)] == ["match-engine"]
+
+
 def test_a_template_has_all_rights_and_denies_everything_where_there_are_none() -> None:
     for role, rights in ROLES.items():
         claims = permissions.template(role)

@@ -25,6 +25,20 @@ def ports(plan: Plan) -> dict[str, list[int]]:
     return found
 
 
+def test_each_process_on_our_own_bus_has_a_name_there_and_an_edge_its_own():
+    assert planned({}, edges=2, workers=2).names == {
+        "edge.1": "edge-0",
+        "edge.2": "edge-1",
+        "match-engine.1": "match-engine-0",
+        "match-engine.2": "match-engine-1",
+        "journal.1": "journal-0",
+        "bridge-rabbit.1": "bridge-rabbit-0",
+    }
+    assert planned({"CLOUDMATCH_EDGE_NAME": "north"}).names["edge.1"] == "north"
+    assert planned({"CLOUDMATCH_LOCAL_KEYS": "false"}).names == {}
+    assert planned(ENVIRON).names == {}
+
+
 def test_by_default_everything_starts_once_on_the_documented_ports():
     plan = planned({})
     assert plan.counts == dict.fromkeys(("nats", "rabbitmq", "kafka", *SERVICES), 1)

@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Annotated
 
 from msgspec import Meta
+from msgspec.structs import replace
 
 from cloudmatch_bus.contract.credentials import Credentials, parse_credentials
 from cloudmatch_bus.contract.subjects import token
 from cloudmatch_bus.process.settings import Port, Settings, SettingsError, error_text, variable
+
+KEYS = "keys"  # folder of `make up`, in the run folder
 
 
 class NatsSettings(Settings, frozen=True, kw_only=True):
@@ -44,7 +47,7 @@ class NatsSettings(Settings, frozen=True, kw_only=True):
         str,
         Meta(
             description="File of credentials by which this process is known on the bus, made by "
-            "`cloudmatch-keys mint`. Default: those that `make up` has made, if there are any."
+            "`cloudmatch-keys mint`. `make up` makes one for each process."
         ),
     ] = ""
     ca_file: Annotated[
@@ -82,6 +85,13 @@ class NatsSettings(Settings, frozen=True, kw_only=True):
         if credentials is not None and credentials.name != own:
             known = variable(type(self), "credentials_file")
             raise SettingsError(f"{known} is of {credentials.name!r}, not of {own!r}")
+
+    def beside_up(self, run_dir: str, file: str) -> "NatsSettings":
+        """Return these settings, by default with the credentials of this name that `make up` has made."""
+        made = Path(run_dir, KEYS, file)
+        if self.url or self.credentials_file or not made.exists():
+            return self
+        return replace(self, credentials_file=str(made))
 
     def tls(self) -> ssl.SSLContext | None:
         """Load the certificates to trust; None for the system's.

@@ -141,6 +141,11 @@ ROLES = {
 SERVICES = ("edge", "match-engine", "journal", BRIDGE)
 
 
+def may_provision(role: str) -> bool:
+    """Whether a role may create streams."""
+    return any(".STREAM.CREATE." in subject for subject in ROLES[role].publish)
+
+
 def template(role: str) -> dict[str, object]:
     """Render the rights of a role as the claims of its signing key have them."""
     rights = ROLES[role]

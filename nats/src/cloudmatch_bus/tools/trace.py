@@ -16,10 +16,11 @@ from rich.text import Text
 from cloudmatch_bus.client.connection import Bus, Headers, connect
 from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.process.runner import until_stopped
-from cloudmatch_bus.process.settings import SettingsError, read, variable
+from cloudmatch_bus.process.settings import CommonSettings, SettingsError, read, variable
 from cloudmatch_bus.tools.trace_format import TraceFilter, TraceLine, clock, format_lines, format_raw
 
 CONNECT_TIMEOUT = 3.0  # s
+CREDENTIALS = "people/trace.creds"  # beside `make up`
 STYLES = {
     "up": "cyan",
     "dn": "green",
@@ -151,7 +152,9 @@ def show(
     """
     logging.basicConfig(stream=sys.stderr, level=logging.ERROR, format="%(message)s")
     try:
-        settings = read(NatsSettings, os.environ)
+        run_dir = read(CommonSettings, os.environ).run_dir
+        settings = read(NatsSettings, os.environ).beside_up(run_dir, CREDENTIALS)
+        settings.check()
     except SettingsError as error:
         _print_error(str(error))
         raise SystemExit(2) from None
