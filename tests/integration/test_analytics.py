@@ -142,13 +142,15 @@ async def test_unreadable_batches_become_dead_letters_and_disturb_no_others(anal
         b'{"app":"demo","at":5,"spans":[["a","c",7,0,1,-4,"-4"]]}',
     ]
     for number, body in enumerate(bodies):
-        await publisher.raw_batch(body, f"dead-{number}")
+        await publisher.raw_batch(body, f"dead-{number}\nERROR source: \x1b[2J" + 50 * "\N{SPEAKER}")
     await publisher.batch({"alice": [4]}, ago=60)
     await eventually(lambda: sums(analytics, of(publisher)) == (4, 1), CLOSES)
     assert analytics.metric("cloudmatch_analytics_rejected_total") == rejected + 4
     dead = await publisher.channel.get_queue(amqp_batches.DEAD_QUEUE)
     assert [(await dead.get(no_ack=True)).body for _ in bodies] == bodies
     await eventually(lambda: analytics.process.log.count("message dead-") == 4, what="a line each in the log")
+    assert "\x1b" not in analytics.process.log
+    assert "\nERROR source:" not in analytics.process.log
 
 
 async def test_unreadable_messages_become_dead_letters_and_disturb_nothing(analytics, publisher):

@@ -32,7 +32,7 @@ def test_nobody_is_forgotten_for_longer_than_sizes_count() -> None:
     assert forgotten.until == {digest("demo.bob"): T + 1}
 
 
-def test_whoever_is_forgotten_stays_forgotten_after_a_restart_for_as_long_as_sizes_count():
+def test_whoever_is_forgotten_stays_forgotten_after_a_restart_for_as_long_as_sizes_count() -> None:
     timeline = Timeline()
     timeline.forget("demo.alice", T)
     timeline.forget("demo.alice", T - BASE)
@@ -54,9 +54,11 @@ steps = st.lists(
 
 
 @given(steps)
-def test_totals_never_change_and_forgotten_names_are_in_no_slice_from_before(taken):
+def test_totals_never_change_and_forgotten_names_are_in_no_slice_from_before(
+    taken: list[tuple[str, str, int, int]],
+) -> None:
     timeline, expected = Timeline(), Timeline()
-    until = {}
+    until: dict[str, int] = {}
     for what, series, at, amount in taken:
         if what == "forget":
             timeline.forget(series, T + at)

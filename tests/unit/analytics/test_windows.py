@@ -366,6 +366,7 @@ def test_what_a_forgotten_sender_has_sent_is_an_unknown_senders_and_no_sum_chang
     assert timeline.window(TEN, T - BASE, "demo")[2:] == (1 + 2 + 4 + 64 + 128, 6, 6)
     assert timeline.window(TEN, T + BASE)[2:4] == (32 + 256 + 512, 3)
     assert timeline.corrected(TEN, 0, "demo.alice") == []
+    assert len(timeline.forgotten.until) == 2
     assert timeline.corrected(TEN, 0, "demo.bob")
 
 

@@ -1,6 +1,10 @@
 """Running a service: settings, logging, and work that ends on `stop`."""
 
 import asyncio
+import subprocess
+import sys
+from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -75,3 +79,33 @@ def test_a_settings_error_exits_with_status_2_and_one_sentence(capsys: pytest.Ca
         raise SettingsError("CLOUDMATCH_X='y' cannot be used")
     assert ended.value.code == 2
     assert capsys.readouterr().err == "CLOUDMATCH_X='y' cannot be used\n"
+
+
+def test_files_of_a_process_are_its_users_alone(tmp_path: Path) -> None:
+    script = """
+        import os
+        from cloudmatch_bus.process.runner import setup
+        setup()
+        open("made", "w").close()
+        os.mkdir("in")
+    """
+    subprocess.run([sys.executable, "-c", dedent(script)], check=True, cwd=tmp_path)
+    assert {file.name: oct(file.stat().st_mode & 0o777) for file in tmp_path.iterdir()} == {
+        "made": "0o600",
+        "in": "0o700",
+    }
+
+
+def test_an_event_of_a_process_is_one_line(tmp_path: Path) -> None:
+    script = """
+        import logging
+        from cloudmatch_bus.process.runner import setup
+        setup()
+        device = "a\\nERROR edge: \\x1b[2J" + 64 * "\\U0001f50a"
+        for _ in range(100):
+            logging.getLogger("edge").warning("device %s left", device)
+    """
+    ran = subprocess.run([sys.executable, "-c", dedent(script)], check=True, capture_output=True)
+    lines = ran.stdout.decode().splitlines()
+    assert lines[0] == r"WARNING edge: device a\nERROR edge: \x1b[2J" + 64 * "\U0001f50a" + " left"
+    assert len(lines) == 20

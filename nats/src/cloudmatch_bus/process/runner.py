@@ -13,6 +13,7 @@ from typing import Any, TextIO, TypeVar
 import uvloop
 
 from cloudmatch_bus.process.descriptors import raise_limit
+from cloudmatch_bus.process.log_lines import Brake, LineFormatter
 from cloudmatch_bus.process.settings import CommonSettings, Settings, SettingsError, read, unknown
 
 S = TypeVar("S", bound=Settings)
@@ -47,14 +48,17 @@ def exit_on_settings_error() -> Iterator[None]:
 
 
 def setup(*groups: type[Settings], stream: TextIO = sys.stdout) -> Environment:
-    """Read the settings, set up logging and raise the limit of open files; exit if a setting is invalid."""
+    """Read the settings, set up logging and raise the limit of open files; exit if a setting is invalid.
+
+    Files that the process makes are its user's alone.
+    """
+    os.umask(0o077)
     with exit_on_settings_error():
         environment = Environment(*groups, environ=os.environ)
-    logging.basicConfig(
-        stream=stream,
-        level=environment[CommonSettings].log_level,
-        format="%(levelname)s %(name)s: %(message)s",
-    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(LineFormatter("%(levelname)s %(name)s: %(message)s"))
+    handler.addFilter(Brake())
+    logging.basicConfig(level=environment[CommonSettings].log_level, handlers=[handler])
     # else they log every probe, or whatever is no request
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
     logging.getLogger("websockets").setLevel(logging.WARNING)
