@@ -53,7 +53,12 @@ async def serve(environment: Environment, stop: asyncio.Event) -> None:
                 settings.patience,
                 settings.grace,
                 settings.max_connections,
-                Limits(settings.connects_per_device, settings.connections_per_app, settings.silent_match),
+                Limits(
+                    settings.connects_per_device,
+                    settings.connections_per_app,
+                    settings.silent_match,
+                    settings.control,
+                ),
             )
             await hub.start()
             tasks.append(asyncio.create_task(hub.heartbeat.run()))

@@ -98,6 +98,38 @@ class EdgeSettings(Settings, frozen=True, kw_only=True):
             "sign of life. Must be shorter than the idle time-out of any proxy on the way.",
         ),
     ] = 5.0
+    frames: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="Frames of one device that are read in a second, over time; further ones wait. "
+            "0: unlimited.",
+        ),
+    ] = 0.0
+    bytes: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="Bytes of one device that are read in a second, over time; further ones wait. "
+            "0: unlimited.",
+        ),
+    ] = 0.0
+    control: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="Frames of one device in a second that only ask for an answer: pings, pongs, what is "
+            "no message; five times as many at once. Beyond that it is closed with 1008. 0: unlimited.",
+        ),
+    ] = 20.0
+    message_timeout: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="Seconds that a message may take to arrive, checked at each ping; then its device is "
+            "closed with 1008. 0: unlimited.",
+        ),
+    ] = 30.0
     silent_match: Annotated[
         float,
         Meta(

@@ -100,12 +100,15 @@ class Device:
     def on_frames(self, _: object) -> None:
         """Ignore frames."""
 
+    def on_controls(self, _: int) -> None:
+        """Let it send any number."""
+
 
 class OneDevice(Listener):
     """The listener of an edge, without a bus."""
 
-    def __init__(self, origins: str = "") -> None:
-        super().__init__(EdgeSettings(origins=origins), Health())
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(EdgeSettings(**settings), Health())
         self.open(Hub())  # type: ignore[arg-type]  # what of it is used here
         self.joined = 0
 
@@ -145,7 +148,7 @@ def read(data: bytes) -> Answer:
 async def talk(*chunks: bytes, origins: str = "", half_closes: bool = True) -> Transport:
     """Let a connection receive these chunks; return what it did."""
     transport = Transport(half_closes=half_closes)
-    connection = Connection(OneDevice(origins))
+    connection = Connection(OneDevice(origins=origins))
     connection.connection_made(transport)  # type: ignore[arg-type]  # what of it is used here
     for chunk in chunks:
         if not transport.is_closing():
@@ -369,7 +372,7 @@ async def test_a_device_that_has_given_up_before_its_request_is_read_never_joins
     def join(*_: object, **__: object) -> None:
         raise AssertionError("it has joined")
 
-    listener = OneDevice("")
+    listener = OneDevice()
     listener.join = join  # type: ignore[method-assign,assignment]
     ours, theirs = socket.socketpair()
     theirs.close()

@@ -28,6 +28,9 @@ class Device:
     def on_frames(self, frames: list[SocketFrame]) -> None:
         self.frames += frames
 
+    def on_controls(self, _: int) -> None:
+        """Let it send any number."""
+
     def on_drained(self) -> None:
         self.drained += 1
 

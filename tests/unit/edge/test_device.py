@@ -12,53 +12,20 @@ from cloudmatch_bus.contract.messages import (
     PeerAway,
     PeerReturned,
 )
-from cloudmatch_edge.dialects.base import Dialect
-from cloudmatch_edge.dialects.close_codes import NORMAL, REPLACED, UNSUPPORTED_DATA
-from cloudmatch_edge.dialects.parameters import Parameters
-from cloudmatch_edge.relay.device import COMMANDS, UNLIMITED, Device, NoSocket
+from cloudmatch_edge.dialects.close_codes import NORMAL, POLICY_VIOLATION, REPLACED, UNSUPPORTED_DATA
+from cloudmatch_edge.relay.device import COMMANDS, UNLIMITED, NoSocket
 from cloudmatch_edge.relay.inbound import MalformedBatchError, messages_dropped
 from cloudmatch_edge.relay.outbound import payloads_undelivered
 from cloudmatch_edge.relay.sender import WINDOW_BYTES, WINDOW_PAYLOADS
 from unit.edge.fakes import (
-    APP,
     CONNECTION,
-    DEVICE,
     PEER_CONNECTION,
-    FakeBus,
-    FakeMatches,
-    FakeMatchmaking,
-    FakeSocket,
     batch,
-    classic,
     paired,
     texts,
     v1,
 )
-
-
-class Lone:
-    """A device outside of any network, with fakes for ports."""
-
-    def __init__(self, dialect: Dialect | None = None, **parameters: Any) -> None:
-        self.bus, self.matches, self.engine = FakeBus(), FakeMatches(), FakeMatchmaking()
-        self.socket = FakeSocket()
-        self.device = Device(
-            Parameters(DEVICE, 0, 0, APP, **parameters),
-            CONNECTION,
-            self.socket,
-            dialect or classic(),
-            self.bus,
-            self.matches,
-            self.engine,
-        )
-
-    def command(self, text: str) -> None:
-        """Have the device send a text frame."""
-        self.device.on_frames([(True, text.encode())])
-
-    def types(self) -> list[str]:
-        """Return the types of the frames of cloudmatch.v1 written since the last call."""
-        return [text.split('"')[3] for text in self.socket.pop_texts()]
+from unit.edge.lone import Lone
 
 
 def count(metric: Any, reason: str) -> float:
@@ -279,6 +246,19 @@ def test_a_match_is_ended_once_and_takes_no_payloads_then() -> None:
     lone.device.on_answer(DeviceUnpaired(connection_id=CONNECTION, match=5, reason="unmatched"))
     assert lone.engine.calls == ["leave_match 5"]
     assert lone.types() == ["error"]
+
+
+def test_a_device_may_send_so_many_frames_that_only_ask_for_an_answer() -> None:
+    lone = Lone(v1(), control=2)
+    lone.device.on_controls(4)
+    lone.command("no message")
+    lone.command('{"type":"message","text":"no match either, but this may be in flight"}')
+    for _ in range(9):
+        lone.bus.seconds += 0.5
+        lone.command('{"type":"ping"}')
+    assert lone.socket.closed is None
+    lone.device.on_controls(10)
+    assert lone.socket.closed is POLICY_VIOLATION
 
 
 def test_a_device_that_moves_is_reported_but_not_too_often() -> None:

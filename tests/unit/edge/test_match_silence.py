@@ -4,8 +4,8 @@ import pytest
 
 from cloudmatch_bus.contract.messages import DeviceUnpaired
 from unit.edge.fakes import CONNECTION, batch, paired, texts, v1
+from unit.edge.lone import Lone
 from unit.edge.match_end import End
-from unit.edge.test_device import Lone
 
 
 def test_a_match_ends_when_no_payload_has_come_for_too_long() -> None:

@@ -183,6 +183,7 @@ class Hub:
             grace=self.grace if dialect.resumable else 0.0,
             resume=resume,
             asked_at=monotonic() - waited,
+            control=self._limits.control,
         )
         self._connects.connected(device.subject, monotonic())
         if old is not None:

@@ -28,7 +28,10 @@ ABNORMAL = CloseCode(
 )
 INVALID_DATA = CloseCode(1007, "invalid data", "A text frame was not UTF-8.", "never")
 POLICY_VIOLATION = CloseCode(
-    1008, "policy violation", "A message came in too many fragments.", "with backoff"
+    1008,
+    "policy violation",
+    "Too many control frames or useless messages, or a message in too many fragments or that took too long.",
+    "with backoff",
 )
 TOO_LARGE = CloseCode(1009, "too large", "A payload or frame exceeded the size limit.", "never")
 INTERNAL_ERROR = CloseCode(1011, "internal error", "The edge failed.", "with backoff")

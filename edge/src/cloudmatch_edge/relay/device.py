@@ -26,7 +26,7 @@ from cloudmatch_edge.dialects.base import (
     SocketFrame,
     Unmatch,
 )
-from cloudmatch_edge.dialects.close_codes import NORMAL, REPLACED, CloseCode
+from cloudmatch_edge.dialects.close_codes import NORMAL, POLICY_VIOLATION, REPLACED, CloseCode
 from cloudmatch_edge.dialects.parameters import Parameters
 from cloudmatch_edge.relay.inbound import MalformedBatchError, messages_dropped
 from cloudmatch_edge.relay.match import Match
@@ -37,6 +37,7 @@ from cloudmatch_edge.relay.sender import WINDOW_BYTES, WINDOW_PAYLOADS
 
 UNLIMITED = (1 << 30, 1 << 30)  # payloads and bytes: without a match nothing is kept
 NEVER_SYNCED = (0, False)
+CONTROL_BURST = 5.0  # s whose control frames may come at once
 COMMANDS = 5.0, 20.0  # that cost the pool something: per second over time, and at once
 
 
@@ -69,6 +70,7 @@ class Device:
         grace: s for which the device may be disconnected.
         resume: whether this connection resumes the session.
         asked_at: when the client asked for the connection: s, as `BusPort.now`.
+        control: how many frames a second may only ask for an answer; 0: any.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class Device:
         grace: float = 0.0,
         resume: bool = False,
         asked_at: float = 0.0,
+        control: float = 0.0,
     ) -> None:
         self.who = who
         self.connection_id = connection_id
@@ -109,6 +112,7 @@ class Device:
         self._matches = matches
         self._matchmaking = matchmaking
         self._commands = TokenBucket(*COMMANDS)
+        self._controls = TokenBucket(control, CONTROL_BURST * control) if control else None
         # batches of a match that match-engine has not announced yet
         self._early: list[tuple[subjects.ReplyAddress, bytes]] = []
         self._early_bytes = 0
@@ -164,6 +168,11 @@ class Device:
         if self.match is not None:
             self.match.on_drained()
 
+    def on_controls(self, count: int) -> None:
+        """Account for frames that only ask for an answer: pings, pongs, messages that are none."""
+        if self._controls is not None and not self._controls.acquire(self._bus.now(), count):
+            self.socket.close(POLICY_VIOLATION, "too many control frames")
+
     def disconnect(self) -> None:
         """Note that the socket is gone. What the device sent is still delivered to its peer."""
         self.disconnected = True
@@ -187,6 +196,7 @@ class Device:
                 self.leaving = True
                 self.socket.close(NORMAL, "asked for")
             case Reply(frames):
+                self.on_controls(1)
                 self.write(frames)
             case Close(code, reason):  # pragma: no branch  # there are no other commands
                 self.socket.close(code, reason)

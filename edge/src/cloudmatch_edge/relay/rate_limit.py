@@ -14,6 +14,7 @@ class Limits(NamedTuple):
     connects: float = 0.0  # of one id per second, over time
     per_app: int = 0  # devices connected at the same time
     silent_match: float = 0.0  # s without a payload, after which a match ends
+    control: float = 0.0  # frames of a device per second, over time, that only ask for an answer
 
 
 UNLIMITED = Limits()

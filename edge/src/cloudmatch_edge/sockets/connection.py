@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from functools import partial
-from typing import Protocol, cast
+from typing import cast
 
 from prometheus_client import Counter
 from websockets.exceptions import InvalidHeader, InvalidUpgrade
@@ -17,6 +17,7 @@ from websockets.protocol import CLOSED, OPEN
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
+from cloudmatch_bus.process.clock import monotonic
 from cloudmatch_edge.dialects import v1
 from cloudmatch_edge.dialects.base import SocketFrame
 from cloudmatch_edge.dialects.close_codes import (
@@ -24,17 +25,20 @@ from cloudmatch_edge.dialects.close_codes import (
     CLOSE_CODES,
     GOING_AWAY,
     PING_TIMEOUT,
+    POLICY_VIOLATION,
     TRY_AGAIN_LATER,
     CloseCode,
 )
 from cloudmatch_edge.dialects.parameters import Parameters
 from cloudmatch_edge.relay.device import Device
+from cloudmatch_edge.relay.silence import Silence
 from cloudmatch_edge.sockets import pages, request_head
 from cloudmatch_edge.sockets.arrival import abandoned, waited
 from cloudmatch_edge.sockets.client_address import Address, peer_address
 from cloudmatch_edge.sockets.frame_stream import FrameStream
 from cloudmatch_edge.sockets.liveness import Liveness, silence, taken_by_host
-from cloudmatch_edge.sockets.turns import Turns
+from cloudmatch_edge.sockets.pace import Pace
+from cloudmatch_edge.sockets.ports import ListenerPort
 from cloudmatch_edge.sockets.writer import Writer
 
 # That one turn of the event loop takes of a socket, at most: control frames and fragments count, too. The
@@ -56,45 +60,6 @@ def _select_subprotocol(_: ServerProtocol, offered: Sequence[Subprotocol]) -> Su
     return next((name for name in offered if name == v1.SUBPROTOCOL), None)
 
 
-class ListenerPort(Protocol):
-    """The listener, as its connections use it."""
-
-    in_turn: Turns
-    patience: float  # s for which a device may take nothing of what waits for it
-
-    def opened(self, connection: "Connection") -> float | bytes:
-        """Add a connection; return how many seconds its request may take, or the answer that refuses it
-        unread."""
-
-    def closed(self, connection: "Connection") -> None:
-        """Remove a connection."""
-
-    def flush_soon(self, writer: Writer) -> None:
-        """Call `flush` of a writer by the end of this turn."""
-
-    def parse(self, head: bytes, connection: "Connection") -> tuple[Request, bytes] | None:
-        """Return the request that `head` begins with, and what follows it; None if it is incomplete.
-
-        Raises:
-            RefusedError: it never becomes one.
-        """
-
-    def respond(self, request: Request, connection: "Connection") -> pages.Page | Parameters:
-        """Return the page to answer a request with, or the parameters of a device to accept."""
-
-    def frame_limit(self, *, speaks_v1: bool) -> int:
-        """Bytes of the largest frame of a device."""
-
-    def join(self, who: Parameters, connection: "Connection", *, speaks_v1: bool, waited: float) -> Device:
-        """Add a device that asked `waited` seconds ago, and write its first frames."""
-
-    def broke_off(self, silence: float) -> None:
-        """Note that a connection broke off after so many seconds without a byte."""
-
-    def leave(self, device: Device, code: int) -> None:
-        """Remove a device whose connection was closed with `code`."""
-
-
 class Connection(asyncio.Protocol):
     """One socket: first a request, then a device's WebSocket."""
 
@@ -102,12 +67,14 @@ class Connection(asyncio.Protocol):
     peer: Address | None  # the other side, perhaps a proxy; None: it has no IP address
     _writer: Writer
 
-    def __init__(self, listener: ListenerPort) -> None:
+    def __init__(self, listener: ListenerPort["Connection"]) -> None:
         self._listener = listener
         self._protocol = ServerProtocol(select_subprotocol=_select_subprotocol, logger=_websockets_log)
         # of the request, as far as it has arrived; None: nothing more is expected before its answer
         self._head: bytes | None = b""
         self._stream: FrameStream | None = None
+        self._pace: Pace | None = None
+        self._message = Silence()  # of an unfinished message
         self._device: Device | None = None
         self.reading = True
         self._resting = False  # frames wait for the next turn
@@ -248,6 +215,7 @@ class Connection(asyncio.Protocol):
         limit = self._listener.frame_limit(speaks_v1=speaks_v1)
         self._protocol.max_message_size = limit
         self._stream = FrameStream(self._protocol, limit)
+        self._pace = self._listener.pace()
         asked = waited(self.transport)
         self._device = self._listener.join(who, self, speaks_v1=speaks_v1, waited=asked)
         if rest:
@@ -280,6 +248,7 @@ class Connection(asyncio.Protocol):
         writer = self._writer
         if stream is None or device is None or self._resting or writer.full:
             return
+        pace, controls = self._pace, stream.controls_cut
         frames_end, bytes_end = stream.frames_cut + TURN_FRAMES, stream.bytes_cut + TURN_BYTES
         while stream.pending and stream.open and not writer.full:
             count, size = device.credit
@@ -289,7 +258,17 @@ class Connection(asyncio.Protocol):
             if count <= 0 or size <= 0:
                 self._rest()
                 break
-            if frames := stream.next_frames(count, size):
+            if pace is not None:
+                paced_count, paced_size = pace.credit(monotonic())
+                count, size = min(count, paced_count), min(size, paced_size)
+                if count <= 0 or size <= 0:
+                    self._rest(pace.wait())
+                    break
+            frames_before, bytes_before = stream.frames_cut, stream.bytes_cut
+            frames = stream.next_frames(count, size)
+            if pace is not None:
+                pace.use(stream.frames_cut - frames_before, stream.bytes_cut - bytes_before)
+            if frames:
                 device.on_frames(frames)
         if not stream.open:
             stream.next_frames(0, 0)  # the answer to a close frame needs no credit
@@ -298,13 +277,18 @@ class Connection(asyncio.Protocol):
         self._set_reading(not stream.pending and not writer.full)
         if stream.protocol_used:
             stream.protocol_used = False
+            if stream.controls_cut > controls and stream.open:
+                device.on_controls(stream.controls_cut - controls)
             self._send_protocol_data()
 
-    def _rest(self) -> None:
+    def _rest(self, seconds: float = 0.0) -> None:
         """Go on with what has arrived in a later turn."""
         if not self._resting:
             self._resting = True
-            self._listener.in_turn.later(self._go_on)
+            if seconds:
+                asyncio.get_running_loop().call_later(seconds, self._go_on)
+            else:
+                self._listener.in_turn.later(self._go_on)
 
     def _go_on(self) -> None:
         self._resting = False
@@ -328,11 +312,20 @@ class Connection(asyncio.Protocol):
         """Send a ping; close the connection if there was no sign of life since several of them."""
         if self._protocol.state is not OPEN or self.transport.is_closing():
             return
+        self._check_message()
         taken, waiting = taken_by_host(self.transport)
         if self._liveness.check(taken, waiting=waiting) or not self.reading:
             self.transport.write(PING)
         else:
             self.close(PING_TIMEOUT, "no answer to a ping")
+
+    def _check_message(self) -> None:
+        """Close the connection if a message takes too long, though it is read."""
+        stream, longest = self._stream, self._listener.message_timeout
+        if stream is not None and longest:
+            unfinished = stream.messages_cut if stream.unfinished and self.reading else None
+            if self._message.seconds(unfinished, monotonic()) >= longest:
+                self.close(POLICY_VIOLATION, "a message took too long")
 
     # -- the transport
 

@@ -64,6 +64,7 @@ class FrameStream:
         self._text = True  # whether that is text
         # cut so far, control frames and fragments, too
         self.frames_cut = self.bytes_cut = 0
+        self.controls_cut = self.messages_cut = 0  # of them pings, pongs and close frames; whole messages
         self.protocol_used = False  # whether the protocol may have something to send; reset by the caller
 
     @property
@@ -75,6 +76,11 @@ class FrameStream:
     def pending(self) -> bool:
         """Whether a frame waits: there are bytes that `next_frames` has not examined."""
         return len(self._buffer) >= self._need
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a part of a message, or of a frame, has arrived, and nothing behind it."""
+        return not self.pending and (self._fragments is not None or len(self._buffer) > 0)
 
     def receive(self, data: bytes) -> None:
         """Append bytes that arrived."""
@@ -142,6 +148,7 @@ class FrameStream:
             if at < have:
                 self._pass_on(data[at : at + CLOSING_BYTES], out)
                 at += CLOSING_BYTES
+        self.messages_cut += len(out)
         self._buffer = data[at:]
         return out
 
@@ -168,6 +175,7 @@ class FrameStream:
             self._text = frame.opcode is TEXT
             self._fragments = []
         elif frame.opcode is not CONT or self._fragments is None:
+            self.controls_cut += 1
             return
         self._fragments.append(bytes(frame.data))
         if not frame.fin:

@@ -28,6 +28,7 @@ from cloudmatch_edge.settings import EdgeSettings
 from cloudmatch_edge.sockets import client_address, pages, request_head
 from cloudmatch_edge.sockets.connection import CLOSE_TIMEOUT, Connection
 from cloudmatch_edge.sockets.idle_timeouts import IdleTimeouts
+from cloudmatch_edge.sockets.pace import Pace
 from cloudmatch_edge.sockets.quotas import AddressQuotas
 from cloudmatch_edge.sockets.request_head import RefusedError
 from cloudmatch_edge.sockets.turns import Turns
@@ -80,6 +81,8 @@ class Listener:
         self._descriptors = Descriptors()
         self._short = False  # of file descriptors: it was logged
         self._proxies = settings.proxies
+        self._pace = settings.frames, settings.bytes
+        self.message_timeout = settings.message_timeout
         self._quotas = AddressQuotas(settings.connections_per_address, settings.connects_per_address)
         self._refusals = Summary(log, "devices over a quota refused")
         self._idle_timeouts = IdleTimeouts()
@@ -188,6 +191,10 @@ class Listener:
             # a page of this edge that was refused asks why, by a fetch; it names its origin there only
             found = ["/".join(page.split("/", 3)[:3]) for page in headers.get_all("Referer")]
         return next((each for each in found if not origins.allows(self._origins, each)), None)
+
+    def pace(self) -> Pace | None:
+        """How much of one device is read in a second; None: all."""
+        return Pace(*self._pace) if any(self._pace) else None
 
     def frame_limit(self, *, speaks_v1: bool) -> int:
         """Bytes of the largest frame of a device."""
