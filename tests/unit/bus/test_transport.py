@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
+from nats.aio.client import Client as NatsClient
 from nats.js.api import Header
 from nats.protocol.parser import Parser
 
 from cloudmatch_bus.client.connection import Headers
-from cloudmatch_bus.client.transport import BACKLOG, MAX_LINE, NatsProtocol
+from cloudmatch_bus.client.transport import BACKLOG, MAX_LINE, NatsProtocol, parse_headers
 from harness.bus import counted
 
 OURS = ("1", "2")  # subscriptions with handlers
@@ -197,21 +198,48 @@ async def test_a_subject_that_cannot_be_read_is_counted_and_one_that_can_is_not(
     assert [each[0] for each in client.library.messages["3"]][2:] == ["t.\ufffd\ufffd", "t\ufffd1"]
 
 
-async def test_messages_without_headers_are_handled_at_once_and_overtake_none_of_their_subscription() -> None:
+async def test_messages_are_handled_at_once_and_overtake_none_of_their_subscription() -> None:
     client = Client()
     await asyncio.sleep(0)
-    client.protocol.data_received(message("1", "", b"a", b""))
-    assert client.quick == {"1": 1, "2": 0}, "at once"
-    client.protocol.data_received(
-        message("1", "", b"b", b"A: b") + message("1", "", b"c", b"") + message("2", "", b"d", b"")
-    )
-    assert client.quick == {"1": 1, "2": 1}, "another subscription need not wait"
+    client.protocol.data_received(message("1", "", b"a", b"") + message("1", "", b"b", b"A: b"))
+    assert client.quick == {"1": 2, "2": 0}, "at once"
+    handlers = client.protocol._handlers
+    late = handlers.pop("1")  # as while it is being subscribed
+    client.protocol.data_received(message("1", "", b"c", b""))
+    handlers["1"] = late
+    client.protocol.data_received(message("1", "", b"d", b"") + message("2", "", b"e", b"A: b"))
+    assert client.quick == {"1": 2, "2": 1}, "another subscription need not wait"
     for _ in range(3):
         await asyncio.sleep(0)
-    client.protocol.data_received(message("1", "", b"e", b""))
-    assert client.quick["1"] == 2, "the library has handled all of that subscription"
-    assert [payload for _, _, payload, _ in client.library.messages["1"]] == [b"a", b"b", b"c", b"e"]
+    client.protocol.data_received(message("1", "", b"f", b""))
+    assert client.quick["1"] == 3, "the library has handled all of that subscription"
+    assert [payload for _, _, payload, _ in client.library.messages["1"]] == [*(b"a", b"b", b"c", b"d", b"f")]
     await client.end()
+
+
+names_of_headers = some.text("abcABC-", min_size=1, max_size=8)
+values_of_headers = some.binary(max_size=12).map(lambda value: value.translate(None, b"\r\n"))
+
+
+@given(some.lists(some.tuples(names_of_headers, values_of_headers), max_size=5))
+def test_headers_are_read_as_the_library_reads_them(lines: list[tuple[str, bytes]]) -> None:
+    raw = b"".join(b"%b: %b\r\n" % (name.encode(), value) for name, value in lines)
+    ours = parse_headers(b"NATS/1.0\r\n" + raw + b"\r\n") or {}
+    theirs = NatsClient._parse_header_lines(raw)
+    assert ours.keys() == theirs.keys()
+    assert {each: value.strip() for each, value in theirs.items()} == ours
+
+
+@given(some.binary(max_size=60))
+def test_headers_of_any_bytes_are_read(raw: bytes) -> None:
+    assert "Status" not in (parse_headers(b"NATS/1.0\r\n" + raw) or {})
+
+
+def test_a_status_is_what_the_server_says_and_nobody_else() -> None:
+    assert parse_headers(b"NATS/1.0 204 EOB\r\nA: b\r\n\r\n") == {"A": "b", "Status": "204"}
+    assert parse_headers(b"NATS/1.0 503\r\n\r\n") == {"Status": "503"}
+    assert parse_headers(b"NATS/1.0\r\nStatus: 404\r\nA:b\r\n\r\n") == {"A": "b"}
+    assert parse_headers(b"NATS/1.0\r\n\r\n") is None
 
 
 async def test_the_socket_is_not_read_while_the_library_is_behind() -> None:

@@ -1,9 +1,9 @@
 """The socket to NATS, with a fast path for messages that have a handler.
 
-nats-py's client reads and writes through its `Transport`; `FastTransport` is one. Messages without headers
-whose subscription has a handler are cut from the stream right here and handled at once, without a queue or
-a task. Everything else goes to nats-py's parser in whole units: pings, errors, JetStream, replies, messages
-with headers. Messages of one subscription stay in order: while the parser has one, later ones follow it.
+nats-py's client reads and writes through its `Transport`; `FastTransport` is one. Messages whose subscription
+has a handler are cut from the stream right here and handled at once, without a queue or a task. Everything
+else goes to nats-py's parser in whole units: pings, errors, replies. Messages of one subscription stay in
+order: while the parser has one, later ones follow it.
 
 Everything published within one turn of the event loop is written by one call.
 """
@@ -26,6 +26,7 @@ Handler = Callable[[str, str, bytes, Headers], None]  # subject, reply, payload,
 
 END = b"\r\n"
 MSG, HMSG = b"MH"  # first byte of a message; any other unit is one line
+STATUS = "Status"  # name by which handlers get a status
 MAX_LINE = 1024 * 1024  # bytes
 BACKLOG = 4 * 1024 * 1024  # bytes waiting for the parser, above which the socket is not read
 CLOSE_TIMEOUT = 1.0  # s for what was written to leave a socket that is being closed
@@ -54,6 +55,20 @@ def readable(text: bytes) -> bytes:
     of streams have to know of each message, and nobody knows such a subject."""
     count_unreadable()
     return _BLANK.sub("\ufffd", text.decode(errors="replace")).encode()
+
+
+def parse_headers(head: bytes) -> Headers:
+    """Parse headers, and the status of an answer of the server as `Status`: what others call so is none."""
+    begin, *lines = head.decode(errors="replace").split("\r\n")
+    headers = {}
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if colon:
+            headers[name.strip()] = value.strip()
+    headers.pop(STATUS, None)
+    if status := begin[len("NATS/1.0 ") :][:3]:
+        headers[STATUS] = status
+    return headers or None
 
 
 def _head(headers: dict[str, str]) -> bytes:
@@ -143,10 +158,17 @@ class NatsProtocol(asyncio.Protocol):
                     self._needed = end - at
                     return at
                 sid = words[2]
-                if first == MSG and sid not in behind and (handler := handlers.get(sid)) is not None:
+                if sid not in behind and (handler := handlers.get(sid)) is not None:
                     at = end
                     try:
-                        handler(words[1], words[3] if len(words) == 5 else "", data[line + 2 : end - 2], None)
+                        if first == MSG:
+                            reply = words[3] if len(words) == 5 else ""
+                            handler(words[1], reply, data[line + 2 : end - 2], None)
+                        else:
+                            reply = words[3] if len(words) == 6 else ""
+                            begin = line + 2 + int(words[-2])
+                            headers = parse_headers(data[line + 2 : begin])
+                            handler(words[1], reply, data[begin : end - 2], headers)
                     except Exception:  # noqa: BLE001  # logged and counted
                         log_handler_failure(words[1])
                     continue
