@@ -99,6 +99,10 @@ FORBIDDEN_PUBLICATIONS = [
     ("journal", subjects.ev("demo", "deliveries", "edge-0")),
     ("journal", subjects.ev("demo", "delivered", "a")),
     ("journal", "$JS.API.CONSUMER.MSG.NEXT.EVENTS.bridge-rabbit"),
+    ("journal", "$JS.API.CONSUMER.CREATE.EVENTS"),  # whose deliver subject could be anyone's
+    ("journal", "$JS.API.CONSUMER.CREATE.EVENTS.one"),
+    ("journal", "$JS.API.CONSUMER.DURABLE.CREATE.EVENTS.one"),
+    ("journal", "$JS.API.STREAM.MSG.GET.KV_match"),
     ("journal", "$JS.API.CONSUMER.DELETE.EVENTS.bridge-rabbit"),
     ("journal", "$JS.API.CONSUMER.DELETE.EVENTS.bridge-rabbit-singles"),
     ("journal", "$KV.match.dev.demo.a"),

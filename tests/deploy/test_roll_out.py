@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from cloudmatch_bus.client.connection import connect
-from cloudmatch_bus.client.consumer import history, position_range
+from cloudmatch_bus.client.history import history, position_range
 from deploy.loopback import Environment, Node
 from faults import report
 from faults.checker import sum_by_name
@@ -105,7 +105,7 @@ async def bytes_in_facts(here: Environment) -> int:
     try:
         _, last = await position_range(bus)
         books = Books()
-        async for batch in history(bus, "journal", 0, last):
+        async for batch in history(bus, 0, last):
             for position, fact in batch:
                 books.fold(position, fact)
         return books.bytes_delivered

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 from cloudmatch_bus.client.bucket import BucketWatcher, Entry
 from cloudmatch_bus.client.connection import Bus, connect
-from cloudmatch_bus.client.consumer import Delivery, OrderedConsumer
+from cloudmatch_bus.client.follower import Delivery, Follower
 from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.contract.messages import DevicePaired, DeviceRecord, MatchEnded, MatchMade, decode_device
 from cloudmatch_match_engine.core import matcher
@@ -141,7 +141,7 @@ async def pairing_cluster() -> AsyncIterator[PairingCluster]:
             done = asyncio.Event()
             observing = [
                 asyncio.create_task(under_test.watch.run()),
-                asyncio.create_task(OrderedConsumer(bus, "observer").run(under_test.on_facts, 0, done)),
+                asyncio.create_task(Follower(bus).run(under_test.on_facts, 0, done)),
             ]
             await asyncio.wait_for(under_test.watch.synced.wait(), 20)
             try:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cloudmatch_bus.client.connection import connect
-from cloudmatch_bus.client.consumer import Delivery, OrderedConsumer
+from cloudmatch_bus.client.follower import Delivery, Follower
 from cloudmatch_bus.client.settings import NatsSettings
 from faults.checker import Count, sum_by_name
 from faults.counting import Counting, counting
@@ -172,7 +172,7 @@ async def _check_facts(under_test: Stack, result: Result) -> None:
         result.bytes_in_facts = books.bytes_delivered
 
     bus = await connect(NatsSettings(url=under_test.cluster.url, replicas=3), "checker")
-    reading = asyncio.create_task(OrderedConsumer(bus, "checker").run(add, 0, done))
+    reading = asyncio.create_task(Follower(bus).run(add, 0, done))
     while result.bytes_in_facts != result.bytes_received and time.monotonic() - last < FACTS_TIMEOUT:  # noqa: ASYNC110  # also when nothing arrives
         await asyncio.sleep(0.1)
     await asyncio.sleep(1)  # for facts that should not arrive

@@ -1,4 +1,4 @@
-"""Consumers of facts: shared and durable, or a range of the stream read once."""
+"""Readers of facts: a shared durable consumer, a follower, a range of the stream read once."""
 
 import asyncio
 import contextlib
@@ -8,15 +8,10 @@ from typing import Any
 import pytest
 
 from cloudmatch_bus.client.connection import Bus, connect
-from cloudmatch_bus.client.consumer import (
-    Delivery,
-    DownstreamError,
-    DurableConsumer,
-    Held,
-    OrderedConsumer,
-    history,
-    position_range,
-)
+from cloudmatch_bus.client.consumer import DurableConsumer, Held
+from cloudmatch_bus.client.follower import Delivery, Follower
+from cloudmatch_bus.client.history import history, position_range
+from cloudmatch_bus.client.isolation import DownstreamError
 from cloudmatch_bus.client.provision import connected_bus, provision
 from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.contract import streams, subjects
@@ -162,10 +157,10 @@ async def settling(bus: Bus, held: int) -> bool:
     return (info.num_pending, info.num_ack_pending) == (0, held)
 
 
-async def test_an_ordered_consumer_handles_large_facts_in_portions_each_once_and_in_order(
+async def test_a_follower_handles_large_facts_in_portions_each_once_and_in_order(
     nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cloudmatch_bus.client.consumer.PORTION", 10_000)
+    monkeypatch.setattr("cloudmatch_bus.client.history.BATCH_BYTES", 10_000)
     handled: list[list[int]] = []
     async with facts(nats_server.url) as published, bus(nats_server) as reader:
         for number in range(1, 101):
@@ -173,14 +168,14 @@ async def test_an_ordered_consumer_handles_large_facts_in_portions_each_once_and
         await published.kept()
         await published.bus.jetstream().publish(subjects.ev("default", "left", "a"), b"no fact")
         _, last = await position_range(reader)
-        consumer, stop = OrderedConsumer(reader, "test"), asyncio.Event()
+        follower, stop = Follower(reader), asyncio.Event()
 
         async def handle(deliveries: list[Delivery]) -> None:
-            assert consumer.position < deliveries[0].position
+            assert follower.position < deliveries[0].position
             handled.append([delivery.fact.at for delivery in deliveries])
 
-        running = asyncio.create_task(consumer.run(handle, 0, stop))
-        await eventually(lambda: consumer.position == last)
+        running = asyncio.create_task(follower.run(handle, 0, stop))
+        await eventually(lambda: follower.position == last)
         stop.set()
         await running
     assert [at for each in handled for at in each] == list(range(1, 101))
@@ -196,14 +191,12 @@ async def test_history_yields_a_range_of_the_stream_in_order(nats_server: NatsSe
         await published.bus.jetstream().publish(subjects.ev("x", "left", "a"), b"no fact")
         first, last = await position_range(published.bus)
         assert last - first == 1200
-        read = [entry async for batch in history(published.bus, "test", first + 9, last) for entry in batch]
+        read = [entry async for batch in history(published.bus, first + 9, last) for entry in batch]
         assert [position for position, _ in read] == list(range(first + 10, last + 1))
         assert [fact is None for _, fact in read] == [False] * 1190 + [True]
-        read = [
-            entry async for batch in history(published.bus, "test", first + 9, first + 20) for entry in batch
-        ]
+        read = [entry async for batch in history(published.bus, first + 9, first + 20) for entry in batch]
         assert [position for position, _ in read] == list(range(first + 10, first + 21))
-        assert [e async for batch in history(published.bus, "test", last, last + 5) for e in batch] == []
+        assert [e async for batch in history(published.bus, last, last + 5) for e in batch] == []
         assert not [c for c in await published.bus.jetstream().consumers_info("EVENTS") if c.name != DURABLE]
 
 
@@ -265,8 +258,8 @@ async def test_a_stream_that_is_deleted_is_made_again_and_read_from_its_beginnin
     settings = NatsSettings(url=nats_server.url)
     async with facts(nats_server.url) as published, connected_bus(settings, "reader", health, stop) as one:
         assert one is not None
-        durable, ordered = Reader(one), OrderedConsumer(one, "test")
-        running = asyncio.create_task(ordered.run(collect(read), 0, stop))
+        durable, follower = Reader(one), Follower(one)
+        running = asyncio.create_task(follower.run(collect(read), 0, stop))
         for _ in range(2):
             published.payloads(1)
             await published.kept()
@@ -288,25 +281,3 @@ def collect(read: list[Delivery]) -> Any:
         read.extend(deliveries)
 
     return handle
-
-
-async def test_an_ordered_consumer_that_is_paused_is_made_again(
-    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("cloudmatch_bus.client.consumer.LOOK_INTERVAL", 0.1)
-    monkeypatch.setattr("cloudmatch_bus.client.progress.PATIENCE", 1.0)
-    read, stop = list[Delivery](), asyncio.Event()
-    async with facts(nats_server.url) as published, bus(nats_server) as reader:
-        consumer = OrderedConsumer(reader, "test")
-        running = asyncio.create_task(consumer.run(collect(read), 0, stop))
-        published.payloads(1)
-        await eventually(lambda: len(read) == 1)
-        js = published.bus.jetstream()
-        (info,) = [each for each in await js.consumers_info(streams.EVENTS) if each.name != DURABLE]
-        await js.pause_consumer(streams.EVENTS, info.name, "2099-01-01T00:00:00Z")
-        published.payloads(2)
-        await eventually(lambda: "1 facts wait, none read for" in str(consumer.health()))
-        await eventually(lambda: len(read) == 2)
-        await eventually(lambda: consumer.health() is None)
-        stop.set()
-        await running

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from cloudmatch_bus.client.consumer import history
+from cloudmatch_bus.client.history import history
 from cloudmatch_bus.client.publisher import FactPublisher
 from cloudmatch_bus.contract import streams
 from cloudmatch_bus.contract.deliveries import span
@@ -73,7 +73,7 @@ async def test_facts_whose_acks_are_lost_for_longer_than_the_duplicate_window_co
         await eventually(lambda: len(batches) == info.messages)
         await eventually(lambda: len(singles) >= info.messages)
         ledger = Ledger()
-        async for some in history(direct.bus, "test", 0, info.last_seq):
+        async for some in history(direct.bus, 0, info.last_seq):
             for position, each in some:
                 assert each is not None
                 ledger.fold(position, each)

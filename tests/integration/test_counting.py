@@ -9,7 +9,7 @@ from nats.js.api import DiscardPolicy
 from websockets.asyncio.client import ClientConnection, connect
 
 from cloudmatch_bus.client.connection import Bus
-from cloudmatch_bus.client.consumer import history, position_range
+from cloudmatch_bus.client.history import history, position_range
 from cloudmatch_bus.client.provision import ensure_provisioned
 from cloudmatch_bus.contract import streams
 from cloudmatch_bus.contract.deliveries import Span
@@ -89,7 +89,7 @@ async def test_while_facts_cannot_be_stored_sizes_are_merged_and_then_each_is_co
         _, last = await position_range(bus)
         counted: dict[str, list[Span]] = {}
         facts = 0
-        async for batch in history(bus, "test", 0, last):
+        async for batch in history(bus, 0, last):
             for _, fact in batch:
                 match fact:
                     case DeliveriesCounted():
@@ -156,7 +156,7 @@ async def test_when_edges_are_killed_under_load_the_books_close_to_the_byte(
     books = Books()
     async with connected(nats_server.url) as reader:
         _, last = await position_range(reader)
-        async for batch in history(reader, "test", 0, last):
+        async for batch in history(reader, 0, last):
             for position, fact in batch:
                 books.fold(position, fact)
     assert books.bytes_delivered == workload.bytes_received

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 from aio_pika.abc import AbstractIncomingMessage
 
-from cloudmatch_bus.client.consumer import history
+from cloudmatch_bus.client.history import history
 from cloudmatch_bus.contract import amqp_batches
 from cloudmatch_bus.contract.deliveries import Claim, span
 from cloudmatch_bus.contract.messages import DeliveriesClaimed, DeliveriesCounted, MatchMade
@@ -123,7 +123,7 @@ async def test_a_journal_killed_repeatedly_counts_every_claimed_payload_once(
         await bus.kept()
         await eventually(lambda: service.metric("cloudmatch_journal_claims") == 0, 20)
         counted: dict[tuple[str, int], list[str]] = {}
-        async for messages in history(bus.bus, "test", 0, 2**62):
+        async for messages in history(bus.bus, 0, 2**62):
             for _, fact in messages:
                 for each in fact.spans if isinstance(fact, DeliveriesCounted) else ():
                     for number in range(each.first, each.end):

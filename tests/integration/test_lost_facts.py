@@ -13,7 +13,7 @@ from rich.progress import Progress
 
 from cloudmatch_bus.client import stream_config
 from cloudmatch_bus.client.connection import connect
-from cloudmatch_bus.client.consumer import position_range
+from cloudmatch_bus.client.history import position_range
 from cloudmatch_bus.client.provision import provision
 from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.contract import streams

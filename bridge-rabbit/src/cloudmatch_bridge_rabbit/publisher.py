@@ -13,7 +13,7 @@ from prometheus_client import Counter
 from cloudmatch_bridge_rabbit.channel import PreparedChannel, UnconfirmedError, open_channel
 from cloudmatch_bridge_rabbit.confirms import CONFIRM_TIMEOUT, CONNECT_TIMEOUT, FAILURES
 from cloudmatch_bridge_rabbit.core.frames import Block
-from cloudmatch_bus.client.consumer import DownstreamError
+from cloudmatch_bus.client.isolation import DownstreamError
 from cloudmatch_bus.process.settings import AmqpSettings
 
 log = logging.getLogger("rabbit")

@@ -8,7 +8,8 @@ import time
 from prometheus_client import Counter
 
 from cloudmatch_bus.client.connection import Bus
-from cloudmatch_bus.client.consumer import OrderedConsumer, position_range
+from cloudmatch_bus.client.follower import Follower
+from cloudmatch_bus.client.history import position_range
 from cloudmatch_bus.client.publisher import ORIGIN, publish_once
 from cloudmatch_bus.contract import subjects
 from cloudmatch_bus.contract.messages import DeliveriesCounted
@@ -18,7 +19,7 @@ from cloudmatch_journal.core.ledger import Ledger
 log = logging.getLogger("bookkeeper")
 
 INTERVAL = 0.5  # s between two looks at the claims
-POLL = 0.02  # s between two looks at how far the consumer has read
+POLL = 0.02  # s between two looks at how far was read
 
 _granted = Counter(
     "cloudmatch_journal_granted_payloads", "Payloads that were claimed and not counted by others"
@@ -32,9 +33,9 @@ class Bookkeeper:
     is stored is that it comes back. If it does not, it is decided again.
     """
 
-    def __init__(self, bus: Bus, consumer: OrderedConsumer, ledger: Ledger, grace: float) -> None:
+    def __init__(self, bus: Bus, follower: Follower, ledger: Ledger, grace: float) -> None:
         self._bus = bus
-        self._consumer = consumer
+        self._follower = follower
         self._origin = secrets.token_hex(ORIGIN)
         self._grants = Grants(ledger, time.time_ns() // 1000, grace)
 
@@ -54,7 +55,7 @@ class Bookkeeper:
             _, last = await position_range(self._bus)
         except TimeoutError:
             return False
-        while self._bus.connected and self._consumer.position < last:  # noqa: ASYNC110  # nobody waits for a grant
+        while self._bus.connected and self._follower.position < last:  # noqa: ASYNC110  # nobody waits for a grant
             await asyncio.sleep(POLL)
         return self._bus.connected
 

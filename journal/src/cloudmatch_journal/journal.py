@@ -9,7 +9,8 @@ import msgspec
 from prometheus_client import Counter, Gauge, Histogram
 
 from cloudmatch_bus.client.connection import Bus
-from cloudmatch_bus.client.consumer import Delivery, DownstreamError, OrderedConsumer
+from cloudmatch_bus.client.follower import Delivery, Follower
+from cloudmatch_bus.client.isolation import DownstreamError
 from cloudmatch_bus.client.publisher import FactPublisher
 from cloudmatch_bus.contract.liveness import CLAIM_GRACE
 from cloudmatch_bus.contract.messages import AmountReported, AnyFact, DeliveriesCounted
@@ -27,7 +28,6 @@ log = logging.getLogger("journal")
 NAME = "journal"
 REPORTS = f"{NAME}-reports"  # names them as their source, apart from what the journal grants
 UNLIMITED = Retention()
-LINGER = 0.1  # s after a few facts: a write to disk costs more than folding a batch
 SPANS = 4  # of a batch that are folded at the cost of one fact
 LOOK = 60.0  # s between two looks at the age of segments
 RETRY = 5.0  # s after which a disk that refused is tried again, while no facts arrive
@@ -238,14 +238,14 @@ class Journal:
         health.set_warning("facts", publisher.problem)
         health.set_warning("lost", self._missing)
         place = Place(bus, self.store, self.ledger, publisher.publish)
-        consumer = OrderedConsumer(bus, NAME, linger=LINGER, resume=place.resume)
-        health.set_check("feed", consumer.health)
+        follower = Follower(bus, resume=place.resume)
+        health.set_check("feed", follower.health)
         place.report_damage()
-        bookkeeper = Bookkeeper(bus, consumer, self.ledger, self._claim_grace)
+        bookkeeper = Bookkeeper(bus, follower, self.ledger, self._claim_grace)
         async with asyncio.TaskGroup() as group:
             helpers = [group.create_task(each) for each in (publisher.run(), bookkeeper.run())]
             try:
-                await consumer.run(self.append, self.store.position - self.store.offset, stop)
+                await follower.run(self.append, self.store.position - self.store.offset, stop)
             finally:
                 self._publisher = None
                 await publisher.drain(1.0)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from cloudmatch_bus.client.connection import Bus
-from cloudmatch_bus.client.consumer import history
+from cloudmatch_bus.client.history import history
 from cloudmatch_bus.contract import streams
 from cloudmatch_bus.contract.fact import FactsLost
 from cloudmatch_bus.process.clock import now_ms
@@ -21,12 +21,11 @@ from cloudmatch_journal.store import Store
 
 log = logging.getLogger("place")
 
-NAME = "journal-verify"  # of consumers that look at single messages: the journal may create those, too
 APP = "default"
 
 
 class Place:
-    """Where to go on reading, for `OrderedConsumer`.
+    """Where to go on reading, for `Follower`.
 
     Args:
         publish: publish that facts are lost.
@@ -88,8 +87,7 @@ class Place:
             return True
         if known is None and position == self._store.position:
             return True  # it is damaged
-        batches = history(self._bus, NAME, sequence - 1, sequence)
-        found = [fact async for batch in batches for _, fact in batch]
+        found = [fact async for batch in history(self._bus, sequence - 1, sequence) for _, fact in batch]
         return not found or found[0] == known
 
     def _report(

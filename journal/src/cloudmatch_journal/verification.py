@@ -8,7 +8,7 @@ from typing import NamedTuple
 from rich.progress import Progress
 
 from cloudmatch_bus.client.connection import Bus
-from cloudmatch_bus.client.consumer import history, position_range
+from cloudmatch_bus.client.history import history, position_range
 from cloudmatch_bus.contract.messages import AnyFact
 from cloudmatch_journal import files
 from cloudmatch_journal.core import segments
@@ -17,7 +17,6 @@ from cloudmatch_journal.core.segments import Contents, Seal
 from cloudmatch_journal.core.states import snapshot_position
 from cloudmatch_journal.files import StoreError
 
-NAME = "journal-verify"
 DESCRIBED = ("first", "last", "count", "newest", "devices")  # what a seal says of documents
 
 Message = tuple[int, AnyFact | None]  # position and fact; None: not a fact
@@ -115,7 +114,7 @@ class Verification:
         task = progress.add_task("stream", total=max(0, end - start + 1), detail="")
         spans = self._spans(start)
         span, pending = next(spans), list[Message]()
-        async for batch in history(bus, NAME, start - 1 - self._offset, end - self._offset):
+        async for batch in history(bus, start - 1 - self._offset, end - self._offset):
             for sequence, fact in batch:
                 message = sequence + self._offset, fact
                 while message[0] > span.last:

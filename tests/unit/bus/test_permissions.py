@@ -2,7 +2,7 @@
 
 import pytest
 
-from cloudmatch_bus.contract import permissions, subjects
+from cloudmatch_bus.contract import permissions, streams, subjects
 from cloudmatch_bus.contract.permissions import NAME, ROLES
 
 
@@ -124,14 +124,14 @@ def test_a_template_has_all_rights_and_denies_everything_where_there_are_none() 
     for role, rights in ROLES.items():
         claims = permissions.template(role)
         assert claims["sub"] == {"allow": rights.subscribe}
-        assert claims["pub"] == (
-            {"allow": rights.publish, "deny": rights.deny_publish} if rights.publish else {"deny": [">"]}
-        )
+        assert claims["pub"] == ({"allow": rights.publish} if rights.publish else {"deny": [">"]})
         mixed = any(NAME in each for each in rights.subscribe) and any(" " in e for e in rights.subscribe)
         assert not mixed, "NATS ignores queue groups beside a name"
 
 
-def test_the_journal_cannot_move_a_consumer_of_the_bridge() -> None:
-    for what in ("CREATE", "MSG.NEXT", "DELETE"):
-        for durable in ("bridge-rabbit", "bridge-rabbit-singles"):
-            assert f"$JS.API.CONSUMER.{what}.EVENTS.{durable}" in ROLES["journal"].deny_publish
+def test_the_journal_makes_and_moves_no_consumer() -> None:
+    for what in ("CREATE", "DURABLE.CREATE", "INFO", "MSG.NEXT", "DELETE"):
+        for consumer in ("journal", *streams.DURABLE_CONSUMERS, streams.SINGLES):
+            assert not may(ROLES["journal"].publish, f"$JS.API.CONSUMER.{what}.EVENTS.{consumer}")
+    assert not may(ROLES["journal"].publish, "$JS.API.CONSUMER.CREATE.EVENTS")
+    assert may(ROLES["journal"].publish, "$JS.API.DIRECT.GET.EVENTS")

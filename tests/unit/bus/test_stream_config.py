@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from nats.js.api import DeliverPolicy, StorageType, StreamConfig
+from nats.js.api import StorageType, StreamConfig
 
 from cloudmatch_bus.client import stream_config
 
@@ -39,8 +39,3 @@ def test_an_existing_stream_keeps_its_first_sequence_and_its_replicas() -> None:
     asked, got = stream_config.events(3), stream_config.events(1)
     got.first_seq = 7
     assert stream_config.differences(asked, got) == {}
-
-
-def test_an_ordered_consumer_begins_behind_the_position_its_reader_has() -> None:
-    config = stream_config.ordered_consumer("journal-1", 41)
-    assert (config.deliver_policy, config.opt_start_seq) == (DeliverPolicy.BY_START_SEQUENCE, 42)

@@ -1,6 +1,6 @@
 """A small journal, and facts to fill it with."""
 
-from cloudmatch_bus.client.consumer import Delivery
+from cloudmatch_bus.client.follower import Delivery
 from cloudmatch_bus.contract.deliveries import Claim, Span
 from cloudmatch_bus.contract.messages import DeliveriesClaimed, DeliveriesCounted, PayloadsDelivered
 

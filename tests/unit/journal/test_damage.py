@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.progress import Progress
 
-from cloudmatch_bus.client.consumer import Delivery
+from cloudmatch_bus.client.follower import Delivery
 from cloudmatch_bus.contract.deliveries import Claim, span
 from cloudmatch_bus.contract.messages import DeviceConnected
 from cloudmatch_journal.core.audit import Finding

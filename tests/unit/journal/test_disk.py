@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cloudmatch_bus.client.consumer import DownstreamError
+from cloudmatch_bus.client.isolation import DownstreamError
 from cloudmatch_journal.core.retention import Retention
 from cloudmatch_journal.files import FolderError
 from cloudmatch_journal.journal import Journal

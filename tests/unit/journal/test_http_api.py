@@ -10,7 +10,7 @@ import pytest
 from httpx import ASGITransport, AsyncClient
 from litestar.testing import TestClient
 
-from cloudmatch_bus.client.consumer import Delivery
+from cloudmatch_bus.client.follower import Delivery
 from cloudmatch_bus.contract.deliveries import Claim, span
 from cloudmatch_bus.contract.messages import AmountReported, DeviceConnected, MatchMade
 from cloudmatch_bus.process.health import Health

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from cloudmatch_bus.client.consumer import DownstreamError
+from cloudmatch_bus.client.isolation import DownstreamError
 from cloudmatch_bus.contract.messages import AnyFact
 from cloudmatch_journal.core.ledger import Ledger
 from cloudmatch_journal.core.retention import DAY, Retention

@@ -64,22 +64,6 @@ def durable_consumer(name: str, *, new: bool = False) -> ConsumerConfig:
     )
 
 
-def ordered_consumer(name: str, after: int) -> ConsumerConfig:
-    """A consumer of all facts behind position `after`.
-
-    Its reader keeps the position, so nothing is acknowledged and nothing is redelivered out of order.
-    """
-    return ConsumerConfig(
-        name=name,
-        deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
-        opt_start_seq=after + 1,
-        ack_policy=AckPolicy.NONE,
-        inactive_threshold=streams.INACTIVE_THRESHOLD,
-        mem_storage=True,
-        num_replicas=1,
-    )
-
-
 def differences(asked: StreamConfig | ConsumerConfig, got: object) -> dict[str, tuple[Any, Any]]:
     """Return {field: (asked, got)} of each field that was asked for (not None) and differs on the server."""
     return {

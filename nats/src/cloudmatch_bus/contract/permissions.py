@@ -29,7 +29,6 @@ class Rights(NamedTuple):
 
     publish: tuple[str, ...]
     subscribe: tuple[str, ...]
-    deny_publish: tuple[str, ...] = ()  # takes precedence over `publish`
 
 
 def inbox(role: str, name: str) -> str:
@@ -59,7 +58,6 @@ def _provisioning(stream: str) -> tuple[str, ...]:
 
 
 _EVENTS_INFO = f"{API}.STREAM.INFO.{EVENTS}"
-_CONSUMER_VERBS = ("CREATE", "INFO", "MSG.NEXT", "DELETE")
 _MICRO = ("", ".match-engine", ".match-engine.*")  # addressed: all micro services, this one, one instance
 
 ROLES = {
@@ -110,14 +108,9 @@ ROLES = {
             *_facts("reported", "forgotten"),
             *(subjects.every_ev_from(kind, JOURNAL) for kind in ("deliveries", "lost")),
             _EVENTS_INFO,
-            *(f"{API}.CONSUMER.{what}.{EVENTS}.*" for what in _CONSUMER_VERBS),
+            f"{API}.DIRECT.GET.{EVENTS}",  # it makes no consumer, which could deliver to any subject
         ),
         subscribe=(_own_inbox("journal"),),
-        deny_publish=tuple(
-            f"{API}.CONSUMER.{what}.{EVENTS}.{durable}"
-            for durable in (BRIDGE, SINGLES)
-            for what in _CONSUMER_VERBS
-        ),
     ),
     BRIDGE: Rights(
         publish=(
@@ -149,5 +142,5 @@ def may_provision(role: str) -> bool:
 def template(role: str) -> dict[str, object]:
     """Render the rights of a role as the claims of its signing key have them."""
     rights = ROLES[role]
-    publish = {"allow": rights.publish, "deny": rights.deny_publish} if rights.publish else {"deny": [">"]}
+    publish = {"allow": rights.publish} if rights.publish else {"deny": [">"]}
     return {"pub": publish, "sub": {"allow": rights.subscribe}, "subs": -1, "data": -1, "payload": -1}

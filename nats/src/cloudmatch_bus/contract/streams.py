@@ -21,7 +21,7 @@ EVENTS_MIN_BYTES = GIB // 64  # of a server that has room for no more
 DUPLICATE_WINDOW = 120.0  # s within which a message id is kept once
 ACK_WAIT = 5.0  # s after which a fact that was neither acknowledged nor reported in progress is redelivered
 MAX_ACK_PENDING = 1000  # facts delivered by a durable consumer and not acknowledged
-INACTIVE_THRESHOLD = 30.0  # s without a request after which the server deletes an ordered consumer
+INACTIVE_THRESHOLD = 30.0  # s without a request after which the server deletes a watch of the bucket
 TOMBSTONE_TTL = 60  # s for which a deleted key leaves its tombstone
 
 
