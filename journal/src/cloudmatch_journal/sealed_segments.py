@@ -36,22 +36,17 @@ class SealedSegments:
         """One more than the number of the newest."""
         return self.first + len(self.seals)
 
-    def close(self) -> None:
-        """Close all files."""
-        for database in self._open.values():
-            database.close()
-
     def add(self, seal: Seal) -> None:
         """Add the newest segment."""
         self.size += seal.size
         self.seals.append(msgspec.structs.replace(seal, devices=frozenset()))
 
     def keep_open(self, database: SegmentDatabase) -> None:
-        """Keep a segment open, and close the least recently used one if there are too many."""
+        """Keep a segment in memory in place of the least recently used one if there are too many."""
         with self._lock:
             self._open[database.first] = database
             if len(self._open) > MAX_OPEN:
-                self._open.pop(next(iter(self._open))).close()
+                del self._open[next(iter(self._open))]
 
     def first_after(self, position: int) -> int:
         """Return the number of the first segment with an event after a position."""
@@ -119,8 +114,7 @@ class SealedSegments:
         first = self.seals[0].first
         seal = files.read_seal(self._folder, first)
         files.remove_segment(self._folder, first)
-        if (database := self._take_open(first)) is not None:
-            database.close()
+        self._take_open(first)
         self.size -= self.seals.pop(0).size
         self.first += 1
         return seal

@@ -76,7 +76,6 @@ class Store:
 
     def close(self) -> None:
         """Close all files."""
-        self._sealed.close()
         if self._growing is not None:
             self._growing.close()
         os.close(self._lock)
@@ -306,6 +305,7 @@ class Store:
         except OSError as error:
             self._refused(error)
         self._sealed.add(seal)
+        growing.close()
         self._sealed.keep_open(growing)
         self._growing = None
         self._named = {}
