@@ -66,7 +66,7 @@ def test_two_people_exchange_payloads_in_their_terminals(edge: Service) -> None:
     ]
     with places[0] as first, places[1] as second:
         a.sees("connected as a")
-        a.sees(r"waiting for a peer …\s+matched with b, 0 m away")
+        a.sees(r"waiting for a peer …\s+matched with b, 1,000 m away")
         b.sees(r"waiting for a peer …\s+matched with a")
         a.type("ciào 😀\n")
         b.sees("a ▸ ciào 😀")

@@ -8,6 +8,7 @@ import pytest
 
 from cloudmatch_bus.client.connection import Bus
 from cloudmatch_bus.contract import subjects
+from cloudmatch_bus.contract.messages import DevicePaired
 from harness import NatsServer, Service, eventually
 from harness.edges import FakeEdge, fake_edge
 
@@ -74,3 +75,23 @@ async def test_explain_is_a_micro_service_that_counts_its_requests(
     edge.bus.publish("$SRV.STATS.match-engine", b"", inbox)
     await eventually(lambda: len(found) == 2, what="statistics of both workers")
     assert sum(found.values()) == 8
+
+
+@pytest.mark.parametrize(
+    ("setting", "metres"), [("exact", 678.9), ("rounded", 1000.0), ("none", 0.0), ("", 1000.0)]
+)
+async def test_distances_are_told_as_the_worker_is_set(
+    nats_server: NatsServer, start: Callable[..., Service], setting: str, metres: float
+) -> None:
+    settings = {"CLOUDMATCH_NATS_URL": nats_server.url, "CLOUDMATCH_MATCH_ENGINE_DISTANCE": setting}
+    start("match-engine", settings)
+    async with fake_edge(nats_server.url) as edge:
+        await edge.connect("a", 52.37, 4.89)
+        await edge.connect("b", 52.37, 4.9, radius=1.0)
+        answer, _ = await ask(edge.bus, subjects.explain(), app="demo", id="a")
+        (neighbour,) = answer["nearest"]  # type: ignore[misc]  # a list
+        assert neighbour["distance"] == pytest.approx(metres, abs=0.05)
+        c = await edge.connect("c", 52.37, 4.88, radius=1000.0)
+        paired = c.history[-1]
+        assert isinstance(paired, DevicePaired)
+        assert paired.distance == pytest.approx(metres, abs=0.05)

@@ -93,7 +93,7 @@ async def test_two_devices_match_exchange_payloads_and_part(edges: list[Service]
         assert a.state == "waiting"
         async with device(edges[1].url, "b") as b:
             peer = await a.matched()
-            assert (peer.id, peer.distance) == ("b", 0)
+            assert (peer.id, peer.distance) == ("b", 1000)
             events = a.events()
             texts = [
                 "ciao",
@@ -129,7 +129,7 @@ async def test_the_first_program_of_the_readme_runs(
     program = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)[0]
     program = program.replace("http://127.0.0.1:8080", edges[0].url)
     await asyncio.to_thread(exec, program, {})
-    assert capsys.readouterr().out == "a is matched with b, 679 m away\nb received ciao\n"
+    assert capsys.readouterr().out == "a is matched with b, 1000 m away\nb received ciao\n"
 
 
 async def test_a_refused_or_replaced_device_raises(edges: list[Service]) -> None:

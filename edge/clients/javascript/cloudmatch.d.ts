@@ -13,7 +13,7 @@ export type Reason = "left" | "unmatched" | "expired" | "replaced" | "closed";
 /** The device at the other end of a match. */
 export interface Peer {
   readonly id: string;
-  /** Metres. */
+  /** Metres, as told: rounded to kilometres unless the server is set otherwise; 0: not told. */
   readonly distance: number;
   /** Number of the match. */
   readonly match: number;

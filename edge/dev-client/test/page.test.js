@@ -11,7 +11,7 @@ import { bounds, degrees, place, REACH, reach, round, ruler, squeeze, ticks, vie
 import { read as metrics } from "../web/services.js";
 import { address, complete, DEFAULT, fault, freeId, read, write } from "../web/setup.js";
 import { snippets } from "../web/snippets.js";
-import { bytes, clipped, distance, since, size } from "../web/words.js";
+import { away, bytes, clipped, distance, since, size } from "../web/words.js";
 
 const EDGE = "http://127.0.0.1:8080";
 
@@ -108,6 +108,7 @@ test("a copied log has each raw frame", () => {
 test("amounts, times and lengths are formatted for people", () => {
   assert.deepEqual([0, 1, 65536].map(bytes), ["0 bytes", "1 byte", "65,536 bytes"]);
   assert.deepEqual([0.347, 9.999, 850, 111_178].map(distance), ["0.35 m", "10.00 m", "850 m", "111 km"]);
+  assert.deepEqual([0, undefined, 1000].map((metres) => away(metres)), ["", "", ", 1,000 m away"]);
   assert.deepEqual([0.4, 999, 3214].map(since), ["+0 ms", "+999 ms", "+3.214 s"]);
   assert.equal(size("ciào"), 5);
   assert.deepEqual(clipped("abc", 3), { head: "abc", rest: 0 });
@@ -240,6 +241,12 @@ test("the reason why devices do not match comes with advice", () => {
   const far = { rules: ["own_reach", "their_reach"], distance: 222_356.4 };
   assert.equal(obstacle(far), "is too far away");
   assert.equal(remedy(far), "move them closer, or give both a radius above 222,357 m");
+  const rounded = { rules: ["own_reach"], distance: 220_000 };
+  assert.equal(remedy(rounded), "move them closer, or give both a radius above 244,000 m");
+  assert.equal(
+    remedy({ rules: ["own_reach"], distance: 0 }),
+    "move them closer, or give both a larger radius",
+  );
   assert.equal(obstacle({ rules: ["matched", "tag"] }), "is in another match, has another tag");
   assert.equal(remedy({ rules: ["matched", "tag"] }), "give both the same tag");
   assert.deepEqual([obstacle({ rules: [] }), remedy({ rules: [] })], ["should match in a moment", ""]);

@@ -136,9 +136,9 @@ export function remedy({ rules, distance }) {
   const found = [];
   if (rules.includes("tag")) found.push("give both the same tag");
   if (rules.includes("own_reach") || rules.includes("their_reach")) {
-    found.push(
-      `move them closer, or give both a radius above ${Math.ceil(distance).toLocaleString("en")} m`,
-    );
+    // A distance of whole kilometres is rounded, and 0 is not told.
+    const above = Math.ceil(distance % 1000 ? distance : (distance * 11) / 10 + 2000).toLocaleString("en");
+    found.push(`move them closer, or give both a ${distance ? `radius above ${above} m` : "larger radius"}`);
   }
   if (rules.includes("former")) found.push("let one of them match another device first, or reconnect");
   if (rules.includes("away")) found.push("wait for its return");

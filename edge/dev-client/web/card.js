@@ -4,7 +4,7 @@ import { obstacle, remedy } from "./advice.js";
 import { announce, coalesced, copy, make, setText } from "./dom.js";
 import { Log } from "./log.js";
 import { snippets } from "./snippets.js";
-import { bytes, clipped, count, distance } from "./words.js";
+import { away, bytes, clipped, count } from "./words.js";
 
 /** @type {[string, string, object][]} name, label, properties of the input */
 const FIELDS = [
@@ -299,7 +299,7 @@ export class Card {
             "li",
             {},
             make("b", {}, other.device),
-            `, ${distance(other.distance)} away, ${obstacle(other)}. `,
+            `${away(other.distance)}, ${obstacle(other)}. `,
             help && make("span", {}, `${help[0].toUpperCase()}${help.slice(1)}.`),
           );
         }),
@@ -328,10 +328,9 @@ export class Card {
         return "waiting for a match";
       default: {
         if (!peer) return "matched";
-        const far = peer.distance === undefined ? "" : `, ${distance(peer.distance)} away`;
         return device.peerAway
           ? `matched with ${id}, which is disconnected: payloads wait`
-          : `matched with ${id}${far}`;
+          : `matched with ${id}${away(peer.distance)}`;
       }
     }
   }

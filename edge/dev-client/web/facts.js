@@ -1,6 +1,6 @@
 /** The journal's facts as sentences. Pure. */
 
-import { bytes, count, distance } from "./words.js";
+import { away, bytes, count } from "./words.js";
 
 const sum = (sizes) => sizes.reduce((total, size) => total + size, 0);
 
@@ -12,7 +12,7 @@ export function sentence(fact) {
     case "left":
       return `${fact.device}’s connection ended, code ${fact.code}`;
     case "matched":
-      return `${fact.device} and ${fact.peer} matched, ${distance(fact.distance)} apart`;
+      return `${fact.device} and ${fact.peer} matched${away(fact.distance, "apart")}`;
     case "unmatched":
       return `${fact.device} and ${fact.peer} parted: ${fact.reason}`;
     case "delivered":

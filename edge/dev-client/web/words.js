@@ -9,6 +9,11 @@ export function count(number, one, many = `${one}s`) {
 
 export const bytes = (number) => count(number, "byte");
 
+/** Metres, as told → ", 850 m away"; "" if they are not told. */
+export function away(metres, word = "away") {
+  return metres ? `, ${distance(metres)} ${word}` : "";
+}
+
 /** Metres → "0.35 m", "850 m", "111 km". */
 export function distance(metres) {
   if (metres < 10) return `${metres.toFixed(2)} m`;

@@ -12,6 +12,7 @@ from cloudmatch_bus.contract.messages import encode
 from cloudmatch_bus.contract.unreadable import UNREADABLE
 from cloudmatch_bus.process.clock import now_ms
 from cloudmatch_match_engine.core.cluster import Cluster, ClusterStatus, Moment
+from cloudmatch_match_engine.core.distances import Told
 from cloudmatch_match_engine.core.explain import Explanation, explain
 from cloudmatch_match_engine.core.roster import Roster
 
@@ -48,6 +49,7 @@ class Inspection:
         incomplete: why the roster is, or None.
         reach: in degrees, of devices without a radius.
         clock: s, monotonic.
+        distance: how it is told.
     """
 
     def __init__(
@@ -56,8 +58,10 @@ class Inspection:
         incomplete: Callable[[], str | None],
         reach: float,
         clock: Callable[[], float],
+        distance: Told = "rounded",
     ) -> None:
         self._roster, self._incomplete, self._reach, self._clock = roster, incomplete, reach, clock
+        self._distance: Told = distance
         self._cluster: Cluster | None = None
         self._joined_at = 0.0  # s
         self._isolated: Callable[[], bool] = lambda: True
@@ -69,7 +73,7 @@ class Inspection:
     def explain(self, app: str, device: str) -> Explanation:
         """Explain a device's state."""
         self._check()
-        explanation = explain(self._roster, app, device, self._reach, self._clock())
+        explanation = explain(self._roster, app, device, self._reach, self._clock(), self._distance)
         if explanation is None:
             raise UnknownDeviceError(app, device)
         return explanation

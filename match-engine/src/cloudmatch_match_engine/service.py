@@ -33,6 +33,6 @@ async def serve(environment: Environment, stop: asyncio.Event) -> None:
         group.create_task(http.serve(application, "match-engine", [sock], stop))
         async with connected_bus(environment[NatsSettings], "match-engine", health, stop) as bus:
             if bus is not None:
-                worker = Worker(bus, settings.reach)
+                worker = Worker(bus, settings.reach, settings.distance)
                 worker.add_checks(health)
                 await worker.run(stop)

@@ -5,6 +5,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from cloudmatch_bus.process.settings import Port, Settings
+from cloudmatch_match_engine.core.distances import Told
 from cloudmatch_match_engine.core.matcher import PLANAR_REACH
 
 
@@ -24,6 +25,15 @@ class MatchEngineSettings(Settings, frozen=True, kw_only=True):
             description="How far a device that names no radius reaches, as a planar distance in degrees.",
         ),
     ] = PLANAR_REACH
+
+    distance: Annotated[
+        Told,
+        Meta(
+            description="How far apart two devices are, as they are told: `rounded` to a kilometre and to "
+            "two digits, between squares of a kilometre, so that nobody is located by asking from several "
+            "places; `exact`, to 0.1 m, for devices that know each other; `none`: always 0."
+        ),
+    ] = "rounded"
 
     @property
     def own_port(self) -> int:

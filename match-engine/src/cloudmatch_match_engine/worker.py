@@ -21,6 +21,7 @@ from cloudmatch_bus.process.clock import monotonic, now_ms
 from cloudmatch_bus.process.health import Health
 from cloudmatch_bus.process.runner import until_stopped
 from cloudmatch_match_engine.core.cluster import Cluster
+from cloudmatch_match_engine.core.distances import Told
 from cloudmatch_match_engine.core.roster import Roster
 from cloudmatch_match_engine.inspection import Inspection
 from cloudmatch_match_engine.pairing.handler import PairingHandler
@@ -58,7 +59,7 @@ class BusNotifier:
 class Worker:
     """The shell: turns messages into calls of the engine, and its decisions into messages."""
 
-    def __init__(self, bus: Bus, reach: float) -> None:
+    def __init__(self, bus: Bus, reach: float, distance: Told = "rounded") -> None:
         self._bus = bus
         self._roster = Roster(reach)
         self._mirror = Mirror(self._roster, monotonic)
@@ -66,11 +67,13 @@ class Worker:
         _waiting.set_function(self._roster.count_waiting)
         self._facts = FactPublisher(bus)
         notifier = BusNotifier(bus, self._facts)
-        self._handler = PairingHandler(Bucket(bus), self._mirror, notifier, clock=now_ms, reach=reach)
+        self._handler = PairingHandler(
+            Bucket(bus), self._mirror, notifier, clock=now_ms, reach=reach, distance=distance
+        )
         self._router = BatchRouter(bus, self._roster, self._handler)
         self._watcher = BucketWatcher(bus, self._mirror.on_entry, self._roster.restart, self._on_ready)
         clock = asyncio.get_running_loop().time
-        self.inspection = Inspection(self._roster, self._watcher.health, reach, clock)
+        self.inspection = Inspection(self._roster, self._watcher.health, reach, clock, distance)
         self._requests = Requests(bus, self._handler.answer)
 
     async def run(self, stop: asyncio.Event) -> None:

@@ -4,6 +4,7 @@ import pytest
 from msgspec.structs import replace
 
 from cloudmatch_bus.contract.messages import DeviceRecord
+from cloudmatch_match_engine.core.distances import Told
 from cloudmatch_match_engine.core.explain import NEAREST, Explanation, explain
 from cloudmatch_match_engine.core.keys import device_id
 from cloudmatch_match_engine.core.matcher import PLANAR_REACH, suits
@@ -17,11 +18,13 @@ def at(lat: float, name: str, **more: object) -> DeviceRecord:
     return replace(DeviceRecord(app="demo", device=name, edge="e", connection_id=1, lat=lat, lon=0), **more)
 
 
-def about(me: DeviceRecord, *others: DeviceRecord, since: float = NOW - 12) -> Explanation:
+def about(
+    me: DeviceRecord, *others: DeviceRecord, since: float = NOW - 12, how: Told = "exact"
+) -> Explanation:
     roster = Roster()
     for revision, record in enumerate((me, *others), 1):
         roster.put(device_id(record.app, record.device), record, revision, since)
-    explanation = explain(roster, me.app, me.device, PLANAR_REACH, NOW)
+    explanation = explain(roster, me.app, me.device, PLANAR_REACH, NOW, how)
     assert explanation is not None
     return explanation
 
@@ -88,4 +91,17 @@ def test_a_device_that_does_not_wait_is_matched_or_away() -> None:
 
 
 def test_an_unknown_device_has_no_explanation() -> None:
-    assert explain(Roster(), "demo", "a", PLANAR_REACH, NOW) is None
+    assert explain(Roster(), "demo", "a", PLANAR_REACH, NOW, "exact") is None
+
+
+def test_an_explanation_tells_of_distances_what_devices_are_told() -> None:
+    me, far = at(0, "a"), at(2, "b", tag="red")
+    (rounded,) = about(me, far, how="rounded").nearest
+    assert rounded.distance == 220_000
+    assert "b, 220,000 m away, has the tag 'red'" in rounded.sentence
+    assert "reaches less than 1.42° on a flat map." in rounded.sentence
+    (silent,) = about(me, far, how="none").nearest
+    assert silent.distance == 0
+    assert silent.sentence.startswith("b has the tag 'red'")
+    assert silent.rules == rounded.rules
+    assert about(at(0, "a", match=7, peer="b", distance=0.0)).sentence == "a is in match 7 with b."

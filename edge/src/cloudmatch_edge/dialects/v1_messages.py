@@ -93,7 +93,7 @@ class Matched(ToDevice, frozen=True, tag="matched"):
 
     match: int
     peer: str
-    distance: float  # m
+    distance: float  # m, as match-engine tells it: rounded by default; 0: not told
 
 
 class Heard(ToDevice, frozen=True, tag="message"):
@@ -140,7 +140,7 @@ class Resumed(ToDevice, frozen=True, tag="resumed"):
 
     match: int
     peer: str
-    distance: float  # m
+    distance: float  # m, as match-engine tells it: rounded by default; 0: not told
     received: int
 
 

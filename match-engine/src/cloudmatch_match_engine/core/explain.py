@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 
 from cloudmatch_bus.contract.messages import DeviceRecord
+from cloudmatch_match_engine.core.distances import Told, told
 from cloudmatch_match_engine.core.keys import device_id
 from cloudmatch_match_engine.core.matcher import distance, reaches
 from cloudmatch_match_engine.core.roster import Roster
@@ -25,7 +26,7 @@ class Neighbour(msgspec.Struct, frozen=True, kw_only=True):
     """Another device of the app and the rules that keep it from being the peer; none: a match is imminent."""
 
     device: str
-    distance: float  # m
+    distance: float  # m, as it is told to devices; 0: it is not
     rules: list[Rule]
     sentence: str
 
@@ -51,19 +52,24 @@ def _metres(metres: float) -> str:
     return f"{metres:,.0f} m" if metres >= 10 else f"{metres:.2f} m"
 
 
+def _away(metres: float) -> str:
+    """Describe a distance as it is told; 0: it is not."""
+    return f", {_metres(metres)} away" if metres else ""
+
+
 def _tag(record: DeviceRecord) -> str:
     return "no tag" if record.tag is None else f"the tag '{record.tag}'"
 
 
-def _reach(device: DeviceRecord, other: DeviceRecord, planar: float) -> str:
+def _reach(device: DeviceRecord, other: DeviceRecord, planar: float, how: Told) -> str:
     """Describe how far `device` reaches if that is too short for `other`."""
     if device.radius is not None:
         return f"{device.device} reaches {_metres(device.radius)}"
+    text = f"{device.device} has no radius: it reaches less than {planar:g}° on a flat map"
+    if how != "exact":
+        return text
     apart = hypot(device.lat - other.lat, device.lon - other.lon)
-    return (
-        f"{device.device} has no radius: it reaches less than {planar:g}° on a flat map, "
-        f"and the distance is {apart:.4g}°"
-    )
+    return f"{text}, and the distance is {apart:.4g}°"
 
 
 def _downtime(record: DeviceRecord, absent: Absent) -> str:
@@ -72,7 +78,7 @@ def _downtime(record: DeviceRecord, absent: Absent) -> str:
 
 
 def _rules(
-    me: DeviceRecord, other: DeviceRecord, metres: float, planar: float, absent: Absent
+    me: DeviceRecord, other: DeviceRecord, planar: float, absent: Absent, how: Told
 ) -> Iterator[tuple[Rule, str]]:
     """Yield each rule that keeps two devices apart, with the predicate of a sentence about `other`."""
     if other.match is not None:
@@ -83,27 +89,29 @@ def _rules(
         yield "tag", f"has {_tag(other)}, and {me.device} has {_tag(me)}"
     if me.device == other.last_peer or other.device == me.last_peer:
         yield "former", f"has left a match with {me.device}, and one of them has had no other peer since"
-    if not reaches(me, other, metres, planar):
-        yield "own_reach", f"is too far away: {_reach(me, other, planar)}"
-    if not reaches(other, me, metres, planar):
-        yield "their_reach", f"does not reach that far: {_reach(other, me, planar)}"
-
-
-def _neighbour(me: DeviceRecord, other: DeviceRecord, planar: float, absent: Absent) -> Neighbour:
     metres = distance(me, other)
-    found = list(_rules(me, other, metres, planar, absent))
+    if not reaches(me, other, metres, planar):
+        yield "own_reach", f"is too far away: {_reach(me, other, planar, how)}"
+    if not reaches(other, me, metres, planar):
+        yield "their_reach", f"does not reach that far: {_reach(other, me, planar, how)}"
+
+
+def _neighbour(me: DeviceRecord, other: DeviceRecord, planar: float, absent: Absent, how: Told) -> Neighbour:
+    metres = told(me, other, how)
+    away = _away(metres)
+    found = list(_rules(me, other, planar, absent, how))
     why = "; ".join(text for _, text in found) or "may be matched with it, and should be in a moment"
     return Neighbour(
         device=other.device,
         distance=metres,
         rules=[rule for rule, _ in found],
-        sentence=f"{other.device}, {_metres(metres)} away, {why}.",
+        sentence=f"{other.device}{away and away + ','} {why}.",
     )
 
 
 def _sentence(me: DeviceRecord, state: State, waiting: int, absent: Absent) -> str:
     if state == "matched":
-        return f"{me.device} is in match {me.match} with {me.peer}, {_metres(me.distance or 0.0)} away."
+        return f"{me.device} is in match {me.match} with {me.peer}{_away(me.distance or 0.0)}."
     if me.disconnected_at is not None:
         return f"{me.device} {_downtime(me, absent)}."
     others = waiting - 1
@@ -113,12 +121,15 @@ def _sentence(me: DeviceRecord, state: State, waiting: int, absent: Absent) -> s
     return f"{me.device} waits, and so {so} in app '{me.app}'."
 
 
-def explain(roster: Roster, app: str, device: str, planar: float, now: float) -> Explanation | None:
+def explain(
+    roster: Roster, app: str, device: str, planar: float, now: float, how: Told
+) -> Explanation | None:
     """Explain a device's state as the mirror shows it; None if the device is not in the bucket.
 
     Args:
         planar: reach in degrees of devices without a radius.
         now: s, of the monotonic clock of the roster.
+        how: a distance is told.
     """
     mirrored = roster.get(device_id(app, device))
     if mirrored is None:
@@ -139,5 +150,7 @@ def explain(roster: Roster, app: str, device: str, planar: float, now: float) ->
         state=state,
         waiting=waiting,
         sentence=_sentence(me, state, waiting, absent),
-        nearest=[_neighbour(me, other, planar, absent) for other in nearest] if state == "waiting" else [],
+        nearest=[_neighbour(me, other, planar, absent, how) for other in nearest]
+        if state == "waiting"
+        else [],
     )

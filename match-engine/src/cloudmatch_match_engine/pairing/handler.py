@@ -22,6 +22,7 @@ from cloudmatch_bus.contract.messages import (
     StepAway,
 )
 from cloudmatch_match_engine.core.answers import gone_or_replaced, peer_away, replaced
+from cloudmatch_match_engine.core.distances import Told
 from cloudmatch_match_engine.core.pool import MirroredDevice
 from cloudmatch_match_engine.core.replay import MatchEvent
 from cloudmatch_match_engine.core.transitions import (
@@ -54,16 +55,28 @@ from cloudmatch_match_engine.pairing.unpairing import (
 
 
 class PairingHandler:
-    """The engine. `clock`: ms since 1970; `reach`: degrees, for devices without a radius."""
+    """The engine.
+
+    Args:
+        clock: ms since 1970.
+        reach: degrees, for devices without a radius.
+        distance: how that of a match is told.
+    """
 
     def __init__(
-        self, bucket: Bucket, mirror: Mirror, notifier: Notifier, clock: Callable[[], int], reach: float
+        self,
+        bucket: Bucket,
+        mirror: Mirror,
+        notifier: Notifier,
+        clock: Callable[[], int],
+        reach: float,
+        distance: Told = "rounded",
     ) -> None:
         self._clock = clock
         self._mirror = mirror
         self._notifier = notifier
         self._store = PairingStore(bucket)
-        self._search = Search(self._store, mirror, notifier, clock, reach)
+        self._search = Search(self._store, mirror, notifier, clock, reach, distance)
         self._unpairing = Unpairing(self._store, notifier, self._search, mirror, clock)
 
     async def answer(self, request: AnyRequest) -> AnyAnswer:

@@ -19,6 +19,7 @@ from cloudmatch_bus.contract.messages import (
 )
 from cloudmatch_match_engine.core import matcher
 from cloudmatch_match_engine.core.answers import gone_or_replaced, peer_returned, state_of
+from cloudmatch_match_engine.core.distances import Told, told
 from cloudmatch_match_engine.core.facts import HALF, match_made
 from cloudmatch_match_engine.core.keys import pair_key
 from cloudmatch_match_engine.core.transitions import is_same, pair_of, paired
@@ -31,7 +32,13 @@ Candidate = tuple[DeviceRecord, int]  # and the revision at which it was read
 
 
 class Search:
-    """Searches for peers. `clock`: ms since 1970; `reach`: degrees, for devices without a radius."""
+    """Searches for peers.
+
+    Args:
+        clock: ms since 1970.
+        reach: degrees, for devices without a radius.
+        distance: how it is told.
+    """
 
     def __init__(
         self,
@@ -40,12 +47,14 @@ class Search:
         notifier: Notifier,
         clock: Callable[[], int],
         reach: float,
+        distance: Told,
     ) -> None:
         self._store = store
         self._mirror = mirror
         self._notifier = notifier
         self._clock = clock
         self._reach = reach
+        self._distance: Told = distance
         self._reservations = Reservations(mirror.roster)
 
     async def find_or_report(
@@ -172,7 +181,7 @@ class Search:
         Raises:
             ConflictError: one of them has changed.
         """
-        metres = matcher.distance(record, other)
+        metres = told(record, other, self._distance)
         mine = paired(record, other, revision, metres)
         theirs = paired(other, record, revision, metres)
         pair = pair_of(record, other, revision, metres, self._clock(), secrets.token_hex(HALF))

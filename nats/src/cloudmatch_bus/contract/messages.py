@@ -55,7 +55,7 @@ class MatchMade(Fact, frozen=True, kw_only=True, tag="matched"):
     match: int
     device: str
     peer: str
-    distance: float  # metres
+    distance: float  # metres, as devices are told; 0: they are not
 
     @property
     def primary_device(self) -> str:
@@ -232,7 +232,7 @@ class DevicePaired(Answer, frozen=True, kw_only=True, tag="paired"):
 
     match: int
     peer: str
-    distance: float  # metres
+    distance: float  # metres, as devices are told; 0: they are not
     matched_connection_id: int = msgspec.field(default=0, name="met")  # the device's, when it was matched
     peer_edge: str = ""
     peer_connection_id: int = msgspec.field(default=0, name="peer_session")

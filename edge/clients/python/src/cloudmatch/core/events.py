@@ -10,7 +10,7 @@ class Peer:
     """The device at the other end of a match."""
 
     id: str
-    distance: float  # metres
+    distance: float  # metres, as told: rounded to kilometres unless the server is set otherwise; 0: not told
     match: int  # number of the match
 
 
