@@ -30,7 +30,7 @@ LOCAL := exec env PYTHONPATH=deploy/local $(BIN)/python -m
 DENO := DENO_DIR='$(CURDIR)/.run/deno' DENO_NO_UPDATE_CHECK=1 $(BIN)/deno
 
 # What `make bench WHAT=…` measures, and the module of tests/bench that does.
-BENCHES := peers:compare relay:relay hops:hops facts:facts pairing:pairing crowd:crowd
+BENCHES := peers:compare relay:relay hops:hops facts:facts pairing:pairing crowd:crowd attack:attack
 BENCH = $(patsubst $(WHAT):%,%,$(filter $(WHAT):%,$(BENCHES)))
 
 # Lest `make undeploy SERVICE=$$UNSET` removes everything.
@@ -124,8 +124,8 @@ test-roll-out: setup ## Roll out every pod of `production` while devices exchang
 
 ##@ Measure
 
-bench: setup ## Measure CloudMatch [WHAT=peers|relay|hops|facts|pairing|crowd] [ARGS='--quick'; ARGS=--help explains]
-	@$(if $(BENCH),,$(error WHAT=$(WHAT): expected peers, relay, hops, facts or pairing))\
+bench: setup ## Measure CloudMatch [WHAT=peers|relay|hops|facts|pairing|crowd|attack] [ARGS='--quick'; ARGS=--help explains]
+	@$(if $(BENCH),,$(error WHAT=$(WHAT): expected peers, relay, hops, facts, pairing, crowd or attack))\
 	PYTHONPATH=tests:deploy/local $(BIN)/python -m bench.$(BENCH) $(ARGS)
 
 bench-quick: setup ## Compare with those peers that are installed, roughly, in two minutes [ARGS='cloudmatch nats']

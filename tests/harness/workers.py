@@ -26,6 +26,7 @@ HEAVY = (
     "tests/faults/",
     "tests/integration/test_bench",
     "tests/integration/test_counting.py",
+    "tests/integration/test_floods.py",
     "tests/integration/test_full_size.py",
     "tests/integration/test_fuzz.py",
     "tests/integration/test_kills.py",

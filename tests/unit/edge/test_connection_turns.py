@@ -8,7 +8,7 @@ import pytest
 from cloudmatch_edge.dialects.base import SocketFrame
 from cloudmatch_edge.dialects.close_codes import GOING_AWAY
 from cloudmatch_edge.sockets import writer
-from cloudmatch_edge.sockets.connection import TURN_BYTES, TURN_FRAMES, Connection
+from cloudmatch_edge.sockets.connection import READ, TURN_BYTES, TURN_FRAMES, Connection
 from cloudmatch_edge.sockets.frame_stream import CLOSING_BYTES
 from unit.edge.test_connection import HOST, UPGRADE, WHO, OneDevice, Transport
 from unit.edge.test_frame_stream import frame
@@ -117,10 +117,23 @@ async def test_what_is_beyond_it_waits_for_the_next_turns_and_the_socket_is_not_
 
 async def test_bytes_count_and_the_last_frame_may_exceed_them(opened: Any) -> None:
     one = await opened()
-    one.receive(frame(2, bytes(65_536)) * (TURN_BYTES // 65_536 + 1))
-    assert len(one.device.frames) == TURN_BYTES // 65_536
+    large = frame(2, bytes(TURN_BYTES // 2 + 1))
+    one.receive(large * 3)
+    assert len(one.device.frames) == 2
     await asyncio.sleep(0)
-    assert len(one.device.frames) == TURN_BYTES // 65_536 + 1
+    assert len(one.device.frames) == 3
+
+
+async def test_a_read_that_filled_its_buffer_is_the_last_of_its_turn(opened: Any) -> None:
+    one = await opened()
+    READ[: len(READ)] = frame(2, bytes(1 << 18))[: len(READ)]
+    for _ in range(2):
+        one.connection.buffer_updated(len(one.connection.get_buffer(0)))
+        assert not one.transport.reading
+        await asyncio.sleep(0)
+        assert one.transport.reading, "in the next turn"
+    one.connection.buffer_updated(len(READ) - 1)
+    assert one.transport.reading
 
 
 @pytest.mark.parametrize("flood", [PING, FRAGMENT])

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from cloudmatch_edge.dialects.v1_messages import (
+    NESTED_MAX,
     Ack,
     AnyFromDevice,
     Error,
@@ -36,6 +37,15 @@ def test_a_text_frame_is_decoded_and_unknown_fields_are_ignored(data: bytes, mes
     assert decode(data) == message
 
 
+NESTED = b"[" + b"{}," * NESTED_MAX + b"0]"
+
+
+def test_a_frame_just_within_the_limit_of_nesting_is_read_leniently() -> None:
+    most = b"[" + b"{}," * (NESTED_MAX - 2) + b"0]"
+    assert decode(b'{"type":"ack","received":5.0,"x":' + most + b"}") == Ack(5)
+    assert decode(b'{"type":"ack","received":5,"x":' + NESTED + b"}") == Ack(5)
+
+
 @pytest.mark.parametrize(
     ("data", "code", "ref"),
     [
@@ -58,6 +68,13 @@ def test_a_text_frame_is_decoded_and_unknown_fields_are_ignored(data: bytes, mes
         (b'{"type":"message","text":"\\ud83d","ref":"r"}', "bad_message", "r"),
         (b'{"type":"message","text":"x","ref":"\\udc00"}', "bad_message", None),
         (b'{"type":"\\ud83d","ref":"r"}', "bad_message", "r"),
+        (NESTED, "bad_message", None),
+        (b'{"ref":"r","x":' + NESTED + b"}", "bad_message", "r"),
+        (b'{"type":"message","text":1,"ref":"","x":' + NESTED + b"}", "bad_message", None),
+        (b'{"type":"shout","ref":"r","x":' + NESTED + b"}", "unknown_type", "r"),
+        (b'{"type":"ack","received":5.0,"x":' + NESTED + b"}", "bad_message", None),
+        (b'{"type":"message","text":"x","ref":5,"x":' + NESTED + b"}", "bad_message", None),
+        (b'{"x":' + NESTED, "bad_json", None),
     ],
 )
 def test_the_error_of_a_frame_says_what_is_wrong_and_names_its_ref(

@@ -3,6 +3,8 @@
 import asyncio
 import random
 
+from prometheus_client import Histogram
+
 from cloudmatch_bus.contract.liveness import STALLED_AFTER
 from cloudmatch_bus.process.clock import monotonic
 from cloudmatch_edge.bus.ack_router import LINGER, AckRouter
@@ -13,6 +15,12 @@ from cloudmatch_edge.relay.tail import SWEEP
 
 PEER_VERIFIED_AFTER = 8.0  # s for which a peer is away, before that is verified
 TICK = 0.05  # s between two ticks of a match
+
+_lag = Histogram(
+    "cloudmatch_edge_loop_lag_seconds",
+    "By how much a timer of the event loop was late, every 50 ms: all else waits that long, too",
+    buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
+)
 SILENCE_CHECKS = 4  # of a match, within the time that it may be silent
 
 
@@ -124,7 +132,9 @@ class ActiveMatches:
     def tick(self) -> None:
         """Tick all watched matches, now and every `TICK` seconds."""
         now = monotonic()
-        stalled, self._ticked_at = now - self._ticked_at > STALLED_AFTER, now
+        stalled = now - self._ticked_at > STALLED_AFTER
+        _lag.observe(max(0.0, now - self._ticked_at - TICK))
+        self._ticked_at = now
         for match in list(self._watched):
             if stalled:
                 match.outbound.excuse(now)

@@ -180,13 +180,24 @@ AnyToDevice = (
     | Error
     | Pong
 )
+# Arrays and objects, beyond which a frame is not read leniently: Python takes 1 µs for each, and our messages
+# have one.
+NESTED_MAX = 64
 TYPES = {struct.__struct_config__.tag for struct in AnyFromDevice.__args__}
 
 
 _SURROGATE = re.compile("[\ud800-\udfff]")  # half a character, which UTF-8 cannot encode
 
 
+class _Head(msgspec.Struct):
+    """What an error needs to know of a frame."""
+
+    type: str | None = None
+    ref: str | None = None
+
+
 _decode: Callable[[bytes], AnyFromDevice] = msgspec.json.Decoder(AnyFromDevice).decode
+_decode_head = msgspec.json.Decoder(_Head).decode
 encode_json: Callable[[object], bytes] = msgspec.json.Encoder().encode
 
 
@@ -200,7 +211,30 @@ def decode(data: bytes) -> AnyFromDevice | Error:
     try:
         return _decode(data)
     except UNREADABLE as error:
-        return _decode_leniently(data, str(error))
+        nested = data.count(b"[") + data.count(b"{")
+        return (_decode_leniently if nested <= NESTED_MAX else _error_of)(data, str(error))
+
+
+def _error_of(data: bytes, detail: str) -> Error:
+    """Return what is wrong with a text frame, without reading more of it than its type and `ref`."""
+    try:
+        head = _decode_head(data)
+    except msgspec.ValidationError:
+        return Error("bad_message", detail)
+    except UNREADABLE:
+        return Error("bad_json", detail)
+    return _error(head.type, detail, _valid_ref(head.ref))
+
+
+def _error(kind: object, detail: str, ref: str | None) -> Error:
+    if isinstance(kind, str) and kind not in TYPES:
+        return Error("unknown_type", f"{kind[:64]!r} is not a message type", ref)
+    return Error("bad_message", detail, ref)
+
+
+def _valid_ref(ref: object) -> str | None:
+    valid = isinstance(ref, str) and 1 <= len(ref) <= 128 and not _SURROGATE.search(ref)
+    return ref if valid else None  # type: ignore[return-value]  # it is a str then
 
 
 def _decode_leniently(data: bytes, detail: str) -> AnyFromDevice | Error:
@@ -212,19 +246,14 @@ def _decode_leniently(data: bytes, detail: str) -> AnyFromDevice | Error:
         return Error("bad_json", detail)
     if not isinstance(fields, dict):
         return Error("bad_message", detail)
-    ref = fields.get("ref")
-    if not isinstance(ref, str) or not 1 <= len(ref) <= 128 or _SURROGATE.search(ref):
-        ref = None
+    ref = _valid_ref(fields.get("ref"))
     for name, value in fields.items():
         if isinstance(value, str) and _SURROGATE.search(value):
-            return Error("bad_message", f"{name!a} has half a character: a lone surrogate", ref)
-    kind = fields.get("type")
-    if isinstance(kind, str) and kind not in TYPES:
-        return Error("unknown_type", f"{kind[:64]!r} is not a message type", ref)
+            return Error("bad_message", f"{name[:64]!a} has half a character: a lone surrogate", ref)
     try:
         message: AnyFromDevice = msgspec.convert({k: _whole(v) for k, v in fields.items()}, AnyFromDevice)
     except msgspec.ValidationError as error:
-        return Error("bad_message", str(error), ref)
+        return _error(fields.get("type"), str(error), ref)
     return message
 
 

@@ -43,7 +43,8 @@ from cloudmatch_edge.sockets.writer import Writer
 
 # That one turn of the event loop takes of a socket, at most: control frames and fragments count, too. The
 # last frame may exceed the bytes.
-TURN_FRAMES, TURN_BYTES = 128, 256 * 1024
+TURN_FRAMES, TURN_BYTES = 128, 64 * 1024
+READ = memoryview(bytearray(TURN_BYTES))  # what was read last, of any socket
 CLOSE_TIMEOUT = 2.0  # s for the other side to close after us
 PING = b"\x89\x00"  # a frame
 KNOWN_CODES = {each.code for each in CLOSE_CODES}  # a client may send any other
@@ -60,7 +61,7 @@ def _select_subprotocol(_: ServerProtocol, offered: Sequence[Subprotocol]) -> Su
     return next((name for name in offered if name == v1.SUBPROTOCOL), None)
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """One socket: first a request, then a device's WebSocket."""
 
     transport: asyncio.Transport
@@ -98,7 +99,17 @@ class Connection(asyncio.Protocol):
         else:
             self._abort_after(patience)
 
+    def get_buffer(self, _: int) -> memoryview:
+        return READ
+
+    def buffer_updated(self, size: int) -> None:
+        self.data_received(bytes(READ[:size]))
+        if size == len(READ) and self.reading and self._device is not None:
+            self._rest()  # there is more
+            self._set_reading(False)
+
     def data_received(self, data: bytes) -> None:
+        """Take bytes that arrived."""
         self._liveness.heard = True
         if self._stream is None:
             self._on_request(data)
@@ -274,7 +285,7 @@ class Connection(asyncio.Protocol):
             stream.next_frames(0, 0)  # the answer to a close frame needs no credit
             if stream.pending:
                 self._rest()
-        self._set_reading(not stream.pending and not writer.full)
+        self._set_reading(not stream.pending and not writer.full and not self._resting)
         if stream.protocol_used:
             stream.protocol_used = False
             if stream.controls_cut > controls and stream.open:
