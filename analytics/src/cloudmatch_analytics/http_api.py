@@ -1,8 +1,9 @@
 """The HTTP API: windows by REST, live by Server-Sent Events, and a page with a chart."""
 
 import asyncio
+import contextlib
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.resources import files
 from pathlib import PurePosixPath
@@ -10,21 +11,25 @@ from typing import Annotated
 
 import msgspec
 from litestar import Litestar, Response, get
-from litestar.exceptions import ClientException, NotFoundException
+from litestar.exceptions import ClientException, NotFoundException, ServiceUnavailableException
 from litestar.params import FromPath, Parameter
 from litestar.response import ServerSentEvent, ServerSentEventMessage
 from litestar.types import ControllerRouterHandler
 
 from cloudmatch_analytics.core.windows import ALL, BASE, RETAINED, SIZES, Shape, app_series, sender_series
+from cloudmatch_analytics.settings import LISTENERS
 from cloudmatch_analytics.window_store import WindowStore
 from cloudmatch_bus.contract.amqp import DEFAULT_APP
 from cloudmatch_bus.contract.subjects import untoken
 from cloudmatch_bus.contract.unreadable import UNREADABLE
 from cloudmatch_bus.process.health import Health
 from cloudmatch_bus.process.http import application, errors, serve
+from cloudmatch_bus.process.searches import RETRY_AFTER, Searches
+from cloudmatch_bus.process.settings import HttpSettings
 
 NAME = "analytics"
 POLL_INTERVAL = 0.25  # s between two checks for closed windows
+WAITING = 100  # queries that wait for a thread
 RUNNING = 4  # the running window is sent at every fourth check
 
 # uPlot is a copy of the npm package of that name, with its licence beside it
@@ -36,7 +41,7 @@ FILES = {
     "vendor/uPlot.iife.min.js": "text/javascript; charset=utf-8",
 }
 
-BAD_PARAMETER = errors(bad_request="A parameter is invalid.")
+FAILURES = errors(bad_request="A parameter is invalid.", unavailable="Too many ask at once; ask again.")
 Size = Annotated[str, Parameter(description="Length of the windows.", schema_extra={"enum": list(SIZES)})]
 Hop = Annotated[
     str,
@@ -71,6 +76,33 @@ class Sender(msgspec.Struct, frozen=True):
     messages: int
 
 
+class Listeners:
+    """Counts live streams."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._now = 0
+
+    def admit(self) -> None:
+        """Accept one more.
+
+        Raises:
+            ServiceUnavailableException: there are too many.
+        """
+        if self._now >= self._most:
+            retry = {"Retry-After": str(RETRY_AFTER)}
+            raise ServiceUnavailableException(f"{self._now} listen already", headers=retry)
+
+    @contextlib.contextmanager
+    def one(self) -> Iterator[None]:
+        """Count a stream while it is open."""
+        self._now += 1
+        try:
+            yield
+        finally:
+            self._now -= 1
+
+
 class State(msgspec.Struct, frozen=True):
     """How far windows have closed, in ms since 1970."""
 
@@ -101,20 +133,26 @@ def shape(size: str, hop: str) -> Shape:
 
 
 def create_app(
-    health: Health, store: WindowStore, stop: asyncio.Event, origins: Sequence[str] = ()
+    health: Health,
+    store: WindowStore,
+    stop: asyncio.Event,
+    origins: Sequence[str] = (),
+    listeners: int = LISTENERS,
 ) -> Litestar:
     """Create the HTTP application. Streams end when `stop` is set; pages of `origins` may read it."""
+    searches, streams = Searches(waiting=WAITING), Listeners(listeners)
 
-    @get("/windows", responses=BAD_PARAMETER, sync_to_thread=False)
-    def windows(
+    @get("/windows", responses=FAILURES)
+    async def windows(
         size: Size = "10s", hop: Hop = "", app: App = "", device: Device = "", last: Last = 30
     ) -> list[ByteWindow]:
         """Return closed windows, newest last. A window without payloads is included, with zeros."""
-        return [ByteWindow(*w) for w in store.last(shape(size, hop), last, series(app, device))]
+        of, name = shape(size, hop), series(app, device)
+        return await searches.run(lambda: [ByteWindow(*w) for w in store.last(of, last, name)])
 
     @get(
         "/windows/live",
-        responses=BAD_PARAMETER,
+        responses=FAILURES,
         media_type="text/event-stream",
         response_description="Events; the data of each is JSON.",
         sync_to_thread=False,
@@ -122,13 +160,19 @@ def create_app(
     def live(size: Size = "10s", hop: Hop = "", app: App = "", device: Device = "") -> ServerSentEvent:
         """Stream each window when it closes (event `closed`) and whenever late payloads change it
         (`corrected`); every second the `running` one and how far windows have closed (`state`)."""
-        return ServerSentEvent(_live(health, store, shape(size, hop), series(app, device), stop))
+        events = _live(health, store, shape(size, hop), series(app, device), stop)
+        streams.admit()
+        return ServerSentEvent(_counted(streams, events))
 
-    @get("/senders", responses=BAD_PARAMETER, sync_to_thread=False)
-    def senders(app: App = "", minutes: Minutes = 60, limit: Limit = 500) -> list[Sender]:
+    @get("/senders", responses=FAILURES)
+    async def senders(app: App = "", minutes: Minutes = 60, limit: Limit = 500) -> list[Sender]:
         """Return the senders of recent payloads, most bytes first."""
-        found = _senders(store, store.now() - minutes * 60_000)
-        return [sender for sender in found if app in ("", sender.app)][:limit]
+
+        def found() -> list[Sender]:
+            every = _senders(store, store.now() - minutes * 60_000)
+            return [sender for sender in every if app in ("", sender.app)][:limit]
+
+        return await searches.run(found)
 
     return application("CloudMatch analytics", health, [windows, live, senders, *page_handlers()], origins)
 
@@ -147,6 +191,14 @@ def _untoken(token: str) -> str:
         return untoken(token)
     except UNREADABLE:  # what was stored is damaged
         return token
+
+
+async def _counted(
+    streams: Listeners, events: AsyncIterator[ServerSentEventMessage]
+) -> AsyncIterator[ServerSentEventMessage]:
+    with streams.one():
+        async for event in events:
+            yield event
 
 
 async def _live(
@@ -203,12 +255,17 @@ class HttpThread:
     """The HTTP API in a thread with an event loop of its own."""
 
     def __init__(
-        self, sockets: Sequence[socket.socket], store: WindowStore, health: Health, origins: Sequence[str]
+        self,
+        sockets: Sequence[socket.socket],
+        store: WindowStore,
+        health: Health,
+        http: HttpSettings,
+        listeners: int,
     ) -> None:
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
-        app = create_app(health, store, self._stop, origins)
-        serving = serve(app, NAME, sockets, self._stop)
+        app = create_app(health, store, self._stop, http.allowed_origins, listeners)
+        serving = serve(app, NAME, sockets, self._stop, http.connections)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="http")
         self._future: Future[None] = self._thread.submit(self._loop.run_until_complete, serving)
 

@@ -49,7 +49,7 @@ def serve(environment: Environment, stop: threading.Event) -> None:
     health.set_check("archive", lambda: archive.problem)
     # without input no window closes: that is one reason, not two
     health.set_check("windows", lambda: None if status.problem or supervisor.problem() else windows.problem())
-    http = HttpThread(sockets, windows, health, environment[HttpSettings].allowed_origins)
+    http = HttpThread(sockets, windows, health, environment[HttpSettings], settings.listeners)
     http.on_end(stop.set)
     try:
         supervisor.run(stop)

@@ -6,7 +6,9 @@ from typing import Annotated
 from msgspec import Meta
 
 from cloudmatch_bus.contract import amqp
-from cloudmatch_bus.process.settings import Port, Settings, SettingsError, variable
+from cloudmatch_bus.process.settings import Port, PositiveInt, Settings, SettingsError, variable
+
+LISTENERS = 1000
 
 
 class AnalyticsSettings(Settings, frozen=True, kw_only=True):
@@ -35,6 +37,11 @@ class AnalyticsSettings(Settings, frozen=True, kw_only=True):
         str,
         Meta(description="More queues whose sizes are counted, comma-separated: those of producers of 2019."),
     ] = ""
+
+    listeners: Annotated[
+        PositiveInt,
+        Meta(description="Live streams (`/windows/live`) at once; more are answered with 503."),
+    ] = LISTENERS
 
     @property
     def plain_queues(self) -> list[str]:

@@ -20,11 +20,13 @@ from cloudmatch_analytics.core.windows import (
     Sums,
     Timeline,
     Window,
+    by_sender,
 )
 from cloudmatch_bus.process.clock import monotonic, now_ms
 
 SLICE = Shape(BASE, BASE)
 NAMED = 5  # late senders named in a log line, at most
+PIECE = 500  # windows that are added up at once
 STUCK = 8.0  # s without progress after which windows count as stuck
 
 Changed = dict[int, set[str]]  # series, by the start of their slice
@@ -91,10 +93,14 @@ class WindowStore:
 
     def rows(self, changed: Changed | None) -> list[Row]:
         """Return the sums that were changed, as they are now; all for None."""
-        with self._lock:
-            if changed is None:
-                return self._timeline.all_rows()
-            return [row for start, series in changed.items() for row in self._timeline.rows(start, series)]
+        if changed is None:
+            with self._lock:
+                changed = self._timeline.all_series()
+        rows: list[Row] = []
+        for start, series in changed.items():
+            with self._lock:
+                rows += self._timeline.rows(start, series)
+        return rows
 
     def _is_new(self, result: Added) -> bool:
         """Whether the record was not added before: after a crash the pipeline repeats its results."""
@@ -174,7 +180,14 @@ class WindowStore:
     def last(self, shape: Shape, count: int, series: str = ALL) -> list[Window]:
         """Return up to `count` closed windows of a series, newest last."""
         with self._lock:
-            return self._timeline.last(shape, count, series)
+            starts = self._timeline.starts(shape, count, series)
+        found: list[Window] = []
+        for begin in range(0, len(starts), PIECE):  # whoever else waits for the lock has its turn
+            with self._lock:
+                found += [
+                    self._timeline.window(shape, each, series) for each in starts[begin : begin + PIECE]
+                ]
+        return found
 
     def running(self, shape: Shape, now: int, series: str = ALL) -> Window:
         """Return the window of a series that is running at `now` and closes next."""
@@ -189,7 +202,8 @@ class WindowStore:
     def senders(self, since: int) -> dict[str, Sums]:
         """Return what each sender has sent since then, by series."""
         with self._lock:
-            return self._timeline.senders(since)
+            slices = self._timeline.slices(since)
+        return by_sender(slices)
 
     @property
     def corrections(self) -> int:

@@ -58,7 +58,7 @@ async def serve(environment: Environment, stop: asyncio.Event) -> None:
     origins = environment[HttpSettings].allowed_origins
     app = http.application("CloudMatch bridge to RabbitMQ", health, origins=origins)
     async with asyncio.TaskGroup() as group:
-        group.create_task(http.serve(app, NAME, [sock], stop))
+        group.create_task(http.serve(app, NAME, [sock], stop, environment[HttpSettings].connections))
         group.create_task(publisher.keep_connected(stop))
         group.create_task(dead_letter_queue.watch(lambda: publisher.connection, stop))
         async with connected_bus(environment[NatsSettings], NAME, health, stop) as bus:

@@ -32,7 +32,7 @@ async def serve(environment: Environment, stop: asyncio.Event) -> None:
     app = http.application("CloudMatch journal", health, routes, environment[HttpSettings].allowed_origins)
     try:
         async with asyncio.TaskGroup() as group:
-            group.create_task(http.serve(app, NAME, sockets, stop))
+            group.create_task(http.serve(app, NAME, sockets, stop, environment[HttpSettings].connections))
             retention = group.create_task(journal.keep_house())
             async with connected_bus(environment[NatsSettings], NAME, health, stop) as bus:
                 if bus is not None:

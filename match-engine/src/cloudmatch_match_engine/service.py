@@ -30,7 +30,9 @@ async def serve(environment: Environment, stop: asyncio.Event) -> None:
     origins = environment[HttpSettings].allowed_origins
     application = http.application("CloudMatch match-engine", health, routes(inspection), origins)
     async with asyncio.TaskGroup() as group:
-        group.create_task(http.serve(application, "match-engine", [sock], stop))
+        group.create_task(
+            http.serve(application, "match-engine", [sock], stop, environment[HttpSettings].connections)
+        )
         async with connected_bus(environment[NatsSettings], "match-engine", health, stop) as bus:
             if bus is not None:
                 worker = Worker(bus, settings.reach, settings.distance)

@@ -67,7 +67,7 @@ def test_totals_never_change_and_forgotten_names_are_in_no_slice_from_before(
             timeline.add(T + at * BASE, {series: (amount, 1)})
             expected.add(T + at * BASE, {series: (amount, 1)})
     for series, end in until.items():
-        assert not [row for row in timeline.all_rows() if row.series == series and row.start <= end]
+        assert not [start for start, held in timeline.all_series().items() if series in held and start <= end]
     for series in (ALL, "demo", "other"):
         for start in range(T, T + 4 * BASE, BASE):
             assert timeline.window(TEN, start, series) == expected.window(TEN, start, series)

@@ -1,10 +1,12 @@
 """The page, and how a request selects windows."""
 
 import asyncio
+import contextlib
 import json
 import re
 import shutil
 import subprocess
+import threading
 import zipfile
 from pathlib import Path
 from urllib.parse import quote_from_bytes
@@ -21,6 +23,9 @@ from cloudmatch_analytics.core.windows import ALL, Shape
 from cloudmatch_analytics.http_api import FILES, create_app, series, shape
 from cloudmatch_analytics.window_store import WindowStore
 from cloudmatch_bus.process.health import Health
+from cloudmatch_bus.process.http import serve
+from cloudmatch_bus.process.listen import listen
+from harness import eventually
 
 ROOM = Path(__file__).parents[3] / "analytics"
 
@@ -133,3 +138,54 @@ def test_the_page_works_under_a_path_of_a_proxy_as_all_its_addresses_are_relativ
     assert 'src="web/page.js"' in text
     assert "fetch(`windows?" in text
     assert not re.search(r"""(href|src)="/|(fetch|EventSource)\(["'`]/""", text)
+
+
+@contextlib.asynccontextmanager
+async def serving(store, **how):
+    stop, sock = asyncio.Event(), listen("127.0.0.1", 0, "")
+    task = asyncio.create_task(serve(create_app(Health(), store, stop, **how), "test", [sock], stop))
+    yield sock.getsockname()[1]
+    stop.set()
+    await task
+    sock.close()
+
+
+async def ask(port, path):
+    """Begin a request; return the status, the head, and what ends it."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+    return int(head.split()[1]), head.lower(), writer
+
+
+async def test_of_too_many_listeners_the_last_is_refused_until_another_has_left():
+    async with serving(WindowStore(1, 1000), listeners=2) as port:
+        held = [await ask(port, "/windows/live") for _ in range(2)]
+        assert [status for status, *_ in held] == [200, 200]
+        refused, head, writer = await ask(port, "/windows/live")
+        assert (refused, b"\r\nretry-after: 1\r\n" in head) == (503, True)
+        writer.close()
+        held[0][2].close()
+
+        async def admitted():
+            status, _, writer = await ask(port, "/windows/live")
+            writer.close()
+            return status == 200
+
+        await eventually(admitted)
+        held[1][2].close()
+
+
+async def test_probes_are_answered_while_queries_take_long_and_too_many_queries_are_refused(monkeypatch):
+    store, over = WindowStore(1, 1000), threading.Event()
+    monkeypatch.setattr("cloudmatch_analytics.http_api.WAITING", 3)
+    monkeypatch.setattr(store, "last", lambda *_: over.wait(20) and [])
+    async with serving(store) as port:
+        waiting = [asyncio.create_task(ask(port, "/windows")) for _ in range(6)]
+        await eventually(lambda: any(each.done() for each in waiting))
+        answers = [await ask(port, "/system/liveness")]
+        over.set()
+        answers += await asyncio.gather(*waiting)
+        for _, _, writer in answers:
+            writer.close()
+    assert sorted(status for status, *_ in answers) == [200] * 6 + [503]

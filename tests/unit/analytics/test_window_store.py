@@ -4,7 +4,7 @@ import pytest
 
 from cloudmatch_analytics.core.kafka_records import Added, Forget, SliceSums, Watermark
 from cloudmatch_analytics.core.windows import ALL, BASE, RETAINED, Bounds, Row, Shape, Sums, Window
-from cloudmatch_analytics.window_store import STUCK, WindowStore, describe_closed, describe_late
+from cloudmatch_analytics.window_store import PIECE, STUCK, WindowStore, describe_closed, describe_late
 
 T = 1_700_000_000_000 // 60_000 * 60_000
 TEN = Shape(BASE, BASE)
@@ -214,3 +214,13 @@ def test_a_sender_is_forgotten_among_results_before_and_after() -> None:
     again.fold(watermarks(T + BASE + LAG))
     late = again.fold([Added("log", 2, 1, T, {"demo.alice": (6, 1)})]).late
     assert late == [Row(T, "demo.", 6, 1)]
+
+
+def test_many_windows_are_the_same_as_one_by_one() -> None:
+    store = WindowStore(1, LAG)
+    store.fold([Added("log", n, 0, T + n * BASE, {"demo.alice": (n, 1)}) for n in range(PIECE + 7)])
+    store.fold([Watermark(0, T + (PIECE + 7) * BASE + LAG)])
+    windows = store.last(TEN, 2 * PIECE)
+    assert [(each.start, each.bytes) for each in windows] == [(T + n * BASE, n) for n in range(PIECE + 7)]
+    assert store.last(TEN, 2) == windows[-2:]
+    assert len(store.rows(None)) == 3 * (PIECE + 7)

@@ -56,13 +56,19 @@ class Sums(NamedTuple):
     messages: int = 0
     late: int = 0  # of the messages, those that arrived after the slice had closed
 
-    def plus(self, other: "Sums") -> "Sums":
-        """Add field by field."""
-        return Sums(self.bytes + other.bytes, self.messages + other.messages, self.late + other.late)
 
-
-NOTHING = Sums()
 NO_SUMS = 0, 0, 0
+
+
+def by_sender(slices: Iterable[Mapping[str, tuple[int, int, int]]]) -> dict[str, Sums]:
+    """Add up what each sender has sent in slices, by series."""
+    found: dict[str, tuple[int, int, int]] = {}
+    for sums in slices:
+        for series, sent in sums.items():
+            if "." in series:
+                known = found.get(series, NO_SUMS)
+                found[series] = known[0] + sent[0], known[1] + sent[1], known[2] + sent[2]
+    return {series: Sums(*map(saturated, sums)) for series, sums in found.items()}
 
 
 class Row(NamedTuple):
@@ -228,9 +234,9 @@ class Timeline:
         sums = self._sums.get(start, {})
         return [Row(start, series, *map(saturated, sums[series])) for series in changed if series in sums]
 
-    def all_rows(self) -> list[Row]:
-        """Return all sums that are retained."""
-        return [row for start, held in self._sums.items() for row in self.rows(start, held)]
+    def all_series(self) -> dict[int, set[str]]:
+        """Return the series of all sums that are retained, by the start of their slice."""
+        return {start: set(sums) for start, sums in self._sums.items()}
 
     def _add(self, start: int, series: str, change: Sums) -> Row:
         sums = self._slice(start)
@@ -246,7 +252,7 @@ class Timeline:
         self._first = bounds.first or None
 
     def restore_row(self, row: Row) -> None:
-        """Set a row, of any series, that `rows` or `all_rows` once returned."""
+        """Set a row, of any series, that `rows` once returned."""
         sums = self._slice(row.start)
         self._details += row.series != ALL and row.series not in sums
         sums[row.series] = row.bytes, row.messages, row.late
@@ -272,12 +278,16 @@ class Timeline:
 
     def last(self, shape: Shape, count: int, series: str = ALL) -> list[Window]:
         """Return up to `count` closed windows of a series, newest last."""
+        return [self.window(shape, start, series) for start in self.starts(shape, count, series)]
+
+    def starts(self, shape: Shape, count: int, series: str = ALL) -> range:
+        """Return when up to `count` closed windows of a series begin, newest last."""
         if self._first is None:
-            return []
+            return range(0)
         first = self._first if series == ALL else max(self._first, self._detailed_from)
         newest = self.closed_until - self.closed_until % shape.hop - shape.size
         oldest = max(first - first % shape.hop, newest - (count - 1) * shape.hop)
-        return [self.window(shape, start, series) for start in range(oldest, newest + 1, shape.hop)]
+        return range(oldest, newest + 1, shape.hop)
 
     def running(self, shape: Shape, now: int, series: str = ALL) -> Window:
         """Return the window of a series that is running at `now` and closes next."""
@@ -285,10 +295,10 @@ class Timeline:
 
     def window(self, shape: Shape, start: int, series: str = ALL) -> Window:
         """Return the window of a series that begins at `start`, closed or not."""
-        total = NOTHING
+        total = NO_SUMS
         for slice_start in range(start, start + shape.size, BASE):
             if (sums := self._sums.get(slice_start)) and (found := sums.get(series)):
-                total = total.plus(Sums(*found))
+                total = total[0] + found[0], total[1] + found[1], total[2] + found[2]
         return Window(start, start + shape.size, *map(saturated, total))
 
     def corrected(self, shape: Shape, after: int, series: str = ALL) -> list[Window]:
@@ -303,13 +313,11 @@ class Timeline:
 
     def senders(self, since: int) -> dict[str, Sums]:
         """Return what each sender has sent in the slices that begin at `since` or later, by series."""
-        found: dict[str, Sums] = {}
-        for start, sums in self._sums.items():
-            if start >= since:
-                for series, sent in sums.items():
-                    if "." in series:
-                        found[series] = found.get(series, NOTHING).plus(Sums(*sent))
-        return {series: Sums(*map(saturated, sums)) for series, sums in found.items()}
+        return by_sender(self.slices(since))
+
+    def slices(self, since: int) -> list[dict[str, tuple[int, int, int]]]:
+        """Return copies of the sums by series in the slices that begin at `since` or later."""
+        return [dict(sums) for start, sums in self._sums.items() if start >= since]
 
     def _slice(self, start: int) -> dict[str, tuple[int, int, int]]:
         if self._first is None or start < self._first:

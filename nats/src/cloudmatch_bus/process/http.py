@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 import re
 import socket
@@ -32,6 +33,7 @@ from cloudmatch_bus.process.health import LIVENESS, METRICS, METRICS_TYPE, READI
 from cloudmatch_bus.process.http_errors import CODES, Error, error
 from cloudmatch_bus.process.http_protocol import Http
 from cloudmatch_bus.process.listen import log_listening
+from cloudmatch_bus.process.settings import HttpSettings
 
 log = logging.getLogger("http")
 
@@ -199,11 +201,22 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def serve(app: Litestar, service: str, sockets: Sequence[socket.socket], stop: asyncio.Event) -> None:
-    """Serve `app` on sockets of `listen` until `stop`; log ``<service> listening at <url>`` for each."""
+async def serve(
+    app: Litestar,
+    service: str,
+    sockets: Sequence[socket.socket],
+    stop: asyncio.Event,
+    connections: int = HttpSettings().connections,
+) -> None:
+    """Serve `app` on sockets of `listen` until `stop`; log ``<service> listening at <url>`` for each.
+
+    Args:
+        connections: that are served at once.
+    """
+    protocol: Any = functools.partial(Http, most=connections)
     server = _Server(
         uvicorn.Config(
-            app, http=Http, ws="none", log_config=None, access_log=False, timeout_graceful_shutdown=2
+            app, http=protocol, ws="none", log_config=None, access_log=False, timeout_graceful_shutdown=2
         )
     )
     task = asyncio.create_task(server.serve(sockets=list(sockets)))

@@ -1,6 +1,7 @@
 """uvicorn's HTTP/1.1, with limits and errors like those of an edge.
 
-uvicorn waits for ever; here each request must arrive within seconds, and whole.
+uvicorn waits for ever; here each request must arrive within seconds, and whole, and an answer must be read.
+Of too many connections, the last ones are refused.
 """
 
 import asyncio
@@ -11,10 +12,13 @@ import h11
 import msgspec
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 
+from cloudmatch_bus.process.health import LIVENESS, METRICS, READINESS
 from cloudmatch_bus.process.http_errors import error
 
 HEAD_MAX = 16 * 1024  # bytes of a request's head
 REQUEST_TIMEOUT = 5.0  # s for a request to arrive, body and all
+UNREAD_TIMEOUT = 30.0  # s for which an answer waits to be read
+PROBES = (LIVENESS, READINESS, METRICS)
 WHY = {
     414: f"the request line has more than {HEAD_MAX} bytes",
     431: f"the headers have more than {HEAD_MAX} bytes",
@@ -34,23 +38,65 @@ class _Connection(h11.Connection):
         return event
 
 
+class _Full:
+    """An application in front of another one: it answers only probes."""
+
+    def __init__(self, behind: Any) -> None:
+        self._behind = behind
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] in PROBES:
+            await self._behind(scope, receive, send)
+            return
+        body = msgspec.json.encode(error(503, "too many connections"))
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            (b"retry-after", b"1"),
+            (b"connection", b"close"),
+        ]
+        await send({"type": "http.response.start", "status": 503, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
 class Http(H11Protocol):
-    """One connection."""
+    """One connection.
+
+    Args:
+        most: connections that are served; others are answered with 503, except probes. Beyond twice as many
+            they are closed.
+    """
 
     _deadline: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, most: int, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.conn = _Connection(h11.SERVER, HEAD_MAX)
+        self._most = most
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         super().connection_made(transport)
         self._expect_request()
+        if len(self.connections) > 2 * self._most:
+            self.transport.abort()
+        elif len(self.connections) > self._most:
+            self.app = _Full(self.app)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        if self._deadline is not None:
-            self._deadline.cancel()
+        for timer in (self._deadline, self._unread):
+            if timer is not None:
+                timer.cancel()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._unread = self.loop.call_later(UNREAD_TIMEOUT, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._unread is not None:
+            self._unread.cancel()
 
     def on_response_complete(self) -> None:
         self._expect_request()

@@ -63,7 +63,7 @@ class AmqpSettings(Settings, frozen=True, kw_only=True):
 
 
 class HttpSettings(Settings, frozen=True, kw_only=True):
-    """Cross-origin access to the HTTP APIs (CORS)."""
+    """The HTTP APIs of all services but edges."""
 
     prefix = "CLOUDMATCH_HTTP"
 
@@ -74,6 +74,15 @@ class HttpSettings(Settings, frozen=True, kw_only=True):
             "`*`: any. Default: none."
         ),
     ] = ""
+
+    connections: Annotated[
+        PositiveInt,
+        Meta(
+            description="Connections to the HTTP API of a service, other than an edge, that are served at "
+            "once. On more of them all but probes and metrics is answered with 503; beyond twice as many "
+            "are closed."
+        ),
+    ] = 2000
 
     @property
     def allowed_origins(self) -> list[str]:
