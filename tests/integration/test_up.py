@@ -269,6 +269,13 @@ def test_a_wrong_setting_is_rejected_in_one_sentence_before_anything_starts(up, 
     assert not (tmp_path / "run").exists()
 
 
+def test_a_user_that_does_not_exist_is_rejected_before_anything_starts(up, tmp_path):
+    process = up(CLOUDMATCH_LOCAL_USER="nobody-at-all")
+    assert process.wait() == 2
+    assert process.log == "CLOUDMATCH_LOCAL_USER=nobody-at-all cannot be used: there is no such user\n"
+    assert not (tmp_path / "run").exists()
+
+
 def test_an_impossible_number_of_edges_is_rejected(up):
     process = up("--edges", "-1")
     assert process.wait() == 2

@@ -38,6 +38,12 @@ class LocalSettings(Settings, frozen=True, kw_only=True):
     nats_monitoring_port: Annotated[
         Port, Meta(description="Port of the local NATS server's monitoring pages.")
     ] = 8222
+    user: Annotated[
+        str,
+        Meta(
+            description="User as whom everything runs when root starts `make up`. Default: whoever starts it."
+        ),
+    ] = ""
     keys: Annotated[
         bool,
         Meta(

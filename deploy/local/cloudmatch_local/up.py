@@ -15,11 +15,12 @@ from honcho.environ import expand_processes, parse_procfile
 from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.process.listen import listen
 from cloudmatch_bus.process.settings import CommonSettings, SettingsError
-from cloudmatch_local import identities, plan, rabbitmq
+from cloudmatch_local import identities, plan, rabbitmq, user
 from cloudmatch_local.plan import Listener, Plan
 from cloudmatch_local.readiness import wait_and_show
 from cloudmatch_local.settings import LEGACY_PORTS, SERVICES, AllSettings, LocalSettings, groups
 from cloudmatch_local.supervisor import LogPrinter, Supervisor, silence_dead_streams, stop_when_unread
+from cloudmatch_local.user import UserError
 
 ROOT = Path(__file__).resolve().parents[3]
 MAX_PROCESSES = 50  # edges or workers
@@ -50,6 +51,12 @@ def run(arguments: list[str]) -> int:
     if legacy:
         environ |= {name: port for name, port in LEGACY_PORTS.items() if not environ.get(name)}
     settings = _read(environ)
+    folder = (ROOT / settings[CommonSettings].run_dir).resolve()
+    if name := settings[LocalSettings].user:
+        try:
+            environ |= user.become(name, folder, (Path(sys.executable), ROOT / "Procfile", folder))
+        except UserError as error:
+            raise StartError(str(error)) from None
     for sentence in settings.warnings():
         print(f"warning: {sentence}")
     what = plan.make(settings, edges, workers)
@@ -62,7 +69,6 @@ def run(arguments: list[str]) -> int:
     check_ports(what)
     if "rabbitmq" in what.counts and (reason := rabbitmq.missing()):
         raise StartError(reason)
-    folder = (ROOT / settings[CommonSettings].run_dir).resolve()
     with lock(folder):
         return supervise(what, folder, environment(settings, what, folder, environ))
 
