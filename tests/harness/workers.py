@@ -25,6 +25,7 @@ HEAVY = (
     "tests/e2e/",
     "tests/faults/",
     "tests/integration/test_bench",
+    "tests/integration/test_connection_flood.py",
     "tests/integration/test_counting.py",
     "tests/integration/test_floods.py",
     "tests/integration/test_full_size.py",

@@ -17,6 +17,7 @@ from cloudmatch_edge.sockets.client_address import (
     parse_address,
     peer_address,
     proxy_header,
+    shown,
 )
 
 PROXIES = [ip_network("10.0.0.0/8"), ip_network("fd00::/8")]
@@ -48,6 +49,8 @@ def test_what_is_no_address_is_refused(text: str) -> None:
 def test_one_client_is_an_ipv4_address_or_a_64_of_ipv6() -> None:
     assert key(parse_address("203.0.113.7")) == bytes((203, 0, 113, 7))
     assert key(parse_address("2001:db8::1")) == key(parse_address("2001:db8::ffff:1"))
+    assert shown(key(parse_address("203.0.113.7"))) == "203.0.113.7"
+    assert shown(key(parse_address("2001:db8::1"))) == "2001:db8::/64"
     assert key(parse_address("2001:db8::1")) != key(parse_address("2001:db8:0:1::1"))
 
 
@@ -55,6 +58,7 @@ def test_one_client_is_an_ipv4_address_or_a_64_of_ipv6() -> None:
 def test_this_machine_is_not_counted(text: str) -> None:
     assert key(parse_address(text)) is None
     assert key(None) is None
+    assert shown(None) == "this machine"
 
 
 def test_a_socket_names_its_peer_unless_it_is_no_ip_socket() -> None:

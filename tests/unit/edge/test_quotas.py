@@ -51,6 +51,7 @@ def test_a_connection_counts_under_the_address_that_is_found_last() -> None:
     quotas = AddressQuotas(1, 0)
     quotas.opened(1, A)
     quotas.opened(1, B)
+    assert quotas.address(1) == B
     quotas.opened(2, A)
     assert quotas.refusal(2, 0.0) is None
     quotas.opened(2, B)

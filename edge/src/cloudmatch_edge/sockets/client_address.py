@@ -15,7 +15,8 @@ V1, V2 = b"PROXY ", b"\r\n\r\n\x00\r\nQUIT\n"
 V1_MAX = 107  # bytes of the longest line
 V2_HEADER = 16  # bytes before the addresses: signature, version and command, family, length
 V2_MAX = 2048  # bytes of the addresses, and of what a proxy adds to them
-SIZES = {1: 4, 2: 16}  # bytes of an address, by family
+IPV4 = 4  # bytes of an address
+SIZES = {1: IPV4, 2: 16}  # bytes of an address, by family
 
 
 class MalformedError(ValueError):
@@ -47,6 +48,15 @@ def key(address: Address | None) -> bytes | None:
     if address is None or address.is_loopback:
         return None
     return address.packed[:8]
+
+
+def shown(counted: bytes | None) -> str:
+    """Return a `key` as a log line shows it."""
+    if counted is None:
+        return "this machine"
+    if len(counted) == IPV4:
+        return str(IPv4Address(counted))
+    return f"{IPv6Address(counted + bytes(8))}/64"
 
 
 def trusts(networks: Networks, address: Address | None) -> bool:

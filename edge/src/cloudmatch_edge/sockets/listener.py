@@ -181,7 +181,7 @@ class Listener:
 
     def _too_many(self, connection: Connection, code: str, detail: str, wait: float) -> pages.Page:
         _over_quota.labels(code).inc()
-        self._refusals.add(f"{code}, from {connection.peer}")
+        self._refusals.add(f"{code}, from {client_address.shown(self._quotas.address(connection))}")
         return pages.too_many(code, detail, wait)
 
     def _forbidden_origin(self, headers: Headers) -> str | None:

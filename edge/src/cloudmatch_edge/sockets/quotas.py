@@ -43,6 +43,10 @@ class AddressQuotas:
         self._open[address] += 1
         return not self._most or self._open[address] <= self._most + SPARE
 
+    def address(self, connection: Hashable) -> bytes | None:
+        """Return the address under which a connection is counted."""
+        return self._addresses.get(connection)
+
     def closed(self, connection: Hashable) -> None:
         """Count a connection no more."""
         address = self._addresses.pop(connection, None)
