@@ -28,8 +28,10 @@ class Stream:
 
     def __init__(self, *positions: int) -> None:
         self.messages = {position: (SUBJECT, fact(position)) for position in positions}
+        self.empty_behind = 0  # its last position while it has no messages
         self.created = 1
         self.connected = True
+        self.looked = 0  # how often somebody has
         self.asked: list[int] = []  # positions behind which somebody has read
         self.spoil: Callable[[list[Answer]], list[Answer]] = lambda answers: answers
         self.on_reconnect: list[Callable[[], Awaitable[object]]] = []
@@ -67,7 +69,9 @@ class Stream:
         return self
 
     async def stream_info(self, _: str) -> Any:
-        state = SimpleNamespace(last_seq=max(self.messages, default=0))
+        self.looked += 1
+        last = max(self.messages, default=self.empty_behind)
+        state = SimpleNamespace(first_seq=min(self.messages, default=last + 1), last_seq=last)
         return SimpleNamespace(state=state, created=self.created)
 
 
@@ -215,6 +219,17 @@ async def test_a_message_that_nobody_can_read_is_counted_named_once_and_skipped(
     assert counted("cloudmatch_feed_undecodable_total") == before + 1
     (record,) = [each for each in caplog.records if "position 2 " in each.getMessage()]
     assert len(record.getMessage()) < 600
+    await reading.end()
+
+
+async def test_nothing_waits_in_an_empty_stream_wherever_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cloudmatch_bus.client.progress.PATIENCE", 0.05)
+    stream = Stream()
+    stream.empty_behind = 1_796_000_000_000_000
+    reading = Reading(stream)
+    await eventually(lambda: stream.looked > 20)
+    assert reading.follower.health() is None
+    assert reading.resumed == [0]
     await reading.end()
 
 

@@ -164,7 +164,10 @@ class Follower:
                 pass  # those who read say so
             else:
                 created, last = created or info.created, info.state.last_seq
-                self._progress.observe(max(0, last - self.position), self.position, time.monotonic())
+                behind = max(
+                    self.position, info.state.first_seq - 1
+                )  # a stream begins anywhere, an empty one too
+                self._progress.observe(max(0, last - behind), self.position, time.monotonic())
                 if info.created != created or last < self.position:
                     self._begin_again("EVENTS is another stream now")
                 elif self._progress.stalled(time.monotonic()) and not self._failures:
