@@ -15,11 +15,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import aio_pika
+import aio_pika.exceptions
 import nats
-import nats.errors
 import pytest
 
 from cloudmatch_bus.client.connection import PERMISSIONS_VIOLATION
+from cloudmatch_bus.contract import amqp_batches, amqp_set_aside
 from cloudmatch_bus.process.listen import listen
 from cloudmatch_bus.process.settings import SettingsError
 from harness import BIN, Process, alive, eventually_sync, free_port, nats_server
@@ -74,13 +76,19 @@ def test_everything_is_ready_at_the_urls_shown_and_ctrl_c_ends_all_of_it(up, tmp
 
 async def the_bus_knows_who_may_use_it(up: Process, folder: Path) -> None:
     (server,) = re.findall(r"│ (nats://\S+)", up.log)
-    with pytest.raises(nats.errors.Error, match="Authorization Violation"):
-        await nats.connect(server, allow_reconnect=False, error_cb=ignored)
+    port = server.rpartition(":")[2]
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(port))
+    writer.write(b"CONNECT {}\r\nPING\r\n")
+    assert b"-ERR 'Authorization Violation'" in await reader.read()
+    writer.close()
     for name in ("edge.1", "edge.2", "match-engine.1", "match-engine.2", "journal.1", "bridge-rabbit.1"):
         file = folder / "keys" / f"{name}.creds"
         await (await nats.connect(server, user_credentials=str(file))).close()
     for path in (folder, *(folder / "keys").rglob("*")):
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
+    with pytest.raises(aio_pika.exceptions.AMQPConnectionError):
+        await aio_pika.connect("amqp://guest:guest@" + re.findall(r"│ amqp://(\S+)", up.log)[0])
+    await analytics_reads_and_says_nothing((folder / "keys/analytics.amqp").read_text().strip())
     person = await nats.connect(server, user_credentials=str(folder / "keys/people/operator.creds"))
     try:
         answer = json.loads((await person.request("cm.v1.sys.cluster", b"{}", timeout=5)).data)
@@ -90,15 +98,23 @@ async def the_bus_knows_who_may_use_it(up: Process, folder: Path) -> None:
     names = [worker["name"] for worker in answer["workers"]]
     assert [name.partition("/")[0] for name in names] == ["match-engine-0", "match-engine-1"]
     assert PERMISSIONS_VIOLATION not in up.log.lower()
-    port = server.rpartition(":")[2]
     settings = {"CLOUDMATCH_NATS_PORT": port, "CLOUDMATCH_RUN_DIR": str(folder)}
     tracer = Process("trace", [BIN / "cloudmatch-trace"], settings, folder)
     tracer.wait_line("listening at")
     tracer.terminate()
 
 
-async def ignored(_: Exception) -> None:
-    """Tell nobody."""
+async def analytics_reads_and_says_nothing(url: str) -> None:
+    """Everything that both services declare is there; RabbitMQ closes a channel that asks for too much."""
+    async with await aio_pika.connect(url) as connection:
+        channel = await connection.channel()
+        await channel.get_queue(amqp_batches.QUEUE)
+        exchange = await channel.get_exchange(amqp_batches.EXCHANGE)
+        with pytest.raises(aio_pika.exceptions.AMQPChannelError, match="ACCESS_REFUSED"):
+            await exchange.publish(aio_pika.Message(b"{}"), "default")
+        channel = await connection.channel()
+        with pytest.raises(aio_pika.exceptions.AMQPChannelError, match="ACCESS_REFUSED"):
+            await (await channel.get_queue(amqp_set_aside.QUEUE)).get(fail=False)
 
 
 def every_service_may_be_read_by_the_pages_of(edges: list[str]) -> None:

@@ -134,7 +134,7 @@ def _rabbitmq(amqp: AmqpSettings) -> tuple[list[Listener], list[Row]]:
     if amqp.url:
         return [], [Row(EXTERNAL, "RabbitMQ", _without_password(amqp.url))]
     listener = Listener("rabbitmq.1", amqp.port, "CLOUDMATCH_AMQP_PORT")
-    return [listener], [Row("rabbitmq.1", "RabbitMQ", amqp.address)]
+    return [listener], [Row("rabbitmq.1", "RabbitMQ", f"amqp://{listener.address}/")]
 
 
 def _kafka(kafka: KafkaSettings) -> tuple[list[Listener], list[Row]]:

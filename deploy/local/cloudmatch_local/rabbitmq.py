@@ -1,9 +1,9 @@
 """Become a private RabbitMQ node: one process, loopback only, its own folder, no Erlang port mapper.
 
 ``python -m cloudmatch_local.rabbitmq`` listens on CLOUDMATCH_AMQP_PORT and keeps everything under
-``<CLOUDMATCH_RUN_DIR>/rabbitmq``, with the log in ``log/node.log``. User and password are guest. SIGTERM
-shuts it down cleanly. With arguments it is ``rabbitmqctl`` for that node:
-``python -m cloudmatch_local.rabbitmq list_queues name messages``.
+``<CLOUDMATCH_RUN_DIR>/rabbitmq``, with the log in ``log/node.log``. Its users are in ``users.json`` there;
+without that file, user and password are guest. SIGTERM shuts it down cleanly. With arguments it is
+``rabbitmqctl`` for that node: ``python -m cloudmatch_local.rabbitmq list_queues name messages``.
 """
 
 import os
@@ -19,6 +19,8 @@ from cloudmatch_bus.process.settings import AmqpSettings, CommonSettings, read
 SCRIPT = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # the one in /usr/sbin insists on its own user
 CONTROL = SCRIPT.with_name("rabbitmqctl")
 NODE = "cloudmatch@localhost"
+FOLDER = "rabbitmq"  # in the run folder
+USERS = "users.json"
 
 CONFIGURATION = """\
 listeners.tcp.1 = 127.0.0.1:{port}
@@ -45,7 +47,10 @@ def missing() -> str | None:
 def configure(folder: Path, port: int) -> None:
     """Write the node's configuration into its folder, which is created if necessary."""
     (folder / "log").mkdir(parents=True, exist_ok=True)
-    (folder / "rabbitmq.conf").write_text(CONFIGURATION.format(port=port))
+    configuration = CONFIGURATION.format(port=port)
+    if (folder / USERS).exists():
+        configuration += f"load_definitions = {folder / USERS}\n"
+    (folder / "rabbitmq.conf").write_text(configuration)
     (folder / "enabled_plugins").write_text("[].\n")
     (folder / "hosts").write_text(HOSTS)
     cookie = folder / ".erlang.cookie"
@@ -108,7 +113,7 @@ def main() -> None:
         amqp, common = read(AmqpSettings, os.environ), read(CommonSettings, os.environ)
     if reason := missing():
         sys.exit(reason)
-    folder = Path(common.run_dir, "rabbitmq").resolve()
+    folder = Path(common.run_dir, FOLDER).resolve()
     if arguments := sys.argv[1:]:
         _exec_control(folder, arguments)
     _exec_node(folder, amqp.port)

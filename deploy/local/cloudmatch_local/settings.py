@@ -47,8 +47,8 @@ class LocalSettings(Settings, frozen=True, kw_only=True):
     keys: Annotated[
         bool,
         Meta(
-            description="Give each process an identity on the local NATS server, which then refuses everyone "
-            "else: keys are in `keys` of the run folder."
+            description="Give each process an identity on the local servers of NATS and RabbitMQ, which then "
+            "refuse everyone else: keys are in `keys` of the run folder."
         ),
     ] = True
 

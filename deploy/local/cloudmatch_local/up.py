@@ -70,7 +70,8 @@ def run(arguments: list[str]) -> int:
     if "rabbitmq" in what.counts and (reason := rabbitmq.missing()):
         raise StartError(reason)
     with lock(folder):
-        return supervise(what, folder, environment(settings, what, folder, environ))
+        own = identify(settings, what, folder)
+        return supervise(what, folder, environment(settings, what, folder, environ), own)
 
 
 def _read(environ: Mapping[str, str]) -> AllSettings:
@@ -172,10 +173,24 @@ def environment(
     }
 
 
-def supervise(what: Plan, folder: Path, environ: dict[str, str]) -> int:
-    """Run the planned processes of the Procfile until one ends for good or a signal asks to stop."""
-    own = identities.make(what, folder) if what.names else {}
+def identify(settings: AllSettings, what: Plan, folder: Path) -> identities.Variables:
+    """Make credentials for the local servers; return variables of each process."""
+    known_only = settings[LocalSettings].keys
+    own = identities.on_bus(what, folder)
     identities.write_server_configuration(ROOT, folder, known_only=bool(own))
+    if "rabbitmq" in what.counts:
+        for process, variables in identities.at_rabbitmq(settings, folder, known_only=known_only).items():
+            own.setdefault(process, {}).update(variables)
+    return own
+
+
+def supervise(what: Plan, folder: Path, environ: dict[str, str], own: identities.Variables) -> int:
+    """Run the planned processes of the Procfile until one ends for good or a signal asks to stop.
+
+    Args:
+        environ: of every process.
+        own: what each has besides.
+    """
     printer = LogPrinter()
     supervisor = Supervisor(
         printer,
