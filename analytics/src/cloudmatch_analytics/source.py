@@ -217,7 +217,7 @@ class AmqpSource(Source):
         for partition, _, value in kafka_records.group_encoded(arrival, batches):
             if not await self._produced(value, kafka_records.BATCHES_KEY, partition, arrival):
                 return 0
-        for (bucket, _), group in kafka_records.singles(sizes).items():
+        for bucket, group in kafka_records.singles(sizes):
             value = kafka_records.encode(kafka_records.Singles(arrival, group))
             at = max(size.at for size in group)
             if not await self._produced(value, str(bucket), bucket % self._partitions, at):

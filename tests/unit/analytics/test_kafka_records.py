@@ -12,8 +12,8 @@ from cloudmatch_analytics.core.kafka_records import (
     BATCHES_KEY,
     BUCKETS,
     MAX_GROUP,
+    MAX_NAME,
     MAX_RECORD,
-    SUM,
     WATERMARK_KEY,
     Added,
     Batches,
@@ -84,12 +84,35 @@ def test_equal_message_ids_at_different_times_are_different_sizes() -> None:
 def test_every_single_size_is_grouped_once_by_bucket_and_slice_in_order(
     sent: list[Size],
 ) -> None:
-    groups = singles(sent)
-    assert sorted(map(str, sent)) == sorted(str(each) for group in groups.values() for each in group)
-    for (number, start), group in groups.items():
+    groups = list(singles(sent))
+    assert sorted(map(str, sent)) == sorted(str(each) for _, group in groups for each in group)
+    for number, group in groups:
         assert 0 <= number < BUCKETS
-        assert {(bucket(each.series), each.at // BASE * BASE) for each in group} == {(number, start)}
+        assert {bucket(each.series) for each in group} == {number}
+        assert len({each.at // BASE for each in group}) == 1
         assert group == [each for each in sent if each in group]
+
+
+def test_single_sizes_with_the_longest_names_are_spread_over_records_that_kafka_takes() -> None:
+    name, message_id = MAX_NAME * "\N{SPEAKER}", "\x00" * 255
+    message = SizeMessage(10**15 - 1, name, name, "b", 7, T, message_id)
+    sent = [size(message, ARRIVAL)] * 1000
+    groups = list(singles(sent))
+    assert sum(len(group) for _, group in groups) == 1000
+    assert max(len(encode(Singles(ARRIVAL, group))) for _, group in groups) < MAX_MESSAGE
+    short = [size(MESSAGE, ARRIVAL)] * 1000
+    assert len(list(singles(short))) == 1
+
+
+@pytest.mark.parametrize("names", [("demo", "a" * 501), ("a" * 501, "alice")])
+def test_names_that_no_device_has_are_unreadable(names: tuple[str, str]) -> None:
+    app, device = names
+    with pytest.raises(UnreadableError, match="more than 500 characters"):
+        size(MESSAGE._replace(app=app, sender=device), ARRIVAL)
+    with pytest.raises(UnreadableError, match="more than 500 characters"):
+        forget(amqp_forgotten.Forgotten(app=app, at=T, device=device), ARRIVAL)
+    with pytest.raises(UnreadableError, match="more than 500 characters"):
+        list(batch_sums("1", batch(span(device, "b", 7, 0, [1]), app=app)))
 
 
 @given(st.lists(sizes, min_size=1, max_size=9))
@@ -162,14 +185,6 @@ def test_a_batch_too_long_for_a_record_has_parts_with_ids_of_their_own(message_i
         assert list(batch_sums(message_id, sent)) == parts
     else:
         assert {part.id for part in parts} == {None}
-
-
-def test_a_batch_with_a_name_that_fits_into_no_record_is_unreadable() -> None:
-    longest = "a" * (MAX_RECORD - SUM - len("demo."))
-    parts = list(batch_sums("12", batch(span("b", "bob", 7, 0, [1]), span(longest, "bob", 7, 0, [1]))))
-    assert [list(part.sums) for part in parts] == [["demo.b"], [f"demo.{longest}"]]
-    with pytest.raises(UnreadableError, match="name of a device"):
-        list(batch_sums("12", batch(span("b", "bob", 7, 0, [1]), span(longest + "a", "bob", 7, 0, [1]))))
 
 
 @given(st.lists(ids, min_size=1, max_size=40), ids, st.integers(1, 30))

@@ -35,7 +35,8 @@ BUCKETS = 32
 WATERMARK_KEY = "tick"
 BATCHES_KEY = "batches"
 FORGET_KEY = "forget"
-MAX_RECORD = 128 * 1024  # bytes of `Batches`, about
+MAX_RECORD = 128 * 1024  # bytes of `Batches` and `Singles`, about
+MAX_NAME = 500  # characters of an app, or of a device; edges take 64
 MAX_GROUP = 64  # batches with successive numbers that are neighbours in a partition, and may share a record
 SUM = 40  # bytes of a sum in a record without its series, at most
 
@@ -120,16 +121,29 @@ def size(message: SizeMessage, arrival: int) -> Size:
 
     A time after the arrival comes from a clock that is ahead and becomes the arrival: the newest time
     closes windows for everyone. Without an id, a redelivery of the message counts again.
+
+    Raises:
+        UnreadableError: a name is too long.
     """
     # ids start again with a new EVENTS stream, times do not
     identity = f"{message.message_id}/{message.at}" if message.message_id else None
     at = arrival if message.at is None else min(message.at, arrival)
-    return Size(identity, sender_series(message.app, message.sender), message.size, at)
+    return Size(identity, _series(message.app, message.sender), message.size, at)
 
 
 def forget(message: Forgotten, arrival: int) -> Forget:
-    """Convert a message that arrived at `arrival` (ms since 1970); what is yet to come is not forgotten."""
-    return Forget(sender_series(message.app or DEFAULT_APP, message.device), min(message.at, arrival))
+    """Convert a message that arrived at `arrival` (ms since 1970); what is yet to come is not forgotten.
+
+    Raises:
+        UnreadableError: a name is too long.
+    """
+    return Forget(_series(message.app or DEFAULT_APP, message.device), min(message.at, arrival))
+
+
+def _series(app: str, device: str) -> str:
+    if len(app) > MAX_NAME or len(device) > MAX_NAME:
+        raise UnreadableError(f"an app or a device has more than {MAX_NAME} characters")
+    return sender_series(app, device)
 
 
 @lru_cache(100_000)
@@ -138,24 +152,32 @@ def bucket(series: str) -> int:
     return partition(series) % BUCKETS
 
 
-def singles(sizes: Iterable[Size]) -> dict[tuple[int, int], list[Size]]:
-    """Group sizes by bucket and start of their slice."""
+def singles(sizes: Iterable[Size]) -> Iterator[tuple[int, list[Size]]]:
+    """Group sizes by bucket and slice, such that each group fits into a record; yield buckets and groups."""
     groups: dict[tuple[int, int], list[Size]] = {}
+    lengths: dict[tuple[int, int], int] = {}
     for each in sizes:
-        groups.setdefault((bucket(each.series), each.at - each.at % BASE), []).append(each)
-    return groups
+        key = bucket(each.series), each.at - each.at % BASE
+        length = len(each.series) + len(each.id or "") + 2 * SUM
+        if lengths.get(key, 0) + length > MAX_RECORD:
+            yield key[0], groups.pop(key)
+            lengths[key] = 0
+        lengths[key] = lengths.get(key, 0) + length
+        groups.setdefault(key, []).append(each)
+    for (number, _), group in groups.items():
+        yield number, group
 
 
 def batch_sums(message_id: str | None, batch: SizesBatch) -> Iterator[BatchSums]:
     """Add up a batch by sender; a batch that is too long for a record yields several parts.
 
     Raises:
-        UnreadableError: the name of a sender alone is too long.
+        UnreadableError: a name is too long.
     """
     app = batch.app or DEFAULT_APP
     sums: dict[str, tuple[int, int]] = {}
     for span in batch.spans:
-        series = sender_series(app, span.sender)
+        series = _series(app, span.sender)
         if known := sums.get(series):
             sums[series] = saturated(known[0] + span.bytes), known[1] + span.payloads
         else:
@@ -173,8 +195,6 @@ def _parts(sums: dict[str, tuple[int, int]]) -> Iterator[dict[str, tuple[int, in
     part: dict[str, tuple[int, int]] = {}
     length = 0
     for series, sent in sums.items():
-        if len(series) + SUM > MAX_RECORD:
-            raise UnreadableError(f"the name of a device has more than {MAX_RECORD - SUM} characters")
         length += len(series) + SUM
         if part and length > MAX_RECORD:
             yield part
