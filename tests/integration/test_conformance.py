@@ -44,21 +44,21 @@ class Echo:
     def on_frames(self, frames: list[SocketFrame]) -> None:
         asyncio.get_running_loop().call_soon(self._connection.write, frames)
 
-    def pause_writing(self) -> None:
-        """Ignore that the socket is full."""
-
-    def resume_writing(self) -> None:
+    def on_drained(self) -> None:
         """Ignore that the socket has drained."""
+
+    def on_controls(self, count: int) -> None:
+        """Allow any number of control frames."""
 
 
 class EchoingListener(Listener):
     """Accepts every device, without a bus."""
 
-    def respond(self, request: Request) -> Parameters:
+    def respond(self, request: Request, connection: Connection) -> Parameters:
         return parse("id=a&lat=0&lon=0")
 
-    def frame_limit(self, *, speaks_v1: bool) -> int:
-        return LARGEST
+    def frame_limits(self, *, speaks_v1: bool) -> tuple[int, int]:
+        return LARGEST, LARGEST
 
     def join(self, who: Parameters, connection: Connection, *, speaks_v1: bool, waited: float) -> Any:
         return Echo(connection)

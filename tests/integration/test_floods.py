@@ -1,15 +1,18 @@
 """One hostile client sends all it can: the edge goes on turning, and its neighbours lose nothing."""
 
 import contextlib
+import random
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from cloudmatch_edge.dialects.close_codes import TRY_AGAIN_LATER
 from harness import NatsServer, Service, eventually, eventually_sync, nats_server, service
 from harness.bystanders import bystanders
-from harness.floods import BINARY, FLOODS, PING, Client, flooding, frame, repeated
+from harness.floods import BINARY, FLOODS, PING, TEXT, Client, flooding, frame, repeated
 from harness.turns import Turns
 
 pytestmark = pytest.mark.servers
@@ -17,6 +20,8 @@ pytestmark = pytest.mark.servers
 SECONDS = 0.7  # of each flood
 TURN = 0.05  # s of CPU that a turn may take
 MIB = 1 << 20
+NOISE = bytes(33 + each % 90 for each in random.Random(3).randbytes(3 * MIB // 2))  # noqa: S311  # repeatable
+ESCAPES = b"".join(b"\\u00%02x" % (each % 128) for each in NOISE[: 256 * 1024])
 NO_QUOTA = {"CLOUDMATCH_EDGE_CONTROL": "0"}  # fairness does not need it
 
 
@@ -87,6 +92,52 @@ def test_clients_that_never_read_take_little_memory_and_are_closed_in_time(
         assert grown < len(clients) * MIB
         for client in clients:
             client.close()
+
+
+UNFINISHED = {
+    "text": frame(TEXT, NOISE),
+    "a text of escapes": frame(TEXT, b'{"type":"message","text":"' + ESCAPES),
+    "fragments of escapes": frame(TEXT, ESCAPES[:120_000], fin=False)
+    + frame(0, ESCAPES[:120_000], fin=False) * 12,
+    "a large frame, then another": frame(BINARY, bytes(256 * 1024)) + frame(BINARY, bytes(256 * 1024))[:-1],
+}
+
+
+def test_unfinished_messages_take_little_memory(bus: NatsServer, worker: Service) -> None:
+    settings = {"CLOUDMATCH_NATS_URL": bus.url, "CLOUDMATCH_EDGE_NAME": "unfinished"}
+    with service("edge", settings) as edge, contextlib.ExitStack() as clients:
+        for name, data in UNFINISHED.items():
+            made = [
+                clients.enter_context(contextlib.closing(Client(edge.url, f"{name} {i}"))) for i in range(8)
+            ]
+            before = forget_peak(edge)
+            for client in made:
+                with contextlib.suppress(ConnectionError):
+                    client.send(data[:-1], time.monotonic() + 5)
+            assert edge.get("/system/liveness")[0] == 200
+            grown = (peak(edge) - before) / len(made)
+            print(f"{name}: {grown / 1024:.0f} KiB for each")  # noqa: T201  # for -s
+            assert grown < MIB
+
+
+def test_a_device_that_never_acks_and_never_reads_costs_its_sender_the_connection_and_has_nothing(
+    bus: NatsServer, worker: Service
+) -> None:
+    patient = {"CLOUDMATCH_NATS_URL": bus.url, "CLOUDMATCH_EDGE_PATIENCE": "2"}
+    with (
+        service("edge", {**patient, "CLOUDMATCH_EDGE_NAME": "patient"}) as edge,
+        contextlib.closing(Client(edge.url, "mute", reads=False, buffer=4096, lat=-60)) as mute,
+        contextlib.closing(Client(edge.url, "sender", lat=-60)) as sender,
+    ):
+        assert sender.matched.wait(10)
+        with contextlib.suppress(ConnectionError):
+            sender.send(repeated(frame(BINARY, bytes(4096)), 32 * MIB), time.monotonic() + 10)
+        assert sender.ended.wait(10)
+        assert sender.close_code == TRY_AGAIN_LATER.code
+        delivered = max(map(int, re.findall(rb'"delivered":(\d+)', sender.tail)), default=0)
+        mute.read()
+        print(f"{delivered} payloads delivered, {mute.received} bytes received")  # noqa: T201  # for -s
+        assert delivered * 4096 <= mute.received
 
 
 def peak(edge: Service) -> int:

@@ -277,6 +277,62 @@ def test_too_many_fragments_are_rejected() -> None:
     assert struct.pack("!H", 1008) in b"".join(protocol.data_to_send())
 
 
+PLAIN = 100_000
+
+
+def long_stream() -> FrameStream:
+    """A stream in which only texts may be longer than `PLAIN`."""
+    protocol = opened()
+    protocol.max_message_size = 6 * PLAIN
+    return FrameStream(protocol, 6 * PLAIN, PLAIN)
+
+
+@pytest.mark.parametrize("fragments", [1, 10])
+def test_a_long_text_is_kept_deflated_until_it_is_complete(fragments: int) -> None:
+    stream, payload = long_stream(), b"\\u0001" * PLAIN
+    size = len(payload) // fragments
+    parts = [payload[i : i + size] for i in range(0, len(payload), size)]
+    data = b"".join(
+        frame(0 if i else 1, part, fin=i == len(parts) - 1) + frame(9, b"") for i, part in enumerate(parts)
+    )
+    out: list[SocketFrame] = []
+    for at in range(0, len(data), 10_001):
+        stream.receive(data[at : at + 10_001])
+        while stream.pending:
+            out += stream.next_frames(PLENTY, PLENTY)
+        kept = stream._fragments or stream._long
+        assert len(stream._buffer) + (len(kept._data) if kept else 0) <= PLAIN + 20_000
+    assert out == [(True, payload)]
+    assert stream.open
+
+
+@pytest.mark.parametrize(
+    ("opcode", "fin", "size"), [(2, True, PLAIN + 1), (1, False, PLAIN + 1), (1, True, 6 * PLAIN + 1)]
+)
+def test_what_is_too_large_is_refused_by_its_header(opcode: int, fin: bool, size: int) -> None:
+    stream = long_stream()
+    stream.receive(frame(opcode, b"", fin=fin, length=size))
+    assert stream.next_frames(PLENTY, PLENTY) == []
+    assert not stream.open
+    assert stream._protocol.close_sent is not None
+    assert stream._protocol.close_sent.code == 1009
+
+
+@pytest.mark.parametrize("fragments", [1, 10])
+def test_noise_is_refused_before_it_is_complete(fragments: int) -> None:
+    stream, noise = long_stream(), random.Random(5).randbytes(5 * PLAIN)  # noqa: S311  # repeatable, no secret
+    size, sent = len(noise) // fragments, 0
+    data = b"".join(frame(0 if i else 1, noise[i : i + size], fin=False) for i in range(0, len(noise), size))
+    data = frame(1, noise) if fragments == 1 else data
+    while stream.open:
+        stream.receive(data[sent : sent + 10_000])
+        stream.next_frames(PLENTY, PLENTY)
+        sent += 10_000
+    assert 2 * PLAIN - 10_000 < sent < 2 * PLAIN + 80_000
+    assert stream._protocol.close_sent is not None
+    assert stream._protocol.close_sent.code == 1009
+
+
 @given(st.booleans(), st.sampled_from([0, 1, 125, 126, 65535, 65536, 70_000]))
 def test_cached_headers_are_those_of_the_library(text: bool, length: int) -> None:
     payload = b"x" * length

@@ -246,6 +246,14 @@ def test_bytes_that_were_delivered_no_longer_count() -> None:
     assert not receiver.assume_delivered(DEVICE_ACK_TIMEOUT, acks_readable=False, host_took_all=yes)
 
 
+def test_early_batches_take_no_more_than_a_window_and_one_batch() -> None:
+    receiver, large = Receiver(), [(False, bytes(WINDOW_BYTES // 2))]
+    for seq in range(1, 10):
+        assert receiver.on_batch(seq, large) == []
+    assert len(receiver.on_batch(0, some(1))) == 1 + 2
+    assert receiver.next == 3
+
+
 def test_a_gap_is_skipped_with_the_early_batches_inside_it_and_acked_at_once() -> None:
     receiver = Receiver()
     written(receiver, 3, 30)

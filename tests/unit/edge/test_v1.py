@@ -25,7 +25,7 @@ from cloudmatch_edge.dialects import base
 from cloudmatch_edge.dialects.base import SocketFrame
 from cloudmatch_edge.dialects.close_codes import TOO_LARGE, CloseCode
 from cloudmatch_edge.dialects.parameters import Parameters
-from cloudmatch_edge.dialects.v1 import V1, frame_limit
+from cloudmatch_edge.dialects.v1 import V1, frame_limits
 from cloudmatch_edge.dialects.v1_messages import Welcome
 from cloudmatch_edge.relay.device import Device
 from unit.edge.fakes import FakeBus, FakeMatches, FakeMatchmaking
@@ -259,7 +259,7 @@ def codes(command: base.Command) -> list[str]:
 
 def test_a_frame_may_be_six_times_as_long_as_its_payload() -> None:
     escaped = json.dumps({"type": "message", "text": "\x01" * 100, "ref": "x" * 128})
-    assert 600 < len(escaped) <= frame_limit(100)
+    assert 600 < len(escaped) <= frame_limits(100)[0]
 
 
 def test_payloads_of_one_turn_are_sent_together_with_the_refs_of_their_receipts() -> None:

@@ -34,9 +34,10 @@ from cloudmatch_edge.dialects.v1_messages import (
 SUBPROTOCOL = "cloudmatch.v1"
 
 
-def frame_limit(max_payload: int) -> int:
-    """Bytes of the largest frame with a payload of `max_payload` bytes: JSON may escape one byte as six."""
-    return 6 * max_payload + 1024
+def frame_limits(max_payload: int) -> tuple[int, int]:
+    """Bytes of the largest text with a payload of `max_payload` bytes, of which JSON may escape each as six;
+    and without any escapes."""
+    return 6 * max_payload + 1024, max_payload + 1024
 
 
 class V1:

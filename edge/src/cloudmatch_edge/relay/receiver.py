@@ -38,7 +38,8 @@ class Receiver:
     def on_batch(self, seq: int, payloads: Sequence[Payload]) -> Sequence[Payload]:
         """Accept a batch; return the payloads to write now: in order, each once."""
         if seq > self.next:
-            if seq - self.next <= WINDOW_PAYLOADS:  # a correct sender is never further ahead
+            # a correct sender is never further ahead
+            if seq - self.next <= WINDOW_PAYLOADS and self._early_bytes < WINDOW_BYTES:
                 self._early.setdefault(seq, payloads)
             return []
         if seq == self.next and not self._early:  # nearly always
@@ -52,6 +53,10 @@ class Receiver:
             self._accept(early, self._early.pop(early), out)
             self.ack_urgent = True  # a gap was filled: the sender should stop retransmitting
         return out
+
+    @property
+    def _early_bytes(self) -> int:
+        return sum(len(data) for payloads in self._early.values() for _, data in payloads)
 
     def _accept(self, seq: int, payloads: Sequence[Payload], out: list[Payload]) -> None:
         new = payloads[self.next - seq :]

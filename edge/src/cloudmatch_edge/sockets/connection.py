@@ -223,9 +223,9 @@ class Connection(asyncio.BufferedProtocol):
             self.transport.abort()
             return
         speaks_v1 = self._protocol.subprotocol == v1.SUBPROTOCOL
-        limit = self._listener.frame_limit(speaks_v1=speaks_v1)
+        limit, plain = self._listener.frame_limits(speaks_v1=speaks_v1)
         self._protocol.max_message_size = limit
-        self._stream = FrameStream(self._protocol, limit)
+        self._stream = FrameStream(self._protocol, limit, plain)
         self._pace = self._listener.pace()
         asked = waited(self.transport)
         self._device = self._listener.join(who, self, speaks_v1=speaks_v1, waited=asked)

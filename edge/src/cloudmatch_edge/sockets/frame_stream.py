@@ -7,7 +7,8 @@ frame at a time, so that its parser always rests where a frame begins. Of a fram
 (unmasked, too long) only the header goes. Once it reports that the connection is no longer open, it gets
 everything.
 
-Bytes are cut only as far as the caller allows; the rest stays here.
+Bytes are cut only as far as the caller allows; the rest stays here. What has arrived of a long frame that is
+not complete is unmasked and kept in `Unfinished`, as fragments are.
 """
 
 from functools import partial
@@ -24,12 +25,14 @@ from websockets.server import ServerProtocol
 
 from cloudmatch_bus.contract.memo import Memo
 from cloudmatch_edge.dialects.base import SocketFrame
-from cloudmatch_edge.dialects.close_codes import INVALID_DATA, POLICY_VIOLATION
+from cloudmatch_edge.dialects.close_codes import INVALID_DATA, POLICY_VIOLATION, TOO_LARGE
+from cloudmatch_edge.sockets.unfinished import Unfinished
 
 WHOLE_TEXT, WHOLE_BINARY = 0x81, 0x82  # first byte of a frame that is a whole message
 WHOLE = (WHOLE_BINARY, WHOLE_TEXT)
 MASKED = 0x80  # bit in the second byte
 FRAGMENTS_MAX = 4096  # of one message
+LONG = 64 * 1024  # bytes of a frame beyond which it is taken in pieces
 CLOSING_BYTES = 4096  # that go to the protocol at once when the connection is closing
 CACHED_HEADERS = 4096  # by length
 
@@ -53,14 +56,21 @@ class FrameStream:
     """The frames of a connection, after its handshake.
 
     Call `receive` with the bytes that arrived, then `next_frames`; then send what the protocol has to send.
+
+    Args:
+        max_size: bytes of the largest message.
+        plain: bytes of the largest fragment or binary frame, and of what is kept as it is; None: the same.
     """
 
-    def __init__(self, protocol: ServerProtocol, max_size: int) -> None:
+    def __init__(self, protocol: ServerProtocol, max_size: int, plain: int | None = None) -> None:
         self._protocol = protocol
         self._max_size = max_size
+        self._plain = plain or max_size
         self._buffer = b""  # bytes that are not cut yet
         self._need = 2  # bytes that the buffer must have before a frame can be cut
-        self._fragments: list[bytes] | None = None  # of an unfinished message
+        self._fragments: Unfinished | None = None  # of a message
+        self._long: Unfinished | None = None  # of a frame
+        self._left, self._key = 0, b""  # bytes of that which are still to come, and their mask
         self._text = True  # whether that is text
         # cut so far, control frames and fragments, too
         self.frames_cut = self.bytes_cut = 0
@@ -80,7 +90,8 @@ class FrameStream:
     @property
     def unfinished(self) -> bool:
         """Whether a part of a message, or of a frame, has arrived, and nothing behind it."""
-        return not self.pending and (self._fragments is not None or len(self._buffer) > 0)
+        begun = self._fragments is not None or self._long is not None or len(self._buffer) > 0
+        return begun and not self.pending
 
     def receive(self, data: bytes) -> None:
         """Append bytes that arrived."""
@@ -104,6 +115,11 @@ class FrameStream:
             return out
         at = 0
         self._need = 2
+        if self._long is not None and count > 0 and size > 0 and is_open:
+            at = self._go_on(self._long, data, out)
+            size -= at
+            count -= self._long is None
+            is_open = protocol.state is OPEN
         between = self._fragments is None  # messages: none has begun
         while count > 0 and size > 0 and is_open and have - at >= 2:
             # Where the data begins, how long it is, and where the frame ends.
@@ -120,8 +136,19 @@ class FrameStream:
                 end = at + 2  # not masked: rejected by these two
             elif length > self._max_size:
                 end = start  # rejected by its header
+            elif length > self._plain and first != WHOLE_TEXT:
+                self._fail_too_large(length)
+                is_open = False
+                break
             elif end > have:
-                self._need = end - at
+                if length > LONG and between and first in WHOLE:
+                    self._long, self._text = Unfinished(self._plain), first == WHOLE_TEXT
+                    self._left, self._key = length, data[start - 4 : start]
+                    at = start + self._go_on(self._long, data[start:], out)
+                    size -= at - start
+                    is_open = protocol.state is OPEN
+                else:
+                    self._need = end - at
                 break
             elif between and first in WHOLE:
                 payload = apply_mask(data[start:end], data[start - 4 : start])
@@ -141,6 +168,8 @@ class FrameStream:
             at = end
             is_open = protocol.state is OPEN
             between = self._fragments is None
+        if self._long is not None:
+            self._need = 1
         self.frames_cut += frames - count
         self.bytes_cut += size_before - size
         if not is_open:
@@ -151,6 +180,29 @@ class FrameStream:
         self.messages_cut += len(out)
         self._buffer = data[at:]
         return out
+
+    def _go_on(self, long: Unfinished, data: bytes, out: list[SocketFrame]) -> int:
+        """Take what has arrived of a long frame; return how many bytes that was."""
+        data = data[: self._left]
+        taken = len(data)
+        self._left -= taken
+        fits = long.add(apply_mask(data, self._key))
+        self._key = self._key[taken % 4 :] + self._key[: taken % 4]
+        if not fits:
+            self._fail_too_large(self._left)
+        elif not self._left:
+            self._long = None
+            self._complete(long, out)
+        return taken
+
+    def _complete(self, message: Unfinished, out: list[SocketFrame]) -> None:
+        payload = message.take()
+        if not self._text or payload.isascii() or self._utf8(payload):
+            out.append((self._text, payload))
+
+    def _fail_too_large(self, length: int) -> None:
+        self.protocol_used = True
+        self._protocol.fail(TOO_LARGE.code, f"{length} bytes more make it too large")
 
     def _utf8(self, payload: bytes) -> bool:
         """Check a text; fail the connection as the protocol does if it is not UTF-8."""
@@ -173,16 +225,15 @@ class FrameStream:
     def _on_frame(self, frame: Frame, out: list[SocketFrame]) -> None:
         if frame.opcode is TEXT or frame.opcode is BINARY:
             self._text = frame.opcode is TEXT
-            self._fragments = []
+            self._fragments = Unfinished(self._plain)
         elif frame.opcode is not CONT or self._fragments is None:
             self.controls_cut += 1
             return
-        self._fragments.append(bytes(frame.data))
-        if not frame.fin:
-            if len(self._fragments) > FRAGMENTS_MAX:
-                self._protocol.fail(POLICY_VIOLATION.code, "too many fragments")
-            return
-        payload = b"".join(self._fragments)
-        self._fragments = None
-        if not self._text or payload.isascii() or self._utf8(payload):
-            out.append((self._text, payload))
+        message = self._fragments
+        if not message.add(bytes(frame.data)):
+            self._fail_too_large(len(frame.data))
+        elif frame.fin:
+            self._fragments = None
+            self._complete(message, out)
+        elif message.parts > FRAGMENTS_MAX:
+            self._protocol.fail(POLICY_VIOLATION.code, "too many fragments")

@@ -196,9 +196,9 @@ class Listener:
         """How much of one device is read in a second; None: all."""
         return Pace(*self._pace) if any(self._pace) else None
 
-    def frame_limit(self, *, speaks_v1: bool) -> int:
-        """Bytes of the largest frame of a device."""
-        return v1.frame_limit(self._max_payload) if speaks_v1 else self._max_payload
+    def frame_limits(self, *, speaks_v1: bool) -> tuple[int, int]:
+        """Bytes of the largest text of a device, and of the largest fragment or binary frame."""
+        return v1.frame_limits(self._max_payload) if speaks_v1 else (self._max_payload, self._max_payload)
 
     def join(self, who: Parameters, connection: Connection, *, speaks_v1: bool, waited: float) -> Device:
         """Add a device that asked `waited` seconds ago, and write its first frames."""

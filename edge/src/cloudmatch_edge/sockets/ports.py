@@ -44,8 +44,8 @@ class ListenerPort(Protocol[AnyConnection]):
     def pace(self) -> Pace | None:
         """How much of one device is read in a second; None: all."""
 
-    def frame_limit(self, *, speaks_v1: bool) -> int:
-        """Bytes of the largest frame of a device."""
+    def frame_limits(self, *, speaks_v1: bool) -> tuple[int, int]:
+        """Bytes of the largest text of a device, and of the largest fragment or binary frame."""
 
     def join(
         self, who: Parameters, connection: AnyConnection, /, *, speaks_v1: bool, waited: float
