@@ -118,3 +118,26 @@ async def test_what_is_not_read_takes_no_time(monkeypatch: pytest.MonkeyPatch) -
     device.now += 100
     device.connection.ping()
     assert not device.closed
+
+
+async def test_a_request_that_has_arrived_waits_for_its_turn_and_its_answer_for_the_client(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("cloudmatch_edge.sockets.listener.OPEN_TIMEOUT", 0.01)
+    monkeypatch.setattr(module, "CLOSE_TIMEOUT", 0.01)
+    waiting: list[Any] = []
+    listener = OneDevice()
+    monkeypatch.setattr(listener, "in_turn", waiting.append)
+    aborted: list[str] = []
+    for name, data in (("early", b"GET / HTTP"), ("in time", b"GET / HTTP/1.1\r\n\r\n")):
+        transport = Slow()
+        monkeypatch.setattr(transport, "abort", lambda name=name: aborted.append(name))
+        connection = transport.connection = Connection(listener)
+        connection.connection_made(transport)  # type: ignore[arg-type]  # what of it is used here
+        connection.data_received(data)
+    await asyncio.sleep(0.05)
+    assert aborted == ["early"]
+    waiting[0]()
+    assert transport.written.startswith(b"HTTP/1.1 200 OK")
+    await asyncio.sleep(0.05)
+    assert aborted == ["early", "in time"]

@@ -172,6 +172,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         if found is not None:
             self._head = None
+            self._stop_deadline()  # the client has done its part: now it waits for its turn
             self._listener.in_turn(partial(self._respond, *found))
 
     def _respond(self, request: Request, rest: bytes) -> None:
@@ -189,6 +190,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _answer(self, page: pages.Page, *, with_body: bool = True) -> None:
         """Answer by plain HTTP; close once the other side has read that and closed."""
+        self._abort_after(CLOSE_TIMEOUT)
         self.transport.write(pages.serialize(page, with_body=with_body))
         if self.transport.can_write_eof():
             self.transport.write_eof()  # to close now, with bytes unread, might reset the answer
