@@ -11,15 +11,21 @@ from cloudmatch_bus.contract.messages import (
     SeekPartner,
 )
 from cloudmatch_match_engine.core import backlog
-from cloudmatch_match_engine.core.backlog import DEPARTURES, IN_PROGRESS, Backlog, Pending
+from cloudmatch_match_engine.core.backlog import (
+    DEPARTURES,
+    IN_PROGRESS,
+    OF_GROUP_IN_PROGRESS,
+    Backlog,
+    Pending,
+)
 
 
-def seek(device: str, connection_id: int = 1) -> SeekPartner:
-    return SeekPartner(app="demo", device=device, edge="e", connection_id=connection_id, lat=0, lon=0)
+def seek(device: str, connection_id: int = 1, edge: str = "e", app: str = "demo") -> SeekPartner:
+    return SeekPartner(app=app, device=device, edge=edge, connection_id=connection_id, lat=0, lon=0)
 
 
-def leave(device: str) -> LeavePool:
-    return LeavePool(app="demo", device=device, edge="e", connection_id=1)
+def leave(device: str, edge: str = "e") -> LeavePool:
+    return LeavePool(app="demo", device=device, edge=edge, connection_id=1)
 
 
 def unmatch(device: str, match: int) -> LeaveMatch:
@@ -60,7 +66,7 @@ def test_a_bounded_number_of_requests_is_in_progress_and_all_are_carried_out_in_
     assert len(desk.backlog) == 1000
     done = []
     while taken := desk.take():
-        assert len(taken) == min(IN_PROGRESS, 1000 - len(done))
+        assert len(taken) == min(OF_GROUP_IN_PROGRESS, 1000 - len(done))
         for pending in taken:
             desk.backlog.done(pending)
         done += devices(taken)
@@ -97,11 +103,11 @@ def test_what_nobody_waits_for_any_more_is_dropped() -> None:
 
 def test_a_crowd_of_departures_delays_no_newcomer_and_departures_are_not_forgotten() -> None:
     desk = Desk()
-    desk.add(*(leave(f"old{number}") for number in range(1000)))
+    desk.add(*(leave(f"old{number}", f"e{number % 2}") for number in range(1000)))
     fewest, most = DEPARTURES
     leaving = desk.take()
     assert len(leaving) == most
-    desk.add(*(seek(f"new{number}") for number in range(1000)))
+    desk.add(*(seek(f"new{number}", edge=f"e{number % 2}") for number in range(1000)))
     arriving = desk.take()
     assert len(arriving) == IN_PROGRESS - most
     for pending in leaving:
@@ -109,6 +115,35 @@ def test_a_crowd_of_departures_delays_no_newcomer_and_departures_are_not_forgott
     names = devices(desk.take())
     assert sum(name.startswith("old") for name in names) == fewest
     assert len(names) == most
+
+
+def test_the_crowd_of_one_edge_leaves_hands_and_a_turn_to_every_other() -> None:
+    desk = Desk()
+    desk.add(*(seek(f"crowd{number}", edge="e0") for number in range(1000)))
+    crowd = desk.take()
+    assert len(crowd) == OF_GROUP_IN_PROGRESS
+    desk.add(*(seek(f"a{number}", edge="e1") for number in range(100)), seek("b", edge="e2"))
+    desk.add(*(seek(f"c{number}", edge="e0", app="other") for number in range(100)))
+    others = devices(desk.take())
+    assert others[:5] == ["a0", "b", "c0", "a1", "c1"]
+    assert len(others) == IN_PROGRESS - OF_GROUP_IN_PROGRESS
+    for pending in crowd:
+        desk.backlog.done(pending)
+    again = devices(desk.take())
+    assert sum(name.startswith("crowd") for name in again) == len(again) // 3
+
+
+def test_no_group_waits_with_more_than_its_share_and_what_is_beyond_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(backlog, "OF_GROUP", 2)
+    desk = Desk()
+    desk.add(seek("a"), seek("b"), seek("c"), leave("d"), seek("e", edge="other"), seek("a"))
+    assert desk.answers == [("c", None), ("a", None)]
+    assert len(desk.backlog) == 4
+    for pending in desk.take():
+        desk.backlog.done(pending)
+    assert not desk.backlog._of_group, "nothing is kept of a group that has no requests"
 
 
 def test_more_than_can_wait_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

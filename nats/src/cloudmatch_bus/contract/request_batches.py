@@ -11,11 +11,13 @@ from msgspec import Meta
 
 from cloudmatch_bus.contract.messages import AnyAnswer, AnyRequest
 
+MOST = 64  # requests in one message, at most; edges send 16
+
 
 class RequestBatch(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="batch"):
     """Requests to one partition."""
 
-    requests: Annotated[list[AnyRequest], Meta(min_length=1)]
+    requests: Annotated[list[AnyRequest], Meta(min_length=1, max_length=MOST)]
     patience: float = 2.0  # s for which the edge waits for the answers
 
 
