@@ -90,7 +90,8 @@ class PairingCluster:
     def check(self, app: str, connected: dict[str, Device]) -> Verdict:
         """Compare the pool, the edges and the facts."""
         verdict = Verdict()
-        records = {known.record.device: known.record for known in self.roster.of_app(app)}
+        everyone = (known.record for known in self.roster.everyone())
+        records = {record.device: record for record in everyone if record.app == app}
         members: Counter[int] = Counter()
         for name, record in records.items():
             if record.match is None:

@@ -44,11 +44,11 @@ def routes(inspection: Callable[[], Inspection]) -> list[ControllerRouterHandler
         inspection: raises `LookupError` until there is one.
     """
 
-    @get("/match/explain", sync_to_thread=False, responses=ERRORS)
-    def explained(device: Device, app: App = "default") -> Explanation:
+    @get("/match/explain", responses=ERRORS)
+    async def explained(device: Device, app: App = "default") -> Explanation:
         """Explain a device's state, and why it is not matched with its nearest neighbours."""
         with _http_errors():
-            return inspection().explain(app, device)
+            return await inspection().explain(app, device)
 
     @get("/cluster", sync_to_thread=False, responses=ERRORS)
     def cluster(device: MaybeDevice = None, app: App = "default") -> ClusterStatus:

@@ -1,9 +1,12 @@
 """What people ask a worker, by HTTP and on the bus: why is a device not matched, and what is there?"""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Annotated, TypeVar
 
 import msgspec
+from litestar.exceptions import ServiceUnavailableException
 
 from cloudmatch_bus.client.micro import Endpoint, EndpointError
 from cloudmatch_bus.contract import subjects
@@ -11,9 +14,11 @@ from cloudmatch_bus.contract.liveness import HEARTBEAT_INTERVAL
 from cloudmatch_bus.contract.messages import encode
 from cloudmatch_bus.contract.unreadable import UNREADABLE
 from cloudmatch_bus.process.clock import now_ms
+from cloudmatch_bus.process.searches import Searches
 from cloudmatch_match_engine.core.cluster import Cluster, ClusterStatus, Moment
 from cloudmatch_match_engine.core.distances import Told
-from cloudmatch_match_engine.core.explain import Explanation, explain
+from cloudmatch_match_engine.core.explain import Explanation, explain, survey
+from cloudmatch_match_engine.core.keys import device_id
 from cloudmatch_match_engine.core.roster import Roster
 
 COMPLETE_AFTER = 2 * HEARTBEAT_INTERVAL  # s in which a new worker hears of every process
@@ -62,6 +67,7 @@ class Inspection:
     ) -> None:
         self._roster, self._incomplete, self._reach, self._clock = roster, incomplete, reach, clock
         self._distance: Told = distance
+        self._searches = Searches()
         self._cluster: Cluster | None = None
         self._joined_at = 0.0  # s
         self._isolated: Callable[[], bool] = lambda: True
@@ -70,13 +76,16 @@ class Inspection:
         """Begin to answer questions about the cluster: the worker takes part in it."""
         self._cluster, self._isolated, self._joined_at = cluster, isolated, self._clock()
 
-    def explain(self, app: str, device: str) -> Explanation:
-        """Explain a device's state."""
+    async def explain(self, app: str, device: str) -> Explanation:
+        """Explain a device's state. A thread searches for whoever is near: there may be many devices."""
         self._check()
-        explanation = explain(self._roster, app, device, self._reach, self._clock(), self._distance)
-        if explanation is None:
+        mirrored = self._roster.get(device_id(app, device))
+        if mirrored is None:
             raise UnknownDeviceError(app, device)
-        return explanation
+        me, everyone = mirrored.record, self._roster.everyone()
+        found = await self._searches.run(lambda: survey(me, everyone))
+        absent = partial(self._roster.absent_for, now=self._clock())
+        return explain(me, found, self._reach, absent, self._distance)
 
     def cluster(self, app: str = "default", device: str | None = None) -> ClusterStatus:
         """Return all edges and workers, and where a device is."""
@@ -101,13 +110,15 @@ class Inspection:
             Endpoint("cluster", subjects.cluster(), self._on_cluster),
         ]
 
-    def _on_explain(self, payload: bytes) -> bytes:
+    async def _on_explain(self, payload: bytes) -> bytes:
         request = _decode(payload, ExplainRequest)
-        return _answer(lambda: self.explain(request.app, request.id))
+        with _bus_errors():
+            return encode(await self.explain(request.app, request.id))
 
-    def _on_cluster(self, payload: bytes) -> bytes:
+    async def _on_cluster(self, payload: bytes) -> bytes:
         request = _decode(payload, ClusterRequest)
-        return _answer(lambda: self.cluster(request.app, request.id))
+        with _bus_errors():
+            return encode(self.cluster(request.app, request.id))
 
 
 R = TypeVar("R", ExplainRequest, ClusterRequest)
@@ -120,10 +131,11 @@ def _decode(payload: bytes, request: type[R]) -> R:
         raise EndpointError(400, str(error)) from None
 
 
-def _answer(question: Callable[[], object]) -> bytes:
+@contextlib.contextmanager
+def _bus_errors() -> Iterator[None]:
     try:
-        return encode(question())
-    except LookupError as error:
+        yield
+    except (LookupError, ServiceUnavailableException) as error:
         raise EndpointError(503, str(error)) from None
     except UnknownDeviceError as error:
         raise EndpointError(404, str(error)) from None

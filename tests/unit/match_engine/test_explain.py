@@ -1,11 +1,13 @@
 """An explanation names each rule that keeps two devices apart, in a sentence."""
 
+from functools import partial
+
 import pytest
 from msgspec.structs import replace
 
 from cloudmatch_bus.contract.messages import DeviceRecord
 from cloudmatch_match_engine.core.distances import Told
-from cloudmatch_match_engine.core.explain import NEAREST, Explanation, explain
+from cloudmatch_match_engine.core.explain import NEAREST, Explanation, explain, survey
 from cloudmatch_match_engine.core.keys import device_id
 from cloudmatch_match_engine.core.matcher import PLANAR_REACH, suits
 from cloudmatch_match_engine.core.roster import Roster
@@ -24,9 +26,8 @@ def about(
     roster = Roster()
     for revision, record in enumerate((me, *others), 1):
         roster.put(device_id(record.app, record.device), record, revision, since)
-    explanation = explain(roster, me.app, me.device, PLANAR_REACH, NOW, how)
-    assert explanation is not None
-    return explanation
+    absent = partial(roster.absent_for, now=NOW)
+    return explain(me, survey(me, roster.everyone()), PLANAR_REACH, absent, how)
 
 
 @pytest.mark.parametrize(
@@ -88,10 +89,6 @@ def test_a_device_that_does_not_wait_is_matched_or_away() -> None:
     away = about(at(0, "a", disconnected_at=BEGAN, grace=30.0), at(1, "c"), since=NOW - 3)
     assert (away.state, away.sentence) == ("away", "a has been disconnected for 3 s of at most 30 s.")
     assert away.waiting == 1
-
-
-def test_an_unknown_device_has_no_explanation() -> None:
-    assert explain(Roster(), "demo", "a", PLANAR_REACH, NOW, "exact") is None
 
 
 def test_an_explanation_tells_of_distances_what_devices_are_told() -> None:

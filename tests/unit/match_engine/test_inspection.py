@@ -1,11 +1,15 @@
 """A worker answers people only what it knows, and says when it knows too little."""
 
+import asyncio
 import json
+import time
 
 import pytest
+from msgspec.structs import replace
 
 from cloudmatch_bus.client.micro import EndpointError
 from cloudmatch_bus.contract.messages import DeviceRecord
+from cloudmatch_bus.process.searches import AT_ONCE, WAITING
 from cloudmatch_match_engine.core.cluster import Cluster
 from cloudmatch_match_engine.core.heartbeat_log import HeartbeatLog
 from cloudmatch_match_engine.core.keys import device_id
@@ -34,13 +38,16 @@ class Known:
         cluster = Cluster(self.roster, Presence(self.now), Membership("me", self.now), **logs)
         self.inspection.join(cluster, lambda: False)
 
-    def ask(self, subject: str, payload: bytes) -> tuple[int, object]:
+    async def ask(self, subject: str, payload: bytes) -> tuple[int, object]:
         """Ask on the bus; return the code and the answer or the error."""
         (handler,) = (e.handler for e in self.inspection.endpoints() if e.name == subject)
         try:
-            return 200, json.loads(handler(payload))
+            return 200, json.loads(await handler(payload))
         except EndpointError as error:
             return error.code, str(error)
+
+    async def code(self, subject: str, payload: bytes) -> int:
+        return (await self.ask(subject, payload))[0]
 
 
 @pytest.fixture
@@ -48,7 +55,7 @@ def known() -> Known:
     return Known()
 
 
-def test_the_cluster_is_unknown_until_every_process_must_have_been_heard(known: Known) -> None:
+async def test_the_cluster_is_unknown_until_every_process_must_have_been_heard(known: Known) -> None:
     for _ in range(2):
         with pytest.raises(LookupError, match="just started"):
             known.inspection.cluster()
@@ -56,34 +63,56 @@ def test_the_cluster_is_unknown_until_every_process_must_have_been_heard(known: 
         known.join()
     known.now += COMPLETE_AFTER
     assert known.inspection.cluster().answered_by == "me"
-    assert known.inspection.explain("default", "a").state == "waiting", "which needs no other process"
+    explanation = await known.inspection.explain("default", "a")
+    assert explanation.state == "waiting", "which needs no other process"
 
 
-def test_neither_question_is_answered_from_an_incomplete_mirror(known: Known) -> None:
+async def test_neither_question_is_answered_from_an_incomplete_mirror(known: Known) -> None:
     known.join()
     known.now += COMPLETE_AFTER
     known.incomplete = "the mirror is incomplete"
-    for ask in (known.inspection.cluster, lambda: known.inspection.explain("default", "a")):
-        with pytest.raises(LookupError, match="the mirror is incomplete"):
-            ask()
-    assert known.ask("cluster", b"{}") == (503, "the mirror is incomplete")
+    with pytest.raises(LookupError, match="the mirror is incomplete"):
+        known.inspection.cluster()
+    with pytest.raises(LookupError, match="the mirror is incomplete"):
+        await known.inspection.explain("default", "a")
+    assert await known.ask("cluster", b"{}") == (503, "the mirror is incomplete")
 
 
-def test_an_unknown_device_is_no_answer_about_another(known: Known) -> None:
+async def test_an_unknown_device_is_no_answer_about_another(known: Known) -> None:
     known.join()
     known.now += COMPLETE_AFTER
     found = known.inspection.cluster("default", "a").device
     assert found is not None
     assert found.edge == "e"
-    for ask in (known.inspection.cluster, known.inspection.explain):
-        with pytest.raises(UnknownDeviceError, match="no device 'x' is connected in app 'default'"):
-            ask("default", "x")
-    assert known.ask("cluster", b'{"id": "x"}')[0] == known.ask("explain", b'{"id": "x"}')[0] == 404
+    unknown = "no device 'x' is connected in app 'default'"
+    with pytest.raises(UnknownDeviceError, match=unknown):
+        known.inspection.cluster("default", "x")
+    with pytest.raises(UnknownDeviceError, match=unknown):
+        await known.inspection.explain("default", "x")
+    assert await known.code("cluster", b'{"id": "x"}') == await known.code("explain", b'{"id": "x"}') == 404
 
 
 @pytest.mark.parametrize("payload", [b"", b"?", b"[]", b'{"id": 7}', b'{"id": ""}', b'{"id": "\xff"}'])
-def test_a_malformed_request_on_the_bus_is_400(known: Known, payload: bytes) -> None:
+async def test_a_malformed_request_on_the_bus_is_400(known: Known, payload: bytes) -> None:
     known.join()
     known.now += COMPLETE_AFTER
-    assert known.ask("cluster", payload)[0] == 400
-    assert known.ask("cluster", b"{}")[0] == 200
+    assert await known.code("cluster", payload) == 400
+    assert await known.code("cluster", b"{}") == 200
+
+
+async def test_questions_about_a_crowd_leave_the_loop_to_others_and_some_are_refused(known: Known) -> None:
+    near = DeviceRecord(app="default", device="a", edge="e", connection_id=1, lat=1, lon=1)
+    for number in range(20_000):
+        record = replace(near, device=f"d{number}", lon=number / 1e5)
+        known.roster.put(device_id("default", record.device), record, 2 + number)
+    asking = (known.code("explain", b'{"id": "a"}') for _ in range(AT_ONCE + WAITING + 5))
+    asked = [asyncio.ensure_future(each) for each in asking]
+    longest = 0.0  # CPU of this thread in one turn
+    while not all(each.done() for each in asked):
+        before = time.thread_time()
+        await asyncio.sleep(0)
+        longest = max(longest, time.thread_time() - before)
+        await asyncio.sleep(0.001)
+    codes = [each.result() for each in asked]
+    assert (codes.count(200), codes.count(503)) == (AT_ONCE + WAITING, 5)
+    assert longest < 0.05

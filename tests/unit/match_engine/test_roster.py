@@ -189,14 +189,15 @@ def test_routes_remain_while_the_watch_restarts() -> None:
     assert roster.route(key("a")) is None, "b was not shown again"
 
 
-def test_the_devices_of_an_app_are_found_whatever_their_state() -> None:
+def test_all_devices_are_found_whatever_their_state_and_app() -> None:
     roster = Roster()
     matched(roster, 1)
     roster.put(key("c.d"), replace(record("c.d"), disconnected_at=7), 30)
     roster.put(device_id("other", "a"), replace(record("a"), app="other"), 31)
-    assert {mirrored.record.device for mirrored in roster.of_app("demo")} == {"a", "b", "c.d"}
-    assert [mirrored.revision for mirrored in roster.of_app("other")] == [31]
-    assert not list(roster.of_app("unknown"))
+    found = roster.everyone()
+    assert [mirrored.record.device for mirrored in found] == ["a", "b", "c.d", "a"]
+    roster.put(device_id("other", "a"), None, 32)
+    assert len(found) == 4, "as it was when asked"
 
 
 def test_it_is_known_since_when_a_connection_is_shown_and_since_when_it_is_open_or_over() -> None:
@@ -227,3 +228,5 @@ def test_only_a_device_without_a_connection_is_absent_and_since_then() -> None:
     away = replace(connected, disconnected_at=5)
     roster.put(key("a"), away, 2, 110.0)
     assert roster.absent_for(away, 112.5) == 2.5
+    roster.put(key("a"), None, 3, 113.0)
+    assert roster.absent_for(away, 120.0) == 0, "it has gone meanwhile"

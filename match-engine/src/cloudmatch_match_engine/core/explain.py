@@ -1,18 +1,16 @@
 """Explain in sentences why a device is not matched."""
 
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator
 from heapq import nsmallest
 from math import hypot
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
 from cloudmatch_bus.contract.messages import DeviceRecord
 from cloudmatch_match_engine.core.distances import Told, told
-from cloudmatch_match_engine.core.keys import device_id
 from cloudmatch_match_engine.core.matcher import distance, reaches
-from cloudmatch_match_engine.core.roster import Roster
+from cloudmatch_match_engine.core.pool import MirroredDevice
 
 NEAREST = 5
 
@@ -121,36 +119,40 @@ def _sentence(me: DeviceRecord, state: State, waiting: int, absent: Absent) -> s
     return f"{me.device} waits, and so {so} in app '{me.app}'."
 
 
-def explain(
-    roster: Roster, app: str, device: str, planar: float, now: float, how: Told
-) -> Explanation | None:
-    """Explain a device's state as the mirror shows it; None if the device is not in the bucket.
+class Survey(NamedTuple):
+    """What there is around a device."""
+
+    waiting: int  # devices of its app
+    nearest: list[DeviceRecord]
+
+
+def survey(me: DeviceRecord, everyone: Iterable[MirroredDevice]) -> Survey:
+    """Look at all devices of all apps; takes time proportional to their number, and reads nothing else."""
+    of_app = [mirrored.record for mirrored in everyone if mirrored.record.app == me.app]
+    return Survey(
+        sum(_state(record) == "waiting" for record in of_app),
+        nsmallest(
+            NEAREST,
+            (record for record in of_app if record.device != me.device),
+            key=lambda record: (distance(me, record), record.device),
+        ),
+    )
+
+
+def explain(me: DeviceRecord, found: Survey, planar: float, absent: Absent, how: Told) -> Explanation:
+    """Explain a device's state.
 
     Args:
         planar: reach in degrees of devices without a radius.
-        now: s, of the monotonic clock of the roster.
         how: a distance is told.
     """
-    mirrored = roster.get(device_id(app, device))
-    if mirrored is None:
-        return None
-    me = mirrored.record
-    everyone = [mirrored.record for mirrored in roster.of_app(app)]
-    waiting = sum(_state(record) == "waiting" for record in everyone)
-    nearest = nsmallest(
-        NEAREST,
-        (record for record in everyone if record.device != device),
-        key=lambda record: (distance(me, record), record.device),
-    )
     state = _state(me)
-    absent = partial(roster.absent_for, now=now)
+    nearest = found.nearest if state == "waiting" else []
     return Explanation(
-        app=app,
-        device=device,
+        app=me.app,
+        device=me.device,
         state=state,
-        waiting=waiting,
-        sentence=_sentence(me, state, waiting, absent),
-        nearest=[_neighbour(me, other, planar, absent, how) for other in nearest]
-        if state == "waiting"
-        else [],
+        waiting=found.waiting,
+        sentence=_sentence(me, state, found.waiting, absent),
+        nearest=[_neighbour(me, other, planar, absent, how) for other in nearest],
     )

@@ -99,9 +99,9 @@ class Roster:
         """Count all connected devices that wait."""
         return sum(map(len, self._waiting.values()))
 
-    def of_app(self, app: str) -> Iterable[MirroredDevice]:
-        """Return all devices of an app; takes time proportional to all devices."""
-        return (mirrored for mirrored in self._devices.values() if mirrored.record.app == app)
+    def everyone(self) -> list[MirroredDevice]:
+        """Return all devices, as of now."""
+        return list(self._devices.values())
 
     def disconnected(self) -> Iterable[MirroredDevice]:
         """Return the devices without a connection."""
@@ -146,10 +146,9 @@ class Roster:
         return self._since[device]
 
     def absent_for(self, record: DeviceRecord, now: float) -> float:
-        """How many seconds a mirrored device has been disconnected, at least."""
-        if record.disconnected_at is None:
-            return 0.0
-        return now - self.since(device_id(record.app, record.device)).presence
+        """How many seconds a device has been disconnected, at least; 0 if the mirror does not show it."""
+        since = self._since.get(device_id(record.app, record.device))
+        return 0.0 if record.disconnected_at is None or since is None else now - since.presence
 
     def advance(self, revision: int) -> None:
         """Note that the bucket has reached a revision."""

@@ -1,7 +1,7 @@
 """NATS micro services: found, called and counted with the usual tools (``nats micro ls``)."""
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
@@ -28,12 +28,12 @@ class Endpoint(NamedTuple):
 
     name: str
     subject: str
-    handler: Callable[[bytes], bytes]
+    handler: Callable[[bytes], Awaitable[bytes]]
 
     async def handle(self, request: Request) -> None:
         """Reply to a request."""
         try:
-            await request.respond(self.handler(request.data))
+            await request.respond(await self.handler(request.data))
         except EndpointError as error:
             raise ServiceError(str(error.code), str(error)) from None
 
