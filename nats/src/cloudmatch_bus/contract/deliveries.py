@@ -13,10 +13,11 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from cloudmatch_bus.contract.bounds import Number
+
 MAX_BYTES = 10**15  # of a span, exclusive: no payload has as many, and sums fit into 64 bits
 MAX_PAYLOADS = 10**9  # of a span
 
-Number = Annotated[int, Meta(ge=0)]
 Payloads = Annotated[int, Meta(ge=1, le=MAX_PAYLOADS)]
 Bytes = Annotated[int, Meta(ge=0, lt=MAX_BYTES)]
 
@@ -29,7 +30,7 @@ class Span(msgspec.Struct, frozen=True, array_like=True):
 
     sender: str  # a device
     receiver: str  # a device; "": none, the amount was reported by REST
-    match: int  # 0: none
+    match: Number  # 0: none
     first: Number  # number of the first payload in its direction, from 0
     payloads: Payloads
     bytes: Bytes
@@ -50,7 +51,7 @@ class Totals(msgspec.Struct, frozen=True, array_like=True):
 
     sender: str
     receiver: str
-    match: int
+    match: Number
     first: Number
     payloads: Payloads
     bytes: Bytes
@@ -65,7 +66,7 @@ class Claim(msgspec.Struct, frozen=True, array_like=True):
 
     sender: str
     receiver: str
-    match: int
+    match: Number
     delivered: Number  # all payloads of the direction before this number were delivered
     span: Span | None = None  # the last of them, whose sizes are still known
 

@@ -4,12 +4,14 @@ from typing import Literal
 
 import msgspec
 
+from cloudmatch_bus.contract.bounds import Number, Time
+
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
     """Something that happened; published once to the stream EVENTS, on ``ev.<kind>.<device>``."""
 
     app: str
-    at: int  # ms since 1970
+    at: Time  # ms since 1970
 
     @property
     def primary_device(self) -> str:
@@ -34,9 +36,9 @@ class FactsLost(Fact, frozen=True, kw_only=True, tag="lost"):
     restored from an older copy; whatever it held beyond is lost. `damaged`: a part of the journal's file.
     """
 
-    low: int  # position
-    high: int  # position
-    missing: int | None  # facts, at most; None: unknown
+    low: Number  # position
+    high: Number  # position
+    missing: Number | None  # facts, at most; None: unknown
     reason: Literal["expired", "created", "restored", "damaged"]
 
     @property

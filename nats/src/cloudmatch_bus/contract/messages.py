@@ -14,6 +14,17 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from cloudmatch_bus.contract.bounds import (
+    Amount,
+    Count,
+    Latitude,
+    Longitude,
+    Metres,
+    Number,
+    Seconds,
+    Size,
+    Time,
+)
 from cloudmatch_bus.contract.deliveries import Claim, Span
 from cloudmatch_bus.contract.fact import DeviceForgotten as DeviceForgotten
 from cloudmatch_bus.contract.fact import Fact as Fact
@@ -25,10 +36,10 @@ class DeviceConnected(Fact, frozen=True, kw_only=True, tag="connected"):
 
     device: str
     edge: str
-    connection_id: int = msgspec.field(name="session")
-    lat: float
-    lon: float
-    radius: float | None = None  # metres
+    connection_id: Number = msgspec.field(name="session")
+    lat: Latitude
+    lon: Longitude
+    radius: Metres | None = None  # metres
     tag: str | None = None
 
     @property
@@ -41,8 +52,8 @@ class DeviceLeft(Fact, frozen=True, kw_only=True, tag="left"):
 
     device: str
     edge: str
-    connection_id: int = msgspec.field(name="session")
-    code: int  # close code
+    connection_id: Number = msgspec.field(name="session")
+    code: Annotated[int, Meta(ge=0, le=65535)]  # close code
 
     @property
     def primary_device(self) -> str:
@@ -52,10 +63,10 @@ class DeviceLeft(Fact, frozen=True, kw_only=True, tag="left"):
 class MatchMade(Fact, frozen=True, kw_only=True, tag="matched"):
     """Two devices were matched; `device` began to wait later than `peer`."""
 
-    match: int
+    match: Number
     device: str
     peer: str
-    distance: float  # metres, as devices are told; 0: they are not
+    distance: Metres  # metres, as devices are told; 0: they are not
 
     @property
     def primary_device(self) -> str:
@@ -69,7 +80,7 @@ class MatchMade(Fact, frozen=True, kw_only=True, tag="matched"):
 class MatchEnded(Fact, frozen=True, kw_only=True, tag="unmatched"):
     """A match ended; `device` is the one that ended it."""
 
-    match: int
+    match: Number
     device: str
     peer: str
     reason: str
@@ -87,8 +98,8 @@ class Batch(Fact, frozen=True, kw_only=True):
     """A fact about many devices of one app, named for ever by its first three fields."""
 
     source: str  # an edge, or the journal
-    incarnation: int = msgspec.field(name="start")  # µs since 1970 when the source's process started
-    number: int  # of this batch among the source's, from 1
+    incarnation: Number = msgspec.field(name="start")  # µs since 1970 when the source's process started
+    number: Number  # of this batch among the source's, from 1
 
     @property
     def primary_device(self) -> str:
@@ -121,10 +132,10 @@ class PayloadsDelivered(Fact, frozen=True, kw_only=True, tag="delivered"):
     Edges of earlier versions publish it; the journal shows every span of `DeliveriesCounted` as one.
     """
 
-    match: int
+    match: Number
     sender: str
     receiver: str
-    sizes: list[int]  # bytes
+    sizes: list[Size]  # bytes
 
     @property
     def primary_device(self) -> str:
@@ -140,10 +151,10 @@ class AmountReported(Fact, frozen=True, kw_only=True, tag="reported"):
 
     device: str
     event_type: Literal["connectionsOpen", "bytesSent"] = msgspec.field(name="eventType")
-    amount: int
+    amount: Amount
     source: str = ""  # the journal's reports
-    incarnation: int = msgspec.field(default=0, name="start")  # µs since 1970 when its process started
-    number: int = 0  # of this report among its reports, from 1; 0: unknown
+    incarnation: Number = msgspec.field(default=0, name="start")  # µs since 1970 when its process started
+    number: Number = 0  # of this report among its reports, from 1; 0: unknown
 
     @property
     def primary_device(self) -> str:
@@ -170,8 +181,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
     app: str
     device: str
     edge: str
-    connection_id: int = msgspec.field(name="session")  # µs since 1970 when asked for: larger is newer
-    patience: float = 2.0  # s for which the edge waits for the answer
+    connection_id: Number = msgspec.field(name="session")  # µs since 1970 when asked for: larger is newer
+    patience: Seconds = 2.0  # s for which the edge waits for the answer
 
 
 class SeekPartner(Request, frozen=True, kw_only=True, tag="seek"):
@@ -180,13 +191,15 @@ class SeekPartner(Request, frozen=True, kw_only=True, tag="seek"):
     With `resume`, the connection continues the session of the previous connection with the same `token`.
     """
 
-    lat: float
-    lon: float
-    radius: float | None = None  # metres; None: the planar rule of 2019
+    lat: Latitude
+    lon: Longitude
+    radius: Metres | None = None  # metres; None: the planar rule of 2019
     tag: str | None = None
-    location_version: int = msgspec.field(default=0, name="place")  # how often the device has moved
-    incarnation: int = msgspec.field(default=0, name="start")  # µs since 1970 when the edge's process started
-    grace: float = 0.0  # s for which the device may be disconnected; 0: it leaves when its connection ends
+    location_version: Number = msgspec.field(default=0, name="place")  # how often the device has moved
+    incarnation: Number = msgspec.field(
+        default=0, name="start"
+    )  # µs since 1970 when the edge's process started
+    grace: Seconds = 0.0  # s for which the device may be disconnected; 0: it leaves when its connection ends
     token: str = ""  # its hash (`resume_tokens`); "": there is no session to resume
     resume: bool = False
 
@@ -200,7 +213,7 @@ class StepAway(Request, frozen=True, kw_only=True, tag="away"):
 class LeaveMatch(Request, frozen=True, kw_only=True, tag="unmatch"):
     """End this match; both devices wait again, but not for each other."""
 
-    match: int
+    match: Number
     silent: bool = False  # no device has asked for it: no payload came for too long
 
 
@@ -208,7 +221,7 @@ class LeavePool(Request, frozen=True, kw_only=True, tag="leave"):
     """Remove the device, and end its match; `match` and `peer`, the edge's view, show what is left to do."""
 
     reason: str = "left"
-    match: int | None = None
+    match: Number | None = None
     peer: str | None = None
 
 
@@ -218,52 +231,52 @@ AnyRequest = SeekPartner | StepAway | LeaveMatch | LeavePool
 class Answer(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
     """An answer of match-engine, or an update it sends to an edge on ``ctl.<edge>.<device>``."""
 
-    connection_id: int = msgspec.field(name="session")
+    connection_id: Number = msgspec.field(name="session")
 
 
 class DeviceWaiting(Answer, frozen=True, kw_only=True, tag="waiting"):
     """The device has been waiting since this revision: any match with a smaller number has ended."""
 
-    since: int
+    since: Number
 
 
 class DevicePaired(Answer, frozen=True, kw_only=True, tag="paired"):
     """The device is in this match."""
 
-    match: int
+    match: Number
     peer: str
-    distance: float  # metres, as devices are told; 0: they are not
-    matched_connection_id: int = msgspec.field(default=0, name="met")  # the device's, when it was matched
+    distance: Metres  # metres, as devices are told; 0: they are not
+    matched_connection_id: Number = msgspec.field(default=0, name="met")  # the device's, when it was matched
     peer_edge: str = ""
-    peer_connection_id: int = msgspec.field(default=0, name="peer_session")
+    peer_connection_id: Number = msgspec.field(default=0, name="peer_session")
     peer_away: bool = False
     # its last connection before this one that may have sent payloads; 0: none
-    previous_connection_id: int = msgspec.field(default=0, name="prior")
+    previous_connection_id: Number = msgspec.field(default=0, name="prior")
     previous_edge: str = msgspec.field(default="", name="prior_edge")
-    peer_revision: int = 0  # of its record: what is said of it at a larger one is later; 0: unknown
+    peer_revision: Number = 0  # of its record: what is said of it at a larger one is later; 0: unknown
 
 
 class PeerAway(Answer, frozen=True, kw_only=True, tag="peer_away"):
     """The peer's connection `peer_connection_id` has ended; its grace runs."""
 
-    match: int
-    peer_connection_id: int = msgspec.field(name="peer_session")
-    peer_revision: int = 0  # as in `DevicePaired`
+    match: Number
+    peer_connection_id: Number = msgspec.field(name="peer_session")
+    peer_revision: Number = 0  # as in `DevicePaired`
 
 
 class PeerReturned(Answer, frozen=True, kw_only=True, tag="peer_back"):
     """The peer has a new connection, on `peer_edge`."""
 
-    match: int
+    match: Number
     peer_edge: str
-    peer_connection_id: int = msgspec.field(name="peer_session")
-    peer_revision: int = 0  # as in `DevicePaired`
+    peer_connection_id: Number = msgspec.field(name="peer_session")
+    peer_revision: Number = 0  # as in `DevicePaired`
 
 
 class DeviceUnpaired(Answer, frozen=True, kw_only=True, tag="unpaired"):
     """The device's match ended and it waits again; `reason` is left, unmatched, expired or replaced."""
 
-    match: int
+    match: Number
     reason: str
 
 
@@ -273,9 +286,9 @@ class DeviceReplaced(Answer, frozen=True, kw_only=True, tag="replaced"):
     As an answer: if the client asked later for this one, its edge may repeat that with an id above `by`.
     """
 
-    by: int = 0  # id of the newer connection; 0: unknown
+    by: Number = 0  # id of the newer connection; 0: unknown
     edge: str = ""  # that holds the newer connection
-    age: float | None = None  # s for which the worker has known the newer connection; None: it cannot say
+    age: Seconds | None = None  # s for which the worker has known the newer connection; None: it cannot say
 
 
 class DeviceGone(Answer, frozen=True, kw_only=True, tag="gone"):
@@ -294,12 +307,12 @@ class Position(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     edge: str  # the sender
-    connection_id: int = msgspec.field(name="session")  # whose position this is
-    next: int  # number of the payload expected next
-    delivered: int = msgspec.field(name="taken")  # all payloads before this number were delivered
-    base: int | None = None  # payloads from here on can be retransmitted; None: depends on the answer
-    to: int = 0  # the connection whose question this answers; 0: this is a question
-    sent: int | None = None  # payloads that its device has sent in this match, at most; None: not known
+    connection_id: Number = msgspec.field(name="session")  # whose position this is
+    next: Number  # number of the payload expected next
+    delivered: Number = msgspec.field(name="taken")  # all payloads before this number were delivered
+    base: Number | None = None  # payloads from here on can be retransmitted; None: depends on the answer
+    to: Number = 0  # the connection whose question this answers; 0: this is a question
+    sent: Number | None = None  # payloads that its device has sent in this match, at most; None: not known
 
 
 class DeviceRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -308,23 +321,23 @@ class DeviceRecord(msgspec.Struct, frozen=True, kw_only=True):
     app: str
     device: str
     edge: str
-    connection_id: int = msgspec.field(name="session")
-    lat: float
-    lon: float
-    radius: float | None = None  # metres
+    connection_id: Number = msgspec.field(name="session")
+    lat: Latitude
+    lon: Longitude
+    radius: Metres | None = None  # metres
     tag: str | None = None
-    match: int | None = None
+    match: Number | None = None
     peer: str | None = None
-    distance: float | None = None  # metres
-    location_version: int = msgspec.field(default=0, name="place")
-    incarnation: int = msgspec.field(default=0, name="start")  # of the edge's process
-    grace: float = 0.0  # s
+    distance: Metres | None = None  # metres
+    location_version: Number = msgspec.field(default=0, name="place")
+    incarnation: Number = msgspec.field(default=0, name="start")  # of the edge's process
+    grace: Seconds = 0.0  # s
     token: str = ""
-    matched_connection_id: int = msgspec.field(default=0, name="met")  # its connection when it was matched
+    matched_connection_id: Number = msgspec.field(default=0, name="met")  # its connection when it was matched
     may_have_sent: bool = msgspec.field(default=True, name="began")  # payloads, by this connection
-    previous_connection_id: int = msgspec.field(default=0, name="prior")  # as in `DevicePaired`
+    previous_connection_id: Number = msgspec.field(default=0, name="prior")  # as in `DevicePaired`
     previous_edge: str = msgspec.field(default="", name="prior_edge")
-    disconnected_at: int | None = msgspec.field(default=None, name="away")  # ms since 1970; None: connected
+    disconnected_at: Time | None = msgspec.field(default=None, name="away")  # ms since 1970; None: connected
     # the peer it unmatched from: not matched with it again before it had another
     last_peer: str | None = msgspec.field(default=None, name="former")
     closed: bool = False  # the edge reported the end of its connection: only a newer one can return
@@ -334,11 +347,11 @@ class PairRecord(msgspec.Struct, frozen=True, kw_only=True):
     """A match in the bucket, under ``pair.<app>.<match>``."""
 
     app: str
-    match: int
+    match: Number
     device: str
     peer: str
-    at: int  # ms since 1970
-    distance: float = 0.0  # metres
+    at: Time  # ms since 1970
+    distance: Metres = 0.0  # metres
     nonce: str = ""  # in the message ids of its two facts, a half in each: only workers can use these ids
 
 
@@ -351,8 +364,8 @@ class Tombstone(msgspec.Struct, frozen=True, kw_only=True):
     app: str
     device: str
     edge: str
-    connection_id: int = msgspec.field(name="session")
-    match: int | None = None  # the match that ended with it
+    connection_id: Number = msgspec.field(name="session")
+    match: Number | None = None  # the match that ended with it
     peer: str | None = None
     reason: str = "left"
     pair: PairRecord | None = msgspec.field(default=None, name="made")  # that ended, if perhaps unpublished
@@ -364,13 +377,13 @@ class Heartbeat(msgspec.Struct, frozen=True, kw_only=True):
     role: str  # edge or worker
     name: str  # unique among running processes; a worker's was never used before
     leaving: bool = False
-    incarnation: int = msgspec.field(default=0, name="start")  # µs since 1970 when the process started
+    incarnation: Number = msgspec.field(default=0, name="start")  # µs since 1970 when the process started
     version: str = ""  # of its distribution; "": of a process that does not say
     draining: bool = False  # it accepts nothing new
-    devices: int = 0  # connected to this edge, or in this worker's mirror
-    max_devices: int = 0  # that this edge accepts; 0: unlimited
-    partitions: int = 0  # that this worker serves
-    load: float = 0.0  # CPU time since its last heartbeat, as a share of one core
+    devices: Count = 0  # connected to this edge, or in this worker's mirror
+    max_devices: Count = 0  # that this edge accepts; 0: unlimited
+    partitions: Count = 0  # that this worker serves
+    load: Annotated[float, Meta(ge=0)] = 0.0  # CPU time since its last heartbeat, as a share of one core
 
 
 encode: Callable[[object], bytes] = msgspec.json.Encoder().encode

@@ -9,6 +9,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from cloudmatch_bus.contract.bounds import Seconds
 from cloudmatch_bus.contract.messages import AnyAnswer, AnyRequest
 
 MOST = 64  # requests in one message, at most; edges send 16
@@ -18,7 +19,7 @@ class RequestBatch(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", 
     """Requests to one partition."""
 
     requests: Annotated[list[AnyRequest], Meta(min_length=1, max_length=MOST)]
-    patience: float = 2.0  # s for which the edge waits for the answers
+    patience: Seconds = 2.0  # s for which the edge waits for the answers
 
 
 class AnswerBatch(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="answers"):

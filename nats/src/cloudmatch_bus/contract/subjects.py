@@ -23,10 +23,12 @@ from functools import lru_cache
 
 import msgspec
 
+from cloudmatch_bus.contract.bounds import EXACT
+
 ROOT = "cm.v1"
 QUEUE_GROUP = "match-engine"  # of the workers
 PARTITIONS = 128
-NUMBERS = 2**53  # of payloads, matches and connections are below: all that JSON's readers know exactly
+NUMBERS = EXACT  # of payloads, matches and connections are below
 MAX_TALK = 2048  # bytes of an ack or a handover, at most
 CACHED_ADDRESSES = 16_384  # reply addresses whose parsed form is cached
 DETOUR_STEP = 37  # partitions from one detour to the next
