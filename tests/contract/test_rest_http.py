@@ -44,6 +44,9 @@ class Request(NamedTuple):
         return urlsplit(self.target).path
 
 
+METHODS = "DELETE|GET|HEAD|OPTIONS|POST|WEBSOCKET"
+
+
 def requests() -> Iterator[Request]:
     for block in re.split(r"^### ", TEXT, flags=re.MULTILINE)[1:]:
         title, _, rest = block.partition("\n")
@@ -51,7 +54,9 @@ def requests() -> Iterator[Request]:
             continue
         head, _, body = rest.strip().partition("\n\n")
         line, *headers = head.splitlines()
-        found = re.fullmatch(r"(GET|HEAD|OPTIONS|POST|WEBSOCKET) (?:http|ws)://\{\{(\w+)\}\}(/.*)", line)
+        found = re.fullmatch(
+            r"(DELETE|GET|HEAD|OPTIONS|POST|WEBSOCKET) (?:http|ws)://\{\{(\w+)\}\}(/.*)", line
+        )
         assert found, f"{line!r} under {title!r} is no request"
         assert found[2] in VARIABLES
         target = re.sub(r"\{\{(\w+)\}\}", lambda m: VARIABLES[m[1]], found[3])

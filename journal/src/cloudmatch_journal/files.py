@@ -76,6 +76,25 @@ def write_seal(folder: Path, seal: Seal) -> None:
     write_atomically(folder / segments.seal_name(seal.first), segments.encode_seal(seal))
 
 
+def write_sealed(folder: Path, data: bytes, seal: Seal) -> None:
+    """Write a segment in place of one that is full, then its seal."""
+    write_atomically(segment_path(folder, seal.first), data)
+    write_seal(folder, seal)
+
+
+def read_segment(folder: Path, seal: Seal) -> bytes:
+    """Read the bytes of a sealed segment, whatever happened to it.
+
+    Raises:
+        StoreError: it is missing; or it is damaged, and so old that its lines have no checksums.
+    """
+    data = _read_segment(segment_path(folder, seal.first))
+    if segments.is_intact(data[: seal.size], seal):
+        return data[: seal.size]
+    read_whole(folder, seal)
+    return data
+
+
 def _read_segment(path: Path) -> bytes:
     try:
         return path.read_bytes()

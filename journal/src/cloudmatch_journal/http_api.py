@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import unquote
 
 import msgspec
-from litestar import MediaType, Request, Response, get, post
+from litestar import MediaType, Request, Response, delete, get, post
 from litestar.exceptions import (
     InternalServerException,
     NotFoundException,
@@ -19,7 +19,7 @@ from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.types import ControllerRouterHandler
 from msgspec import Meta
 
-from cloudmatch_bus.contract.messages import AmountReported
+from cloudmatch_bus.contract.messages import AmountReported, DeviceForgotten
 from cloudmatch_bus.process.clock import now_ms
 from cloudmatch_bus.process.http import errors, require_json
 from cloudmatch_bus.process.searches import Searches
@@ -70,7 +70,7 @@ UNKNOWN_DEVICE = ResponseSpec(
 )
 THANKS = '"Thanks!"'  # JSON: litestar writes strings as they are
 
-Publish = Callable[[AmountReported], bool]
+Publish = Callable[[AmountReported | DeviceForgotten], bool]
 
 
 class DeviceOperation(Operation):
@@ -153,13 +153,25 @@ class Match(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     directions: list[Direction] = msgspec.field(name="ways")
 
 
+class Asked(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A device that will be erased."""
+
+    device_id: str
+    app: str
+
+
 class UnknownDeviceError(NotFoundException):
     """No event names the device."""
 
 
 def handlers(store: Store, ledger: Ledger, publish: Publish) -> list[ControllerRouterHandler]:
     """Create the handlers that answer from `store` and `ledger` and pass reports to `publish`."""
-    return [_report_handler(publish), *_event_handlers(store), *_state_handlers(ledger)]
+    return [
+        _report_handler(publish),
+        _forget_handler(ledger, publish),
+        *_event_handlers(store),
+        *_state_handlers(ledger),
+    ]
 
 
 def _report_handler(publish: Publish) -> ControllerRouterHandler:
@@ -194,6 +206,35 @@ def _report_handler(publish: Publish) -> ControllerRouterHandler:
         return THANKS
 
     return report
+
+
+def _forget_handler(ledger: Ledger, publish: Publish) -> ControllerRouterHandler:
+    @delete(
+        "/device/{device_id:path}",
+        status_code=202,
+        responses=errors(
+            bad_request="A parameter is invalid.",
+            not_found="No event names the device, or it is forgotten.",
+            unavailable="The bus is not accepting requests now.",
+        ),
+        operation_class=DeviceOperation,
+        response_description="It is asked for, and done within seconds.",
+        sync_to_thread=False,
+    )
+    def forget(request: Request[Any, Any, Any], app: App = "default") -> Asked:
+        """Erase a device, wherever anything about it is kept.
+
+        Its state goes. The events of its peers stay, and name it by a pseudonym; places, tags and distances
+        go. What happens to it later is kept.
+        """
+        device_id = _device_id(request, 2)
+        if ledger.device(app, device_id) is None:
+            raise NotFoundException(f"no event names device {device_id} of app {app}")
+        if not publish(DeviceForgotten(app=app, at=now_ms(), device=device_id)):
+            raise ServiceUnavailableException("the bus is not accepting requests now")
+        return Asked(device_id=device_id, app=app)
+
+    return forget
 
 
 def _event_handlers(store: Store) -> list[ControllerRouterHandler]:
@@ -262,10 +303,10 @@ def _sentence(_: Request[Any, Any, Any], unknown: UnknownDeviceError) -> Respons
     return Response(msgspec.json.encode(unknown.detail), status_code=404, media_type=MediaType.JSON)
 
 
-def _device_id(request: Request[Any, Any, Any]) -> str:
-    """Return the id in the raw path, which may contain an escaped slash."""
+def _device_id(request: Request[Any, Any, Any], before: int = 3) -> str:
+    """Return the id in the raw path, which may contain an escaped slash, behind so many slashes."""
     raw: bytes = request.scope["raw_path"]
-    return unquote(raw.partition(b"?")[0].split(b"/", 3)[3])
+    return unquote(raw.partition(b"?")[0].split(b"/", before)[before])
 
 
 def _encoded_page(search: Search, limit: int, first_position: int) -> Any:

@@ -13,7 +13,7 @@ from cloudmatch_bus.client.follower import Delivery, Follower
 from cloudmatch_bus.client.isolation import DownstreamError
 from cloudmatch_bus.client.publisher import FactPublisher
 from cloudmatch_bus.contract.liveness import CLAIM_GRACE
-from cloudmatch_bus.contract.messages import AmountReported, AnyFact, DeliveriesCounted
+from cloudmatch_bus.contract.messages import AmountReported, AnyFact, DeliveriesCounted, DeviceForgotten
 from cloudmatch_bus.process.clock import monotonic, now_ms, now_us
 from cloudmatch_bus.process.health import Health
 from cloudmatch_journal.bookkeeper import Bookkeeper
@@ -30,6 +30,7 @@ REPORTS = f"{NAME}-reports"  # names them as their source, apart from what the j
 UNLIMITED = Retention()
 SPANS = 4  # of a batch that are folded at the cost of one fact
 LOOK = 60.0  # s between two looks at the age of segments
+ERASURES = 100  # devices erased in one pass over the segments
 RETRY = 5.0  # s after which a disk that refused is tried again, while no facts arrive
 
 _stored = Counter("cloudmatch_journal_events", "Events stored")
@@ -215,6 +216,7 @@ class Journal:
                 looked = monotonic()
                 self.look_at_age(now_ms())
             self.try_disk()
+            await self.erase()
             await asyncio.sleep(RETRY)
 
     def try_disk(self) -> None:
@@ -222,15 +224,33 @@ class Journal:
         if self.store.problem:
             self.save()
 
-    def publish(self, fact: AmountReported) -> bool:
-        """Publish a report to the bus; False if that is not possible now."""
-        numbered = msgspec.structs.replace(
-            fact, source=REPORTS, incarnation=self._incarnation, number=self._reports + 1
-        )
-        if self._publisher is None or not self._publisher.publish(numbered):
-            return False
-        self._reports += 1
-        return True
+    async def erase(self) -> None:
+        """Erase from all files the devices that were forgotten; what a crash or the disk prevents, later."""
+        if not (erasures := self.ledger.erasures[:ERASURES]):
+            return
+        try:
+            for number in self.store.start_erasing(erasures):
+                await asyncio.to_thread(self.store.erase, number, erasures)
+            self.store.end_erasing(erasures)
+        except OSError as error:
+            log.warning("devices not erased: %s", error.strerror)
+            return
+        del self.ledger.erasures[: len(erasures)]
+        log.info("%d devices erased", len(erasures))
+        if self.store.first_position:
+            _save_twice(self.store, self.ledger)
+        else:
+            self.save()
+        self._update_metrics()
+
+    def publish(self, fact: AmountReported | DeviceForgotten) -> bool:
+        """Publish a report or a request to the bus; False if that is not possible now."""
+        if isinstance(fact, AmountReported):
+            self._reports += 1
+            fact = msgspec.structs.replace(
+                fact, source=REPORTS, incarnation=self._incarnation, number=self._reports
+            )
+        return self._publisher is not None and self._publisher.publish(fact)
 
     async def run(self, bus: Bus, health: Health, stop: asyncio.Event) -> None:
         """Append the facts on the bus, publish reports and grant claims, until `stop`."""

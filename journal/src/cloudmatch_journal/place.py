@@ -15,6 +15,7 @@ from cloudmatch_bus.client.history import history
 from cloudmatch_bus.contract import streams
 from cloudmatch_bus.contract.fact import FactsLost
 from cloudmatch_bus.process.clock import now_ms
+from cloudmatch_journal.core.erasure import is_erased
 from cloudmatch_journal.core.ledger import Ledger
 from cloudmatch_journal.files import StoreError
 from cloudmatch_journal.store import Store
@@ -88,7 +89,9 @@ class Place:
         if known is None and position == self._store.position:
             return True  # it is damaged
         found = [fact async for batch in history(self._bus, sequence - 1, sequence) for _, fact in batch]
-        return not found or found[0] == known
+        if not found or found[0] == known:
+            return True
+        return known is not None and found[0] is not None and is_erased(known, found[0])
 
     def _report(
         self,

@@ -3,7 +3,7 @@
 import logging
 import threading
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -11,6 +11,7 @@ import msgspec
 from cloudmatch_bus.contract.messages import AnyFact
 from cloudmatch_journal import files
 from cloudmatch_journal.core import segments
+from cloudmatch_journal.core.erasure import Erasure
 from cloudmatch_journal.core.segments import Document, Seal
 from cloudmatch_journal.files import StoreError
 from cloudmatch_journal.segment_database import Query, SegmentDatabase
@@ -29,7 +30,7 @@ class SealedSegments:
         self.size = 0  # bytes
         self.first = 0  # number of `seals[0]`: so many have been dropped
         self._open: dict[int, SegmentDatabase] = {}  # by first position, least recently used first
-        self._lock = threading.Lock()  # of these: searches run in threads
+        self._lock = threading.RLock()  # of these and of the files: searches run in threads
 
     @property
     def end(self) -> int:
@@ -87,10 +88,32 @@ class SealedSegments:
         return not self.seals or seal.first < self.seals[0].first
 
     def _documents(self, seal: Seal) -> list[Document]:
-        try:
-            return segments.decode_documents(files.read_sealed(self._folder, seal))
-        except StoreError:
-            return files.read_whole(self._folder, seal).documents
+        with self._lock:
+            seal = next((each for each in self.seals if each.first == seal.first), seal)  # as it is now
+            try:
+                data = files.read_sealed(self._folder, seal)
+            except StoreError:
+                return files.read_whole(self._folder, seal).documents
+        return segments.decode_documents(data)
+
+    def erase(self, number: int, erasures: Sequence[Erasure]) -> None:
+        """Erase devices from a segment; after a crash in between, that is to be done again. In any thread.
+
+        Raises:
+            OSError: the disk refuses.
+        """
+        seal = self.seal(number)
+        data = segments.erase(files.read_segment(self._folder, seal), seal.first, seal.last, erasures)
+        contents = segments.read(data, seal.first, seal.last)
+        keys = segments.keys(contents.documents)
+        erased = segments.make_seal(contents.documents, data, keys, contents.faults)
+        with self._lock:
+            if number < self.first:
+                return  # it was dropped meanwhile
+            files.write_sealed(self._folder, data, erased)
+            self._open.pop(seal.first, None)
+            self.size += erased.size - seal.size
+            self.seals[number - self.first] = msgspec.structs.replace(erased, devices=frozenset())
 
     def replay(self, after: int) -> Iterator[tuple[int, AnyFact]]:
         """Yield the events of all segments with an event after a position, as far as they can be read."""
@@ -111,10 +134,11 @@ class SealedSegments:
 
     def drop_oldest(self) -> Seal | None:
         """Remove the oldest segment; return its seal with its devices, None if that cannot be read."""
-        first = self.seals[0].first
-        seal = files.read_seal(self._folder, first)
-        files.remove_segment(self._folder, first)
-        self._take_open(first)
-        self.size -= self.seals.pop(0).size
-        self.first += 1
+        with self._lock:
+            first = self.seals[0].first
+            seal = files.read_seal(self._folder, first)
+            files.remove_segment(self._folder, first)
+            self._open.pop(first, None)
+            self.size -= self.seals.pop(0).size
+            self.first += 1
         return seal

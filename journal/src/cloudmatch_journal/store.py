@@ -19,6 +19,7 @@ from cloudmatch_bus.contract.messages import AnyFact
 from cloudmatch_journal import files
 from cloudmatch_journal.core import segments
 from cloudmatch_journal.core.device_index import DeviceIndex
+from cloudmatch_journal.core.erasure import Erasure
 from cloudmatch_journal.core.segments import Seal
 from cloudmatch_journal.files import BASE, STATE, FolderError, StoreError
 from cloudmatch_journal.pages import MAX_SCANNED, Page, Part, Search
@@ -179,6 +180,33 @@ class Store:
         path = self._folder / name
         with contextlib.suppress(OSError):  # there is none, or nothing can be changed in this folder
             path.replace(path.with_suffix(".ignored"))
+
+    def start_erasing(self, erasures: Sequence[Erasure]) -> list[int]:
+        """Return the numbers of the segments that `erase` has to look at."""
+        keys = [segments.device_key(each.app, each.device) for each in erasures]
+        found = {number for key in keys for number in self._index.segments(key, self._sealed.first)}
+        if self._growing is not None and self._sealed.end in found:
+            self._seal(self._growing)
+        return sorted(found)
+
+    def erase(self, number: int, erasures: Sequence[Erasure]) -> None:
+        """Erase devices from a full segment, in any thread; one that cannot be read stays, and is named.
+
+        Raises:
+            OSError: the disk refuses.
+        """
+        try:
+            if number >= self._sealed.first:
+                self._sealed.erase(number, erasures)
+        except StoreError as error:
+            log.error("nothing is erased from a segment: %s", error)  # noqa: TRY400  # the disk is at fault
+
+    def end_erasing(self, erasures: Sequence[Erasure]) -> None:
+        """Find the devices by their pseudonyms."""
+        for each in erasures:
+            end = self._sealed.first_after(each.position)
+            name = segments.device_key(each.app, each.pseudonym)
+            self._index.rename(segments.device_key(each.app, each.device), name, end)
 
     def drop_segments(self, count: int) -> None:
         """Remove the oldest `count` of the `droppable` segments; the snapshot saved last must cover them.

@@ -174,7 +174,5 @@ def _describes(seal: Seal, contents: Contents) -> bool:
     documents = contents.documents
     if not documents or contents.faults:
         return True  # the segment is at fault
-    named = ((d["app"], device) for d in documents for device in segments.devices(d))
-    keys = frozenset(segments.device_key(*each) for each in named)
-    made = segments.make_seal(documents, b"", keys)
+    made = segments.make_seal(documents, b"", segments.keys(documents))
     return all(getattr(seal, each) == getattr(made, each) for each in DESCRIBED)

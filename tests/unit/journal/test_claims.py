@@ -48,3 +48,15 @@ def test_the_claims_of_a_match_are_forgotten_in_both_directions() -> None:
     claims = Claims([pending(1), pending(2, sender="b"), *others])
     claims.forget(7)
     assert list(claims) == others
+
+
+def test_a_device_has_another_name_in_the_claims_of_one_match() -> None:
+    claims = Claims([pending(5), pending(4), pending(3, sender="c"), pending(2, match=8)])
+    claims.rename(7, "a", "x")
+    assert sorted((each.direction, each.end) for each in claims) == [
+        ((7, "c"), 3),
+        ((7, "x"), 4),
+        ((7, "x"), 5),
+        ((8, "a"), 2),
+    ]
+    assert claims.counted(7, "x", 4) == 5

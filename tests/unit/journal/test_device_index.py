@@ -56,3 +56,17 @@ def test_after_a_drop_the_index_has_exactly_the_segments_that_remain(
     for device in "abc":
         expected = [s for s, devices in enumerate(named) if device in devices and s >= first]
         assert list(index.segments(device, 0)) == expected
+
+
+def test_a_device_has_another_key_in_the_segments_before_one() -> None:
+    index = DeviceIndex()
+    for segment in (0, 2, 5):
+        index.add(["a"], segment)
+    index.rename("a", "x", 5)
+    assert (list(index.segments("a", 0)), list(index.segments("x", 0))) == ([5], [0, 2])
+    index.rename("a", "y", 5)
+    assert (list(index.segments("a", 0)), list(index.segments("y", 0))) == ([5], [])
+    index.rename("a", "z", 6)
+    assert (list(index.segments("a", 0)), list(index.segments("z", 0))) == ([], [5])
+    index.rename("a", "z", 6)
+    assert list(index.segments("z", 0)) == [5]

@@ -1,13 +1,10 @@
 """The HTTP API over store and ledger, without a bus."""
 
-import asyncio
-import threading
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
 import pytest
-from httpx import ASGITransport, AsyncClient
 from litestar.testing import TestClient
 
 from cloudmatch_bus.client.follower import Delivery
@@ -15,21 +12,19 @@ from cloudmatch_bus.contract.deliveries import Claim, span
 from cloudmatch_bus.contract.messages import AmountReported, DeviceConnected, MatchMade
 from cloudmatch_bus.process.health import Health
 from cloudmatch_bus.process.http import BODY_MAX, application
-from cloudmatch_bus.process.searches import AT_ONCE, WAITING
 from cloudmatch_journal.files import StoreError
 from cloudmatch_journal.http_api import handlers
 from cloudmatch_journal.journal import Journal
 from cloudmatch_journal.pages import Page, Search
 from cloudmatch_journal.store import Store
-from harness import eventually
 from unit.journal.samples import claimed, counted, payload
 
 
 @pytest.fixture
-def published(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> list[AmountReported]:
-    facts: list[AmountReported] = []
+def published(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    facts: list[Any] = []
 
-    def publish(fact: AmountReported) -> bool:
+    def publish(fact: Any) -> bool:
         facts.append(fact)
         return True
 
@@ -297,6 +292,7 @@ def test_the_api_is_described_by_openapi(client: TestClient[Any]) -> None:
     assert schema["openapi"].startswith("3.1")
     assert set(schema["paths"]) == {
         "/device/event",
+        "/device/{device_id}",
         "/device/state/{device_id}",
         "/device/events/{device_id}",
         "/events",
@@ -321,55 +317,10 @@ def test_openapi_tells_the_two_answers_of_2019_from_all_other_errors(client: Tes
     text = {"type": "string"}
     assert shapes.pop(("/device/event", "200")) == text
     assert shapes.pop(("/device/state/{device_id}", "404")) == text
-    failed = {key: shape for key, shape in shapes.items() if key[1] != "200"}
+    failed = {key: shape for key, shape in shapes.items() if not key[1].startswith("2")}
     assert {("/device/event", status) for status in ("400", "415", "503")} <= failed.keys()
     assert ("/match/{match_id}", "404") in failed
     assert all(shape == {"$ref": "#/components/schemas/Error"} for shape in failed.values())
-
-
-@pytest.fixture
-def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """Let no search end before this is set."""
-    opened, page = threading.Event(), Search.page
-
-    def wait(search: Search, limit: int) -> Page:
-        assert opened.wait(20)
-        return page(search, limit)
-
-    monkeypatch.setattr(Search, "page", wait)
-    yield opened
-    opened.set()
-
-
-async def test_while_queries_are_searched_probes_are_answered_and_facts_are_stored(
-    journal: Journal, gate: threading.Event
-) -> None:
-    app = application("journal", Health(), handlers(journal.store, journal.ledger, journal.publish))
-    async with AsyncClient(transport=ASGITransport(app), base_url="http://journal") as client:  # type: ignore[arg-type]  # it is one
-        paths = ("/events", "/events?type=delivered", "/device/events/a")
-        asked = [asyncio.create_task(client.get(path)) for path in paths * 4]
-        assert (await client.get("/system/liveness")).status_code == 200
-        await journal.append([payload(1)])
-        assert (await client.get("/device/state/a")).json()["bytesSent"] == 4
-        assert not any(each.done() for each in asked)
-        gate.set()
-        assert [each.status_code for each in await asyncio.gather(*asked)] == [200] * 12
-
-
-async def test_a_query_that_would_wait_too_long_is_refused_and_says_when_to_ask_again(
-    journal: Journal, gate: threading.Event
-) -> None:
-    app = application("journal", Health(), handlers(journal.store, journal.ledger, journal.publish))
-    async with AsyncClient(transport=ASGITransport(app), base_url="http://journal") as client:  # type: ignore[arg-type]  # it is one
-        asked = [asyncio.create_task(client.get("/events")) for _ in range(AT_ONCE + WAITING + 1)]
-        await eventually(lambda: any(each.done() for each in asked))
-        (refused,) = [each.result() for each in asked if each.done()]
-        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "unavailable")
-        assert refused.headers["retry-after"] == "1"
-        gate.set()
-        answers = await asyncio.gather(*asked)
-        assert sorted(each.status_code for each in answers) == [200] * (AT_ONCE + WAITING) + [503]
-        assert (await client.get("/events")).status_code == 200
 
 
 def test_a_page_from_a_damaged_segment_is_refused_without_a_traceback(
@@ -383,3 +334,28 @@ def test_a_page_from_a_damaged_segment_is_refused_without_a_traceback(
     assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal")
     assert "events-1.jsonl is missing" in caplog.text
     assert "Traceback" not in caplog.text
+
+
+async def test_a_device_is_forgotten_on_request_and_only_one_that_is_known(
+    client: TestClient[Any], journal: Journal, published: list[Any]
+) -> None:
+    await journal.append([payload(1)])
+    answer = client.delete("/device/b%2F%C3%B8%20%3F")
+    assert (answer.status_code, answer.json()) == (202, {"deviceId": "b/ø ?", "app": "default"})
+    (fact,) = published
+    assert (fact.kind, fact.app, fact.device) == ("forgotten", "default", "b/ø ?")
+    for path in ("/device/nobody", "/device/a?app=other"):
+        answer = client.delete(path)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+    await journal.append([Delivery(2, fact)])
+    assert client.delete("/device/b%2F%C3%B8%20%3F").status_code == 404
+    assert client.get("/device/state/a").json()["bytesSent"] == 4
+    assert len(published) == 1
+
+
+async def test_a_device_is_not_forgotten_while_the_bus_takes_nothing(store: Store, journal: Journal) -> None:
+    app = application("journal", Health(), handlers(store, journal.ledger, journal.publish))
+    await journal.append([payload(1)])
+    with TestClient(app) as client:
+        assert client.delete("/device/a").status_code == 503
+        assert client.get("/device/state/a").status_code == 200

@@ -16,6 +16,7 @@ from cloudmatch_bus.contract.messages import (
     DeliveriesClaimed,
     DeliveriesCounted,
     DeviceConnected,
+    DeviceForgotten,
     DeviceLeft,
     FactsLost,
     MatchEnded,
@@ -29,9 +30,8 @@ APP = "demo"
 
 
 def connected(connection_id: int, device: str = "a", at: int = 0) -> DeviceConnected:
-    return DeviceConnected(
-        app=APP, at=at, device=device, edge="e1", connection_id=connection_id, lat=1, lon=2
-    )
+    where: dict[str, Any] = {"edge": "e1", "lat": 1, "lon": 2}
+    return DeviceConnected(app=APP, at=at, device=device, connection_id=connection_id, **where)
 
 
 def left(connection_id: int, device: str = "a", at: int = 0) -> DeviceLeft:
@@ -128,9 +128,8 @@ def test_a_loss_is_known_once_by_where_it_begins_and_why() -> None:
 
 
 def test_reported_amounts_are_added_to_observed_ones() -> None:
-    state = device(
-        folded(connected(1), delivered(4), reported("connectionsOpen", 2), reported("bytesSent", 10))
-    )
+    reports = reported("connectionsOpen", 2), reported("bytesSent", 10)
+    state = device(folded(connected(1), delivered(4), *reports))
     assert (state.connections_open, state.bytes_sent, state.messages_sent) == (3, 14, 1)
 
 
@@ -244,10 +243,9 @@ def test_what_was_counted_without_numbers_is_never_missing() -> None:
 
 
 def test_payloads_that_are_counted_again_do_not_count() -> None:
+    first = counted(span("a", "b", 7, 0, [1, 2, 3]))
     ledger = folded(
-        counted(span("a", "b", 7, 0, [1, 2, 3])),
-        counted(span("a", "b", 7, 0, [1, 2, 3])),
-        counted(span("a", "b", 7, 2, [3, 4])),
+        *(first, first, counted(span("a", "b", 7, 2, [3, 4]))),
         counted(span("b", "a", 7, 0, [9])),
     )
     assert (device(ledger).bytes_sent, device(ledger).messages_sent) == (10, 4)
@@ -338,12 +336,9 @@ facts = st.one_of(
 def states(ledger: Ledger) -> object:
     match = ledger.match(7)
     if match is not None:
-        match = msgspec.structs.replace(
-            match,
-            devices=tuple(sorted(match.devices)),
-            directions=sorted(match.directions, key=lambda d: d.sender),
-            position=0,
-        )
+        directions = sorted(match.directions, key=lambda d: d.sender)
+        devices = tuple(sorted(match.devices))
+        match = msgspec.structs.replace(match, devices=devices, directions=directions, position=0)
     pending = sorted(msgspec.json.encode((each.app, each.at, each.claim)) for each in ledger.claims)
     return [ledger.device(APP, name) for name in "abc"], match, ledger.repeated, ledger.unaccounted, pending
 
@@ -388,3 +383,18 @@ def test_a_ledger_restored_midway_continues_as_if_never_stopped(some: list[AnyFa
         after.fold(position, fact)
     assert states(after) == states(folded(*some))
     assert after.position == len(some)
+
+
+def test_a_device_that_is_forgotten_leaves_the_books_of_its_peer_as_they_were() -> None:
+    ledger = folded(made(), counted(span("a", "b", 7, 0, [4, 5])), claims(Claim("a", "b", 7, 4)), ended())
+    match = ledger.match(7)
+    assert match
+    ledger.fold(5, DeviceForgotten(app=APP, at=0, device="a"))
+    assert (ledger.device(APP, "a"), match.devices, match.distance) == (None, ("forgotten-5", "b"), 0)
+    assert [each.claim.sender for each in ledger.claims] == ["forgotten-5"]
+    ledger.fold(6, counted(span("a", "b", 7, 1, [5, 6, 7])))  # of which one is counted
+    assert (match.directions[0].bytes, ledger.repeated, len(ledger.claims)) == (22, 1, 0)
+    for position, device in ((7, "b"), (8, "z"), (9, "forgotten-9")):  # the last is read again, erased
+        ledger.fold(position, DeviceForgotten(app=APP, at=0, device=device))
+    assert (match.devices, match.ended_by) == (("forgotten-5", "forgotten-7"), "forgotten-7")
+    assert [each.pseudonym for each in ledger.erasures] == ["forgotten-5", "forgotten-7", "forgotten-8"]

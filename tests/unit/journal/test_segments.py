@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from cloudmatch_bus.contract.deliveries import Claim, span
 from cloudmatch_bus.contract.messages import DeviceConnected, PayloadsDelivered
 from cloudmatch_journal.core import segments
+from cloudmatch_journal.core.erasure import Erasure
 from unit.journal.samples import claimed, counted
 
 SPAN = span("a", "f", 1, 0, [4, 5])
@@ -239,3 +240,29 @@ def test_a_changed_or_cut_seal_is_not_read(data: st.DataObject) -> None:
 
 def test_no_fact_has_a_field_that_is_a_line_s_own() -> None:
     assert not segments._OWN & segments._FIELDS  # a new fact must not
+
+
+ERASURES = [Erasure(app="x", device="a", position=8), Erasure(app="x", device="é\n\u2028", position=5)]
+
+
+def test_a_device_is_erased_from_its_lines_and_every_other_byte_stays() -> None:
+    damaged = b"\0 what a disk made of a\n"
+    lines = DATA.splitlines(keepends=True)
+    data = segments.erase(damaged + DATA, 5, 9, ERASURES)
+    kept = data.splitlines(keepends=True)
+    assert kept[0] == damaged
+    assert [one == two for one, two in zip(lines, kept[1:], strict=True)] == [*[False] * 4, True]
+    contents = segments.read(data, 5, 9)
+    assert [(line.position, line.after) for line in contents.lines] == [(at, at - 1) for at in range(5, 10)]
+    assert len(contents.damaged) == 1
+    named = {key for key in segments.keys(contents.documents) if '"x"' in key}
+    assert named == {f'["x","{each}"]' for each in ("forgotten-8", "forgotten-5", *"bfgh")}
+    assert segments.erase(data, 5, 9, ERASURES) == data
+
+
+def test_a_device_is_erased_from_lines_of_an_earlier_version_but_not_from_another_segments() -> None:
+    old = b"".join(segments.plain(line) + b"\n" for line in DATA.splitlines())
+    kept = segments.erase(old, 5, 9, ERASURES)
+    assert b'"a"' not in kept.replace(old.splitlines()[-1], b"")
+    assert [line.after for line in segments.read(kept, 5, 9).lines] == [None] * 5
+    assert segments.erase(DATA, 10, 12, ERASURES) == DATA

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from cloudmatch_bus.contract.messages import AnyFact
 from cloudmatch_journal.core import segments
+from cloudmatch_journal.core.erasure import is_erased
 from cloudmatch_journal.core.segments import Document
 
 
@@ -119,6 +120,8 @@ def compare(
         if document_there is None:
             if position not in journal:
                 found.append(Finding(Fault.MISSING, position, segment))
-        elif document_there != segments.to_document(position, fact, document_there.get("offset", 0)):
+        elif document_there != segments.to_document(
+            position, fact, document_there.get("offset", 0)
+        ) and not is_erased(segments.to_fact(document_there), fact):
             found.append(Finding(Fault.DIFFERENT, position, segment))
     return [*found, *(Finding(Fault.UNKNOWN, position, segment) for position in stored)]

@@ -7,6 +7,7 @@ from itertools import chain
 import msgspec
 
 from cloudmatch_bus.contract.deliveries import Claim
+from cloudmatch_journal.core.erasure import renamed_claim
 
 
 class PendingClaim(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,6 +68,12 @@ class Claims:
         """Remove the claims of a match."""
         for direction in [each for each in self._claims if each[0] == match]:
             del self._claims[direction]
+
+    def rename(self, match: int, device: str, name: str) -> None:
+        """Give one device of a match another name."""
+        for direction in [each for each in self._claims if each[0] == match]:
+            for each in self._claims.pop(direction):
+                self.add(msgspec.structs.replace(each, claim=renamed_claim(each.claim, device, name)))
 
     def _keep(self, match: int, sender: str, claims: list[PendingClaim]) -> int:
         if claims:

@@ -23,6 +23,16 @@ class DeviceIndex:
         numbers = self._segments.get(key, array("L"))
         return numbers[bisect_left(numbers, first) :]
 
+    def rename(self, key: str, name: str, end: int) -> None:
+        """Give a device another key in the segments before `end`."""
+        numbers = self._segments.get(key, array("L"))
+        before = bisect_left(numbers, end)
+        if before:
+            self._segments[name] = numbers[:before]
+            del numbers[:before]
+            if not numbers:
+                del self._segments[key]
+
     def drop(self, first: int, keys: Iterable[str] | None = None) -> None:
         """Remove the segments before `first` from the entries of these devices; None: of all devices."""
         for key in list(self._segments) if keys is None else keys:

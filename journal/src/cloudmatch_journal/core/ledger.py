@@ -30,6 +30,7 @@ from cloudmatch_bus.contract.messages import (
     DeliveriesClaimed,
     DeliveriesCounted,
     DeviceConnected,
+    DeviceForgotten,
     DeviceLeft,
     FactsLost,
     MatchEnded,
@@ -38,6 +39,7 @@ from cloudmatch_bus.contract.messages import (
 )
 from cloudmatch_journal.core import coverage
 from cloudmatch_journal.core.claims import Claims, PendingClaim
+from cloudmatch_journal.core.erasure import PREFIX, erasure
 from cloudmatch_journal.core.sizes import part
 from cloudmatch_journal.core.states import (
     UNNUMBERED,
@@ -50,7 +52,7 @@ from cloudmatch_journal.core.states import (
 )
 
 Kind = Literal[
-    "connected", "left", "matched", "unmatched", "delivered", "claimed", "reported", "lost"
+    "connected", "left", "matched", "unmatched", "delivered", "claimed", "reported", "forgotten", "lost"
 ]  # of event
 
 
@@ -69,6 +71,7 @@ class Ledger:
         self._claims = Claims(snapshot.claims)
         self._reports = snapshot.reports
         self.losses = snapshot.losses  # facts that the journal does not have
+        self.erasures = snapshot.erasures  # of devices whose states are gone, from segments
 
     def __len__(self) -> int:
         """Return the number of known devices and matches."""
@@ -104,6 +107,7 @@ class Ledger:
                 unaccounted=self.unaccounted,
                 reports=self._reports,
                 losses=self.losses,
+                erasures=self.erasures,
             )
         )
 
@@ -157,6 +161,9 @@ class Ledger:
         if isinstance(fact, DeliveriesCounted):
             self._counted(fact)
             return True
+        if isinstance(fact, DeviceForgotten):
+            self._forgotten(fact)
+            return True
         for name in fact.devices:
             state = self._state(fact.app, name)
             state.last_seen = fact.at
@@ -175,7 +182,7 @@ class Ledger:
                 self._claimed(position, fact)
             case AmountReported():
                 self._reported(fact)
-            case FactsLost():
+            case _:
                 self._lost(fact)
         return True
 
@@ -241,7 +248,9 @@ class Ledger:
                 match = matches.get(span.match) or self._pair(app, span.match, sender_id, receiver_id)
                 match.position = position
                 for direction in match.directions:
-                    if direction.sender == sender_id:
+                    if direction.sender == sender_id or (
+                        direction.receiver == receiver_id and direction.sender.startswith(PREFIX)
+                    ):
                         counted, first = direction.counted, span.first
                         if counted and counted[-1] == first and first >= direction.settled:
                             counted[-1] = first + payloads
@@ -250,7 +259,7 @@ class Ledger:
                         direction.payloads += payloads
                         direction.bytes += total
                         if 0 < direction.awaited <= _all_counted_before(direction):
-                            direction.awaited = self._claims.counted(span.match, sender_id, counted[1])
+                            direction.awaited = self._claims.counted(span.match, direction.sender, counted[1])
                         break
             sender = devices.get(sender_id) or self._state(app, sender_id)
             sender.messages_sent += payloads
@@ -301,6 +310,22 @@ class Ledger:
         else:
             state.connections_reported += fact.amount
 
+    def _forgotten(self, fact: DeviceForgotten) -> None:
+        """Let the state of a device go; in its matches, another name takes its place."""
+        self._devices.get(fact.app, {}).pop(fact.device, None)
+        if (asked := erasure(self.position, fact)) is None:
+            return  # its facts name nobody either
+        self.erasures.append(asked)
+        for match in self._matches.values():
+            if match.app == fact.app and fact.device in match.devices:
+                one, other = (asked.pseudonym if each == fact.device else each for each in match.devices)
+                match.devices, match.distance = (one, other), match.distance and 0.0
+                if match.ended_by == fact.device:
+                    match.ended_by = asked.pseudonym
+                for direction in match.directions:
+                    _rename(direction, fact.device, asked.pseudonym)
+                self._claims.rename(match.match, fact.device, asked.pseudonym)
+
     def knows_loss(self, low: int, high: int, reason: str) -> bool:
         """Whether a fact has said that facts between these positions are lost."""
         return any((each.low, each.reason) == (low, reason) and each.high >= high for each in self.losses)
@@ -312,6 +337,13 @@ class Ledger:
 
 def _direction(match: MatchState, sender: str) -> Direction | None:
     return next((each for each in match.directions if each.sender == sender), None)
+
+
+def _rename(direction: Direction, device: str, name: str) -> None:
+    if direction.sender == device:
+        direction.sender = name
+    else:
+        direction.receiver = name
 
 
 def _add(sender: DeviceState, receiver: DeviceState, payloads: int, total: int) -> None:

@@ -25,6 +25,7 @@ from cloudmatch_bus.contract.messages import (
     encode,
 )
 from cloudmatch_bus.contract.unreadable import UNREADABLE
+from cloudmatch_journal.core.erasure import Erasure, erased
 
 Document = dict[str, Any]  # what a batch is about, `spans` and `claims`, is undecoded JSON (`msgspec.Raw`)
 
@@ -260,6 +261,33 @@ def _whole(piece: bytes) -> Line | None:
     except UNREADABLE:
         return None
     return Line(place.position, place.after, data, place.offset)
+
+
+def erase(data: bytes, first: int, last: float, erasures: Sequence[Erasure]) -> bytes:
+    """Return a segment from which devices are erased; what is no whole line stays as it is."""
+    spelled = [msgspec.json.encode(each.device) for each in erasures]
+    kept = []
+    for piece in _pieces(data):
+        if any(name in piece for name in spelled):
+            line = _whole(piece)
+            if line is not None and first <= line.position <= last:
+                kept.append(_erase_line(line, erasures) + piece[-1:])
+                continue
+        kept.append(piece)
+    return b"".join(kept)
+
+
+def _erase_line(line: Line, erasures: Sequence[Erasure]) -> bytes:
+    fact = erased(line.position, decode_fact(line.data), erasures)
+    document = to_document(line.position, fact, line.offset)
+    if line.after is None:
+        return msgspec.json.encode(document)
+    return encode_lines([document], line.after)[:-1]
+
+
+def keys(documents: Iterable[Document]) -> frozenset[str]:
+    """Return the keys of all devices named in documents."""
+    return frozenset(device_key(d["app"], device) for d in documents for device in devices(d))
 
 
 def decode_documents(data: bytes) -> list[Document]:

@@ -4,6 +4,7 @@ import msgspec
 
 from cloudmatch_journal.core import coverage
 from cloudmatch_journal.core.claims import PendingClaim
+from cloudmatch_journal.core.erasure import Erasure
 
 VERSION = 3  # of the rules: a snapshot saved under other rules is discarded, and the facts are folded again
 UNNUMBERED = 2  # the last version whose facts counted payloads without their numbers
@@ -80,6 +81,7 @@ class Snapshot(msgspec.Struct, kw_only=True):
     unaccounted: int = 0  # payloads
     reports: dict[str, coverage.Numbers] = {}  # that are folded, by source and incarnation
     losses: list[Loss] = []
+    erasures: list[Erasure] = []  # that segments have yet to follow
 
 
 class _Position(msgspec.Struct):
