@@ -140,7 +140,7 @@ def test_the_programs_that_pods_name_are_in_the_image(
 ) -> None:
     name, image = installed
     for pod in rendered.pods:
-        for container in pod.containers:
+        for container in (*pod.containers, *pod.steps):
             if container["image"].startswith(f"cloudmatch/{name}:"):
                 for path in re.findall(rf"{IN_IMAGE}/([\w/-]+)", str(container)):
                     assert (image / path).exists(), path

@@ -231,7 +231,8 @@ async def test_clients_without_a_known_key_are_rejected(here: Environment) -> No
     for unknown in (NatsSettings(url=settings.url), replace(settings, credentials_file=str(file))):
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(connect(unknown, "edge"), 1.5)
-    assert "authentication error" in here.nodes[0].process.log
+    server = here.nodes[0].process
+    await eventually(lambda: "authentication error" in server.log, PATIENCE, "the server's word")
 
 
 async def test_operators_may_read_stream_states_and_ask_match_engine(here: Environment) -> None:

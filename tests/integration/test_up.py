@@ -307,5 +307,8 @@ def test_a_port_that_is_taken_is_named_with_its_setting(up):
 
 
 def honcho_name(pid: int) -> str:
-    found = re.search(rb"HONCHO_PROCESS_NAME=([^\0]*)", Path(f"/proc/{pid}/environ").read_bytes())
+    try:
+        found = re.search(rb"HONCHO_PROCESS_NAME=([^\0]*)", Path(f"/proc/{pid}/environ").read_bytes())
+    except OSError:  # it has ended meanwhile
+        return ""
     return found[1].decode() if found else ""

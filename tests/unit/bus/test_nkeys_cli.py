@@ -1,6 +1,8 @@
 """The keys by which the servers know roles, and the credentials of processes."""
 
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import nkeys  # type: ignore[import-untyped]  # it has no types
@@ -89,6 +91,17 @@ def test_accounts_are_printed_or_the_missing_seed_is_named(
         nkeys_cli.mint_credentials(folder, "journal", "journal-0", folder / "file")
     assert "journal" in capsys.readouterr().err
     assert not (folder / "file").exists()
+
+
+def test_the_command_runs_in_images_which_lack_the_libraries_of_other_tools(folder: Path) -> None:
+    file = folder / "edge-7.creds"
+    lacking = "import sys; sys.modules |= dict.fromkeys(('typer', 'rich')); "
+    start = "from cloudmatch_bus.tools import nkeys_cli; nkeys_cli.main()"
+    command = [sys.executable, "-c", lacking + start, "mint", folder, "edge", "edge-7", file]
+    subprocess.run(command, check=True, timeout=60)
+    known = NatsSettings(credentials_file=str(file)).credentials()
+    assert known is not None
+    assert known.name == "edge-7"
 
 
 def test_the_local_environment_has_the_rights_of_this_version() -> None:

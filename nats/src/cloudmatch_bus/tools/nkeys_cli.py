@@ -4,15 +4,17 @@ The servers have JWTs only. The seeds of roles make credentials, each for one pr
 seed can be any process of that role, so a service gets its credentials alone.
 """
 
+import argparse
+import contextlib
+import inspect
 import os
 import shutil
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated
 
 import nkeys  # type: ignore[import-untyped]  # it has no types
-import typer
 
 from cloudmatch_bus.contract import credentials, permissions, subjects
 
@@ -25,9 +27,6 @@ AUTHORITY = {  # seed → its prefix; they outlive those of roles
     "system": nkeys.PREFIX_BYTE_ACCOUNT,
 }
 OF_PEOPLE = ("operator", "trace", permissions.SYSTEM)
-Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder of `make`.", show_default=False)]
-
-command = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
 
 
 class Key:
@@ -146,66 +145,71 @@ def make_keys(folder: Path, renewed: Path | None = None) -> None:
         write(credentials_path(folder, role), mint(folder, role, role))
 
 
-@command.command("make")
-def make(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder.", show_default=False)],
-    renew: Annotated[
-        Path | None,
-        typer.Option(metavar="OLD", help="Keep the accounts of this folder.", show_default=False),
-    ] = None,
-) -> None:
+def make(folder: Path, renew: Path | None = None) -> None:
     """Make all keys of the bus.
 
-    \b
     FOLDER/accounts.conf             for the servers: who may connect, and what they may do
     FOLDER/account.pub, edge, …      the seed of each service's role: for `mint`
     FOLDER/people/operator.creds, …  credentials of people
     FOLDER/people/authority, …       seeds of all that: keep them elsewhere
     """
-    try:
+    with _failures_said():
         make_keys(folder, renew)
-    except (OSError, ValueError, nkeys.NkeysError) as error:
-        _fail(error)
 
 
-@command.command("mint")
-def mint_credentials(
-    folder: Folder,
-    role: Annotated[str, typer.Argument(metavar="ROLE", help="edge, match-engine, …", show_default=False)],
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the process.", show_default=False)],
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="To be written.", show_default=False)],
-) -> None:
+def mint_credentials(folder: Path, role: str, name: str, file: Path) -> None:
     """Write credentials by which one process of a role is known on the bus. An edge's NAME is its own."""
-    try:
+    with _failures_said():
         write(file, mint(folder, role, name))
-    except (OSError, ValueError, nkeys.NkeysError) as error:
-        _fail(error)
 
 
-@command.command("accounts")
-def show_accounts(
-    folders: Annotated[
-        list[Path], typer.Argument(metavar="FOLDER…", help="Folders of `make`.", show_default=False)
-    ],
-) -> None:
+def show_accounts(folders: list[Path]) -> None:
     """Print accounts.conf for the seeds in a folder, or in several while keys are rotated.
 
     Also needed after an upgrade: it says what each role may do.
     """
-    try:
+    with _failures_said():
         sys.stdout.write(accounts_conf(*folders))
+
+
+@contextlib.contextmanager
+def _failures_said() -> Iterator[None]:
+    """Exit with status 2 and a sentence if a file cannot be used."""
+    try:
+        yield
     except (OSError, ValueError, nkeys.NkeysError) as error:
-        _fail(error)
-
-
-def _fail(error: Exception) -> None:
-    sys.stderr.write(f"cloudmatch-keys: {str(error) or type(error).__name__}\n")
-    raise SystemExit(2) from None
+        sys.stderr.write(f"cloudmatch-keys: {str(error) or type(error).__name__}\n")
+        raise SystemExit(2) from None
 
 
 def main() -> None:
-    """Run the command."""
-    command()
+    """Run the command. It is in images of services, so it needs no library of the other tools."""
+    parser = argparse.ArgumentParser(prog="cloudmatch-keys", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, function: Callable[..., None]) -> argparse.ArgumentParser:
+        text = inspect.cleandoc(function.__doc__ or "")
+        described = commands.add_parser(
+            name,
+            help=text.partition("\n")[0],
+            description=text,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        described.set_defaults(function=function)
+        return described
+
+    making = command("make", make)
+    making.add_argument("folder", type=Path, metavar="FOLDER", help="a new folder")
+    making.add_argument("--renew", type=Path, metavar="OLD", help="keep the accounts of this folder")
+    minting = command("mint", mint_credentials)
+    minting.add_argument("folder", type=Path, metavar="FOLDER", help="a folder of `make`")
+    minting.add_argument("role", choices=(*permissions.ROLES, permissions.SYSTEM), metavar="ROLE")
+    minting.add_argument("name", metavar="NAME", help="of the process")
+    minting.add_argument("file", type=Path, metavar="FILE", help="to be written")
+    showing = command("accounts", show_accounts)
+    showing.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="a folder of `make`")
+    given = vars(parser.parse_args())
+    given.pop("function")(**given)
 
 
 if __name__ == "__main__":
