@@ -17,7 +17,7 @@ from cloudmatch_bus.contract.messages import AmountReported, AnyFact, Deliveries
 from cloudmatch_bus.process.clock import monotonic, now_ms, now_us
 from cloudmatch_bus.process.health import Health
 from cloudmatch_journal.bookkeeper import Bookkeeper
-from cloudmatch_journal.core.ledger import Ledger
+from cloudmatch_journal.core.ledger import MOST, Ledger
 from cloudmatch_journal.core.retention import Ageing, Retention
 from cloudmatch_journal.files import BASE, STATE
 from cloudmatch_journal.place import Place
@@ -56,14 +56,14 @@ _claims = Gauge("cloudmatch_journal_claims", "Claims of payloads that are not al
 _write = Histogram("cloudmatch_journal_write_seconds", "Time to store a batch of events on disk")
 
 
-def restore(store: Store) -> tuple[Ledger, int]:
+def restore(store: Store, most: int = MOST) -> tuple[Ledger, int]:
     """Restore the ledger: from the newest usable snapshot and the events after it.
 
     Returns:
         It, and the position of that snapshot.
     """
-    base, state = _usable_snapshot(store, BASE), _usable_snapshot(store, STATE)
-    ledger = max(filter(None, (state, base)), key=lambda each: each.position, default=Ledger())
+    base, state = _usable_snapshot(store, BASE, most), _usable_snapshot(store, STATE, most)
+    ledger = max(filter(None, (state, base)), key=lambda each: each.position, default=Ledger(most=most))
     if ledger is not state:
         store.ignore(STATE)
     if ledger.position < store.first_position:  # one is saved before any segment is dropped
@@ -74,7 +74,7 @@ def restore(store: Store) -> tuple[Ledger, int]:
             BASE,
         )
         store.ignore(BASE)
-        base, ledger = None, Ledger()
+        base, ledger = None, Ledger(most=most)
     start = ledger.position
     count = sum(_fold(ledger, position, fact) for position, fact in store.replay(start))
     log.info(
@@ -104,11 +104,11 @@ def _save_twice(store: Store, ledger: Ledger) -> None:
         log.warning("snapshot not saved: %s", error)
 
 
-def _usable_snapshot(store: Store, name: str) -> Ledger | None:
+def _usable_snapshot(store: Store, name: str, most: int) -> Ledger | None:
     if (snapshot := store.load(name)) is None:
         return None
     try:
-        ledger = Ledger.decode(snapshot, any_version=name == BASE)
+        ledger = Ledger.decode(snapshot, any_version=name == BASE, most=most)
     except ValueError as error:
         log.warning("%s ignored: %s", name, error)
         return None
@@ -128,9 +128,10 @@ class Journal:
         segment_size: int,
         retention: Retention = UNLIMITED,
         claim_grace: float = CLAIM_GRACE,
+        most: int = MOST,
     ) -> None:
         self.store = store
-        self.ledger, self._saved = restore(store)  # and the position of the snapshot saved last
+        self.ledger, self._saved = restore(store, most)  # and the position of the snapshot saved last
         self._segment_size = segment_size
         self._retention = retention
         self._ageing = Ageing(retention)

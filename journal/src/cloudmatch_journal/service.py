@@ -49,7 +49,7 @@ def _open(environment: Environment) -> Journal:
     try:
         store = Store(folder(environment), settings.segment_size)
         retention = Retention(settings.retention_days, settings.retention_bytes)
-        return Journal(store, settings.segment_size, retention, settings.claim_grace)
+        return Journal(store, settings.segment_size, retention, settings.claim_grace, settings.max_states)
     except FolderError as error:
         raise SettingsError(f"{variable(JournalSettings, 'folder')}: {error}") from error
     except StoreError as error:

@@ -25,6 +25,14 @@ class JournalSettings(Settings, frozen=True, kw_only=True):
     segment_size: Annotated[
         PositiveInt, Meta(description="Events in a segment; a full one is never written again.")
     ] = 4096
+    max_states: Annotated[
+        PositiveInt,
+        Meta(
+            description="Devices, and matches, whose state is kept, at most: one of each takes 1 KiB. "
+            "Beyond that a tenth of them goes: devices that are not connected, and ended matches, of which "
+            "nothing was heard for longest. A device that comes back begins at zero; its events stay."
+        ),
+    ] = 200_000
     claim_grace: Annotated[
         float,
         Meta(

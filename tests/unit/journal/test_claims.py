@@ -46,7 +46,7 @@ def test_what_is_awaited_is_what_ends_first() -> None:
 def test_the_claims_of_a_match_are_forgotten_in_both_directions() -> None:
     others = [pending(1, match=8), pending(2, match=8)]
     claims = Claims([pending(1), pending(2, sender="b"), *others])
-    claims.forget(7)
+    claims.forget(7, ("a", "b", "c"))
     assert list(claims) == others
 
 

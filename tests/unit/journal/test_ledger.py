@@ -242,20 +242,6 @@ def test_what_was_counted_without_numbers_is_never_missing() -> None:
     assert ledger.unaccounted == 0
 
 
-def test_payloads_that_are_counted_again_do_not_count() -> None:
-    first = counted(span("a", "b", 7, 0, [1, 2, 3]))
-    ledger = folded(
-        *(first, first, counted(span("a", "b", 7, 2, [3, 4]))),
-        counted(span("b", "a", 7, 0, [9])),
-    )
-    assert (device(ledger).bytes_sent, device(ledger).messages_sent) == (10, 4)
-    assert (device(ledger, "b").bytes_received, device(ledger, "b").messages_received) == (10, 4)
-    assert ledger.repeated == 4
-    match = ledger.match(7)
-    assert match is not None
-    assert [(d.payloads, d.bytes, d.counted) for d in match.directions] == [(4, 10, [0, 4]), (1, 9, [0, 1])]
-
-
 def test_a_direction_of_devices_that_are_not_in_the_match_counts_for_the_devices_only() -> None:
     ledger = folded(
         made(), counted(span("c", "a", 7, 0, [4])), claims(Claim("c", "a", 7, 5)), delivered(4, sender="c")
@@ -387,8 +373,7 @@ def test_a_ledger_restored_midway_continues_as_if_never_stopped(some: list[AnyFa
 
 def test_a_device_that_is_forgotten_leaves_the_books_of_its_peer_as_they_were() -> None:
     ledger = folded(made(), counted(span("a", "b", 7, 0, [4, 5])), claims(Claim("a", "b", 7, 4)), ended())
-    match = ledger.match(7)
-    assert match
+    assert (match := ledger.match(7))
     ledger.fold(5, DeviceForgotten(app=APP, at=0, device="a"))
     assert (ledger.device(APP, "a"), match.devices, match.distance) == (None, ("forgotten-5", "b"), 0)
     assert [each.claim.sender for each in ledger.claims] == ["forgotten-5"]
@@ -398,3 +383,18 @@ def test_a_device_that_is_forgotten_leaves_the_books_of_its_peer_as_they_were() 
         ledger.fold(position, DeviceForgotten(app=APP, at=0, device=device))
     assert (match.devices, match.ended_by) == (("forgotten-5", "forgotten-7"), "forgotten-7")
     assert [each.pseudonym for each in ledger.erasures] == ["forgotten-5", "forgotten-7", "forgotten-8"]
+
+
+def test_beyond_a_number_those_of_which_nothing_was_heard_for_longest_go() -> None:
+    ledger, names = Ledger(most=20), [f"{number:02}" for number in range(40)]
+    for position, name in enumerate(names, 1):
+        match = MatchMade(app=APP, at=position, match=position, device=name, peer="peer", distance=1)
+        over = MatchEnded(app=APP, at=position, match=position, device=name, peer="peer", reason="left")
+        last = left(1, name, position) if name != "00" else connected(1, name, position)  # one stays
+        for number, fact in enumerate((connected(1, name, position), match, over, last)):
+            ledger.fold(4 * position + number, fact)
+    kept = [name for name in names if ledger.device(APP, name)]
+    numbers = [number for number in range(1, 41) if ledger.match(number)]
+    assert (kept, numbers) == (["00", *names[-len(kept) + 1 :]], [*range(41 - len(numbers), 41)])
+    assert 16 <= len(kept) <= len(numbers) <= 21
+    assert len(ledger) == len(kept) + 1 + len(numbers)

@@ -4,7 +4,7 @@ import pytest
 
 from cloudmatch_bus.contract.deliveries import Claim, span
 from cloudmatch_journal.core.ledger import Ledger
-from unit.journal.test_ledger import APP, claims, counted, folded
+from unit.journal.test_ledger import APP, claims, counted, device, folded
 
 
 def test_a_claim_is_pending_until_all_of_it_is_counted() -> None:
@@ -52,3 +52,17 @@ def test_a_snapshot_of_this_version_is_decoded_and_encoded_the_same() -> None:
     for each in (saved[:-1] + b',"erasures":[]}', saved[:-1] + erasures):
         assert Ledger.decode(each).encode() == each
     assert len(ledger.claims) == 1
+
+
+def test_payloads_that_are_counted_again_do_not_count() -> None:
+    first = counted(span("a", "b", 7, 0, [1, 2, 3]))
+    ledger = folded(
+        *(first, first, counted(span("a", "b", 7, 2, [3, 4]))),
+        counted(span("b", "a", 7, 0, [9])),
+    )
+    assert (device(ledger).bytes_sent, device(ledger).messages_sent) == (10, 4)
+    assert (device(ledger, "b").bytes_received, device(ledger, "b").messages_received) == (10, 4)
+    assert ledger.repeated == 4
+    match = ledger.match(7)
+    assert match is not None
+    assert [(d.payloads, d.bytes, d.counted) for d in match.directions] == [(4, 10, [0, 4]), (1, 9, [0, 1])]

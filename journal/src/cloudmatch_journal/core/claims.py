@@ -64,10 +64,10 @@ class Claims:
         claims = self._claims.get((match, sender), [])
         return self._keep(match, sender, [each for each in claims if each not in ended])
 
-    def forget(self, match: int) -> None:
-        """Remove the claims of a match."""
-        for direction in [each for each in self._claims if each[0] == match]:
-            del self._claims[direction]
+    def forget(self, match: int, devices: Iterable[str]) -> None:
+        """Remove the claims of a match of these devices."""
+        for sender in devices:
+            self._claims.pop((match, sender), None)
 
     def rename(self, match: int, device: str, name: str) -> None:
         """Give one device of a match another name."""

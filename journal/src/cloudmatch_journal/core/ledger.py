@@ -56,18 +56,24 @@ Kind = Literal[
 ]  # of event
 
 
+MOST = 200_000  # devices, and matches
+
+
 class Ledger:
     """The folded facts up to a position."""
 
-    def __init__(self, snapshot: Snapshot | None = None) -> None:
+    def __init__(self, snapshot: Snapshot | None = None, most: int = MOST) -> None:
         snapshot = snapshot or Snapshot()
+        self._most = most  # devices, and matches
         self.position = snapshot.position  # of the last fact folded; 0: none
         self.repeated = snapshot.repeated  # payloads that facts counted again
         self.unaccounted = snapshot.unaccounted  # payloads that were delivered and that nobody has counted
         self._devices: dict[str, dict[str, DeviceState]] = {}  # by app
         for device in snapshot.devices:
             self._devices.setdefault(device.app, {})[device.device] = device
+        self._count = len(snapshot.devices)
         self._matches = {m.match: m for m in snapshot.matches}
+        self._room = most, most  # numbers of devices and matches beyond which to look for some that may go
         self._claims = Claims(snapshot.claims)
         self._reports = snapshot.reports
         self.losses = snapshot.losses  # facts that the journal does not have
@@ -75,10 +81,10 @@ class Ledger:
 
     def __len__(self) -> int:
         """Return the number of known devices and matches."""
-        return sum(map(len, self._devices.values())) + len(self._matches)
+        return self._count + len(self._matches)
 
     @classmethod
-    def decode(cls, saved: bytes, *, any_version: bool = False) -> "Ledger":
+    def decode(cls, saved: bytes, *, any_version: bool = False, most: int = MOST) -> "Ledger":
         """Restore a ledger from a snapshot.
 
         Args:
@@ -93,7 +99,7 @@ class Ledger:
         if snapshot.version <= UNNUMBERED:
             for direction in chain.from_iterable(m.directions for m in snapshot.matches):
                 direction.unnumbered = direction.payloads > 0
-        return cls(snapshot)
+        return cls(snapshot, most)
 
     def encode(self) -> bytes:
         """Encode a snapshot as JSON."""
@@ -121,11 +127,29 @@ class Ledger:
 
     def forget(self, before: int) -> int:
         """Forget ended matches whose facts are all before this position; return how many."""
-        ended = [m.match for m in self._matches.values() if m.ended_at is not None and m.position < before]
+        ended = [m for m in self._matches.values() if m.ended_at is not None and m.position < before]
         for match in ended:
-            del self._matches[match]
-            self._claims.forget(match)
+            del self._matches[match.match]
+            self._claims.forget(match.match, match.devices)
         return len(ended)
+
+    def _make_room(self) -> None:
+        """Let states go until there is room for a tenth more; connections and matches that are open stay.
+
+        Whoever folds the same facts lets the same go at the same one.
+        """
+        share = self._most // 10
+        devices = [d for some in self._devices.values() for d in some.values() if not d.connected]
+        devices.sort(key=lambda each: each.last_seen)
+        for device in devices[: max(0, self._count + share - self._most)]:
+            del self._devices[device.app][device.device]
+            self._count -= 1
+        self._devices = {app: some for app, some in self._devices.items() if some}
+        matches = [m for m in self._matches.values() if m.ended_at is not None]
+        matches.sort(key=lambda each: each.position)
+        if gone := matches[: max(0, len(self._matches) + share - self._most)]:
+            self.forget(gone[-1].position + 1)
+        self._room = max(self._most, self._count + share), max(self._most, len(self._matches) + share)
 
     @property
     def claims(self) -> Claims:
@@ -158,6 +182,8 @@ class Ledger:
         if position <= self.position:
             return False
         self.position = position
+        if self._count > self._room[0] or len(self._matches) > self._room[1]:
+            self._make_room()
         if isinstance(fact, DeliveriesCounted):
             self._counted(fact)
             return True
@@ -191,6 +217,7 @@ class Ledger:
         state = devices.get(device)
         if state is None:
             state = devices[device] = DeviceState(app=app, device=device)
+            self._count += 1
         return state
 
     def _pair(self, app: str, match: int, device: str, peer: str) -> MatchState:
@@ -312,7 +339,8 @@ class Ledger:
 
     def _forgotten(self, fact: DeviceForgotten) -> None:
         """Let the state of a device go; in its matches, another name takes its place."""
-        self._devices.get(fact.app, {}).pop(fact.device, None)
+        if self._devices.get(fact.app, {}).pop(fact.device, None) is not None:
+            self._count -= 1
         if (asked := erasure(self.position, fact)) is None:
             return  # its facts name nobody either
         self.erasures.append(asked)
