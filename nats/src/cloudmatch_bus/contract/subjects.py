@@ -157,9 +157,10 @@ def parse_reply(address: str) -> ReplyAddress | None:
     try:
         prefix, seq, shape = address.rsplit(".", 2)
         app, edge, device, match, with_dot = _parse_prefix(prefix)
-        return ReplyAddress(app, edge, device, match, _number(seq), shape, with_dot)
+        number = int(seq)
     except ValueError:
         return None
+    return ReplyAddress(app, edge, device, match, number, shape, with_dot) if 0 <= number < NUMBERS else None
 
 
 @lru_cache(CACHED_ADDRESSES)
@@ -202,10 +203,13 @@ def ack_payload(delivered: int, connection_id: int, to: int) -> bytes:
 def parse_ack(payload: bytes) -> tuple[int, int, int] | None:
     """Parse (delivered, connection id, to) of an ack; None if it is malformed."""
     try:
-        delivered, connection_id, to = _words(payload)
-        return _number(delivered), _number(connection_id), _number(to)
+        one, other, another = payload[:MAX_TALK].split()
+        delivered, connection_id, to = int(one), int(other), int(another)
     except ValueError:
         return None
+    if 0 <= delivered < NUMBERS and 0 <= connection_id < NUMBERS and 0 <= to < NUMBERS:
+        return delivered, connection_id, to
+    return None
 
 
 def handover_payload(asker: int, edge: str, asked: int) -> bytes:
