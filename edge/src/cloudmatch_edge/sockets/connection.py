@@ -327,7 +327,8 @@ class Connection(asyncio.BufferedProtocol):
             return
         self._check_message()
         taken, waiting = taken_by_host(self.transport)
-        if self._liveness.check(taken, waiting=waiting) or not self.reading:
+        unread = not self.reading and not self._writer.full  # its pongs wait: nobody can tell
+        if self._liveness.check(taken, waiting=waiting) or unread:
             self.transport.write(PING)
         else:
             self.close(PING_TIMEOUT, "no answer to a ping")
