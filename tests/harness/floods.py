@@ -88,9 +88,9 @@ class Client:
 
     @property
     def close_code(self) -> int | None:
-        """The code of the close frame that ended what arrived; None if there was none."""
+        """The code of the close frame that has arrived; None if there was none."""
         at = self.tail.rfind(b"\x88")
-        return int.from_bytes(self.tail[at + 2 : at + 4], "big") if self.ended.is_set() and at >= 0 else None
+        return int.from_bytes(self.tail[at + 2 : at + 4], "big") if at >= 0 else None
 
     def send(self, data: bytes, deadline: float) -> int:
         """Send until the deadline (monotonic); return how much was taken."""
@@ -152,7 +152,7 @@ def _stream(
             except OSError:
                 client.ended.wait(5)
                 ended.end = f"closed with {client.close_code}" if client.close_code else "cut off"
-            if client.ended.is_set() and client.close_code:
+            if client.close_code:
                 ended.end = f"closed with {client.close_code}"
             return ended
 

@@ -17,7 +17,7 @@ from harness.turns import Turns
 
 pytestmark = pytest.mark.servers
 
-SECONDS = 0.7  # of each flood
+SECONDS = 0.4  # of each flood
 TURN = 0.05  # s of CPU that a turn may take
 MIB = 1 << 20
 NOISE = bytes(33 + each % 90 for each in random.Random(3).randbytes(3 * MIB // 2))  # noqa: S311  # repeatable

@@ -187,7 +187,7 @@ async def test_a_flood_that_fills_its_own_socket_is_answered_no_further(opened: 
             one.receive(flood * TURN_FRAMES)
         await asyncio.sleep(0)
     assert not one.transport.reading
-    assert one.transport.waiting < writer.HIGH_WATER + 2 * TURN_FRAMES * (127 + writer.FRAME_COST)
+    assert one.transport.waiting < writer.HIGH_WATER + 2 * TURN_FRAMES * (127 + writer.COST)
 
 
 async def test_a_device_that_takes_nothing_is_closed_with_1013(

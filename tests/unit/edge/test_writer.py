@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from cloudmatch_edge.sockets import writer as module
-from cloudmatch_edge.sockets.writer import FRAME_COST, HIGH_WATER, OVERFULL, Writer
+from cloudmatch_edge.sockets.writer import COST, HIGH_WATER, LARGE, MANY, OVERFULL, Writer
 
 PATIENCE = 30.0
 
@@ -68,6 +68,10 @@ class Ends:
     def add(self, size: int) -> None:
         self.writer.add([(False, bytes(size))])
 
+    def add_in_a_turn(self, size: int) -> None:
+        self.writer.add_bytes(bytes(size))
+        self.writer.flush()
+
     def pop_events(self) -> list[str]:
         events, self.events = self.events, []
         return events
@@ -127,6 +131,7 @@ def test_while_the_kernel_takes_nothing_all_waits_and_is_then_written_in_order(c
     ends.writer.add_bytes(b"d")
     assert (ends.transport.taken, ends.transport.waiting) == (b"a", b"b")
     ends.transport.drain()
+    ends.writer.flush()
     assert ends.transport.taken == b"abcd"
     assert not ends.writer.full
     assert not clock.timers
@@ -136,17 +141,17 @@ def test_a_socket_is_full_once_too_much_waits_and_overfull_at_twice_that(clock: 
     ends = Ends()
     ends.transport.room = 0
     ends.add(1)
-    ends.writer.flush()  # 3 bytes with the header, and from now on the cost of frames
-    assert ends.pop_events() == ["soon"]
-    ends.add(HIGH_WATER - FRAME_COST - 3)
+    ends.writer.flush()  # 3 bytes with the header
+    ends.add_in_a_turn(HIGH_WATER - COST - 3)
     assert not ends.writer.full, "just within the limit"
-    ends.add(0)
+    ends.add_in_a_turn(1)
     assert ends.writer.full
-    assert ends.pop_events() == ["soon", "full"]
-    assert not ends.writer.overfull
-    ends.add(OVERFULL - HIGH_WATER)
+    assert "full" in ends.pop_events()
+    ends.add_in_a_turn(OVERFULL - HIGH_WATER - 2 * COST - 1)
+    assert not ends.writer.overfull, "just within the limit"
+    ends.add_in_a_turn(1)
     assert ends.writer.overfull
-    assert ends.pop_events() == []
+    assert "full" not in ends.pop_events()
     ends.transport.drain()
     assert not ends.writer.full
     assert not ends.writer.overfull
@@ -155,17 +160,22 @@ def test_a_socket_is_full_once_too_much_waits_and_overfull_at_twice_that(clock: 
 def test_many_small_answers_fill_a_socket_by_the_memory_that_they_take(clock: Clock) -> None:
     ends = Ends()
     ends.transport.room = 0
-    for _ in range(1 + HIGH_WATER // FRAME_COST):
-        ends.writer.add_bytes(b"\x8a\x00")
-        ends.writer.flush()
+    for _ in range(2 + HIGH_WATER // COST):
+        ends.add_in_a_turn(2)
     assert ends.writer.full
 
 
 def test_much_in_one_turn_does_not_wait_for_its_end(clock: Clock) -> None:
     ends = Ends()
-    ends.add(HIGH_WATER)
-    assert len(ends.transport.taken) > HIGH_WATER
-    assert not ends.writer.full
+    ends.add(LARGE)
+    assert ends.transport.taken == b""
+    ends.add(LARGE + 1)
+    assert len(ends.transport.taken) > 2 * LARGE
+    before = len(ends.transport.taken)
+    ends.writer.add([(True, b"")] * (MANY // 2))
+    assert len(ends.transport.taken) == before
+    ends.writer.add([(True, b"")])
+    assert len(ends.transport.taken) == before + MANY + 2
     ends.transport.room = 0
     ends.add(OVERFULL)
     assert ends.writer.full

@@ -239,7 +239,7 @@ class Connection(asyncio.BufferedProtocol):
     @property
     def writable(self) -> bool:
         """Whether what is written counts as taken: the connection is open, and its socket not full."""
-        return not self._writer.full and not self._writer.closing
+        return not (self._writer.full or self._writer.closing)
 
     @property
     def overfull(self) -> bool:
@@ -261,14 +261,14 @@ class Connection(asyncio.BufferedProtocol):
         writer = self._writer
         if stream is None or device is None or self._resting or writer.full:
             return
-        pace, controls = self._pace, stream.controls_cut
-        frames_end, bytes_end = stream.frames_cut + TURN_FRAMES, stream.bytes_cut + TURN_BYTES
-        while stream.pending and stream.open and not writer.full:
+        protocol, pace, controls = self._protocol, self._pace, stream.controls_cut
+        began_frames, began_bytes = stream.frames_cut, stream.bytes_cut
+        frames_left, bytes_left = TURN_FRAMES, TURN_BYTES
+        while pending := stream.pending:
             count, size = device.credit
-            if count <= 0 or size <= 0:
+            if count <= 0 or size <= 0 or protocol.state is not OPEN or writer.full:
                 break
-            count, size = min(count, frames_end - stream.frames_cut), min(size, bytes_end - stream.bytes_cut)
-            if count <= 0 or size <= 0:
+            if frames_left <= 0 or bytes_left <= 0:
                 self._rest()
                 break
             if pace is not None:
@@ -277,17 +277,23 @@ class Connection(asyncio.BufferedProtocol):
                 if count <= 0 or size <= 0:
                     self._rest(pace.wait())
                     break
-            frames_before, bytes_before = stream.frames_cut, stream.bytes_cut
-            frames = stream.next_frames(count, size)
-            if pace is not None:
-                pace.use(stream.frames_cut - frames_before, stream.bytes_cut - bytes_before)
-            if frames:
+            # `min` would be dearer, and every payload comes here
+            count = count if count < frames_left else frames_left  # noqa: FURB136
+            size = size if size < bytes_left else bytes_left  # noqa: FURB136
+            if frames := stream.next_frames(count, size):
                 device.on_frames(frames)
-        if not stream.open:
+            before = frames_left, bytes_left
+            frames_left = TURN_FRAMES - stream.frames_cut + began_frames
+            bytes_left = TURN_BYTES - stream.bytes_cut + began_bytes
+            if pace is not None:
+                pace.use(before[0] - frames_left, before[1] - bytes_left)
+        if protocol.state is not OPEN:
             stream.next_frames(0, 0)  # the answer to a close frame needs no credit
-            if stream.pending:
+            if pending := stream.pending:
                 self._rest()
-        self._set_reading(not stream.pending and not writer.full and not self._resting)
+        wanted = not (pending or writer.full or self._resting)
+        if wanted != self.reading:
+            self._set_reading(wanted)
         if stream.protocol_used:
             stream.protocol_used = False
             if stream.controls_cut > controls and stream.open:

@@ -33,7 +33,7 @@ WHOLE = (WHOLE_BINARY, WHOLE_TEXT)
 MASKED = 0x80  # bit in the second byte
 FRAGMENTS_MAX = 4096  # of one message
 LONG = 64 * 1024  # bytes of a frame beyond which it is taken in pieces
-CLOSING_BYTES = 4096  # that go to the protocol at once when the connection is closing
+CLOSING_BYTES = 1024  # that go to the protocol at once when the connection is closing
 CACHED_HEADERS = 4096  # by length
 
 
@@ -134,12 +134,12 @@ class FrameStream:
             end = start + length
             if length < 0:
                 end = at + 2  # not masked: rejected by these two
-            elif length > self._max_size:
+            elif length > self._plain and (length > self._max_size or first != WHOLE_TEXT):
+                if length <= self._max_size:
+                    self._fail_too_large(length)
+                    is_open = False
+                    break
                 end = start  # rejected by its header
-            elif length > self._plain and first != WHOLE_TEXT:
-                self._fail_too_large(length)
-                is_open = False
-                break
             elif end > have:
                 if length > LONG and between and first in WHOLE:
                     self._long, self._text = Unfinished(self._plain), first == WHOLE_TEXT

@@ -12,7 +12,8 @@ from cloudmatch_edge.sockets.frame_stream import HEADERS
 from cloudmatch_edge.sockets.liveness import taken_by_host
 
 HIGH_WATER, OVERFULL = 64 * 1024, 128 * 1024  # bytes above which a socket is full, and overfull
-FRAME_COST = 64  # bytes that a frame that waits takes beside its data
+COST = 64  # bytes that what waits takes for each turn, besides
+MANY, LARGE = 256, 16 * 1024  # parts and bytes that do not wait for the end of the turn
 
 
 class Writer:
@@ -29,14 +30,16 @@ class Writer:
         "_blocked",
         "_flush_soon",
         "_give_up",
+        "_kept",
+        "_kept_size",
         "_on_full",
         "_patience",
         "_timer",
         "_transport",
         "_unwritten",
-        "_unwritten_size",
         "closing",
         "full",
+        "overfull",
     )
 
     def __init__(
@@ -48,76 +51,61 @@ class Writer:
         give_up: Callable[[], None],
     ) -> None:
         transport.set_write_buffer_limits(high=1, low=0)
-        self.full = False
+        self.full = self.overfull = False
         self.closing = False  # nothing more is written, except what ends the connection
         self._transport = transport
         self._flush_soon = flush_soon
         self._patience = patience
         self._on_full = on_full
         self._give_up = give_up
-        self._unwritten: list[bytes] = []  # headers and payloads of frames
-        self._unwritten_size = 0
+        self._unwritten: list[bytes] = []  # headers and payloads of frames of this turn
         self._blocked = False  # the kernel has not taken all that was written
+        self._kept: list[bytes] = []  # of earlier turns, meanwhile
+        self._kept_size = 0
         self._timer: asyncio.TimerHandle | None = None  # of the patience
-
-    @property
-    def overfull(self) -> bool:
-        """Whether no payload can be written."""
-        return self.closing or (self._blocked and self._waiting > OVERFULL)
 
     @property
     def empty(self) -> bool:
         """Whether the kernel has taken all."""
         return not self._blocked and not self._unwritten
 
-    @property
-    def _waiting(self) -> int:
-        return self._transport.get_write_buffer_size() + self._unwritten_size
-
     def add(self, frames: Sequence[SocketFrame]) -> None:
         """Write frames by the end of this turn."""
-        out, size = self._unwritten, 0
+        out = self._unwritten
         if not out:
             self._flush_soon(self)
         for text, data in frames:
-            length = len(data)
-            out.append(HEADERS[text][length])
+            out.append(HEADERS[text][len(data)])
             out.append(data)
-            size += length + FRAME_COST
-        self._added(size)
+        if len(out) > MANY or len(out[-1]) > LARGE:
+            self.flush()
 
     def add_bytes(self, data: bytes) -> None:
         """Write bytes, behind what was added before."""
         if not self._unwritten:
             self._flush_soon(self)
         self._unwritten.append(data)
-        self._added(len(data) + FRAME_COST)
-
-    def _added(self, size: int) -> None:
-        self._unwritten_size += size
-        if self._unwritten_size > HIGH_WATER:
-            self.flush()
-            self._check()
 
     def flush(self) -> None:
-        """Write what was added, unless the kernel takes nothing."""
-        if self._blocked and not self.closing:
-            return
-        data = self._pop()
-        if data and not self.closing and not self._transport.is_closing():
-            self._transport.write(data)
-
-    def _pop(self) -> bytes:
+        """Write what was added, or keep it while the kernel takes nothing."""
         data = b"".join(self._unwritten)
         self._unwritten.clear()
-        self._unwritten_size = 0
-        return data
+        if not data or self.closing or self._transport.is_closing():
+            return
+        if self._blocked:
+            self._kept.append(data)
+            self._kept_size += len(data) + COST
+            self._check()
+        else:
+            self._transport.write(data)
 
     def end(self, data: bytes) -> None:
         """Write what was added, and then what ends the connection."""
         if not self.closing:
-            self.closing = True
-            data = self._pop() + data
+            self.closing = self.overfull = True
+            data = b"".join((*self._kept, *self._unwritten, data))
+            self._kept.clear()
+            self._unwritten.clear()
         if data and not self._transport.is_closing():
             self._transport.write(data)
         self._check()
@@ -130,8 +118,11 @@ class Writer:
     def on_drained(self) -> None:
         """The kernel has taken all that was written."""
         self._blocked = self.full = False
+        self.overfull = self.closing
         self.stop()
-        self.flush()
+        kept, self._kept, self._kept_size = self._kept, [], 0
+        if kept and not self._transport.is_closing():
+            self._transport.write(b"".join(kept))
 
     def stop(self) -> None:
         """Forget the patience."""
@@ -141,7 +132,11 @@ class Writer:
 
     def _check(self) -> None:
         """Notice that the socket is full. Once the connection is closing, little suffices."""
-        if self._blocked and not self.full and (self.closing or self._waiting > HIGH_WATER):
+        if not self._blocked:
+            return
+        waiting = self._transport.get_write_buffer_size() + self._kept_size
+        self.overfull = self.closing or waiting > OVERFULL
+        if not self.full and (self.closing or waiting > HIGH_WATER):
             self.full = True
             self._wait(taken_by_host(self._transport)[0])
             self._on_full()
