@@ -14,6 +14,7 @@ from cloudmatch_bus.client.isolation import DownstreamError
 from cloudmatch_bus.client.publisher import FactPublisher
 from cloudmatch_bus.contract.liveness import CLAIM_GRACE
 from cloudmatch_bus.contract.messages import AmountReported, AnyFact, DeliveriesCounted, DeviceForgotten
+from cloudmatch_bus.contract.unreadable import UNREADABLE
 from cloudmatch_bus.process.clock import monotonic, now_ms, now_us
 from cloudmatch_bus.process.health import Health
 from cloudmatch_journal.bookkeeper import Bookkeeper
@@ -109,7 +110,7 @@ def _usable_snapshot(store: Store, name: str, most: int) -> Ledger | None:
         return None
     try:
         ledger = Ledger.decode(snapshot, any_version=name == BASE, most=most)
-    except ValueError as error:
+    except (ValueError, *UNREADABLE) as error:
         log.warning("%s ignored: %s", name, error)
         return None
     if ledger.position > store.position:  # what comes between was folded, and is stored when it is read again

@@ -10,6 +10,7 @@ from rich.progress import Progress
 from cloudmatch_bus.client.connection import Bus
 from cloudmatch_bus.client.history import history, position_range
 from cloudmatch_bus.contract.messages import AnyFact
+from cloudmatch_bus.contract.unreadable import UNREADABLE
 from cloudmatch_journal import files
 from cloudmatch_journal.core import segments
 from cloudmatch_journal.core.audit import Fault, Finding, Order, compare
@@ -72,12 +73,10 @@ class Verification:
         found, known = [], []
         for name in (files.STATE, files.BASE):
             try:
-                snapshot = files.read_snapshot(self._folder, name)
-            except StoreError:
-                found.append(Finding(Fault.DAMAGED, 0, name))
-            else:
-                if snapshot is not None:
+                if (snapshot := files.read_snapshot(self._folder, name)) is not None:
                     known.append((snapshot_position(snapshot), name))
+            except (StoreError, *UNREADABLE):
+                found.append(Finding(Fault.DAMAGED, 0, name))
         return found, known
 
     def _check_segment(self, first: int, data: bytes) -> tuple[Contents, list[Finding]]:
