@@ -100,12 +100,13 @@ class Writer:
             self._transport.write(data)
 
     def end(self, data: bytes) -> None:
-        """Write what was added, and then what ends the connection."""
-        if not self.closing:
-            self.closing = self.overfull = True
-            data = b"".join((*self._kept, *self._unwritten, data))
-            self._kept.clear()
-            self._unwritten.clear()
+        """Write what was added, and then what ends the connection; nothing follows that, not even pongs."""
+        if self.closing:
+            return
+        self.closing = self.overfull = True
+        data = b"".join((*self._kept, *self._unwritten, data))
+        self._kept.clear()
+        self._unwritten.clear()
         if data and not self._transport.is_closing():
             self._transport.write(data)
         self._check()
