@@ -1,4 +1,4 @@
-"""Dear queries of a real journal."""
+"""What a neighbour does to a real journal: dear queries, facts that nobody can read."""
 
 import contextlib
 import select
@@ -45,3 +45,30 @@ async def test_while_dear_queries_are_answered_so_are_probes_and_facts_are_store
             assert len(answered) < len(clients)
             for each in clients:
                 assert each.recv(4096).startswith(b"HTTP/1.1 200 OK")
+
+
+async def test_facts_that_nobody_can_read_are_counted_and_the_next_one_is_stored(
+    nats_server: NatsServer, start: Start
+) -> None:
+    service = start("journal", {"CLOUDMATCH_NATS_URL": nats_server.url})
+    poison = [
+        (b"cm.v1.x.ev.left.\xff\xfe", b"{}"),
+        (b"cm.v1.x.ev.\xc3.a", b'{"type":"lost"}'),
+        (b"cm.v1.x.ev.left.a", b"\xff"),
+        (b"cm.v1.x.ev.left.a", b"[" * 100_000),
+    ]
+    async with facts(nats_server.url) as bus:
+        address = urlsplit(nats_server.url)
+        with socket.create_connection((address.hostname, address.port), timeout=20) as client:
+            client.recv(4096)
+            client.sendall(b"CONNECT {}\r\n")
+            for subject, payload in poison:
+                client.sendall(b"PUB %b %d\r\n%b\r\n" % (subject, len(payload), payload))
+            client.sendall(b"PING\r\n")
+            while b"PONG" not in client.recv(4096):
+                pass
+        bus.payloads(7)
+        await bus.kept()
+        await eventually(lambda: service.metric("cloudmatch_journal_events_total") == 1)
+    assert service.metric("cloudmatch_feed_undecodable_total") == len(poison)
+    assert service.get("/system/readiness")[0] == 200
