@@ -57,7 +57,8 @@ def authority(tmp_path: Path) -> Authority:
 @pytest.fixture
 def edges(nats_server: NatsServer, start: Start, authority: Authority) -> list[Service]:
     """Two edges; the first one uses TLS."""
-    bus = {"CLOUDMATCH_NATS_URL": nats_server.url}
+    # devices that come back again and again ask for the certificate
+    bus = {"CLOUDMATCH_NATS_URL": nats_server.url, "CLOUDMATCH_EDGE_CONNECTS_PER_DEVICE": "0"}
     start("match-engine", bus)
     legacy = {"CLOUDMATCH_EDGE_LEGACY_PORT": str(free_port())}
     first = start("edge", {**bus, **authority.settings, **legacy, "CLOUDMATCH_EDGE_NAME": "edge-0"})

@@ -22,7 +22,12 @@ def edges(nats_server: NatsServer, start: Callable[..., Service]) -> list[Servic
     """Two edges and a worker on one bus."""
     bus = {"CLOUDMATCH_NATS_URL": nats_server.url}
     start("match-engine", bus)
-    return [start("edge", {**bus, "CLOUDMATCH_EDGE_NAME": f"edge-{i}"}) for i in range(2)]
+    return [
+        start(
+            "edge", {**bus, "CLOUDMATCH_EDGE_NAME": f"edge-{i}", "CLOUDMATCH_EDGE_CONNECTS_PER_DEVICE": "0"}
+        )
+        for i in range(2)
+    ]
 
 
 class Device:

@@ -5,7 +5,7 @@ import itertools
 import socket
 from typing import cast
 
-from cloudmatch_edge.sockets.liveness import NOT_SENT, Liveness, bound_unsent, taken_by_host
+from cloudmatch_edge.sockets.liveness import NOT_SENT, Liveness, bound_unsent, silence, taken_by_host
 
 
 class Device(Liveness):
@@ -79,3 +79,7 @@ async def test_the_kernel_says_what_the_host_has_taken_and_holds_little_that_it_
             assert waiting
             device.recv(1 << 20)
             transport.abort()
+
+
+def test_of_a_transport_without_a_socket_no_silence_is_known() -> None:
+    assert silence(asyncio.Transport()) == 0.0

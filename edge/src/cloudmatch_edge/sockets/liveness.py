@@ -32,8 +32,14 @@ def taken_by_host(transport: asyncio.Transport) -> tuple[int, bool]:
 
 
 def silence(transport: asyncio.Transport) -> float:
-    """Return for how many seconds no byte had passed, either way, when the other side ended a connection."""
-    info = transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, LAST.size)
+    """Return for how many seconds no byte had passed, either way, when the other side ended a connection.
+
+    0 if nobody knows: once TLS is over, its transport has no socket.
+    """
+    sock: socket.socket | None = transport.get_extra_info("socket")
+    if sock is None:
+        return 0.0
+    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, LAST.size)
     sent, _, received, acknowledgement = LAST.unpack(info)
     quiet: int = min(sent, received)
     # The end itself came with the last acknowledgement, and was read some time later.
