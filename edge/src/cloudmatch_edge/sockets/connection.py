@@ -248,7 +248,8 @@ class Connection(asyncio.BufferedProtocol):
 
     def host_took_all(self) -> bool:
         """Whether the device's host has acknowledged (TCP) all that was written."""
-        return self._writer.empty and not taken_by_host(self.transport)[1]
+        gone = self.transport.is_closing()
+        return not gone and self._writer.empty and not taken_by_host(self.transport)[1]
 
     def write(self, frames: Sequence[SocketFrame]) -> None:
         """Write frames by the end of this turn; no effect once the connection is closing."""

@@ -133,7 +133,7 @@ class Writer:
 
     def _check(self) -> None:
         """Notice that the socket is full. Once the connection is closing, little suffices."""
-        if not self._blocked:
+        if not self._blocked or self._transport.is_closing():  # once TLS is over, there is no socket to ask
             return
         waiting = self._transport.get_write_buffer_size() + self._kept_size
         self.overfull = self.closing or waiting > OVERFULL
