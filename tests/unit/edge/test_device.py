@@ -330,6 +330,7 @@ def test_a_disconnected_device_writes_nowhere() -> None:
     lone.device.on_answer(DeviceUnpaired(connection_id=CONNECTION, match=5, reason="left"))
     lone.device.socket.close(NORMAL, "")
     assert isinstance(lone.device.socket, NoSocket)
+    assert not lone.device.socket.host_took_all()
     assert lone.types() == []
 
 
