@@ -14,7 +14,7 @@ import aio_pika
 import pytest
 
 import harness
-from cloudmatch_bus.contract import amqp, amqp_batches, amqp_set_aside
+from cloudmatch_bus.contract import amqp, amqp_batches, amqp_forgotten, amqp_set_aside
 from harness import clocks
 from harness.amqp import OLD_QUEUE
 
@@ -101,10 +101,10 @@ def _clean(url: str) -> None:
         async with await aio_pika.connect(url) as connection:
             channel = await connection.channel()
             await channel.queue_delete(amqp_set_aside.QUEUE)
-            for contract in (amqp, amqp_batches):
+            for contract in (amqp, amqp_batches, amqp_forgotten):
                 for queue in (contract.QUEUE, contract.DEAD_QUEUE):
                     await channel.queue_delete(queue)
-                for exchange in (contract.EXCHANGE, contract.DEAD_EXCHANGE):
+                for exchange in (contract.EXCHANGE, contract.DEAD_QUEUE):  # of the same name
                     await channel.exchange_delete(exchange)
             await channel.queue_delete(OLD_QUEUE)
 

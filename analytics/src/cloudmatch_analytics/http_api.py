@@ -1,13 +1,13 @@
 """The HTTP API: windows by REST, live by Server-Sent Events, and a page with a chart."""
 
 import asyncio
-import contextlib
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.resources import files
 from pathlib import PurePosixPath
 from typing import Annotated
+from weakref import WeakSet
 
 import msgspec
 from litestar import Litestar, Response, get
@@ -76,31 +76,29 @@ class Sender(msgspec.Struct, frozen=True):
     messages: int
 
 
+class Place:
+    """A live stream's place among all: taken while this object is there."""
+
+
 class Listeners:
     """Counts live streams."""
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._now = 0
+        self._places: WeakSet[Place] = WeakSet()
 
-    def admit(self) -> None:
-        """Accept one more.
+    def admit(self) -> Place:
+        """Accept one more, from now on, and even if its stream never begins.
 
         Raises:
             ServiceUnavailableException: there are too many.
         """
-        if self._now >= self._most:
+        if (now := len(self._places)) >= self._most:
             retry = {"Retry-After": str(RETRY_AFTER)}
-            raise ServiceUnavailableException(f"{self._now} listen already", headers=retry)
-
-    @contextlib.contextmanager
-    def one(self) -> Iterator[None]:
-        """Count a stream while it is open."""
-        self._now += 1
-        try:
-            yield
-        finally:
-            self._now -= 1
+            raise ServiceUnavailableException(f"{now} listen already", headers=retry)
+        place = Place()
+        self._places.add(place)
+        return place
 
 
 class State(msgspec.Struct, frozen=True):
@@ -161,8 +159,7 @@ def create_app(
         """Stream each window when it closes (event `closed`) and whenever late payloads change it
         (`corrected`); every second the `running` one and how far windows have closed (`state`)."""
         events = _live(health, store, shape(size, hop), series(app, device), stop)
-        streams.admit()
-        return ServerSentEvent(_counted(streams, events))
+        return ServerSentEvent(_counted(streams.admit(), events))
 
     @get("/senders", responses=FAILURES)
     async def senders(app: App = "", minutes: Minutes = 60, limit: Limit = 500) -> list[Sender]:
@@ -194,11 +191,11 @@ def _untoken(token: str) -> str:
 
 
 async def _counted(
-    streams: Listeners, events: AsyncIterator[ServerSentEventMessage]
+    place: Place,  # held until this ends
+    events: AsyncIterator[ServerSentEventMessage],
 ) -> AsyncIterator[ServerSentEventMessage]:
-    with streams.one():
-        async for event in events:
-            yield event
+    async for event in events:
+        yield event
 
 
 async def _live(

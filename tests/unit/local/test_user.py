@@ -4,6 +4,8 @@ import os
 import pwd
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
 
@@ -37,11 +39,12 @@ def ran(folder: Path, *read: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture
-def open_folder(tmp_path: Path) -> Path:
-    """A folder that others may enter."""
-    for each in (tmp_path, *tmp_path.parents[:2]):
-        each.chmod(0o755)
-    return tmp_path
+def open_folder() -> Iterator[Path]:
+    """A folder that others may enter, unlike those of pytest."""
+    with tempfile.TemporaryDirectory(prefix="cloudmatch-user-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
 
 
 @ROOT_ONLY
