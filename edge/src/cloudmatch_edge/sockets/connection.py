@@ -6,7 +6,7 @@ what follows that is dropped. Once a device is connected, bytes go through `Fram
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import cast
 
@@ -66,6 +66,8 @@ class Connection(asyncio.BufferedProtocol):
 
     transport: asyncio.Transport
     peer: Address | None  # the other side, perhaps a proxy; None: it has no IP address
+    # writes frames by the end of this turn; no effect once the connection is closing
+    write: Callable[[Sequence[SocketFrame]], None]
     _writer: Writer
 
     def __init__(self, listener: ListenerPort["Connection"]) -> None:
@@ -89,6 +91,7 @@ class Connection(asyncio.BufferedProtocol):
         self._writer = Writer(
             self.transport, self._listener.flush_soon, self._listener.patience, self._on_full, self._give_up
         )
+        self.write = self._writer.add
         self.peer = peer_address(transport.get_extra_info("peername"))
         patience = self._listener.opened(self)
         if isinstance(patience, bytes):
@@ -251,10 +254,6 @@ class Connection(asyncio.BufferedProtocol):
         gone = self.transport.is_closing()
         return not gone and self._writer.empty and not taken_by_host(self.transport)[1]
 
-    def write(self, frames: Sequence[SocketFrame]) -> None:
-        """Write frames by the end of this turn; no effect once the connection is closing."""
-        self._writer.add(frames)
-
     def resume_reading(self) -> None:
         """Pass frames on as far as the device has credit, this turn has room and the socket takes answers;
         read from the socket only if none waits."""
@@ -265,7 +264,8 @@ class Connection(asyncio.BufferedProtocol):
         protocol, pace, controls = self._protocol, self._pace, stream.controls_cut
         began_frames, began_bytes = stream.frames_cut, stream.bytes_cut
         frames_left, bytes_left = TURN_FRAMES, TURN_BYTES
-        while pending := stream.pending:
+        pending = stream.pending
+        while pending:
             count, size = device.credit
             if count <= 0 or size <= 0 or protocol.state is not OPEN or writer.full:
                 break
@@ -283,11 +283,13 @@ class Connection(asyncio.BufferedProtocol):
             size = size if size < bytes_left else bytes_left  # noqa: FURB136
             if frames := stream.next_frames(count, size):
                 device.on_frames(frames)
-            before = frames_left, bytes_left
-            frames_left = TURN_FRAMES - stream.frames_cut + began_frames
-            bytes_left = TURN_BYTES - stream.bytes_cut + began_bytes
-            if pace is not None:
-                pace.use(before[0] - frames_left, before[1] - bytes_left)
+            pending = stream.pending
+            if pending or pace is not None:
+                before = frames_left, bytes_left
+                frames_left = TURN_FRAMES - stream.frames_cut + began_frames
+                bytes_left = TURN_BYTES - stream.bytes_cut + began_bytes
+                if pace is not None:
+                    pace.use(before[0] - frames_left, before[1] - bytes_left)
         if protocol.state is not OPEN:
             stream.next_frames(0, 0)  # the answer to a close frame needs no credit
             if pending := stream.pending:

@@ -107,8 +107,9 @@ class FrameStream:
         frames, size_before = count, size
         data, protocol = self._buffer, self._protocol
         have = len(data)
-        is_open = protocol.state is OPEN
-        if protocol.state is CLOSED:  # after the end of the stream nothing more is received
+        state = protocol.state
+        is_open = state is OPEN
+        if state is CLOSED:  # after the end of the stream nothing more is received
             self._buffer = b""
             return out
         if have < self._need and is_open:
