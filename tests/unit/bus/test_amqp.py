@@ -92,6 +92,21 @@ async def test_exchanges_and_queues_are_durable_and_rejected_messages_become_dea
     ]
 
 
+async def test_a_bound_queue_gets_all_that_is_published_to_its_exchange() -> None:
+    calls: list[tuple[Any, ...]] = []
+    queue = await amqp.declare_bound(Recorder(calls), "news", "readers", "unread", "classic")
+    kind = {"x-queue-type": "classic"}
+    assert queue.name == "readers"
+    assert calls == [
+        ("exchange", "news", "topic", True),
+        ("exchange", "unread", "fanout", True),
+        ("queue", "unread", True, kind),
+        ("bind", "unread", "unread", "unread"),
+        ("queue", "readers", True, kind | {"x-dead-letter-exchange": "unread"}),
+        ("bind", "readers", "news", "#"),
+    ]
+
+
 class MissingError(Exception):
     """There is no such queue."""
 

@@ -233,6 +233,14 @@ async def declare(channel: Channel[Q], queue_type: str) -> Q:
     return await declare_with_dead_letters(channel, QUEUE, DEAD_QUEUE, queue_type)
 
 
+async def declare_bound(channel: Channel[Q], exchange: str, name: str, dead: str, queue_type: str) -> Q:
+    """Declare a topic exchange, and a queue with dead letters that gets all that is published there."""
+    await channel.declare_exchange(exchange, "topic", durable=True)
+    queue = await declare_with_dead_letters(channel, name, dead, queue_type)
+    await queue.bind(exchange, "#")
+    return queue
+
+
 async def declare_with_dead_letters(channel: Channel[Q], name: str, dead: str, queue_type: str) -> Q:
     """Declare a queue, and the exchange and queue `dead`, which keeps what its consumer rejects."""
     kind = {"x-queue-type": queue_type}

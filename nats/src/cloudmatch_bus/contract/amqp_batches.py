@@ -11,7 +11,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from cloudmatch_bus.contract.amqp import MAX_TIME, Channel, Q, UnreadableError, declare_with_dead_letters
+from cloudmatch_bus.contract.amqp import MAX_TIME, Channel, Q, UnreadableError, declare_bound
 from cloudmatch_bus.contract.deliveries import Totals
 from cloudmatch_bus.contract.unreadable import UNREADABLE
 
@@ -53,7 +53,4 @@ async def declare(channel: Channel[Q], queue_type: str) -> Q:
     Args:
         queue_type: classic or quorum.
     """
-    await channel.declare_exchange(EXCHANGE, "topic", durable=True)
-    queue = await declare_with_dead_letters(channel, QUEUE, DEAD_QUEUE, queue_type)
-    await queue.bind(EXCHANGE, "#")
-    return queue
+    return await declare_bound(channel, EXCHANGE, QUEUE, DEAD_QUEUE, queue_type)

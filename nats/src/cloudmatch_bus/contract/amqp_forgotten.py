@@ -10,7 +10,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from cloudmatch_bus.contract.amqp import Channel, Q, UnreadableError, declare_with_dead_letters
+from cloudmatch_bus.contract.amqp import Channel, Q, UnreadableError, declare_bound
 from cloudmatch_bus.contract.amqp_batches import Time
 from cloudmatch_bus.contract.unreadable import UNREADABLE
 
@@ -48,7 +48,4 @@ async def declare(channel: Channel[Q], queue_type: str) -> Q:
     Args:
         queue_type: classic or quorum.
     """
-    await channel.declare_exchange(EXCHANGE, "topic", durable=True)
-    queue = await declare_with_dead_letters(channel, QUEUE, DEAD_QUEUE, queue_type)
-    await queue.bind(EXCHANGE, "#")
-    return queue
+    return await declare_bound(channel, EXCHANGE, QUEUE, DEAD_QUEUE, queue_type)
