@@ -11,7 +11,7 @@ from weakref import WeakSet
 
 import msgspec
 from litestar import Litestar, Response, get
-from litestar.exceptions import ClientException, NotFoundException, ServiceUnavailableException
+from litestar.exceptions import ClientException, NotFoundException
 from litestar.params import FromPath, Parameter
 from litestar.response import ServerSentEvent, ServerSentEventMessage
 from litestar.types import ControllerRouterHandler
@@ -24,7 +24,7 @@ from cloudmatch_bus.contract.subjects import untoken
 from cloudmatch_bus.contract.unreadable import UNREADABLE
 from cloudmatch_bus.process.health import Health
 from cloudmatch_bus.process.http import application, errors, serve
-from cloudmatch_bus.process.searches import RETRY_AFTER, Searches
+from cloudmatch_bus.process.searches import Searches, busy
 from cloudmatch_bus.process.settings import HttpSettings
 
 NAME = "analytics"
@@ -94,8 +94,7 @@ class Listeners:
             ServiceUnavailableException: there are too many.
         """
         if (now := len(self._places)) >= self._most:
-            retry = {"Retry-After": str(RETRY_AFTER)}
-            raise ServiceUnavailableException(f"{now} listen already", headers=retry)
+            raise busy(f"{now} listen already")
         place = Place()
         self._places.add(place)
         return place

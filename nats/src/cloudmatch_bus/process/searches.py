@@ -13,6 +13,11 @@ RETRY_AFTER = 1  # s
 T = TypeVar("T")
 
 
+def busy(detail: str) -> ServiceUnavailableException:
+    """Make the error of a request that is to come again."""
+    return ServiceUnavailableException(detail, headers={"Retry-After": str(RETRY_AFTER)})
+
+
 class Searches:
     """Searches of one service."""
 
@@ -27,8 +32,7 @@ class Searches:
             ServiceUnavailableException: too many wait.
         """
         if not self._room:
-            retry = {"Retry-After": str(RETRY_AFTER)}
-            raise ServiceUnavailableException("too many searches wait: ask again later", headers=retry)
+            raise busy("too many searches wait: ask again later")
         self._room -= 1
         try:
             async with self._turn:
