@@ -114,9 +114,11 @@ class WindowStore:
         """Add sums; extend what is changed, and return of senders what was added late."""
         is_late = result.start + BASE <= self._timeline.closed_until
         if isinstance(result, Added):
+            changed.update(self._timeline.add(result.start, result.sums))
+            if not is_late:
+                return []
             sums = self._timeline.forgotten.renamed(result.start, result.sums)
-            changed.update(self._timeline.add(result.start, sums))
-            return [Row(result.start, series, *sent) for series, sent in sums.items()] if is_late else []
+            return [Row(result.start, series, *sent) for series, sent in sums.items()]
         late: list[Row] = []
         for series, amount, messages in _items(result):
             known = self._timeline.window(SLICE, result.start, series) if is_late else None

@@ -60,16 +60,15 @@ class _Waiting:
         """Whether a group has as many requests as it may have."""
         return len(self._groups.get(group, ())) >= OF_GROUP
 
-    def get(self, request: AnyRequest) -> Pending | None:
-        """Return an earlier request that this one repeats."""
-        return self._groups.get(_group(request), {}).get(_key(request))
+    def get(self, group: Group, key: Key) -> Pending | None:
+        """Return the request of a group that has this key."""
+        return self._groups.get(group, {}).get(key)
 
-    def put(self, pending: Pending) -> None:
-        """Add a request, or put it in the place of the earlier one that it repeats."""
-        requests = self._groups.setdefault(_group(pending.request), {})
-        before = len(requests)
-        requests[_key(pending.request)] = pending
-        self.count += len(requests) - before
+    def put(self, group: Group, key: Key, pending: Pending) -> None:
+        """Add a request, or put it in the place of the earlier one with its key."""
+        requests = self._groups.setdefault(group, {})
+        self.count += key not in requests
+        requests[key] = pending
 
     def pop(self, may: Callable[[Group], bool]) -> Pending | None:
         """Remove the next request of a group that may have one carried out."""
@@ -98,12 +97,12 @@ class Backlog:
     def add(self, request: AnyRequest, now: float, patience: float, answered: Answered) -> None:
         """Queue a request whose edge waits `patience` seconds."""
         pending = Pending(request, now + patience, answered)
-        waiting = self._waiting[pending.departure]
-        earlier = waiting.get(request)
-        if earlier is None and (len(self) >= LIMIT or waiting.full(_group(request))):
+        waiting, group, key = self._waiting[pending.departure], _group(request), _key(request)
+        earlier = waiting.get(group, key)
+        if earlier is None and (len(self) >= LIMIT or waiting.full(group)):
             answered(None)
             return
-        waiting.put(pending)
+        waiting.put(group, key, pending)
         if earlier is not None:
             earlier.answered(None)
 
