@@ -7,8 +7,8 @@ import pytest
 
 from cloudmatch_edge.sockets import connection as module
 from cloudmatch_edge.sockets.connection import Connection
-from unit.edge.test_connection import HOST, UPGRADE, WHO, OneDevice
-from unit.edge.test_connection_turns import Device, Slow
+from unit.edge.test_connection import OneDevice
+from unit.edge.test_connection_turns import Device, Opened, Slow
 from unit.edge.test_frame_stream import frame
 
 TEXT, PING, PONG = frame(1, b"x"), frame(9, b""), frame(10, b"")
@@ -27,22 +27,16 @@ class Counting(Device):
         self.controls.append(count)
 
 
-class Opened:
+class Timed(Opened):
     """The connection of one device, at a time that the test sets (s)."""
+
+    device: Counting
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> None:
         monkeypatch.setattr(module, "monotonic", lambda: self.now)
         monkeypatch.setattr(module, "taken_by_host", lambda _: (0, False))
         self.now = 100.0
-        self.device = Counting()
-        listener = OneDevice(**settings)
-        listener.join = lambda *_, **__: self.device  # type: ignore[method-assign,assignment,return-value]
-        self.transport = Slow()
-        self.connection = self.transport.connection = Connection(listener)
-        self.connection.connection_made(self.transport)  # type: ignore[arg-type]  # what of it is used here
-        lines = b"".join(b"%s: %s\r\n" % each for each in UPGRADE.items())
-        self.connection.data_received(b"GET " + WHO + b" HTTP/1.1\r\n" + HOST + lines + b"\r\n")
-        self.transport.written = b""
+        super().__init__(Counting(), **settings)
 
     @property
     def closed(self) -> bool:
@@ -53,7 +47,7 @@ class Opened:
 async def test_beyond_its_pace_a_device_is_not_read_and_loses_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    device = Opened(monkeypatch, frames=50)
+    device = Timed(monkeypatch, frames=50)
     device.connection.data_received(TEXT * 60)
     assert len(device.device.frames) == 50
     assert not device.transport.reading
@@ -64,13 +58,13 @@ async def test_beyond_its_pace_a_device_is_not_read_and_loses_nothing(
 
 
 async def test_without_a_pace_it_is_read_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    device = Opened(monkeypatch)
+    device = Timed(monkeypatch)
     device.connection.data_received(TEXT * 60)
     assert len(device.device.frames) == 60
 
 
 async def test_pings_and_pongs_are_counted_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    device = Opened(monkeypatch)
+    device = Timed(monkeypatch)
     device.connection.data_received(PING + TEXT + PONG + PART + LAST)
     device.connection.data_received(TEXT)
     device.connection.data_received(PONG)
@@ -81,7 +75,7 @@ async def test_pings_and_pongs_are_counted_and_nothing_else(monkeypatch: pytest.
 async def test_a_message_that_never_ends_closes_the_connection(
     monkeypatch: pytest.MonkeyPatch, part: bytes
 ) -> None:
-    device = Opened(monkeypatch, message_timeout=30)
+    device = Timed(monkeypatch, message_timeout=30)
     device.connection.data_received(TEXT + part)
     device.connection.ping()
     device.now += 29.9
@@ -96,7 +90,7 @@ async def test_a_message_that_never_ends_closes_the_connection(
 async def test_messages_that_end_may_follow_each_other_for_ever(
     monkeypatch: pytest.MonkeyPatch, message_timeout: float
 ) -> None:
-    device = Opened(monkeypatch, message_timeout=message_timeout)
+    device = Timed(monkeypatch, message_timeout=message_timeout)
     device.connection.data_received(PART)
     for _ in range(10):
         device.connection.ping()
@@ -110,7 +104,7 @@ async def test_messages_that_end_may_follow_each_other_for_ever(
 
 
 async def test_what_is_not_read_takes_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    device = Opened(monkeypatch, message_timeout=30)
+    device = Timed(monkeypatch, message_timeout=30)
     device.connection.data_received(PART)
     device.connection.ping()
     device.device.credit = (0, 0)

@@ -70,10 +70,9 @@ class Slow(Transport):
 class Opened:
     """The connection of one device."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(writer, "taken_by_host", lambda _: (0, True))
-        self.device = Device()
-        listener = OneDevice()
+    def __init__(self, device: Device, **settings: Any) -> None:
+        self.device = device
+        listener = OneDevice(**settings)
         listener.join = lambda *_, **__: self.device  # type: ignore[method-assign,assignment,return-value]
         self.transport = Slow()
         self.connection = self.transport.connection = Connection(listener)
@@ -90,7 +89,8 @@ class Opened:
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> Any:
     async def make() -> Opened:
-        made = Opened(monkeypatch)
+        monkeypatch.setattr(writer, "taken_by_host", lambda _: (0, True))
+        made = Opened(Device())
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         return made

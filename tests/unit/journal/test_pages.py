@@ -67,8 +67,9 @@ def test_searches_in_threads_find_everything_while_the_journal_grows(store: Stor
 
 
 @pytest.fixture
-def switching() -> Iterator[None]:
-    """Let threads take turns as often as possible."""
+def switching(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let threads take turns as often as possible, which may cost a search more time than it has."""
+    monkeypatch.setattr("cloudmatch_journal.pages.MAX_TIME", 60.0)
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
