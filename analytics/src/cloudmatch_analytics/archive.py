@@ -70,9 +70,8 @@ class Saved(NamedTuple):
     rows: list[Row]
     bounds: Bounds
     added: dict[tuple[str, int], int]  # offset of the last record that is included, by log and partition
-    forgotten: dict[
-        str, int
-    ]  # until when senders are forgotten (ms since 1970), by the digest of their series
+    # until when senders are forgotten (ms since 1970), by the digest of their series
+    forgotten: dict[str, int]
 
 
 NOTHING = Saved([], Bounds(), {}, {})

@@ -7,6 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cloudmatch_bus.contract import payloads, subjects
+from cloudmatch_bus.contract.bounds import EXACT
 from harness.ids import MAX_ID, ids
 
 numbers = st.integers(0, 1 << 52)
@@ -207,10 +208,10 @@ def test_each_pattern_covers_the_subjects_it_is_named_after_and_no_other(
 
 def test_a_number_of_ours_is_neither_negative_nor_larger_than_json_knows_exactly() -> None:
     prefix = subjects.ack_prefix(APP, "edge-0", DEVICE, 7)
-    largest = subjects.parse_reply(f"{prefix}{subjects.NUMBERS - 1}.t4")
+    largest = subjects.parse_reply(f"{prefix}{EXACT - 1}.t4")
     assert largest is not None
-    assert largest.seq == subjects.NUMBERS - 1
-    assert subjects.parse_reply(f"{prefix}{subjects.NUMBERS}.t4") is None
+    assert largest.seq == EXACT - 1
+    assert subjects.parse_reply(f"{prefix}{EXACT}.t4") is None
     assert subjects.parse_reply(f"{prefix}-1.t4") is None
     assert subjects.parse_reply(f"{subjects.ack_prefix(APP, 'edge-0', DEVICE, -7)}0.t4") is None
     assert subjects.parse_ack(b"1 2 -3") is None

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from cloudmatch_bus.contract import amqp_batches, amqp_names, claims, messages, payloads
 from cloudmatch_bus.contract.amqp import UnreadableError
+from cloudmatch_bus.contract.bounds import EXACT
 from cloudmatch_bus.contract.deliveries import decode_runs
 from cloudmatch_bus.contract.payloads import sizes_of, split
 from cloudmatch_bus.contract.request_batches import decode_answers, decode_requests
-from cloudmatch_bus.contract.subjects import NUMBERS as NUMBERS_BELOW
 from cloudmatch_bus.contract.subjects import (
     parse_ack,
     parse_handover,
@@ -78,7 +78,7 @@ def test_any_text_in_a_subject_is_understood_or_refused(text: str) -> None:
         with contextlib.suppress(ValueError):
             parse(text)
     address = parse_reply(text)
-    assert address is None or 0 <= address.seq < NUMBERS_BELOW
+    assert address is None or 0 <= address.seq < EXACT
     parse_up(text)
     with contextlib.suppress(ValueError):
         untoken(text)
@@ -88,7 +88,7 @@ def test_any_text_in_a_subject_is_understood_or_refused(text: str) -> None:
 def test_any_bytes_from_another_edge_are_numbers_of_ours_or_none(data: bytes) -> None:
     for parse in TALK:
         found = parse(data)
-        assert found is None or all(0 <= n < NUMBERS_BELOW for n in found if isinstance(n, int))
+        assert found is None or all(0 <= n < EXACT for n in found if isinstance(n, int))
 
 
 def test_what_is_far_too_long_is_refused_without_a_look() -> None:

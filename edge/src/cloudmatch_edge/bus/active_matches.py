@@ -15,13 +15,13 @@ from cloudmatch_edge.relay.tail import SWEEP
 
 PEER_VERIFIED_AFTER = 8.0  # s for which a peer is away, before that is verified
 TICK = 0.05  # s between two ticks of a match
+SILENCE_CHECKS = 4  # of a match, within the time that it may be silent
 
 _lag = Histogram(
     "cloudmatch_edge_loop_lag_seconds",
     "By how much a timer of the event loop was late, every 50 ms: all else waits that long, too",
     buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
 )
-SILENCE_CHECKS = 4  # of a match, within the time that it may be silent
 
 
 class ActiveMatches:

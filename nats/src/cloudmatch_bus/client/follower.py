@@ -164,9 +164,8 @@ class Follower:
                 pass  # those who read say so
             else:
                 created, last = created or info.created, info.state.last_seq
-                behind = max(
-                    self.position, info.state.first_seq - 1
-                )  # a stream begins anywhere, an empty one too
+                # a stream begins anywhere, an empty one too
+                behind = max(self.position, info.state.first_seq - 1)
                 self._progress.observe(max(0, last - behind), self.position, time.monotonic())
                 if info.created != created or last < self.position:
                     self._begin_again("EVENTS is another stream now")

@@ -196,9 +196,8 @@ class SeekPartner(Request, frozen=True, kw_only=True, tag="seek"):
     radius: Metres | None = None  # metres; None: the planar rule of 2019
     tag: str | None = None
     location_version: Number = msgspec.field(default=0, name="place")  # how often the device has moved
-    incarnation: Number = msgspec.field(
-        default=0, name="start"
-    )  # µs since 1970 when the edge's process started
+    # µs since 1970 when the edge's process started
+    incarnation: Number = msgspec.field(default=0, name="start")
     grace: Seconds = 0.0  # s for which the device may be disconnected; 0: it leaves when its connection ends
     token: str = ""  # its hash (`resume_tokens`); "": there is no session to resume
     resume: bool = False

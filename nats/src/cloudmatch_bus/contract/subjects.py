@@ -28,7 +28,6 @@ from cloudmatch_bus.contract.bounds import EXACT
 ROOT = "cm.v1"
 QUEUE_GROUP = "match-engine"  # of the workers
 PARTITIONS = 128
-NUMBERS = EXACT  # of payloads, matches and connections are below
 MAX_TALK = 2048  # bytes of an ack or a handover, at most
 CACHED_ADDRESSES = 16_384  # reply addresses whose parsed form is cached
 DETOUR_STEP = 37  # partitions from one detour to the next
@@ -160,7 +159,7 @@ def parse_reply(address: str) -> ReplyAddress | None:
         number = int(seq)
     except ValueError:
         return None
-    return ReplyAddress(app, edge, device, match, number, shape, with_dot) if 0 <= number < NUMBERS else None
+    return ReplyAddress(app, edge, device, match, number, shape, with_dot) if 0 <= number < EXACT else None
 
 
 @lru_cache(CACHED_ADDRESSES)
@@ -173,7 +172,7 @@ def _parse_prefix(prefix: str) -> tuple[str, str, str, int, str]:
 
 def _number(text: str | bytes) -> int:
     number = int(text)
-    if 0 <= number < NUMBERS:
+    if 0 <= number < EXACT:
         return number
     raise ValueError(f"{text!r} is no number of ours")
 
@@ -207,7 +206,7 @@ def parse_ack(payload: bytes) -> tuple[int, int, int] | None:
         delivered, connection_id, to = int(one), int(other), int(another)
     except ValueError:
         return None
-    if 0 <= delivered < NUMBERS and 0 <= connection_id < NUMBERS and 0 <= to < NUMBERS:
+    if 0 <= delivered < EXACT and 0 <= connection_id < EXACT and 0 <= to < EXACT:
         return delivered, connection_id, to
     return None
 
