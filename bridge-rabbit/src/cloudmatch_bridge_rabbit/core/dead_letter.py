@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from cloudmatch_bus.contract import amqp, amqp_set_aside
+from cloudmatch_bus.contract.printable import printable
 
 DEATH = "x-death"
 # headers that RabbitMQ adds when it moves a message to the dead-letter queue
@@ -72,7 +73,7 @@ def original_headers(headers: Mapping[str, Any]) -> dict[str, Any]:
 
 def _shown(value: object) -> str:
     """Escape a text, or whatever is in its place, so that it cannot control a terminal."""
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in str(value)[:LONGEST])
+    return printable(str(value)[:LONGEST])
 
 
 def _printable(body: bytes) -> str:

@@ -8,19 +8,14 @@ import logging
 import time
 from collections.abc import Callable
 
+from cloudmatch_bus.contract.printable import printable
+
 LONGEST = 4096  # bytes of a line, about
 LONGEST_TRACE = 16 * 1024  # bytes of a traceback, about
 INDENT = "    "  # before each line of a traceback: none of these is an event
 MOST = 20  # lines of one kind in an interval
 INTERVAL = 10.0  # s
 MAX_KINDS = 1000  # about which something is remembered
-
-
-def printable(text: str) -> str:
-    """Escape what would end a line or control a terminal."""
-    if text.isprintable():
-        return text
-    return "".join([each if each.isprintable() else ascii(each)[1:-1] for each in text])
 
 
 def shortened(text: str, most: int) -> str:

@@ -14,6 +14,7 @@ from cloudmatch_bus.contract import subjects
 from cloudmatch_bus.contract.deliveries import Claim, Span
 from cloudmatch_bus.contract.messages import DeliveriesClaimed, DeliveriesCounted, decode_fact, encode
 from cloudmatch_bus.contract.payloads import Payload, shape_of, split
+from cloudmatch_bus.contract.printable import printable
 from cloudmatch_bus.contract.request_batches import RequestBatch, decode_requests
 from cloudmatch_bus.contract.unreadable import UNREADABLE
 
@@ -93,10 +94,10 @@ def clock(at: datetime) -> str:
 def format_raw(subject: str, reply: str, payload: bytes) -> str:
     """Format subject, reply address (- if there is none) and the whole payload as they are on the bus."""
     try:
-        content = _printable(payload.decode())
+        content = printable(payload.decode())
     except UnicodeDecodeError:
         content = payload.hex()
-    return f"{_printable(subject)}  {_printable(reply) or '-'}  {content}"
+    return f"{printable(subject)}  {printable(reply) or '-'}  {content}"
 
 
 def format_lines(
@@ -109,8 +110,8 @@ def format_lines(
     if len(parts) == 7 and parts[3] == "match":
         return list(_requests(_id(parts[2]), payload, wanted))
     if len(parts) != 6:
-        return [TraceLine("?", _printable(subject), _guess(payload))]
-    kind = _printable(parts[3])
+        return [TraceLine("?", printable(subject), _guess(payload))]
+    kind = printable(parts[3])
     device = f"{_id(parts[2])}/{_id(parts[5])}"
     if kind in ("up", "dn"):
         return _batch(kind, device, subjects.parse_reply(reply), payload)
@@ -130,7 +131,7 @@ def _requests(app: str, payload: bytes, wanted: TraceFilter) -> Iterator[TraceLi
         return
     for request in batch.requests:
         if wanted.shows(request.device, request.device):
-            yield TraceLine("match", f"{app}/{_printable(request.device)}", _json(encode(request)))
+            yield TraceLine("match", f"{app}/{printable(request.device)}", _json(encode(request)))
 
 
 def _deliveries(app: str, payload: bytes, wanted: TraceFilter) -> Iterator[TraceLine]:
@@ -147,10 +148,10 @@ def _deliveries(app: str, payload: bytes, wanted: TraceFilter) -> Iterator[Trace
             told = [(claim, _claimed(claim)) for claim in fact.claims]
         case _:
             return
-    by = f" by {_printable(fact.source)}"
+    by = f" by {printable(fact.source)}"
     for each, (number, text) in told:
         if wanted.shows(each.sender, each.receiver):
-            device = f"{app}/{_printable(each.sender)} → {_printable(each.receiver) or '-'}"
+            device = f"{app}/{printable(each.sender)} → {printable(each.receiver) or '-'}"
             yield TraceLine("ev", device, text + by, str(each.match), number)
 
 
@@ -158,7 +159,7 @@ def _counted(span: Span) -> tuple[str, str]:
     """Format number and content of a span."""
     sizes = span.sizes if len(span.sizes) <= MAX_TEXT else f"{span.sizes[:MAX_TEXT]}…"
     what = f"{span.payloads} delivered, {span.bytes} bytes"
-    return f"#{span.first}", what if span.payloads == 1 else f"{what} ({_printable(sizes)})"
+    return f"#{span.first}", what if span.payloads == 1 else f"{what} ({printable(sizes)})"
 
 
 def _claimed(claim: Claim) -> tuple[str, str]:
@@ -173,7 +174,7 @@ def _ack(address: subjects.ReplyAddress, payload: bytes) -> TraceLine:
     device = f"{_id(address.app)}/{_id(address.device)}"
     content = f"the peer's edge has received all before #{address.seq}"
     if address.shape != subjects.ACK:
-        content = f"not an ack: {_printable(address.shape)} {_guess(payload)}"
+        content = f"not an ack: {printable(address.shape)} {_guess(payload)}"
     return TraceLine("ack", device, content, str(address.match), f"#{address.seq}")
 
 
@@ -186,7 +187,7 @@ def _batch(kind: str, device: str, address: subjects.ReplyAddress | None, data: 
     try:
         payloads = split(address.shape, data)
     except ValueError as error:
-        return [TraceLine(kind, device, f"malformed: {_printable(str(error))}", match, f"#{address.seq}")]
+        return [TraceLine(kind, device, f"malformed: {printable(str(error))}", match, f"#{address.seq}")]
     of = f" of {len(payloads)}" if len(payloads) > 1 else ""
     return [
         TraceLine(kind, device, _payload(each), match, f"#{seq}", shape_of(each) + of)
@@ -218,17 +219,13 @@ def _json(data: bytes) -> str:
     """Format JSON as it is, anything else as a payload."""
     try:
         msgspec.json.decode(data)
-        return _printable(data.decode())
+        return printable(data.decode())
     except UNREADABLE:
         return _guess(data)
 
 
 def _id(token: str) -> str:
     try:
-        return _printable(subjects.untoken(token))
+        return printable(subjects.untoken(token))
     except ValueError:
-        return _printable(token)
-
-
-def _printable(text: str) -> str:
-    return text if text.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+        return printable(token)
