@@ -205,14 +205,14 @@ async def test_the_bridge_makes_its_consumers_and_deletes_that_of_singles(
     ):
         await provision(worker, 1)
         await operator.jetstream().delete_consumer(streams.EVENTS, "bridge-rabbit")
+        fact = MatchEnded(app="demo", at=1, match=1, device="a", peer="b", reason="left")
+        subject = subjects.ev(fact.app, fact.kind, fact.primary_device)
+        await worker.jetstream().publish(subject, encode(fact))  # stored before either consumer is there
         state = DurableState(bridge, streams.SINGLES, new=True, on_look=singles.append)
         looking = [
             asyncio.create_task(each.keep(end))
             for each in (state, DurableState(bridge, "bridge-rabbit", on_look=others.append))
         ]
-        fact = MatchEnded(app="demo", at=1, match=1, device="a", peer="b", reason="left")
-        subject = subjects.ev(fact.app, fact.kind, fact.primary_device)
-        worker.publish(subject, encode(fact))
         await eventually(lambda: singles == [0] and others == [1], PATIENCE, "both consumers")
         worker.publish(subject, encode(fact))
         await DurableConsumer(bridge, streams.SINGLES, state=state).run(handle, stop)

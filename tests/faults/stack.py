@@ -57,7 +57,11 @@ class Stack:
     def _service(self, name: str, settings: dict[str, str], number: int) -> Service:
         if name == "edge":
             port = 0 if number == ROAMING else free_port()
-            settings |= {"CLOUDMATCH_EDGE_NAME": f"edge-{number}", "CLOUDMATCH_EDGE_PORT": str(port)}
+            settings |= {
+                "CLOUDMATCH_EDGE_NAME": f"edge-{number}",
+                "CLOUDMATCH_EDGE_PORT": str(port),
+                "CLOUDMATCH_EDGE_CONNECTS_PER_DEVICE": "0",  # faults may come faster than that
+            }
         return self._services.enter_context(service(name, settings, deadline=40))
 
     def ports(self) -> list[int]:

@@ -100,6 +100,7 @@ async def test_a_device_never_receives_a_payload_of_another_match(
     bus = {"CLOUDMATCH_NATS_URL": nats_server.url}
     for _ in range(2):
         start("match-engine", bus)
+    bus["CLOUDMATCH_EDGE_CONNECTS_PER_DEVICE"] = "0"  # devices come and go faster than that
     edges = [start("edge", {**bus, "CLOUDMATCH_EDGE_NAME": f"edge-{i}"}) for i in range(3)]
     lives: list[Life] = []
     numbers = itertools.count()

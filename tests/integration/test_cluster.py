@@ -82,9 +82,11 @@ async def test_both_workers_agree_by_http_and_on_the_bus(
     make_edge: Callable[..., Service], workers: list[Service], bus: Bus
 ) -> None:
     one, two = make_edge("edge-1"), make_edge("edge-2", CLOUDMATCH_EDGE_MAX_CONNECTIONS="1")
-    async with devices(one, "a/1", "x") as (a, x), devices(two, "b") as (b,):
+    async with contextlib.AsyncExitStack() as stack:
+        a, x = await stack.enter_async_context(devices(one, "a/1", "x"))
         for each in (a, x):
             await each.matched()
+        (b,) = await stack.enter_async_context(devices(two, "b"))  # else it may be matched with either
 
         def complete(worker: Service) -> bool:
             code, text = worker.get("/cluster")
