@@ -180,13 +180,10 @@ def start() -> Iterator[Callable[..., harness.Service]]:
 @pytest.fixture
 def stepped_clock(tmp_path: Path) -> Callable[..., clocks.SteppedClock]:
     """Make wall clocks: ``clock = stepped_clock(-600)``, ``start(name, {**env, **clock.settings})``, then
-    ``clock.step(2 * DAY)``. Skips where libfaketime is missing."""
-    library = clocks.libfaketime()
-    if library is None:
-        pytest.skip(clocks.MISSING)
+    ``clock.step(2 * DAY)``."""
     numbers = itertools.count()
 
     def make(seconds: float = 0.0) -> clocks.SteppedClock:
-        return clocks.SteppedClock(tmp_path / f"clock-{next(numbers)}", library, seconds)
+        return clocks.SteppedClock(tmp_path / f"clock-{next(numbers)}", seconds)
 
     return make

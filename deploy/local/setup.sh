@@ -84,12 +84,11 @@ install_rabbitmq() {
     fi
 }
 
-# Install what only tests need: for the JavaScript client Node with WebSockets and a browser; proxies; wrong clocks.
+# Install what only tests need: for the JavaScript client Node with WebSockets and a browser; proxies.
 install_for_tests() {
     missing=
     node -e 'if (parseInt(process.versions.node) < 20) require("ws")' >"$LOG" 2>&1 || missing="nodejs node-ws"
     command -v chromium >"$LOG" || missing="$missing chromium"
-    command -v faketime >"$LOG" || missing="$missing faketime"
     [ -e /usr/sbin/nginx ] || missing="$missing nginx-light"
     [ -e /usr/sbin/haproxy ] || missing="$missing haproxy"
     if [ -z "$missing" ]; then

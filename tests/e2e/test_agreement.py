@@ -124,11 +124,8 @@ async def test_devices_rabbitmq_journal_and_windows_agree_whatever_clocks_show(
     clocks = []
 
     def start_with_own_clock(name: str, env: dict[str, str], deadline: float = 20) -> Service:
-        # Kafka's client waits in ways unknown to libfaketime: test_analytics_clocks.py steps that clock
-        if name != "analytics":
-            clocks.append(stepped_clock())
-            env = {**env, **clocks[-1].settings}
-        return start(name, env, deadline=deadline)
+        clocks.append(stepped_clock())
+        return start(name, {**env, **clocks[-1].settings}, deadline=deadline)
 
     system = System(nats_server, own_rabbitmq, kafka_broker, start_with_own_clock)
     async with system.exchanging():

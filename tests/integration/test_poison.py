@@ -11,7 +11,8 @@ from harness.bus import Stranger, stranger
 from harness.classic import device, receive_text
 
 DEEP = b"[" * 100_000
-LEAVE = LeavePool(app="default", device="a", edge="edge-0", connection_id=2**52)
+# of a device of its own: for whom it names, it is a request that a worker can read and fulfils
+LEAVE = LeavePool(app="default", device="z", edge="edge-0", connection_id=2**52)
 VALID = [
     encode(LEAVE),
     encode(RequestBatch(requests=[LEAVE])),
