@@ -1,7 +1,7 @@
 """Wall clocks of single processes, wrong and stepped while they run.
 
-Only what Python reads as the wall clock is changed: time-outs, sleeps and monotonic clocks run on, and libraries
-in C have the true time.
+Only what Python reads as the wall clock is changed: time-outs, sleeps and monotonic clocks run on, and
+libraries in C have the true time.
 """
 
 from pathlib import Path
