@@ -26,7 +26,7 @@ UNIT = Path("tests/unit")
 # room, as its folder of tests is called → its sources and its pure package
 PURE = {
     "bus": ("nats/src", "cloudmatch_bus.contract"),
-    "edge": ("edge/src", "cloudmatch_edge.dialects", "cloudmatch_edge.relay"),
+    "edge": ("edge/src", "cloudmatch_edge.admission", "cloudmatch_edge.dialects", "cloudmatch_edge.relay"),
     "match_engine": ("match-engine/src", "cloudmatch_match_engine.core"),
     "journal": ("journal/src", "cloudmatch_journal.core"),
     "bridge_rabbit": ("bridge-rabbit/src", "cloudmatch_bridge_rabbit.core"),

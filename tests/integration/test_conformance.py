@@ -19,9 +19,10 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request
 
 from cloudmatch_bus.process.health import Health
+from cloudmatch_edge.admission.grant import Admitted
 from cloudmatch_edge.dialects.base import SocketFrame
 from cloudmatch_edge.dialects.classic import Classic
-from cloudmatch_edge.dialects.parameters import Parameters, parse
+from cloudmatch_edge.dialects.parameters import parse
 from cloudmatch_edge.settings import EdgeSettings
 from cloudmatch_edge.sockets import frame_stream
 from cloudmatch_edge.sockets.connection import Connection
@@ -54,13 +55,13 @@ class Echo:
 class EchoingListener(Listener):
     """Accepts every device, without a bus."""
 
-    def respond(self, request: Request, connection: Connection) -> Parameters:
-        return parse("id=a&lat=0&lon=0")
+    def respond(self, request: Request, connection: Connection) -> Admitted:
+        return Admitted(parse("id=a&lat=0&lon=0"))
 
     def frame_limits(self, *, speaks_v1: bool) -> tuple[int, int]:
         return LARGEST, LARGEST
 
-    def join(self, who: Parameters, connection: Connection, *, speaks_v1: bool, waited: float) -> Any:
+    def join(self, admitted: Admitted, connection: Connection, *, speaks_v1: bool, waited: float) -> Any:
         return Echo(connection)
 
     def leave(self, device: object, code: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from cloudmatch_bus.process.health import Health
-from cloudmatch_edge.dialects.parameters import Parameters
+from cloudmatch_edge.admission.grant import OPEN, Admitted, Grant
 from cloudmatch_edge.settings import EdgeSettings
 from cloudmatch_edge.sockets.connection import Connection
 from cloudmatch_edge.sockets.listener import Listener
@@ -92,7 +92,7 @@ class Edge:
         self.listener = Listener(EdgeSettings(**settings), Health())
         self.listener.open(cast("Any", self.hub))
 
-    def open(self, peer: str, head: bytes = REQUEST) -> tuple[Any, Parameters | Page | bytes]:
+    def open(self, peer: str, head: bytes = REQUEST) -> tuple[Any, Admitted | Page | bytes]:
         """Open a connection and let it send a request; return it, and the answer."""
         connection = cast("Any", FakeConnection(peer))
         unread = self.listener.opened(connection)
@@ -105,7 +105,7 @@ class Edge:
     def connect(self, peer: str, head: bytes = REQUEST) -> str:
         """Connect a device that stays; return "joined", or the code that refuses it."""
         connection, answer = self.open(peer, head)
-        if isinstance(answer, Parameters):
+        if isinstance(answer, Admitted):
             self.listener.join(answer, connection, speaks_v1=False, waited=0.0)
             return "joined"
         self.listener.closed(connection)
@@ -201,3 +201,15 @@ async def test_ids_apps_and_full_edges_refuse_too_but_known_devices_replace() ->
 def test_a_shutdown_without_devices_ends_at_once(loop: VirtualLoop) -> None:
     assert ends(loop, 0) == []
     assert loop.time() == 0
+
+
+def test_a_grant_only_lowers_what_is_read_of_a_device() -> None:
+    edge = Edge(frames=10)
+    given = [edge.listener.pace(grant) for grant in (OPEN, Grant(rate=3), Grant(rate=30), Grant(bytes=5))]
+    assert [pace.credit(0.0) for pace in given if pace] == [
+        (10, 10**12),
+        (3, 10**12),
+        (10, 10**12),
+        (10, 5),
+    ]
+    assert Edge().listener.pace(OPEN) is None

@@ -20,6 +20,7 @@ from cloudmatch_bus.contract.messages import (
 from cloudmatch_bus.contract.unreadable import UNREADABLE
 from cloudmatch_bus.process.clock import monotonic, now_ms, now_us
 from cloudmatch_bus.process.summary import Summary
+from cloudmatch_edge.admission.grant import OPEN, Grant
 from cloudmatch_edge.bus.ack_router import AckRouter
 from cloudmatch_edge.bus.active_matches import TICK, ActiveMatches
 from cloudmatch_edge.bus.counting import Counting
@@ -164,6 +165,7 @@ class Hub:
         socket: Socket,
         dialect: Dialect,
         token: str = "",
+        grant: Grant = OPEN,
         *,
         resume: bool = False,
         waited: float = 0.0,
@@ -179,6 +181,7 @@ class Hub:
             self._port,
             self._matches,
             self,
+            grant=grant,
             token=token if dialect.resumable else "",
             grace=self.grace if dialect.resumable else 0.0,
             resume=resume,

@@ -14,6 +14,7 @@ from cloudmatch_bus.contract.messages import (
     PeerAway,
     PeerReturned,
 )
+from cloudmatch_edge.admission.grant import OPEN, Grant
 from cloudmatch_edge.dialects.base import (
     Acknowledge,
     Close,
@@ -66,6 +67,7 @@ class Device:
 
     Args:
         connection_id: µs since 1970 when the client asked for the connection.
+        grant: what it may do.
         token: of the session; "" if it cannot be resumed.
         grace: s for which the device may be disconnected.
         resume: whether this connection resumes the session.
@@ -83,6 +85,7 @@ class Device:
         matches: MatchRegistry[Match],
         matchmaking: Matchmaking["Device", Match],
         *,
+        grant: Grant = OPEN,
         token: str = "",
         grace: float = 0.0,
         resume: bool = False,
@@ -93,6 +96,7 @@ class Device:
         self.connection_id = connection_id
         self.socket = socket
         self.dialect = dialect
+        self.grant = grant
         self.token = token
         self.grace = grace
         self.resume = resume

@@ -18,6 +18,7 @@ from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
 from cloudmatch_bus.process.clock import monotonic
+from cloudmatch_edge.admission.grant import Admitted
 from cloudmatch_edge.dialects import v1
 from cloudmatch_edge.dialects.base import SocketFrame
 from cloudmatch_edge.dialects.close_codes import (
@@ -29,7 +30,6 @@ from cloudmatch_edge.dialects.close_codes import (
     TRY_AGAIN_LATER,
     CloseCode,
 )
-from cloudmatch_edge.dialects.parameters import Parameters
 from cloudmatch_edge.relay.device import Device
 from cloudmatch_edge.relay.silence import Silence
 from cloudmatch_edge.sockets import pages, request_head
@@ -183,7 +183,7 @@ class Connection(asyncio.BufferedProtocol):
         if self.transport.is_closing():
             return
         page = self._listener.respond(request, self)
-        if isinstance(page, Parameters):
+        if isinstance(page, Admitted):
             refusal = self._accept(request)
             if refusal is None:
                 self._on_open(page, rest)
@@ -221,7 +221,7 @@ class Connection(asyncio.BufferedProtocol):
         self._writer.flush()
         return None
 
-    def _on_open(self, who: Parameters, rest: bytes) -> None:
+    def _on_open(self, admitted: Admitted, rest: bytes) -> None:
         self._stop_deadline()
         if abandoned(self.transport):
             _abandoned.inc()
@@ -231,9 +231,9 @@ class Connection(asyncio.BufferedProtocol):
         limit, plain = self._listener.frame_limits(speaks_v1=speaks_v1)
         self._protocol.max_message_size = limit
         self._stream = FrameStream(self._protocol, limit, plain)
-        self._pace = self._listener.pace()
+        self._pace = self._listener.pace(admitted.grant)
         asked = waited(self.transport)
-        self._device = self._listener.join(who, self, speaks_v1=speaks_v1, waited=asked)
+        self._device = self._listener.join(admitted, self, speaks_v1=speaks_v1, waited=asked)
         if rest:
             self.data_received(rest)
 

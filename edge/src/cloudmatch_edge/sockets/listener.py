@@ -16,6 +16,7 @@ from cloudmatch_bus.process.descriptors import Descriptors
 from cloudmatch_bus.process.health import Health
 from cloudmatch_bus.process.settings import variable
 from cloudmatch_bus.process.summary import Summary
+from cloudmatch_edge.admission.grant import Admitted, Grant
 from cloudmatch_edge.bus.hub import Hub
 from cloudmatch_edge.dialects import v1
 from cloudmatch_edge.dialects.base import Dialect
@@ -135,8 +136,8 @@ class Listener:
         self._quotas.opened(connection, client_address.key(address))
         return parsed
 
-    def respond(self, request: Request, connection: Connection) -> pages.Page | Parameters:
-        """Return the page to answer a request with, or the parameters of a device to accept."""
+    def respond(self, request: Request, connection: Connection) -> pages.Page | Admitted:
+        """Return the page to answer a request with, or a device to accept."""
         path, _, query = request.path.partition("?")
         if path.startswith(f"{self._path_prefix}/"):
             path = path.removeprefix(self._path_prefix)
@@ -161,7 +162,7 @@ class Listener:
         if self._hub is None or self._closing:
             detail = "the edge is not connected to the bus, or shutting down"
             return pages.unavailable("not_ready", detail, NOT_READY_RETRY)
-        return self._refusal(who, connection, self._hub) or who
+        return self._refusal(who, connection, self._hub) or Admitted(who)
 
     def _refusal(self, who: Parameters, connection: Connection, hub: Hub) -> pages.Page | None:
         """Return why there is no room for a device; None if there is."""
@@ -192,16 +193,18 @@ class Listener:
             found = ["/".join(page.split("/", 3)[:3]) for page in headers.get_all("Referer")]
         return next((each for each in found if not origins.allows(self._origins, each)), None)
 
-    def pace(self) -> Pace | None:
+    def pace(self, grant: Grant) -> Pace | None:
         """How much of one device is read in a second; None: all."""
-        return Pace(*self._pace) if any(self._pace) else None
+        frames, size = map(_lower, self._pace, (grant.rate, grant.bytes))
+        return Pace(frames, size) if frames or size else None
 
     def frame_limits(self, *, speaks_v1: bool) -> tuple[int, int]:
         """Bytes of the largest text of a device, and of the largest fragment or binary frame."""
         return v1.frame_limits(self._max_payload) if speaks_v1 else (self._max_payload, self._max_payload)
 
-    def join(self, who: Parameters, connection: Connection, *, speaks_v1: bool, waited: float) -> Device:
+    def join(self, admitted: Admitted, connection: Connection, *, speaks_v1: bool, waited: float) -> Device:
         """Add a device that asked `waited` seconds ago, and write its first frames."""
+        who, grant = admitted
         assert self._hub is not None
         dialect: Dialect = Classic(self._name)
         token = ""
@@ -213,7 +216,7 @@ class Listener:
         connection.write(dialect.connected())
         self._quotas.connected(connection, monotonic())
         resume = speaks_v1 and who.resume is not None
-        return self._hub.join(who, connection, dialect, token, resume=resume, waited=waited)
+        return self._hub.join(who, connection, dialect, token, grant, resume=resume, waited=waited)
 
     def broke_off(self, silence: float) -> None:
         """Note that a connection broke off after so many seconds without a byte."""
@@ -280,3 +283,8 @@ class Listener:
         if self._connections:
             with contextlib.suppress(TimeoutError):  # connections that do not answer are aborted meanwhile
                 await asyncio.wait_for(self._empty.wait(), CLOSE_TIMEOUT + 1)
+
+
+def _lower(limit: float, other: float) -> float:
+    """Return the lower of two limits, of which 0 is none."""
+    return min(limit, other) if limit and other else limit or other

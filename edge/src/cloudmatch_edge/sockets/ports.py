@@ -4,7 +4,7 @@ from typing import Protocol, TypeVar
 
 from websockets.http11 import Request
 
-from cloudmatch_edge.dialects.parameters import Parameters
+from cloudmatch_edge.admission.grant import Admitted, Grant
 from cloudmatch_edge.relay.device import Device
 from cloudmatch_edge.sockets import pages
 from cloudmatch_edge.sockets.pace import Pace
@@ -38,17 +38,17 @@ class ListenerPort(Protocol[AnyConnection]):
             RefusedError: it never becomes one.
         """
 
-    def respond(self, request: Request, connection: AnyConnection, /) -> pages.Page | Parameters:
-        """Return the page to answer a request with, or the parameters of a device to accept."""
+    def respond(self, request: Request, connection: AnyConnection, /) -> pages.Page | Admitted:
+        """Return the page to answer a request with, or a device to accept."""
 
-    def pace(self) -> Pace | None:
+    def pace(self, grant: Grant, /) -> Pace | None:
         """How much of one device is read in a second; None: all."""
 
     def frame_limits(self, *, speaks_v1: bool) -> tuple[int, int]:
         """Bytes of the largest text of a device, and of the largest fragment or binary frame."""
 
     def join(
-        self, who: Parameters, connection: AnyConnection, /, *, speaks_v1: bool, waited: float
+        self, admitted: Admitted, connection: AnyConnection, /, *, speaks_v1: bool, waited: float
     ) -> Device:
         """Add a device that asked `waited` seconds ago, and write its first frames."""
 
