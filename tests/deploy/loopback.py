@@ -24,6 +24,7 @@ from cloudmatch_bus.client.settings import NatsSettings
 from cloudmatch_bus.tools import nkeys_cli
 from deploy.rendered import KUSTOMIZE, Object, Pod, render
 from harness import BIN, Process, Service, eventually_sync, free_port, service
+from harness.tokens import ISSUER, jwk_set, signer
 
 PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
 Secrets = dict[str, dict[str, str]]  # name → file → content
@@ -49,6 +50,7 @@ def secrets(folder: Path, authority: trustme.CA) -> Secrets:
         "nats-keys": {file.name: file.read_text() for file in folder.iterdir() if file.is_file()},
         "nats-tls": certificate(authority, *NODES),
         "rabbitmq-tls": certificate(authority, "rabbitmq"),
+        "device-tokens": {"issuer": ISSUER, "jwks.json": jwk_set(signer().published()).decode()},
     }
 
 
@@ -137,6 +139,8 @@ class Environment:
                 step["command"], self.mount(pod, own, more, step), service, name or service
             )
         values = {k: replaced(v, here) for k, v in self.variables(pod, name or service).items()}
+        if "CLOUDMATCH_EDGE_AUTH" in values:
+            values["CLOUDMATCH_EDGE_AUTH"] = "none"  # the devices of these tests have no tokens
         if "CLOUDMATCH_NATS_URL" in values:
             values["CLOUDMATCH_NATS_URL"] = self.url
         return values

@@ -17,6 +17,7 @@ from cloudmatch_bus.process.settings import (
     describe,
     read,
 )
+from cloudmatch_edge.settings import EdgeSettings
 from cloudmatch_local import settings_page
 from cloudmatch_local.settings import SERVICES, LocalSettings, groups, prefix
 from deploy.rendered import Object, Pod, Rendered
@@ -29,7 +30,12 @@ READS: dict[str, list[type[Settings]]] = {
     "bridge-rabbit": [NatsSettings, AmqpSettings, HttpSettings],
     "analytics": [AmqpSettings, HttpSettings],
 }
-SECRETS = {"url": "amqp://user:secret@server:5672/", "username": "user", "password": "secret"}
+SECRETS = {
+    "url": "amqp://user:secret@server:5672/",
+    "username": "user",
+    "password": "secret",
+    "issuer": "https://issuer.example",
+}
 
 
 def test_the_page_of_settings_is_as_make_settings_writes_it_with_every_setting_and_its_default() -> None:
@@ -77,6 +83,14 @@ def test_every_variable_is_a_setting_of_its_service_with_a_valid_value(rendered:
     assert values.keys() <= known
     for group in its_groups:
         read(group, values)  # raises for an invalid value
+
+
+def test_edges_say_who_may_connect_and_only_a_local_one_lets_anybody_in(rendered: Rendered) -> None:
+    _, values, (_, own, *_) = service(rendered, "edge")
+    settings = read(EdgeSettings, values)
+    assert own is EdgeSettings
+    settings.check()
+    assert settings.auth == ("none" if rendered.environment == "overlays/local" else "jwt")
 
 
 @pytest.mark.parametrize("name", SERVICES)

@@ -41,11 +41,12 @@ async def serve(environment: Environment, stop: asyncio.Event) -> None:
             )
         )
         log_listening("edge", sock, "https" if tls else "http")
+    tasks = [asyncio.create_task(listener.gate.keyring.run())] if listener.gate.keyring else []
     async with connected_bus(environment[NatsSettings], "edge", health, stop) as bus:
         if bus is not None:
             facts = FactPublisher(bus)
             health.set_warning("facts", facts.problem)
-            tasks = [asyncio.create_task(facts.run()), asyncio.create_task(listener.ping())]
+            tasks += [asyncio.create_task(facts.run()), asyncio.create_task(listener.ping())]
             hub = Hub(
                 bus,
                 settings.own_name,

@@ -1,14 +1,18 @@
 """Settings of the edge."""
 
 import ssl
-from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Annotated
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from msgspec import Meta
 
 from cloudmatch_bus.contract.subjects import MAX_EDGE, token
 from cloudmatch_bus.process import origins
 from cloudmatch_bus.process.settings import Port, Settings, SettingsError, check_origins, variable
+
+ALGORITHMS = frozenset({"EdDSA", "ES256", "RS256"})  # of tokens
+SHARED = frozenset({"HS256"})  # the same, made with a shared secret
 
 
 class EdgeSettings(Settings, frozen=True, kw_only=True):
@@ -138,6 +142,48 @@ class EdgeSettings(Settings, frozen=True, kw_only=True):
             "both wait again, but not for each other. 0: never.",
         ),
     ] = 0.0
+    auth: Annotated[
+        Literal["", "none", "jwt"],
+        Meta(
+            description="Who may connect: `jwt`, devices with a token; `none`, whoever reaches this edge, as "
+            "whatever device. Default: `none` on loopback; on any other address the edge refuses to start "
+            "until it is told."
+        ),
+    ] = ""
+    auth_jwks: Annotated[
+        str,
+        Meta(
+            description="Where the public keys of tokens are, a JWK set: the path of a file, reloaded when "
+            "it changes, or an `https://` URL, read every 5 minutes and when a token names an unknown key. "
+            "While it cannot be read the last good set counts."
+        ),
+    ] = ""
+    auth_issuer: Annotated[str, Meta(description="Who makes tokens: their `iss`. `jwt` needs it.")] = ""
+    auth_audience: Annotated[
+        str, Meta(min_length=1, description="For whom tokens are made: their `aud`, or one of it.")
+    ] = "cloudmatch"
+    auth_algorithms: Annotated[
+        str,
+        Meta(
+            description="Algorithms of tokens, comma-separated: `EdDSA`, `ES256`, `RS256`; or `HS256` alone, "
+            "with a secret."
+        ),
+    ] = "EdDSA,ES256,RS256"
+    auth_secret_file: Annotated[
+        str,
+        Meta(
+            description="File with a secret of at least 32 bytes, instead of public keys (`HS256`): whoever "
+            "knows it makes tokens. Reloaded when it changes."
+        ),
+    ] = ""
+    auth_leeway: Annotated[
+        float,
+        Meta(ge=0, le=300, description="Seconds by which the clock of whoever makes tokens may differ."),
+    ] = 30.0
+    auth_longest: Annotated[
+        float,
+        Meta(ge=60, le=86_400, description="Seconds that a token may live, from its `iat` to its `exp`."),
+    ] = 86_400.0
     origins: Annotated[
         str,
         Meta(
@@ -192,10 +238,10 @@ class EdgeSettings(Settings, frozen=True, kw_only=True):
         return [ip_network(each) for text in self.trusted_proxies.split(",") if (each := text.strip())]
 
     def check(self) -> None:
-        """Check the name, the origins, the proxies, the certificate and its key.
+        """Check the name, the origins, the proxies, who may connect, the certificate and its key.
 
         Raises:
-            SettingsError: one is invalid, or only one of the last two is set.
+            SettingsError: one is invalid, or lacks another.
         """
         if len(token(self.name)) > MAX_EDGE:
             name = variable(type(self), "name")
@@ -206,6 +252,7 @@ class EdgeSettings(Settings, frozen=True, kw_only=True):
         except ValueError as error:
             name = variable(type(self), "trusted_proxies")
             raise SettingsError(f"{name}={self.trusted_proxies!r} cannot be used: {error}") from None
+        self._check_auth()
         cert, key = variable(type(self), "tls_cert_file"), variable(type(self), "tls_key_file")
         if bool(self.tls_cert_file) != bool(self.tls_key_file):
             raise SettingsError(f"{cert} and {key} must both be set, or neither")
@@ -216,6 +263,40 @@ class EdgeSettings(Settings, frozen=True, kw_only=True):
                 raise SettingsError(
                     f"{cert}={self.tls_cert_file!r} and {key}={self.tls_key_file!r} cannot be used: {error}"
                 ) from None
+
+    def _check_auth(self) -> None:
+        """Check who may connect."""
+        jwks, secret = variable(type(self), "auth_jwks"), variable(type(self), "auth_secret_file")
+        algorithms, auth = variable(type(self), "auth_algorithms"), variable(type(self), "auth")
+        if not self.auth and not _is_loopback(self.host):
+            raise SettingsError(
+                f"{auth} must be set, as {variable(type(self), 'host')}={self.host} is no loopback address: "
+                "to `jwt` if devices need a token, to `none` if whoever reaches it may connect"
+            )
+        if self.auth != "jwt":
+            return
+        if not self.auth_issuer:
+            raise SettingsError(f"{auth}=jwt needs {variable(type(self), 'auth_issuer')}")
+        if bool(self.auth_jwks) == bool(self.auth_secret_file):
+            raise SettingsError(f"{auth}=jwt needs {jwks}, or {secret} instead")
+        if "://" in self.auth_jwks:
+            try:
+                parts = urlsplit(self.auth_jwks)
+                usable = parts.scheme == "https" and parts.hostname and "@" not in parts.netloc
+                _ = parts.port
+            except ValueError:
+                usable = False
+            if not usable:
+                raise SettingsError(f"{jwks}={self.auth_jwks!r} cannot be used: it is no https:// URL")
+        allowed, source = (SHARED, secret) if self.auth_secret_file else (ALGORITHMS, jwks)
+        if not self.algorithms or not allowed.issuperset(self.algorithms):
+            only = f"{source} goes with {', '.join(sorted(allowed))} only"
+            raise SettingsError(f"{algorithms}={self.auth_algorithms!r} cannot be used: {only}")
+
+    @property
+    def algorithms(self) -> tuple[str, ...]:
+        """The algorithms of tokens."""
+        return tuple(each for text in self.auth_algorithms.split(",") if (each := text.strip()))
 
     @property
     def own_port(self) -> int:
@@ -236,3 +317,11 @@ class EdgeSettings(Settings, frozen=True, kw_only=True):
     def own_name(self) -> str:
         """The name of this edge."""
         return self.name or f"edge-{self.index}"
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 
 from cloudmatch_bus.process.health import Health
+from cloudmatch_edge.admission import key_set
 from cloudmatch_edge.admission.grant import OPEN, Admitted, Grant
 from cloudmatch_edge.settings import EdgeSettings
 from cloudmatch_edge.sockets.connection import Connection
@@ -15,6 +16,7 @@ from cloudmatch_edge.sockets.listener import Listener
 from cloudmatch_edge.sockets.pages import Page
 from cloudmatch_edge.sockets.quotas import SPARE
 from cloudmatch_edge.sockets.request_head import RefusedError
+from harness.tokens import ISSUER, Signer, jwk_set, signer
 from simulation.virtual_time import VirtualLoop
 
 REQUEST = b"GET /device/connect?id=a&lat=1&lon=1 HTTP/1.1\r\n\r\n"
@@ -213,3 +215,88 @@ def test_a_grant_only_lowers_what_is_read_of_a_device() -> None:
         (10, 5),
     ]
     assert Edge().listener.pace(OPEN) is None
+
+
+SIGNED = {
+    "auth": "jwt",
+    "auth_issuer": ISSUER,
+    "auth_jwks": "/nowhere",
+    "connects_per_address": 0.2,  # twice at once
+}
+
+
+def with_token(token: str, query: str = "lat=1&lon=1") -> bytes:
+    return f"GET /device/connect?{query} HTTP/1.1\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
+
+
+@pytest.fixture
+def signed() -> Edge:
+    edge = Edge(**SIGNED)
+    assert edge.listener.gate.keyring is not None
+    edge.listener.gate.keyring.keys = key_set.read(jwk_set(signer().published()), ["EdDSA"])[0]
+    return edge
+
+
+def refused(answer: object) -> tuple[int, dict[str, str]]:
+    assert isinstance(answer, Page)
+    error = json.loads(answer.body)["error"]
+    assert error.pop("detail")
+    return answer.status, error
+
+
+async def test_who_has_a_token_comes_in_as_whom_it_names(signed: Edge) -> None:
+    _, admitted = signed.open("203.0.113.1", with_token(signer().token("é", app="demo", cm={"radius": 5})))
+    assert isinstance(admitted, Admitted)
+    assert (admitted.who.id, admitted.who.app, admitted.who.radius) == ("é", "demo", 5.0)
+    assert (admitted.grant.device, admitted.grant.app) == ("é", "demo")
+
+
+async def test_others_hear_why_not(signed: Edge) -> None:
+    _, missing = signed.open("203.0.113.1")
+    assert refused(missing) == (401, {"code": "unauthorized", "reason": "missing"})
+    assert dict(cast("Page", missing).headers) == {"WWW-Authenticate": 'Bearer error="invalid_token"'}
+    _, other = signed.open("203.0.113.1", with_token(signer().token("b"), "id=a&lat=1&lon=1"))
+    assert refused(other) == (403, {"code": "forbidden", "parameter": "id"})
+    _, bad = signed.open("203.0.113.1", with_token(signer().token("b"), "lat=1"))
+    assert refused(bad) == (400, {"code": "bad_parameter", "parameter": "lon"})
+    for edge in (signed, Edge()):
+        _, in_url = edge.open("203.0.113.1", with_token("x", "id=a&lat=1&lon=1&token=x"))
+        assert refused(in_url) == (400, {"code": "token_in_url"})
+
+
+async def test_without_keys_nobody_is_denied_for_good_nor_is_the_edge_ready() -> None:
+    health = Health()
+    listener = Listener(EdgeSettings(**SIGNED), health)  # type: ignore[arg-type]
+    assert health.reasons()["keys"] == "keys of tokens are not read yet"
+    edge = Edge(**SIGNED)
+    edge.listener = listener
+    assert edge.connect("203.0.113.1", with_token(signer().token())) == "not_ready"
+
+
+async def test_an_address_that_forges_signatures_uses_up_its_quota_and_is_not_verified(signed: Edge) -> None:
+    genuine, forged = signer().token(), Signer().token()
+    for _ in range(3):
+        _, answer = signed.open("203.0.113.1", with_token(signer().token(exp=1)))
+        assert refused(answer)[1]["reason"] == "expired"
+    for _ in range(2):
+        _, answer = signed.open("203.0.113.1", with_token(forged))
+        assert refused(answer)[1]["reason"] == "signature"
+    assert signed.connect("203.0.113.1", with_token(forged)) == "too_many_connections"
+    assert signed.connect("203.0.113.2", with_token(genuine)) == "joined"
+
+
+async def test_an_unknown_key_is_asked_for(signed: Edge) -> None:
+    keyring = signed.listener.gate.keyring
+    assert keyring is not None
+    asked: list[bool] = []
+    keyring.ask = lambda: asked.append(True)  # type: ignore[method-assign]
+    for token in (signer().token(exp=1), signer("EdDSA", "new").token()):
+        signed.open("203.0.113.1", with_token(token))
+    assert asked == [True]
+
+
+async def test_what_no_subprotocol_is_known_of_is_quoted_without_its_token() -> None:
+    head = REQUEST.replace(b"\r\n\r\n", b"\r\nSec-WebSocket-Protocol: chat, bearer.eyJ.a.b\r\n\r\n")
+    _, answer = Edge().open("203.0.113.1", head)
+    assert isinstance(answer, Page)
+    assert json.loads(answer.body)["error"]["detail"] == "none of 'chat, bearer.…' is supported"

@@ -11,6 +11,11 @@ def test_integers_of_2019_clients_are_accepted_and_the_app_is_default() -> None:
     assert parse("id=a&lat=1&lon=3") == Parameters("a", 1.0, 3.0, "default", None, None)
 
 
+def test_who_has_a_token_need_not_say_its_id_and_app_again() -> None:
+    assert parse("lat=1&lon=3", "a", "demo") == Parameters("a", 1.0, 3.0, "demo")
+    assert parse("id=b&app=x&lat=1&lon=3", "a", "demo") == Parameters("b", 1.0, 3.0, "x")
+
+
 def test_all_parameters_are_parsed() -> None:
     query = "id=a%20b&lat=-52.37&lon=180&app=d%C3%A9mo&radius=2.5e2&tag=red"
     assert parse(query) == Parameters("a b", -52.37, 180.0, "démo", 250.0, "red")

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from cloudmatch_bus.contract.messages import DeviceRecord
+from cloudmatch_bus.contract.sphere import EARTH_RADIUS
 from cloudmatch_match_engine.core import matcher
-from cloudmatch_match_engine.core.matcher import EARTH_RADIUS, PLANAR_REACH, choose, distance, suits
+from cloudmatch_match_engine.core.matcher import PLANAR_REACH, choose, distance, suits
 
 DEGREE = EARTH_RADIUS * pi / 180  # metres of a degree of a great circle
 latitudes, longitudes = st.floats(-90, 90), st.floats(-180, 180)

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from cloudmatch_bus.contract.messages import DeviceRecord
+from cloudmatch_bus.contract.sphere import EARTH_RADIUS
 from cloudmatch_match_engine.core import matcher
 from cloudmatch_match_engine.core.keys import device_id
-from cloudmatch_match_engine.core.matcher import EARTH_RADIUS, PLANAR_REACH
+from cloudmatch_match_engine.core.matcher import PLANAR_REACH
 from cloudmatch_match_engine.core.pool import MirroredDevice, Pool
 
 NOW = 10**6  # a revision after all others

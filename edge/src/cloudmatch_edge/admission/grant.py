@@ -1,9 +1,12 @@
 """What a device may do: what its token grants, or anything at an edge that asks for none."""
 
+import unicodedata
 from typing import NamedTuple
 
 import msgspec
 
+from cloudmatch_bus.contract.sphere import distance
+from cloudmatch_edge.admission.denied import forbidden
 from cloudmatch_edge.dialects.parameters import Parameters
 
 
@@ -29,6 +32,28 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
     rate: float = 0.0  # frames a second that are read, over time; 0: as the edge's settings say
     bytes: float = 0.0  # bytes a second that are read, over time; 0: as the edge's settings say
     place: Place | None = None  # where the device may say that it is
+
+    def narrow(self, who: Parameters) -> Parameters:
+        """Return what a device may have of what it asks for: its own id, and no larger a radius than granted.
+
+        Raises:
+            DeniedError: it asks for more.
+        """
+        if self.device is not None and unicodedata.normalize("NFC", who.id) != self.device:
+            raise forbidden("id", "the token is of another device")
+        if self.app is not None and who.app != self.app:
+            raise forbidden("app", "the token is of another app")
+        if self.tags is not None and who.tag not in self.tags:
+            raise forbidden("tag", "the token allows other tags only")
+        if self.radius is not None and (who.radius or 0.0) > self.radius:
+            raise forbidden("radius", f"the token allows at most {self.radius:g} metres")
+        if not self.includes(who.lat, who.lon):
+            raise forbidden("place", "the token allows another place only")
+        return who._replace(id=self.device or who.id, radius=who.radius or self.radius)
+
+    def includes(self, lat: float, lon: float) -> bool:
+        """Whether the device may say that it is here (degrees)."""
+        return self.place is None or distance(lat, lon, self.place.lat, self.place.lon) <= self.place.radius
 
 
 OPEN = Grant()

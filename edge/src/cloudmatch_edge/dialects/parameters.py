@@ -33,8 +33,12 @@ class Parameters(NamedTuple):
     match: int | None = None  # that match; None: `received` counts nothing
 
 
-def parse(query: str) -> Parameters:
+def parse(query: str, device: str | None = None, app: str = "default") -> Parameters:
     """Parse the query of a connection.
+
+    Args:
+        device: its id, if the query names none; None: it must.
+        app: if the query names none.
 
     Raises:
         BadParameterError: names the first parameter that is missing or invalid.
@@ -52,10 +56,10 @@ def parse(query: str) -> Parameters:
     except ValueError:
         raise BadParameterError("query", "has more than 50 fields") from None
     return Parameters(
-        id=_text(given, "id"),
+        id=_text(given, "id") if device is None or "id" in given else device,
         lat=_degrees(given, "lat", 90),
         lon=_degrees(given, "lon", 180),
-        app=_text(given, "app") if "app" in given else "default",
+        app=_text(given, "app") if "app" in given else app,
         radius=_radius(given) if "radius" in given else None,
         tag=_tag(given) if "tag" in given else None,
         resume=_token(given) if "resume" in given else None,

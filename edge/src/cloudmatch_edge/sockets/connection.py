@@ -18,6 +18,7 @@ from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
 from cloudmatch_bus.process.clock import monotonic
+from cloudmatch_edge.admission import bearer
 from cloudmatch_edge.admission.grant import Admitted
 from cloudmatch_edge.dialects import v1
 from cloudmatch_edge.dialects.base import SocketFrame
@@ -209,9 +210,9 @@ class Connection(asyncio.BufferedProtocol):
         if isinstance(failure, InvalidUpgrade) or (
             isinstance(failure, InvalidHeader) and failure.name == "Sec-WebSocket-Version"
         ):
-            return pages.upgrade_required(str(failure))
+            return pages.upgrade_required(bearer.redacted(str(failure)))
         if failure is not None:
-            return pages.error(400, "bad_handshake", str(failure))
+            return pages.error(400, "bad_handshake", bearer.redacted(str(failure)))
         if request.method != "GET" or request.protocol == "HTTP/1.0":
             return pages.upgrade_required("that begins with a GET of HTTP/1.1")
         if request_head.has_body(request):

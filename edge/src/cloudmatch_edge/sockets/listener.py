@@ -16,18 +16,21 @@ from cloudmatch_bus.process.descriptors import Descriptors
 from cloudmatch_bus.process.health import Health
 from cloudmatch_bus.process.settings import variable
 from cloudmatch_bus.process.summary import Summary
+from cloudmatch_edge.admission import bearer
+from cloudmatch_edge.admission.denied import DeniedError
 from cloudmatch_edge.admission.grant import Admitted, Grant
 from cloudmatch_edge.bus.hub import Hub
 from cloudmatch_edge.dialects import v1
 from cloudmatch_edge.dialects.base import Dialect
 from cloudmatch_edge.dialects.classic import Classic
-from cloudmatch_edge.dialects.parameters import BadParameterError, Parameters, parse
+from cloudmatch_edge.dialects.parameters import BadParameterError, Parameters
 from cloudmatch_edge.dialects.v1 import V1
 from cloudmatch_edge.dialects.v1_messages import Welcome
 from cloudmatch_edge.relay.device import Device
 from cloudmatch_edge.settings import EdgeSettings
 from cloudmatch_edge.sockets import client_address, pages, request_head
 from cloudmatch_edge.sockets.connection import CLOSE_TIMEOUT, Connection
+from cloudmatch_edge.sockets.gate import Gate
 from cloudmatch_edge.sockets.idle_timeouts import IdleTimeouts
 from cloudmatch_edge.sockets.pace import Pace
 from cloudmatch_edge.sockets.quotas import AddressQuotas
@@ -84,6 +87,7 @@ class Listener:
         self._proxies = settings.proxies
         self._pace = settings.frames, settings.bytes
         self.message_timeout = settings.message_timeout
+        self.gate = Gate(settings, health)
         self._quotas = AddressQuotas(settings.connections_per_address, settings.connects_per_address)
         self._refusals = Summary(log, "devices over a quota refused")
         self._idle_timeouts = IdleTimeouts()
@@ -153,21 +157,27 @@ class Listener:
         if self._origins and (origin := self._forbidden_origin(request.headers)) is not None:
             return pages.forbidden_origin(origin, variable(EdgeSettings, "origins"))
         offered = ",".join(request.headers.get_all("Sec-WebSocket-Protocol"))
-        if offered and v1.SUBPROTOCOL not in map(str.strip, offered.split(",")):
-            return pages.error(400, "unknown_subprotocol", f"none of {offered!r} is supported")
+        names = [name.strip() for name in offered.split(",")]
+        if offered and v1.SUBPROTOCOL not in names:
+            detail = f"none of {bearer.redacted(offered)!r} is supported"
+            return pages.error(400, "unknown_subprotocol", detail)
+        if too_many := self._quotas.refusal(connection, monotonic()):  # before a signature is verified
+            return self._too_many(connection, "too_many_connections", *too_many)
         try:
-            who = parse(query)
+            admitted = self.gate.admit(query, request.headers.get_all("Authorization"), names)
         except BadParameterError as bad:
             return pages.bad_parameter(bad)
+        except DeniedError as denied:
+            if denied.reason == "signature":  # which costs as much as it would have cost to come in
+                self._quotas.connected(connection, monotonic())
+            return pages.denied(denied, NOT_READY_RETRY)
         if self._hub is None or self._closing:
             detail = "the edge is not connected to the bus, or shutting down"
             return pages.unavailable("not_ready", detail, NOT_READY_RETRY)
-        return self._refusal(who, connection, self._hub) or Admitted(who)
+        return self._refusal(admitted.who, connection, self._hub) or admitted
 
     def _refusal(self, who: Parameters, connection: Connection, hub: Hub) -> pages.Page | None:
         """Return why there is no room for a device; None if there is."""
-        if too_many := self._quotas.refusal(connection, monotonic()):
-            return self._too_many(connection, "too_many_connections", *too_many)
         full = hub.full or self._descriptors.short
         if full and not hub.replaces(who):
             _refused.inc()

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from cloudmatch_bus.process.health import LIVENESS, METRICS, METRICS_TYPE, READINESS, Health, metrics
+from cloudmatch_edge.admission.denied import DeniedError
 from cloudmatch_edge.dialects.parameters import BadParameterError
 
 JSON = "application/json"
@@ -167,6 +168,17 @@ def unavailable(code: str, detail: str, retry_after: float, status: int = 503) -
 def too_many(code: str, detail: str, retry_after: float) -> Page:
     """Make the error of a device beyond a quota, which may connect in `retry_after` seconds."""
     return unavailable(code, detail, retry_after, http.HTTPStatus.TOO_MANY_REQUESTS)
+
+
+def denied(why: DeniedError, retry_after: float) -> Page:
+    """Make the error of a device that may not come in."""
+    if why.status == http.HTTPStatus.SERVICE_UNAVAILABLE:
+        return unavailable(why.code, why.detail, retry_after)
+    more = {"reason": why.reason, "parameter": why.parameter}
+    page = error(why.status, why.code, why.detail, **{name: text for name, text in more.items() if text})
+    if why.status != http.HTTPStatus.UNAUTHORIZED:
+        return page
+    return page._replace(headers=(("WWW-Authenticate", 'Bearer error="invalid_token"'),))
 
 
 def bad_parameter(bad: BadParameterError) -> Page:

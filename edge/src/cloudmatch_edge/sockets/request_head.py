@@ -78,7 +78,7 @@ def _headers(lines: bytes) -> Headers:
     for line in lines.split(b"\n")[:-1]:
         found = _HEADER.fullmatch(line.removesuffix(b"\r"))
         if found is None:
-            shown = line[:40].decode(errors="backslashreplace")
+            shown = line.partition(b":")[0][:40].decode(errors="backslashreplace")  # a value may be secret
             raise RefusedError(400, "bad_request", f"this is no header: {shown!r}")
         headers[found[1].decode()] = found[2].decode("latin-1").rstrip(" \t")
     return headers

@@ -11,7 +11,8 @@ from typing import Literal
 from msgspec.structs import replace
 
 from cloudmatch_bus.contract.messages import DeviceRecord
-from cloudmatch_match_engine.core.matcher import EARTH_RADIUS, distance
+from cloudmatch_bus.contract.sphere import EARTH_RADIUS
+from cloudmatch_match_engine.core.matcher import distance
 
 Told = Literal["exact", "rounded", "none"]
 

@@ -7,19 +7,17 @@ then id.
 """
 
 from collections.abc import Iterable
-from math import asin, cos, hypot, radians, sin, sqrt
+from math import hypot
 
+from cloudmatch_bus.contract import sphere
 from cloudmatch_bus.contract.messages import DeviceRecord
 
-EARTH_RADIUS = 6_371_008.8  # metres, mean
 PLANAR_REACH = 1.42  # degrees: the rule of 2019
 
 
 def distance(a: DeviceRecord, b: DeviceRecord) -> float:
-    """Return the great-circle distance in metres (haversine: exact enough at poles and the date line)."""
-    lat_a, lat_b = radians(a.lat), radians(b.lat)
-    h = sin((lat_b - lat_a) / 2) ** 2 + cos(lat_a) * cos(lat_b) * sin(radians(b.lon - a.lon) / 2) ** 2
-    return 2 * EARTH_RADIUS * asin(min(1.0, sqrt(h)))
+    """Return the distance in metres."""
+    return sphere.distance(a.lat, a.lon, b.lat, b.lon)
 
 
 def reaches(a: DeviceRecord, b: DeviceRecord, metres: float, planar: float = PLANAR_REACH) -> bool:

@@ -15,8 +15,8 @@ from math import cos, floor, frexp, pi, radians, sin
 from typing import NamedTuple
 
 from cloudmatch_bus.contract.messages import DeviceRecord
+from cloudmatch_bus.contract.sphere import EARTH_RADIUS
 from cloudmatch_match_engine.core.keys import DeviceId
-from cloudmatch_match_engine.core.matcher import EARTH_RADIUS
 
 DIAMETER = 2 * EARTH_RADIUS
 SLACK, MORE = 1e-3, 1 + 1e-6  # m, and a factor: far more than any rounding error

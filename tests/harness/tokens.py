@@ -1,0 +1,58 @@
+"""Tokens of devices, and the keys with which they are made."""
+
+import json
+import time
+from functools import cache
+from typing import Any
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
+
+ISSUER, AUDIENCE = "https://issuer.example", "cloudmatch"
+KINDS = {"EdDSA": OKPAlgorithm, "ES256": ECAlgorithm, "RS256": RSAAlgorithm}
+
+
+class Signer:
+    """A private key, and what is published of it."""
+
+    def __init__(self, algorithm: str = "EdDSA", kid: str = "k1", bits: int = 2048) -> None:
+        self.algorithm = algorithm
+        self.kid = kid
+        self.key: Any
+        match algorithm:
+            case "EdDSA":
+                self.key = ed25519.Ed25519PrivateKey.generate()
+            case "ES256":
+                self.key = ec.generate_private_key(ec.SECP256R1())
+            case _:
+                self.key = rsa.generate_private_key(65537, bits)
+
+    def published(self, **more: Any) -> dict[str, Any]:
+        """Return the public key as a JWK."""
+        jwk = KINDS[self.algorithm].to_jwk(self.key.public_key(), as_dict=True)
+        return {**jwk, "kid": self.kid, **more}
+
+    def private(self) -> dict[str, Any]:
+        """Return the private key as a JWK, as nobody should publish it."""
+        return {**KINDS[self.algorithm].to_jwk(self.key, as_dict=True), "kid": self.kid}
+
+    def token(self, sub: str = "a", header: dict[str, Any] | None = None, **claims: Any) -> str:
+        """Make a token; claims that are None are left out."""
+        now = time.time()
+        given = {"iss": ISSUER, "aud": AUDIENCE, "sub": sub, "iat": now, "exp": now + 600, **claims}
+        given = {name: value for name, value in given.items() if value is not None}
+        return jwt.encode(given, self.key, self.algorithm, {"kid": self.kid, **(header or {})})
+
+
+_made = cache(Signer)
+
+
+def signer(algorithm: str = "EdDSA", kid: str = "k1", bits: int = 2048) -> Signer:
+    """Return a key that tests share: those of RSA take long to make."""
+    return _made(algorithm, kid, bits)
+
+
+def jwk_set(*keys: dict[str, Any]) -> bytes:
+    """Return a set of public keys, as a file or a server has it."""
+    return json.dumps({"keys": keys}).encode()
