@@ -55,7 +55,7 @@ def test_every_error_every_reason_and_every_close_code_occurs() -> None:
     errors = {frame["code"] for frame in frames if frame.get("type") == "error"}
     assert errors == {
         *("bad_json", "bad_message", "bad_count", "unknown_type"),
-        *("not_matched", "payload_too_large", "rate_limited"),
+        *("not_matched", "payload_too_large", "rate_limited", "forbidden"),
     }
     reasons = {frame["reason"] for frame in frames if frame.get("type") == "peer_left"}
     assert reasons == {"left", "unmatched", "expired", "replaced"}

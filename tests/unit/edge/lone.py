@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from cloudmatch_edge.admission.grant import OPEN, Grant
 from cloudmatch_edge.dialects.base import Dialect
 from cloudmatch_edge.dialects.parameters import Parameters
 from cloudmatch_edge.relay.device import Device
@@ -20,7 +21,9 @@ from unit.edge.fakes import (
 class Lone:
     """A device outside of any network, with fakes for ports."""
 
-    def __init__(self, dialect: Dialect | None = None, *, control: float = 0.0, **parameters: Any) -> None:
+    def __init__(
+        self, dialect: Dialect | None = None, *, control: float = 0.0, grant: Grant = OPEN, **parameters: Any
+    ) -> None:
         self.bus, self.matches, self.engine = FakeBus(), FakeMatches(), FakeMatchmaking()
         self.socket = FakeSocket()
         self.device = Device(
@@ -32,6 +35,7 @@ class Lone:
             self.matches,
             self.engine,
             control=control,
+            grant=grant,
         )
 
     def command(self, text: str) -> None:

@@ -22,7 +22,7 @@ def test_nothing_else_is_announced() -> None:
     )
     assert classic.delivered(1, ["x"]) == classic.undeliverable(Send([(True, b"")])) == []
     assert classic.resumed(5, "a", 1, 2) == classic.gap(0, 1, "lost") == classic.rate_limited() == []
-    assert classic.false_count(2, 1) == []
+    assert classic.false_count(2, 1) == classic.forbidden() == []
 
 
 def test_binary_payloads_of_other_dialects_are_passed_on_untouched() -> None:

@@ -312,6 +312,11 @@ def test_a_number_that_cannot_be_true_gets_an_error() -> None:
     assert b"1000" in frame[1]
 
 
+def test_a_device_that_moves_beyond_what_its_token_allows_gets_an_error() -> None:
+    (frame,) = v1().forbidden()
+    assert shown(frame) == {"type": "error", "code": "forbidden"}
+
+
 def test_a_device_that_sends_too_many_commands_gets_an_error() -> None:
     (frame,) = v1().rate_limited()
     assert shown(frame) == {"type": "error", "code": "rate_limited"}

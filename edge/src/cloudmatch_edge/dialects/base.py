@@ -110,5 +110,8 @@ class Dialect(Protocol):
     def rate_limited(self) -> list[SocketFrame]:
         """A command was ignored because the device sends too many."""
 
+    def forbidden(self) -> list[SocketFrame]:
+        """A command was ignored because the token of the device does not allow it."""
+
     def parse(self, frames: list[SocketFrame]) -> list[Command]:
         """Parse frames of the device."""

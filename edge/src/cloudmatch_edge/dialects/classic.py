@@ -76,3 +76,6 @@ class Classic:
 
     def rate_limited(self) -> list[SocketFrame]:
         return []
+
+    def forbidden(self) -> list[SocketFrame]:
+        return []

@@ -110,6 +110,9 @@ class V1:
     def rate_limited(self) -> list[SocketFrame]:
         return [encode(Error("rate_limited", "unmatch and locate are allowed a few times a second only"))]
 
+    def forbidden(self) -> list[SocketFrame]:
+        return [encode(Error("forbidden", "the token allows another place only"))]
+
     # -- commands
 
     def parse(self, frames: list[SocketFrame]) -> list[base.Command]:

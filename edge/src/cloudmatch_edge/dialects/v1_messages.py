@@ -27,6 +27,7 @@ Code = Literal[
     "not_matched",
     "payload_too_large",
     "rate_limited",
+    "forbidden",
 ]
 
 

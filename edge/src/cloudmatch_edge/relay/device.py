@@ -234,10 +234,14 @@ class Device:
         self._matchmaking.leave_match(self, self.match)
 
     def _locate(self, lat: float, lon: float) -> None:
-        if self._within_rate_limit():
-            self.who = self.who._replace(lat=lat, lon=lon)
-            self.location_version += 1
-            self._matchmaking.seek(self)
+        if not self._within_rate_limit():
+            return
+        if not self.grant.includes(lat, lon):
+            self.write(self.dialect.forbidden())
+            return
+        self.who = self.who._replace(lat=lat, lon=lon)
+        self.location_version += 1
+        self._matchmaking.seek(self)
 
     def _within_rate_limit(self) -> bool:
         allowed = self._commands.acquire(self._bus.now())
