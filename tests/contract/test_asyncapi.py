@@ -28,7 +28,11 @@ BINARY = {
 }
 TEXT = {"type": "string", "minLength": 1, "maxLength": 64}
 QUERY: dict[str, dict[str, Any]] = {
-    "id": {**TEXT, "description": "Unique in its app; a newer connection closes the older one with 4001."},
+    "id": {
+        **TEXT,
+        "description": "Unique in its app; a newer connection closes the older one with 4001. Required, "
+        "unless a token names it.",
+    },
     "lat": {"type": "number", "minimum": -90, "maximum": 90, "description": "Degrees."},
     "lon": {"type": "number", "minimum": -180, "maximum": 180, "description": "Degrees."},
     "app": {**TEXT, "default": "default", "description": "Devices of different apps never see each other."},
@@ -97,12 +101,22 @@ def document() -> dict[str, Any]:
                         "query": {
                             "type": "object",
                             "properties": QUERY,
-                            "required": ["id", "lat", "lon"],
+                            "required": ["lat", "lon"],
                         },
                         "headers": {
                             "type": "object",
                             "properties": {
-                                "Sec-WebSocket-Protocol": {"type": "string", "const": SUBPROTOCOL}
+                                "Sec-WebSocket-Protocol": {
+                                    "type": "string",
+                                    "pattern": r"^cloudmatch\.v1(, *bearer\.[A-Za-z0-9._-]+)?$",
+                                    "description": "The subprotocol; behind it a token, if the edge asks for "
+                                    "one and the client, a page, can set no header.",
+                                },
+                                "Authorization": {
+                                    "type": "string",
+                                    "pattern": "^Bearer [A-Za-z0-9._-]+$",
+                                    "description": "The token of the device, a JWT, if one is asked for.",
+                                },
                             },
                         },
                     }

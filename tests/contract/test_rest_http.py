@@ -16,6 +16,8 @@ from websockets.sync.client import connect
 from cloudmatch_analytics.settings import AnalyticsSettings
 from cloudmatch_bridge_rabbit.settings import BridgeSettings
 from cloudmatch_bus.process.health import LIVENESS, METRICS, READINESS, Health
+from cloudmatch_edge.admission import bearer
+from cloudmatch_edge.admission.denied import DeniedError
 from cloudmatch_edge.dialects.parameters import BadParameterError, parse
 from cloudmatch_edge.settings import EdgeSettings
 from cloudmatch_edge.sockets import pages
@@ -130,7 +132,10 @@ def test_the_edge_decides_as_the_titles_say() -> None:
 def verdicts(query: str) -> tuple[int, ...]:
     """Statuses with which the edge may answer these parameters."""
     try:
+        bearer.check_query(query)
         parse(query)
+    except DeniedError as denied:
+        return (denied.status,)
     except BadParameterError as bad:
         return (pages.bad_parameter(bad).status,)
     return (101, 426)  # with and without an upgrade
