@@ -79,6 +79,12 @@ def tampered() -> str:
     return ".".join((head, token("b").split(".")[1], signature))
 
 
+def short(algorithm: str) -> str:
+    """Return a token without its signature."""
+    kid = f"k{ALL.index(algorithm) + 1}"
+    return signer(algorithm, kid).token("a", iat=NOW, exp=NOW + 600).rpartition(".")[0]
+
+
 DENIED: list[tuple[str, str, str]] = [
     ("empty", "", "malformed"),
     ("two parts", "e30.e30", "malformed"),
@@ -116,6 +122,9 @@ DENIED: list[tuple[str, str, str]] = [
     ("another key's signature", strange({}), "signature"),
     ("claims changed", tampered(), "signature"),
     ("signature cut", token()[:-4], "signature"),
+    *((f"{name} of one byte", f"{short(name)}.AA", "signature") for name in ALL),
+    *((f"{name} of zeros", f"{short(name)}.{'A' * 86}", "signature") for name in ALL),
+    *((f"{name} of 3,000 bytes", f"{short(name)}.{'A' * 4000}", "signature") for name in ALL),
     ("no iss", token(iss=None), "malformed"),
     ("another iss", token(iss=ISSUER + "/"), "issuer"),
     ("no aud", token(aud=None), "malformed"),
