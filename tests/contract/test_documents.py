@@ -27,8 +27,8 @@ def test_the_subjects_in_the_bus_readme_are_those_of_the_code() -> None:
     }
     documented = {re.sub(r"<[a-z]+>", lambda m: words[m[0]], subject) for subject in table}
     assert documented == {
-        subjects.up("app", "dev"),
-        subjects.up_fallback("app", "dev"),
+        subjects.up("app", "edge", "dev"),
+        subjects.up_fallback("app", "edge", "dev"),
         subjects.dn("app", "edge", "dev"),
         subjects.ack_prefix("app", "edge", "dev", 7) + "3.t4",
         subjects.match("app", "cell", "dev"),

@@ -62,7 +62,7 @@ async def test_people_inspect_query_and_back_up_each_with_their_own_key(here: En
         assert "No responders" in await nats(here, "operator", "req", subjects.explain(), '{"id":"a"}')
         assert "No responders" in await nats(here, "operator", "req", subjects.cluster(), "{}")
         assert "match-engine" in await nats(here, "sys", "server", "report", "connections")
-        assert "Permissions Violation" in await nats(here, "trace", "pub", subjects.up("demo", "a"), "x")
+        assert "Permissions Violation" in await nats(here, "trace", "pub", subjects.probe("edge-0"), "x")
         assert "Permissions Violation" in await nats(here, "edge", "sub", "--count=1", subjects.EVERYTHING)
         # A backup, restored with its positions and the consumers'.
         before = (await bus.jetstream().stream_info("EVENTS")).state

@@ -82,6 +82,10 @@ FORBIDDEN_PUBLICATIONS = [
     ("edge", subjects.ev("demo", "claimed", "edge-1")),
     ("edge", f"{inbox('edge', 'edge-1')}.x"),
     ("edge", f"{inbox('match-engine', 'worker-0')}.x.y"),  # which answers its other requests
+    ("edge", subjects.up("demo", "edge-1", "a")),
+    ("edge", subjects.up_fallback("demo", "edge-1", "a")),
+    ("edge", "cm.v1.demo.up.99.a"),  # which does not say who sends it
+    ("edge", "cm.v1.demo.up.edge-0.a"),
     ("edge", subjects.dn("demo", "edge-1", "a")),
     ("edge", subjects.ctl("demo", "edge-1", "a")),
     ("edge", subjects.ev("demo", "matched", "a")),
@@ -92,7 +96,7 @@ FORBIDDEN_PUBLICATIONS = [
     ("match-engine", subjects.heartbeat("worker", "worker-1/17-1")),
     ("match-engine", subjects.heartbeat("edge", "edge-1")),
     ("match-engine", f"{inbox('journal', 'journal')}.x"),
-    ("match-engine", subjects.up("demo", "a")),
+    ("match-engine", subjects.up("demo", "edge-1", "a")),
     ("match-engine", subjects.ev("demo", "delivered", "a")),
     ("match-engine", "$JS.API.STREAM.DELETE.EVENTS"),
     ("match-engine", "$JS.API.STREAM.PURGE.KV_match"),
@@ -109,7 +113,7 @@ FORBIDDEN_PUBLICATIONS = [
     ("bridge-rabbit", subjects.ev("demo", "delivered", "a")),
     ("bridge-rabbit", "$JS.API.CONSUMER.CREATE.EVENTS.other"),
     ("bridge-rabbit", "$JS.API.CONSUMER.DELETE.EVENTS.bridge-rabbit"),
-    ("trace", subjects.up("demo", "a")),
+    ("trace", subjects.up("demo", "edge-1", "a")),
     ("trace", subjects.explain()),
     ("trace", subjects.cluster()),
     ("trace", "$JS.API.INFO"),

@@ -21,6 +21,7 @@ VALID = [
 ]
 TAILS = [
     "default.up.x.a",
+    "default.up.edge-0.x.a",
     "default.match.5.a",
     "default.match.5.edge-0.batch",
     "default.dn.edge-0.a",

@@ -85,7 +85,7 @@ class Partitions:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop`; then announce it, and serve until the others have taken over."""
-        fallback = await self._share(subjects.every_up_fallback(), self._on_batch)
+        fallback = await self._share_up(subjects.FALLBACK)
         heartbeats = await self._bus.subscribe(subjects.every_heartbeat(ROLE), self._on_heartbeat)
         tasks = [asyncio.create_task(self._send_heartbeats()), asyncio.create_task(self._rebalance())]
         try:
@@ -97,7 +97,7 @@ class Partitions:
         self._publish_heartbeat(leaving=True)
         await asyncio.sleep(OVERLAP)
         serving = [subscription for each in self._serving.values() for subscription in each]
-        await self._bus.drain(fallback, *serving)
+        await self._bus.drain(*fallback, *serving)
 
     def _publish_heartbeat(self, *, leaving: bool) -> None:
         heartbeat = Heartbeat(
@@ -162,10 +162,15 @@ class Partitions:
         self._changed.clear()
         for partition in self._owned - self._serving.keys():
             self._serving[partition] = [
-                await self._share(subjects.every_up_of(partition), self._on_batch),
+                *await self._share_up(partition),
                 await self._share(subjects.every_match_of(partition), self._on_request),
                 await self._share(subjects.every_match_batch_of(partition), self._on_request),
             ]
+
+    async def _share_up(self, partition: int | str) -> list[Subscription]:
+        """Subscribe to batches of a partition, those of edges of earlier versions included."""
+        every = subjects.every_up_of(partition), subjects.every_earlier_up_of(partition)
+        return [await self._share(subject, self._on_batch) for subject in every]
 
     async def _share(self, subject: str, handler: Handler) -> Subscription:
         """Subscribe in the queue group: each message goes to one worker."""

@@ -4,11 +4,12 @@ import logging
 
 from cloudmatch_bus.client.connection import Bus, Headers
 from cloudmatch_bus.contract import subjects
+from cloudmatch_bus.contract.claims import FalseClaimError
 from cloudmatch_bus.process.counter import PlainCounter
 from cloudmatch_bus.process.summary import Summary
 from cloudmatch_match_engine.core.keys import DeviceId, source_of
 from cloudmatch_match_engine.core.roster import Roster
-from cloudmatch_match_engine.dropped import dropped
+from cloudmatch_match_engine.dropped import drop, dropped
 from cloudmatch_match_engine.pairing.handler import PairingHandler
 
 log = logging.getLogger("routing")
@@ -29,19 +30,25 @@ class BatchRouter:
         self._verifying: set[DeviceId] = set()
 
     def on_batch(self, subject: str, reply: str, payload: bytes, _: Headers) -> None:
-        """Forward a batch of an `up` subject if the mirror shows its device in that match, on that edge."""
+        """Forward a batch of an `up` subject if its device is in that match, on the edge that says it."""
         source = source_of(subject)
-        route = None if source is None else self._roster.route(source)
-        if route is not None and reply.startswith(route.prefix):
+        if source is None:
+            dropped.labels("no_address").inc()
+            return
+        device, edge = source
+        route = self._roster.route(device)
+        if route is not None and reply.startswith(route.prefix) and (edge == route.edge or not edge):
             self._bus.publish(route.subject, payload, reply)
             _routed.value += 1
             return
         address = subjects.parse_reply(reply)
-        if source is None or address is None or source != (address.app, address.device):
+        if address is None or device != (address.app, address.device):
             dropped.labels("no_address").inc()
-        elif source not in self._verifying and len(self._verifying) < VERIFYING:
-            self._verifying.add(source)
-            self._bus.spawn(self._verify(source, address))
+        elif edge and edge != address.edge:
+            drop(subject, FalseClaimError(subject, f"of edge '{subjects.untoken(address.edge)}'"))
+        elif device not in self._verifying and len(self._verifying) < VERIFYING:
+            self._verifying.add(device)
+            self._bus.spawn(self._verify(device, address))
 
     async def _verify(self, source: DeviceId, address: subjects.ReplyAddress) -> None:
         """Find out whether the mirror or the device's edge is behind; bring it up to date."""

@@ -104,6 +104,16 @@ def test_the_command_runs_in_images_which_lack_the_libraries_of_other_tools(fold
     assert known.name == "edge-7"
 
 
+def test_rights_may_include_those_of_the_previous_version(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["cloudmatch-keys", "accounts", "--rolling", str(folder)])
+    nkeys_cli.main()
+    shown = capsys.readouterr().out
+    assert shown == nkeys_cli.accounts_conf(folder, rolling=True)
+    assert shown != nkeys_cli.accounts_conf(folder)
+
+
 def test_the_local_environment_has_the_rights_of_this_version() -> None:
     text = (LOCAL / "accounts.conf").read_text()
     assert text == nkeys_cli.accounts_conf(LOCAL), f"cloudmatch-keys accounts {LOCAL}"

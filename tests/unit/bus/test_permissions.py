@@ -1,5 +1,7 @@
 """Which role may publish and subscribe to which subjects."""
 
+from typing import Any
+
 import pytest
 
 from cloudmatch_bus.contract import permissions, streams, subjects
@@ -23,8 +25,8 @@ def may(patterns: tuple[str, ...], subject: str, name: str = "edge-0") -> bool:
 @pytest.mark.parametrize(
     ("subject", "publishers", "subscribers"),
     [
-        (subjects.up("demo", "a"), {"edge"}, {"trace", "operator"}),
-        (subjects.up_fallback("demo", "a"), {"edge"}, {"trace", "operator"}),
+        (subjects.up("demo", "edge-0", "a"), {"edge"}, {"trace", "operator"}),
+        (subjects.up_fallback("demo", "edge-0", "a"), {"edge"}, {"trace", "operator"}),
         (subjects.match("demo", "cell", "a"), set(), {"trace", "operator"}),
         (subjects.match_batch("cm.v1.demo.match.7", "edge-0"), {"edge"}, {"trace", "operator"}),
         (subjects.dn("demo", "edge-0", "a"), {"match-engine"}, {"edge", "trace", "operator"}),
@@ -54,12 +56,35 @@ def test_each_subject_is_open_to_the_roles_it_concerns_and_to_no_other(
     assert {name for name, rights in ROLES.items() if may(rights.subscribe, subject)} == subscribers
 
 
+@pytest.mark.parametrize(
+    "subject",
+    [
+        subjects.up("demo", "edge-1", "a"),
+        subjects.up_fallback("demo", "edge-1", "a"),
+        "cm.v1.demo.up.99.a",  # of edges of earlier versions
+        "cm.v1.demo.up.edge-0.a",  # the same, were an edge's name that of a partition
+    ],
+)
+def test_an_edge_sends_payloads_by_its_own_name_only(subject: str) -> None:
+    assert may(ROLES["edge"].publish, subjects.up("demo", "edge-0", "a"))
+    assert not may(ROLES["edge"].publish, subject)
+
+
+def test_edges_of_the_previous_version_may_speak_while_they_are_replaced_and_no_longer() -> None:
+    def published(*, rolling: bool) -> Any:
+        return permissions.template("edge", rolling=rolling)["pub"]
+
+    assert may(published(rolling=True)["allow"], "cm.v1.demo.up.99.a")
+    assert not may(published(rolling=False)["allow"], "cm.v1.demo.up.99.a")
+    assert permissions.template("trace", rolling=True) == permissions.template("trace")
+
+
 def test_a_worker_receives_payloads_and_requests_only_in_its_queue_group() -> None:
     allowed = ROLES["match-engine"].subscribe
     assert {f"{subjects.all_of(kind)} {subjects.QUEUE_GROUP}" for kind in ("up", "match")} < set(allowed)
     grouped = tuple(each.removesuffix(f" {subjects.QUEUE_GROUP}") for each in allowed)
     for subject in (
-        subjects.up("demo", "a"),
+        subjects.up("demo", "edge-0", "a"),
         subjects.match("demo", "cell", "a"),
         subjects.explain(),
         subjects.cluster(),

@@ -41,7 +41,7 @@ def test_tokens_show_plain_ids_as_they_are() -> None:
 def test_partitions_never_change() -> None:
     """Edges and workers of different versions must agree."""
     assert [subjects.partition("default", d) for d in ("a", "b", "c")] == [99, 22, 73]
-    assert subjects.up("default", "a") == "cm.v1.default.up.99.a"
+    assert subjects.up("default", "edge-0", "a") == "cm.v1.default.up.edge-0.99.a"
 
 
 @given(ids, ids)
@@ -50,7 +50,7 @@ def test_partitions_are_in_range(app: str, device: str) -> None:
 
 
 def test_each_detour_goes_by_another_partition() -> None:
-    ways = {subjects.up("default", "a", detour) for detour in range(subjects.PARTITIONS)}
+    ways = {subjects.up("default", "edge-0", "a", detour) for detour in range(subjects.PARTITIONS)}
     assert len(ways) == subjects.PARTITIONS
 
 
@@ -128,7 +128,7 @@ def test_every_line_fits_with_the_longest_ids_in_every_place(
     assert len(subjects.token(edge)) <= subjects.MAX_EDGE
     shapes = [shape for shape, _, _ in payloads.pack([(False, bytes(size))] * payloads.BATCH_PAYLOADS)]
     replies = [f"{subjects.ack_prefix(app, edge, device, 1 << 62)}{1 << 40}.{each}" for each in shapes]
-    to = [subjects.up(app, device), subjects.dn(app, edge, peer), subjects.match(app, "cell", device)]
+    to = [subjects.up(app, edge, device), subjects.dn(app, edge, peer), subjects.match(app, "cell", device)]
     to += [subjects.ctl(app, edge, device), subjects.ev(app, "deliveries", device)]
     for subject in to:
         for reply in replies:
@@ -140,17 +140,20 @@ def test_an_app_called_ctl_is_an_app_like_any_other() -> None:
     assert subjects.dn_from_ctl(subjects.ctl("ctl", "ctl", "ctl")) == subjects.dn("ctl", "ctl", "ctl")
 
 
-@given(ids, ids)
-def test_app_and_device_are_read_from_the_subject_of_payloads(app: str, device: str) -> None:
-    tokens = subjects.token(app), subjects.token(device)
-    assert subjects.parse_up(subjects.up(app, device)) == tokens
-    assert subjects.parse_up(subjects.up_fallback(app, device)) == tokens
+@given(ids, ids, ids)
+def test_app_edge_and_device_are_read_from_the_subject_of_payloads(app: str, edge: str, device: str) -> None:
+    a, e, d = map(subjects.token, (app, edge, device))
+    assert subjects.parse_up(subjects.up(app, edge, device)) == (a, e, d)
+    assert subjects.parse_up(subjects.up_fallback(app, edge, device)) == (a, e, d)
+    assert subjects.parse_up(f"cm.v1.{a}.up.99.{d}") == (a, "", d), "of edges of earlier versions"
     assert subjects.parse_up(subjects.probe("edge-0")) is None
 
 
 APP, EDGE, DEVICE = "my app", "edge 0", "a.b"
-UP = subjects.up(APP, DEVICE)
-UP_FALLBACK = subjects.up_fallback(APP, DEVICE)
+UP = subjects.up(APP, EDGE, DEVICE)
+UP_FALLBACK = subjects.up_fallback(APP, EDGE, DEVICE)
+PARTITION = int(UP.split(".")[5])
+EARLIER_UP = f"cm.v1.{subjects.token(APP)}.up.{PARTITION}.{subjects.token(DEVICE)}"
 MATCH = subjects.match(APP, "cell", DEVICE)
 MATCH_BATCH = subjects.match_batch(subjects.match_lane(APP, "cell"), "edge-0")
 DN = subjects.dn(APP, EDGE, DEVICE)
@@ -162,6 +165,7 @@ PROBE = subjects.probe(EDGE)
 ALL = {
     UP,
     UP_FALLBACK,
+    EARLIER_UP,
     MATCH,
     MATCH_BATCH,
     DN,
@@ -179,9 +183,12 @@ ALL = {
     ("patterns", "expected"),
     [
         ([subjects.EVERYTHING], ALL),
-        ([subjects.every_up_of(int(UP.split(".")[4]))], {UP}),
-        ([subjects.every_up_of(int(UP.split(".")[4]) + 1)], set()),
-        ([subjects.every_up_fallback()], {UP_FALLBACK}),
+        ([subjects.every_up_of(PARTITION)], {UP}),
+        ([subjects.every_up_of(PARTITION + 1)], set()),
+        ([subjects.every_earlier_up_of(PARTITION)], {EARLIER_UP}),
+        ([subjects.every_up_of(subjects.FALLBACK)], {UP_FALLBACK}),
+        ([subjects.every_up_from(EDGE)], {UP, UP_FALLBACK}),
+        ([subjects.every_up_from("other")], set()),
         ([subjects.every_match()], {MATCH, MATCH_BATCH}),
         ([subjects.every_match_of(int(MATCH.split(".")[4]))], {MATCH}),
         ([subjects.every_match_batch()], {MATCH_BATCH}),
@@ -196,7 +203,7 @@ ALL = {
         ([subjects.every_heartbeat("worker")], {BEAT}),
         ([subjects.every_heartbeat("edge")], set()),
         ([subjects.every_probe()], {PROBE}),
-        (subjects.of_device(DEVICE), {UP, UP_FALLBACK, MATCH, DN, ACK, CTL, EV}),
+        (subjects.of_device(DEVICE), {UP, UP_FALLBACK, EARLIER_UP, MATCH, DN, ACK, CTL, EV}),
         (subjects.of_device("b"), set()),
     ],
 )

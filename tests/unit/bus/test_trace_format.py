@@ -38,7 +38,7 @@ def reply(device: str, seq: int, shape: str) -> str:
     return f"{subjects.ack_prefix('demo', 'edge-0', device, 7)}{seq}.{shape}"
 
 
-@pytest.mark.parametrize("up", [subjects.up("demo", "a"), subjects.up_fallback("demo", "a")])
+@pytest.mark.parametrize("up", [subjects.up("demo", "e", "a"), subjects.up_fallback("demo", "e", "a")])
 def test_a_payload_on_its_way_up_names_its_device_its_match_and_its_number(up: str) -> None:
     assert format_lines(up, reply("a", 3, "t4"), b"ciao") == [
         TraceLine("up", "demo/a", "'ciao'", "7", "#3", "t4")
@@ -52,7 +52,7 @@ def test_a_payload_on_its_way_down_names_its_receiver_and_its_sender() -> None:
 
 def test_each_payload_of_a_batch_has_a_line() -> None:
     shape, payload = join([(True, "ciào".encode()), (False, b"\x01"), (True, b"")])
-    found = format_lines(subjects.up("demo", "a"), reply("a", 3, shape), payload)
+    found = format_lines(subjects.up("demo", "edge-0", "a"), reply("a", 3, shape), payload)
     assert [(each.seq, each.shape, each.content) for each in found] == [
         ("#3", "t5 of 3", "'ciào'"),
         ("#4", "b1 of 3", "01"),
@@ -61,7 +61,7 @@ def test_each_payload_of_a_batch_has_a_line() -> None:
 
 
 def test_long_payloads_are_truncated_and_their_length_is_shown() -> None:
-    up = subjects.up("demo", "a")
+    up = subjects.up("demo", "edge-0", "a")
     [text] = format_lines(up, reply("a", 0, "t200"), "é".encode() * 100)
     assert text.content == "'" + "é" * 80 + "'… 200 bytes"
     [binary] = format_lines(up, reply("a", 0, "b300"), b"\xab" * 300)
@@ -92,7 +92,7 @@ def test_ids_are_shown_unescaped() -> None:
 
 
 def test_a_message_that_violates_the_contract_is_shown_with_the_violation() -> None:
-    up = subjects.up("demo", "a")
+    up = subjects.up("demo", "edge-0", "a")
     assert format_lines(up, "_INBOX.x", b"ciao")[0].content == "no reply address: 'ciao'"
     assert format_lines(up, reply("a", 0, "t5"), b"ciao")[0].content.startswith("malformed: shape 't5'")
     assert format_lines(reply("a", 0, "t4"), "", b"ciao")[0].content == "not an ack: t4 'ciao'"
@@ -100,13 +100,13 @@ def test_a_message_that_violates_the_contract_is_shown_with_the_violation() -> N
 
 
 def test_a_line_has_its_columns_in_the_order_of_the_help() -> None:
-    [line] = format_lines(subjects.up("demo", "a"), reply("a", 3, "t4"), b"ciao")
+    [line] = format_lines(subjects.up("demo", "edge-0", "a"), reply("a", 3, "t4"), b"ciao")
     assert line.columns().split() == ["demo/a", "match", "7", "#3", "t4", "'ciao'"]
     assert TraceLine("ctl", "demo/a", "{}").columns().split() == ["demo/a", "{}"]
 
 
 def test_the_raw_format_shows_subject_reply_address_and_the_whole_payload() -> None:
-    up, address = subjects.up("demo", "a b"), reply("a b", 0, "t200")
+    up, address = subjects.up("demo", "edge-0", "a b"), reply("a b", 0, "t200")
     assert format_raw(up, address, b"x" * 200) == f"{up}  {address}  {'x' * 200}"
     assert format_raw(address, "", b"\xff\x00") == f"{address}  -  ff00"
 
@@ -148,7 +148,7 @@ def shown(wanted: TraceFilter, subject: str, payload: bytes = b"") -> bool:
 
 def test_by_default_everything_but_heartbeats_is_shown() -> None:
     everything = TraceFilter()
-    assert shown(everything, subjects.up("demo", "a"))
+    assert shown(everything, subjects.up("demo", "edge-0", "a"))
     assert shown(everything, reply("a", 0, subjects.ACK))
     assert shown(everything, subjects.ev("other", "matched", "c"))
     assert shown(everything, "cm.v1.x")
@@ -158,16 +158,16 @@ def test_by_default_everything_but_heartbeats_is_shown() -> None:
 
 
 def test_a_filter_by_app_hides_other_apps() -> None:
-    assert shown(TraceFilter("my app"), subjects.up("my app", "a"))
-    assert not shown(TraceFilter("my app"), subjects.up("demo", "a"))
+    assert shown(TraceFilter("my app"), subjects.up("my app", "edge-0", "a"))
+    assert not shown(TraceFilter("my app"), subjects.up("demo", "edge-0", "a"))
 
 
 @pytest.mark.parametrize("devices", [["a"], ["c", "a"], ["a", "a"]])
 def test_a_filter_by_device_shows_all_messages_of_and_for_it(devices: list[str]) -> None:
     wanted = TraceFilter("demo", devices)
     for subject in (
-        subjects.up("demo", "a"),
-        subjects.up_fallback("demo", "a"),
+        subjects.up("demo", "edge-0", "a"),
+        subjects.up_fallback("demo", "edge-0", "a"),
         subjects.dn("demo", "edge-0", "a"),
         reply("a", 0, subjects.ACK),
         subjects.match("demo", "cell", "a"),
@@ -183,7 +183,7 @@ def test_facts_about_a_device_include_those_whose_subject_names_its_peer() -> No
     for devices, expected in (((), True), (("c",), True), (("a",), True), (("b",), False)):
         assert shown(TraceFilter("", devices, facts_only=True), subject, payload) == expected
     assert not shown(TraceFilter("", ["c"], facts_only=True), subject, b"no fact")
-    assert not shown(TraceFilter(facts_only=True), subjects.up("demo", "a"))
+    assert not shown(TraceFilter(facts_only=True), subjects.up("demo", "edge-0", "a"))
 
 
 @pytest.mark.parametrize(("kind", "fact"), [("deliveries", COUNTED), ("claimed", CLAIMED)])

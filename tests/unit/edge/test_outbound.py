@@ -20,8 +20,8 @@ from cloudmatch_edge.relay.sender import PROBE_TIMEOUT, WINDOW_PAYLOADS
 from unit.edge.fakes import APP, DEVICE, EDGE, PEER, FakeBus, texts
 
 PREFIX = subjects.ack_prefix(APP, EDGE, DEVICE, 5)
-MAIN = subjects.up(APP, DEVICE)
-FALLBACK = subjects.up_fallback(APP, DEVICE)
+MAIN = subjects.up(APP, EDGE, DEVICE)
+FALLBACK = subjects.up_fallback(APP, EDGE, DEVICE)
 
 
 @pytest.fixture

@@ -50,5 +50,5 @@ def test_a_main_path_that_keeps_failing_is_tried_less_often_until_it_works() -> 
 
 
 def test_each_detour_is_a_partition_of_its_own() -> None:
-    up_subjects = {subjects.up("app", "device", detour) for detour in (0, *DETOURS)}
+    up_subjects = {subjects.up("app", "edge", "device", detour) for detour in (0, *DETOURS)}
     assert len(up_subjects) == 1 + len(DETOURS)

@@ -146,7 +146,7 @@ class Mirror(RuleBasedStateMachine):
         if theirs is None or theirs.match != mine.match:
             return None
         prefix = subjects.ack_prefix("demo", mine.edge, name, mine.match)
-        return Route(prefix, subjects.dn("demo", theirs.edge, theirs.device))
+        return Route(prefix, subjects.dn("demo", theirs.edge, theirs.device), subjects.token(mine.edge))
 
 
 Mirror.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
@@ -162,11 +162,11 @@ def test_batches_follow_the_peer_to_another_edge_and_into_another_match() -> Non
     roster = Roster()
     matched(roster, 1)
     for _ in range(2):  # looked up, then remembered
-        assert roster.route(key("a")) == Route("cm.v1.demo.ack.e1.a.1.", "cm.v1.demo.dn.e1.b")
+        assert roster.route(key("a")) == Route("cm.v1.demo.ack.e1.a.1.", "cm.v1.demo.dn.e1.b", "e1")
     matched(roster, 1, "e2")
-    assert roster.route(key("a")) == Route("cm.v1.demo.ack.e1.a.1.", "cm.v1.demo.dn.e2.b")
+    assert roster.route(key("a")) == Route("cm.v1.demo.ack.e1.a.1.", "cm.v1.demo.dn.e2.b", "e1")
     matched(roster, 2, "e3")
-    assert roster.route(key("a")) == Route("cm.v1.demo.ack.e1.a.2.", "cm.v1.demo.dn.e3.b")
+    assert roster.route(key("a")) == Route("cm.v1.demo.ack.e1.a.2.", "cm.v1.demo.dn.e3.b", "e1")
 
 
 def test_there_is_no_route_while_only_one_device_is_known_to_be_in_the_match() -> None:
@@ -183,7 +183,7 @@ def test_routes_remain_while_the_watch_restarts() -> None:
     roster = Roster()
     matched(roster, 1)
     roster.restart()
-    assert roster.route(key("a")) == Route("cm.v1.demo.ack.e1.a.1.", "cm.v1.demo.dn.e1.b")
+    assert roster.route(key("a")) == Route("cm.v1.demo.ack.e1.a.1.", "cm.v1.demo.dn.e1.b", "e1")
     roster.put(key("a"), record("a", 1, "b"), 10)
     roster.complete()
     assert roster.route(key("a")) is None, "b was not shown again"

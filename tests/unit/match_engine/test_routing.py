@@ -11,7 +11,8 @@ from cloudmatch_match_engine.core.roster import Roster
 from cloudmatch_match_engine.dropped import dropped
 from cloudmatch_match_engine.routing import VERIFYING, BatchRouter
 
-UP = subjects.up("demo", "a")
+UP = subjects.up("demo", "e-a", "a")
+EARLIER_UP = "cm.v1.demo.up.99.a"  # of edges of earlier versions
 
 
 class FakeBus:
@@ -76,9 +77,10 @@ def test_a_batch_goes_to_the_peers_edge_with_its_reply_address() -> None:
     assert not setup.bus.spawned
 
 
-def test_a_batch_by_the_fallback_is_forwarded_too() -> None:
+@pytest.mark.parametrize("subject", [subjects.up_fallback("demo", "e-a", "a"), EARLIER_UP])
+def test_a_batch_by_the_fallback_or_of_an_earlier_version_is_forwarded_too(subject: str) -> None:
     setup = Setup()
-    setup.batch(7, subjects.up_fallback("demo", "a"))
+    setup.batch(7, subject)
     assert [subject for subject, _, _ in setup.bus.published] == [subjects.dn("demo", "e-b", "b")]
 
 
@@ -93,6 +95,15 @@ def test_a_batch_without_an_address_is_dropped(subject: str, reply: str) -> None
     setup.router.on_batch(subject, reply, b"hello", None)
     assert not setup.bus.published
     assert count_dropped("no_address") == before + 1
+
+
+@pytest.mark.parametrize("match", [7, 8], ids=["routed", "verified"])
+async def test_an_edge_sends_nothing_by_the_address_of_another(match: int) -> None:
+    setup, before = Setup(), count_dropped("false_claim")
+    setup.batch(match, subjects.up("demo", "e-x", "a"))
+    assert not setup.bus.published
+    assert not setup.bus.spawned, "and nobody is asked"
+    assert count_dropped("false_claim") == before + 1
 
 
 async def test_batches_of_an_unknown_match_are_verified_once_at_a_time() -> None:
@@ -110,7 +121,7 @@ async def test_batches_of_an_unknown_match_are_verified_once_at_a_time() -> None
 
 async def test_an_edge_that_does_not_hold_the_device_sends_nothing_for_it() -> None:
     setup, before = Setup(behind=False), count_dropped("stale_match")
-    setup.batch(7, edge="e.x")
+    setup.batch(7, subjects.up("demo", "e.x", "a"), edge="e.x")
     await setup.bus.spawned[0]
     assert setup.handler.asked == [(7, "e.x")]
     assert not setup.bus.published
@@ -122,7 +133,7 @@ async def test_a_crowd_of_devices_is_verified_a_few_at_a_time() -> None:
     for number in range(1000):
         device = f"d{number}"
         reply = f"{subjects.ack_prefix('demo', 'e-a', device, 8)}0.t5"
-        setup.router.on_batch(subjects.up("demo", device), reply, b"hello", None)
+        setup.router.on_batch(subjects.up("demo", "e-a", device), reply, b"hello", None)
     assert len(setup.bus.spawned) == VERIFYING
     for verification in setup.bus.spawned:
         await verification

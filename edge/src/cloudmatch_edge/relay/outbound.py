@@ -60,9 +60,9 @@ class Outbound:
         self._prefix = prefix
         self._refs: deque[tuple[int, str]] = deque()  # (number of a payload, `ref` of its receipt)
         self._subjects = {
-            MAIN: subjects.up(app, device),
-            FALLBACK: subjects.up_fallback(app, device),
-            **{detour: subjects.up(app, device, detour) for detour in DETOURS},
+            MAIN: subjects.up(app, bus.name, device),
+            FALLBACK: subjects.up_fallback(app, bus.name, device),
+            **{detour: subjects.up(app, bus.name, device, detour) for detour in DETOURS},
         }
 
     def start(self, base: int) -> None:

@@ -25,11 +25,20 @@ def device_id(app: str, device: str) -> DeviceId:
     return DeviceId(token(app), token(device))
 
 
+class Source(NamedTuple):
+    """Whose batches come on a subject, and by which edge."""
+
+    device: DeviceId
+    edge: str  # token; "": not said, by an edge of an earlier version
+
+
 @lru_cache(CACHED_ADDRESSES)
-def source_of(subject: str) -> DeviceId | None:
-    """Name the device that sends batches on an `up` subject; None for other subjects."""
-    names = parse_up(subject)
-    return DeviceId(*names) if names else None
+def source_of(subject: str) -> Source | None:
+    """Name who sends batches on an `up` subject; None for other subjects."""
+    if names := parse_up(subject):
+        app, edge, device = names
+        return Source(DeviceId(app, device), edge)
+    return None
 
 
 def pair_key(app: str, match: int) -> str:

@@ -20,6 +20,7 @@ class Route(NamedTuple):
 
     prefix: str  # of their reply addresses
     subject: str
+    edge: str  # token, of the edge that holds the device
 
 
 class EdgeProcess(NamedTuple):
@@ -167,7 +168,7 @@ class Roster:
                 return None
             subject = subjects.dn(record.app, peer.record.edge, peer.record.device)
             prefix = subjects.ack_prefix(record.app, record.edge, record.device, mirrored.record.match)
-            route = self._routes[source] = Route(prefix, subject)
+            route = self._routes[source] = Route(prefix, subject, subjects.token(record.edge))
         return route
 
     def _add(self, device: DeviceId, mirrored: MirroredDevice) -> None:

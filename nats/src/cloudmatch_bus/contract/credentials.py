@@ -54,15 +54,17 @@ def system_claims(key: str, signing_keys: list[str]) -> Claims:
     return _claims("account", key, SYSTEM, limits=limits, signing_keys=signing_keys)
 
 
-def account_claims(key: str, signing_keys: Mapping[str, list[str]]) -> Claims:
+def account_claims(key: str, signing_keys: Mapping[str, list[str]], *, rolling: bool = False) -> Claims:
     """Claims of the account of the bus.
 
     Args:
         key: of the account.
         signing_keys: role → the keys by which its processes get their credentials.
+        rolling: with the rights of the previous version's processes, too.
     """
+    templates = {role: permissions.template(role, rolling=rolling) for role in signing_keys}
     scopes = [
-        {"kind": "user_scope", "key": each, "role": role, "template": permissions.template(role)}
+        {"kind": "user_scope", "key": each, "role": role, "template": templates[role]}
         for role, keys in signing_keys.items()
         for each in keys
     ]

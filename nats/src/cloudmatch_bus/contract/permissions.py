@@ -63,7 +63,8 @@ _MICRO = ("", ".match-engine", ".match-engine.*")  # addressed: all micro servic
 ROLES = {
     "edge": Rights(
         publish=(
-            *map(subjects.all_of, ("up", "ack")),
+            _own(subjects.every_up_from(NAME)),
+            subjects.all_of("ack"),
             _own(subjects.every_match_batch_from(NAME)),
             *_facts("connected", "left", "delivered"),
             *(_own(subjects.every_ev_from(kind, NAME)) for kind in ("deliveries", "claimed")),
@@ -131,6 +132,8 @@ ROLES = {
         subscribe=(subjects.EVERYTHING, "$KV.>", _own_inbox("operator"), CLI_INBOX),
     ),
 }
+# What processes of the previous version say, and none of this one: allowed while they are replaced.
+EARLIER = {"edge": (subjects.all_of("up"),)}
 SERVICES = ("edge", "match-engine", "journal", BRIDGE)
 
 
@@ -139,8 +142,13 @@ def may_provision(role: str) -> bool:
     return any(".STREAM.CREATE." in subject for subject in ROLES[role].publish)
 
 
-def template(role: str) -> dict[str, object]:
-    """Render the rights of a role as the claims of its signing key have them."""
+def template(role: str, *, rolling: bool = False) -> dict[str, object]:
+    """Render the rights of a role as the claims of its signing key have them.
+
+    Args:
+        rolling: with those of `EARLIER`.
+    """
     rights = ROLES[role]
-    publish = {"allow": rights.publish} if rights.publish else {"deny": [">"]}
+    allowed = rights.publish + (EARLIER.get(role, ()) if rolling else ())
+    publish = {"allow": allowed} if allowed else {"deny": [">"]}
     return {"pub": publish, "sub": {"allow": rights.subscribe}, "subs": -1, "data": -1, "payload": -1}

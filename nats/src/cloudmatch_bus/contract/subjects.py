@@ -2,10 +2,11 @@
 
 A subject is tokens joined by dots. An id may hold any character, so it is escaped: letters, digits, ``_`` and
 ``-`` stand for themselves, every other byte of its UTF-8 becomes ``=HH``. The device comes last, so that
-``nats sub 'cm.v1.demo.*.*.dev42'`` shows everything one device sends and receives.
+``nats sub 'cm.v1.demo.*.*.dev42' 'cm.v1.demo.up.*.*.dev42'`` shows everything one device sends and receives.
 
-    cm.v1.<app>.up.<part>.<dev>           payloads: edge → match-engine (queue group)
-    cm.v1.<app>.up.x.<dev>                the same while no worker owns the partition
+    cm.v1.<app>.up.<edge>.<part>.<dev>    payloads: edge → match-engine (queue group)
+    cm.v1.<app>.up.<edge>.x.<dev>         the same while no worker owns the partition
+    cm.v1.<app>.up.<part>.<dev>           both of edges of earlier versions
     cm.v1.<app>.dn.<edge>.<dev>           payloads: match-engine → the edge that holds <dev>
     cm.v1.<app>.ack.<edge>.<dev>.<match>.<seq>.<shape>   reply address of payloads; acks
     cm.v1.<app>.match.<cellpart>.<edge>.batch   pairing requests: edge → match-engine (queue group)
@@ -68,15 +69,16 @@ def partition(*parts: str) -> int:
     return h % PARTITIONS
 
 
-def up(app: str, device: str, detour: int = 0) -> str:
-    """Payloads of a device (ids, not tokens) for match-engine; each detour is another partition."""
+def up(app: str, edge: str, device: str, detour: int = 0) -> str:
+    """Payloads of a device, from `edge` (ids, not tokens); each detour is another partition."""
     a, d = token(app), token(device)
-    return f"{ROOT}.{a}.up.{(partition(a, d) + detour * DETOUR_STEP) % PARTITIONS}.{d}"
+    part = (partition(a, d) + detour * DETOUR_STEP) % PARTITIONS
+    return f"{ROOT}.{a}.up.{token(edge)}.{part}.{d}"
 
 
-def up_fallback(app: str, device: str) -> str:
+def up_fallback(app: str, edge: str, device: str) -> str:
     """The same while no worker owns the device's partition."""
-    return f"{ROOT}.{token(app)}.up.{FALLBACK}.{token(device)}"
+    return f"{ROOT}.{token(app)}.up.{token(edge)}.{FALLBACK}.{token(device)}"
 
 
 def dn(app: str, edge: str, device: str) -> str:
@@ -267,10 +269,15 @@ def app_and_device(subject: str) -> tuple[str, str]:
     return untoken(parts[2]), untoken(parts[-1])
 
 
-def parse_up(subject: str) -> tuple[str, str] | None:
-    """Return app and device (tokens) of an `up` subject; None if it is not one."""
-    parts = subject.split(".")  # cm v1 <app> up <part> <dev>
-    return (parts[2], parts[5]) if len(parts) == 6 else None
+def parse_up(subject: str) -> tuple[str, str, str] | None:
+    """Return app, edge and device (tokens) of an `up` subject; None if it is not one.
+
+    Edges of earlier versions do not name themselves: "".
+    """
+    parts = subject.split(".")  # cm v1 <app> up [<edge>] <part> <dev>
+    if len(parts) == 7:
+        return parts[2], parts[4], parts[6]
+    return (parts[2], "", parts[5]) if len(parts) == 6 else None
 
 
 def all_of(kind: str) -> str:
@@ -281,17 +288,22 @@ def all_of(kind: str) -> str:
 def of_device(device: str) -> list[str]:
     """All that one device sends and receives, acks of its payloads included."""
     d = token(device)
-    return [f"{ROOT}.*.*.*.{d}", f"{ROOT}.*.ack.*.{d}.*.*.*"]
+    return [f"{ROOT}.*.*.*.{d}", f"{ROOT}.*.up.*.*.{d}", f"{ROOT}.*.ack.*.{d}.*.*.*"]
 
 
-def every_up_of(partition: int) -> str:
-    """`up` of one partition: its owner subscribes in `QUEUE_GROUP`."""
+def every_up_of(partition: int | str) -> str:
+    """`up` of one partition: its owner subscribes in `QUEUE_GROUP`, as every worker does for `FALLBACK`."""
+    return f"{ROOT}.*.up.*.{partition}.*"
+
+
+def every_earlier_up_of(partition: int | str) -> str:
+    """The same, of edges of earlier versions."""
     return f"{ROOT}.*.up.{partition}.*"
 
 
-def every_up_fallback() -> str:
-    """`up` of the fallback: every worker subscribes in `QUEUE_GROUP`."""
-    return f"{ROOT}.*.up.{FALLBACK}.*"
+def every_up_from(edge: str) -> str:
+    """`up` of one edge; not ``>``, or a partition could pass for its name."""
+    return f"{ROOT}.*.up.{token(edge)}.*.*"
 
 
 def every_match() -> str:

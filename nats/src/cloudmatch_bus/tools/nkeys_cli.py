@@ -82,7 +82,7 @@ def write(file: Path, text: str) -> None:
         opened.write(text)
 
 
-def accounts_conf(*folders: Path) -> str:
+def accounts_conf(*folders: Path, rolling: bool = False) -> str:
     """Render ``accounts.conf``, which knows the roles' seeds of all these folders.
 
     Raises:
@@ -94,12 +94,13 @@ def accounts_conf(*folders: Path) -> str:
         return list(dict.fromkeys(Key.read(seed_path(folder, role)).public for folder in folders))
 
     signing_keys = {role: public(role) for role in permissions.ROLES}
+    of_bus = credentials.account_claims(account.public, signing_keys, rolling=rolling)
     of_system = credentials.system_claims(system.public, public(permissions.SYSTEM))
     return credentials.server_configuration(
         authority.issue(credentials.operator_claims(authority.public, system.public)),
         system.public,
         {
-            account.public: authority.issue(credentials.account_claims(account.public, signing_keys)),
+            account.public: authority.issue(of_bus),
             system.public: authority.issue(of_system),
         },
     )
@@ -163,13 +164,13 @@ def mint_credentials(folder: Path, role: str, name: str, file: Path) -> None:
         write(file, mint(folder, role, name))
 
 
-def show_accounts(folders: list[Path]) -> None:
+def show_accounts(folders: list[Path], *, rolling: bool = False) -> None:
     """Print accounts.conf for the seeds in a folder, or in several while keys are rotated.
 
     Also needed after an upgrade: it says what each role may do.
     """
     with _failures_said():
-        sys.stdout.write(accounts_conf(*folders))
+        sys.stdout.write(accounts_conf(*folders, rolling=rolling))
 
 
 @contextlib.contextmanager
@@ -208,6 +209,9 @@ def main() -> None:
     minting.add_argument("file", type=Path, metavar="FILE", help="to be written")
     showing = command("accounts", show_accounts)
     showing.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="a folder of `make`")
+    showing.add_argument(
+        "--rolling", action="store_true", help="allow what the previous version says, while it is replaced"
+    )
     given = vars(parser.parse_args())
     given.pop("function")(**given)
 

@@ -109,6 +109,8 @@ def format_lines(
         return [_ack(address, payload)]
     if len(parts) == 7 and parts[3] == "match":
         return list(_requests(_id(parts[2]), payload, wanted))
+    if len(parts) == 7 and parts[3] == "up":
+        del parts[4]  # the edge, which its reply address names
     if len(parts) != 6:
         return [TraceLine("?", printable(subject), _guess(payload))]
     kind = printable(parts[3])
