@@ -39,6 +39,8 @@ def test_the_subjects_in_the_bus_readme_are_those_of_the_code() -> None:
         subjects.probe("edge"),
         subjects.explain(),
         subjects.cluster(),
+        subjects.devices(),
+        subjects.device(),
     }
 
 

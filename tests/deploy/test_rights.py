@@ -90,6 +90,8 @@ FORBIDDEN_PUBLICATIONS = [
     ("edge", subjects.ctl("demo", "edge-1", "a")),
     ("edge", subjects.ev("demo", "matched", "a")),
     ("edge", subjects.cluster()),
+    ("edge", subjects.devices()),
+    ("edge", subjects.device()),
     ("edge", "$KV.match.dev.demo.a"),
     ("edge", "$JS.API.STREAM.UPDATE.EVENTS"),
     ("edge", "$JS.ACK.EVENTS.bridge-rabbit.1.1.1.1.1"),
@@ -116,6 +118,9 @@ FORBIDDEN_PUBLICATIONS = [
     ("trace", subjects.up("demo", "edge-1", "a")),
     ("trace", subjects.explain()),
     ("trace", subjects.cluster()),
+    ("trace", subjects.devices()),
+    ("journal", subjects.devices()),
+    ("bridge-rabbit", subjects.device()),
     ("trace", "$JS.API.INFO"),
     ("operator", subjects.dn("demo", "edge-1", "a")),
 ]
@@ -136,6 +141,7 @@ FORBIDDEN_SUBSCRIPTIONS = [
     ("match-engine", subjects.every_up_of(1), ""),
     ("match-engine", subjects.every_up_of(1), "other"),
     ("match-engine", subjects.cluster(), ""),
+    ("match-engine", subjects.devices(), ""),
     ("match-engine", subjects.all_of("dn"), ""),
     ("match-engine", subjects.EVERYTHING, ""),
     ("journal", subjects.every_ev(), ""),
@@ -245,7 +251,7 @@ async def test_operators_may_read_stream_states_and_ask_match_engine(here: Envir
         assert (await operator.jetstream().stream_info(streams.EVENTS)).state.messages == 0
         answers: list[bytes] = []
         await operator.subscribe("_INBOX.cli", lambda *message: answers.append(message[2]))
-        for question in (subjects.explain(), subjects.cluster()):
+        for question in (subjects.explain(), subjects.cluster(), subjects.devices(), subjects.device()):
             with pytest.raises(NoRespondersError):
                 await operator.request(question, b"{}")
 

@@ -45,6 +45,28 @@ async def test_any_worker_explains_by_http(edge: FakeEdge, workers: list[Service
     assert workers[0].get("/match/explain?app=demo")[0] == 400
 
 
+async def test_any_worker_lists_devices_and_a_cursor_of_one_is_good_at_the_other(
+    edge: FakeEdge, workers: list[Service]
+) -> None:
+    for number, name in enumerate(("a", "b", "c", "d")):
+        await edge.connect(name, 0, 40.0 * number)
+    for worker in workers:
+        await eventually(lambda w=worker: w.metric("cloudmatch_match_engine_waiting") == 4)
+    listed: list[str] = []
+    cursor: str | None = ""
+    while cursor is not None:  # whichever worker answers
+        page, _ = await ask(edge.bus, subjects.devices(), app="demo", state="waiting", limit=1, cursor=cursor)
+        listed += [each["device"] for each in page["devices"]]
+        cursor = page["next"]
+    assert listed == ["a", "b", "c", "d"]
+    device, _ = await ask(edge.bus, subjects.device(), app="demo", id="a")
+    assert (device["state"], device["edge"], device["peer"]) == ("waiting", edge.name, None)
+    _, headers = await ask(edge.bus, subjects.device(), app="demo", id="nobody")
+    assert headers["Nats-Service-Error-Code"] == "404"
+    _, headers = await ask(edge.bus, subjects.devices(), app="demo", cursor="?")
+    assert headers["Nats-Service-Error-Code"] == "400"
+
+
 async def test_explain_is_a_micro_service_that_counts_its_requests(
     edge: FakeEdge, workers: list[Service]
 ) -> None:
@@ -62,7 +84,8 @@ async def test_explain_is_a_micro_service_that_counts_its_requests(
     info, _ = await ask(edge.bus, "$SRV.INFO.match-engine")
     assert info["name"] == "match-engine"
     found_subjects = [endpoint["subject"] for endpoint in info["endpoints"]]
-    assert found_subjects == [subjects.explain(), subjects.cluster()]
+    questions = [subjects.explain(), subjects.cluster(), subjects.devices(), subjects.device()]
+    assert found_subjects == questions
 
     found: dict[str, int] = {}
     inbox = edge.bus.client.new_inbox()

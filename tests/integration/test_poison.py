@@ -32,6 +32,8 @@ TAILS = [
     "sys.probe.edge-0",
     "sys.explain",
     "sys.cluster",
+    "sys.devices",
+    "sys.device",
 ]
 KEYS = [b"dev.default.a", b"dev.default.\xff", b"dev", b"pair.default.x", b"pair.default.7", b"\xc3.\xff"]
 

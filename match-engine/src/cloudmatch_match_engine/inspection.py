@@ -1,4 +1,4 @@
-"""What people ask a worker, by HTTP and on the bus: why is a device not matched, and what is there?"""
+"""What people and backends ask a worker, by HTTP and on the bus: who is there, and why not matched?"""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -11,14 +11,15 @@ from litestar.exceptions import ServiceUnavailableException
 from cloudmatch_bus.client.micro import Endpoint, EndpointError
 from cloudmatch_bus.contract import subjects
 from cloudmatch_bus.contract.liveness import HEARTBEAT_INTERVAL
-from cloudmatch_bus.contract.messages import encode
+from cloudmatch_bus.contract.messages import DeviceRecord, encode
 from cloudmatch_bus.contract.unreadable import UNREADABLE
 from cloudmatch_bus.process.clock import now_ms
 from cloudmatch_bus.process.searches import Searches
 from cloudmatch_match_engine.core.cluster import Cluster, ClusterStatus, Moment
 from cloudmatch_match_engine.core.distances import Told
-from cloudmatch_match_engine.core.explain import Explanation, explain, survey
+from cloudmatch_match_engine.core.explain import Explanation, State, explain, survey
 from cloudmatch_match_engine.core.keys import device_id
+from cloudmatch_match_engine.core.listing import LARGEST, ListedDevice, Page, Wanted, listed, page, position
 from cloudmatch_match_engine.core.roster import Roster
 
 COMPLETE_AFTER = 2 * HEARTBEAT_INTERVAL  # s in which a new worker hears of every process
@@ -45,10 +46,28 @@ class ClusterRequest(msgspec.Struct, frozen=True):
     app: str = "default"
 
 
+class DeviceRequest(msgspec.Struct, frozen=True):
+    """The payload of a request on the bus for one device."""
+
+    id: str
+    app: str = "default"
+
+
+class DevicesRequest(msgspec.Struct, frozen=True):
+    """The payload of a request on the bus for devices of an app, as in `Wanted`."""
+
+    app: str = "default"
+    state: State | msgspec.UnsetType = msgspec.UNSET
+    connected: bool | msgspec.UnsetType = msgspec.UNSET
+    tag: str | msgspec.UnsetType | None = msgspec.UNSET
+    limit: Annotated[int, msgspec.Meta(ge=1, le=LARGEST)] = 100
+    cursor: str = ""  # `next` of the page before
+
+
 class Inspection:
     """Answers from what one worker knows.
 
-    Both questions raise `LookupError` while the worker knows too little, and `UnknownDeviceError`.
+    All questions raise `LookupError` while the worker knows too little, and `UnknownDeviceError`.
 
     Args:
         incomplete: why the roster is, or None.
@@ -78,14 +97,32 @@ class Inspection:
 
     async def explain(self, app: str, device: str) -> Explanation:
         """Explain a device's state. A thread searches for whoever is near: there may be many devices."""
+        me, everyone = self._find(app, device), self._roster.everyone()
+        found = await self._searches.run(lambda: survey(me, everyone))
+        absent = partial(self._roster.absent_for, now=self._clock())
+        return explain(me, found, self._reach, absent, self._distance)
+
+    async def devices(self, wanted: Wanted, cursor: str, limit: int) -> Page:
+        """List devices. A thread looks for them: there may be many.
+
+        Raises:
+            ValueError: the cursor is none of ours.
+        """
+        after = position(cursor)
+        self._check()
+        everyone = self._roster.everyone()
+        return await self._searches.run(lambda: page(everyone, wanted, after, limit))
+
+    def device(self, app: str, device: str) -> ListedDevice:
+        """Return one device."""
+        return listed(self._find(app, device))
+
+    def _find(self, app: str, device: str) -> DeviceRecord:
         self._check()
         mirrored = self._roster.get(device_id(app, device))
         if mirrored is None:
             raise UnknownDeviceError(app, device)
-        me, everyone = mirrored.record, self._roster.everyone()
-        found = await self._searches.run(lambda: survey(me, everyone))
-        absent = partial(self._roster.absent_for, now=self._clock())
-        return explain(me, found, self._reach, absent, self._distance)
+        return mirrored.record
 
     def cluster(self, app: str = "default", device: str | None = None) -> ClusterStatus:
         """Return all edges and workers, and where a device is."""
@@ -104,10 +141,12 @@ class Inspection:
     # -- on the bus
 
     def endpoints(self) -> list[Endpoint]:
-        """Return both questions as endpoints of a micro service."""
+        """Return all questions as endpoints of a micro service."""
         return [
             Endpoint("explain", subjects.explain(), self._on_explain),
             Endpoint("cluster", subjects.cluster(), self._on_cluster),
+            Endpoint("devices", subjects.devices(), self._on_devices),
+            Endpoint("device", subjects.device(), self._on_device),
         ]
 
     async def _on_explain(self, payload: bytes) -> bytes:
@@ -120,8 +159,19 @@ class Inspection:
         with _bus_errors():
             return encode(self.cluster(request.app, request.id))
 
+    async def _on_devices(self, payload: bytes) -> bytes:
+        asked = _decode(payload, DevicesRequest)
+        wanted = Wanted(app=asked.app, state=asked.state, connected=asked.connected, tag=asked.tag)
+        with _bus_errors():
+            return encode(await self.devices(wanted, asked.cursor, asked.limit))
 
-R = TypeVar("R", ExplainRequest, ClusterRequest)
+    async def _on_device(self, payload: bytes) -> bytes:
+        request = _decode(payload, DeviceRequest)
+        with _bus_errors():
+            return encode(self.device(request.app, request.id))
+
+
+R = TypeVar("R", ExplainRequest, ClusterRequest, DeviceRequest, DevicesRequest)
 
 
 def _decode(payload: bytes, request: type[R]) -> R:
@@ -139,3 +189,5 @@ def _bus_errors() -> Iterator[None]:
         raise EndpointError(503, str(error)) from None
     except UnknownDeviceError as error:
         raise EndpointError(404, str(error)) from None
+    except ValueError as error:
+        raise EndpointError(400, str(error)) from None

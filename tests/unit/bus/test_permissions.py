@@ -44,6 +44,8 @@ def may(patterns: tuple[str, ...], subject: str, name: str = "edge-0") -> bool:
         (subjects.probe("edge-0"), {"match-engine"}, {"edge", "trace", "operator"}),
         (subjects.explain(), {"operator"}, {"trace", "operator"}),
         (subjects.cluster(), {"operator"}, {"trace", "operator"}),
+        (subjects.devices(), {"operator"}, {"trace", "operator"}),
+        (subjects.device(), {"operator"}, {"trace", "operator"}),
         ("$KV.match.dev.demo.a", {"match-engine", "operator"}, {"operator"}),
         ("$JS.API.STREAM.DELETE.EVENTS", {"operator"}, set()),
         ("$JS.ACK.EVENTS.bridge-rabbit.1.2.3.4.5", {"bridge-rabbit", "operator"}, set()),
@@ -88,6 +90,8 @@ def test_a_worker_receives_payloads_and_requests_only_in_its_queue_group() -> No
         subjects.match("demo", "cell", "a"),
         subjects.explain(),
         subjects.cluster(),
+        subjects.devices(),
+        subjects.device(),
     ):
         assert may(grouped, subject)
         assert not may(allowed, subject)

@@ -13,6 +13,7 @@ from cloudmatch_bus.process.searches import AT_ONCE, WAITING
 from cloudmatch_match_engine.core.cluster import Cluster
 from cloudmatch_match_engine.core.heartbeat_log import HeartbeatLog
 from cloudmatch_match_engine.core.keys import device_id
+from cloudmatch_match_engine.core.listing import LARGEST
 from cloudmatch_match_engine.core.matcher import PLANAR_REACH
 from cloudmatch_match_engine.core.membership import Membership
 from cloudmatch_match_engine.core.presence import Presence
@@ -100,12 +101,46 @@ async def test_a_malformed_request_on_the_bus_is_400(known: Known, payload: byte
     assert await known.code("cluster", b"{}") == 200
 
 
-async def test_questions_about_a_crowd_leave_the_loop_to_others_and_some_are_refused(known: Known) -> None:
+async def test_a_device_is_told_and_an_unknown_one_is_404(known: Known) -> None:
+    a = {"device": "a", "state": "waiting", "connected": True, "edge": "e"}
+    a |= {"tag": None, "match": None, "peer": None}
+    assert await known.ask("device", b'{"id": "a"}') == (200, a)
+    assert await known.ask("devices", b"{}") == (200, {"app": "default", "devices": [a], "next": None})
+    assert await known.code("device", b'{"id": "x"}') == 404
+    assert await known.code("device", b'{"id": "a", "app": "other"}') == 404
+    known.incomplete = "the mirror is incomplete"
+    assert await known.ask("device", b'{"id": "a"}') == (503, "the mirror is incomplete")
+    assert await known.ask("devices", b"{}") == (503, "the mirror is incomplete")
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"limit": 0},
+        {"limit": LARGEST + 1},
+        {"state": "asleep"},
+        {"connected": 1},
+        {"tag": 7},
+        {"cursor": "?"},
+        {"cursor": "_w=="},
+    ],
+)
+async def test_a_malformed_request_for_devices_is_400(known: Known, wanted: dict[str, object]) -> None:
+    assert await known.code("devices", json.dumps(wanted).encode()) == 400
+    within = {"limit": LARGEST, "state": "waiting", "connected": True, "tag": None, "cursor": ""}
+    assert await known.code("devices", json.dumps(within).encode()) == 200
+
+
+@pytest.mark.parametrize("question", ["explain", "devices"])
+async def test_questions_about_a_crowd_leave_the_loop_to_others_and_some_are_refused(
+    known: Known, question: str
+) -> None:
     near = DeviceRecord(app="default", device="a", edge="e", connection_id=1, lat=1, lon=1)
     for number in range(20_000):
         record = replace(near, device=f"d{number}", lon=number / 1e5)
         known.roster.put(device_id("default", record.device), record, 2 + number)
-    asking = (known.code("explain", b'{"id": "a"}') for _ in range(AT_ONCE + WAITING + 5))
+    payload = {"explain": b'{"id": "a"}', "devices": b'{"limit": 500}'}[question]
+    asking = (known.code(question, payload) for _ in range(AT_ONCE + WAITING + 5))
     asked = [asyncio.ensure_future(each) for each in asking]
     longest = 0.0  # CPU of this thread in one turn
     while not all(each.done() for each in asked):

@@ -40,7 +40,8 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     nearest: list[Neighbour]
 
 
-def _state(record: DeviceRecord) -> State:
+def device_state(record: DeviceRecord) -> State:
+    """Return how a device is; in a match it is `matched`, with or without a connection."""
     if record.match is not None:
         return "matched"
     return "waiting" if record.disconnected_at is None else "away"
@@ -130,7 +131,7 @@ def survey(me: DeviceRecord, everyone: Iterable[MirroredDevice]) -> Survey:
     """Look at all devices of all apps; takes time proportional to their number, and reads nothing else."""
     of_app = [mirrored.record for mirrored in everyone if mirrored.record.app == me.app]
     return Survey(
-        sum(_state(record) == "waiting" for record in of_app),
+        sum(device_state(record) == "waiting" for record in of_app),
         nsmallest(
             NEAREST,
             (record for record in of_app if record.device != me.device),
@@ -146,7 +147,7 @@ def explain(me: DeviceRecord, found: Survey, planar: float, absent: Absent, how:
         planar: reach in degrees of devices without a radius.
         how: a distance is told.
     """
-    state = _state(me)
+    state = device_state(me)
     nearest = found.nearest if state == "waiting" else []
     return Explanation(
         app=me.app,

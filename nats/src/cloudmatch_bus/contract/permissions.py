@@ -58,6 +58,7 @@ def _provisioning(stream: str) -> tuple[str, ...]:
 
 
 _EVENTS_INFO = f"{API}.STREAM.INFO.{EVENTS}"
+_QUESTIONS = (subjects.explain(), subjects.cluster(), subjects.devices(), subjects.device())
 _MICRO = ("", ".match-engine", ".match-engine.*")  # addressed: all micro services, this one, one instance
 
 ROLES = {
@@ -86,7 +87,7 @@ ROLES = {
             _own(subjects.heartbeat("worker", NAME)),
             subjects.every_probe(),
             f"{inbox('edge', '*')}.>",  # answers to pairing requests
-            CLI_INBOX,  # answers to `explain` and `cluster`
+            CLI_INBOX,  # answers to questions
             f"{BUCKET_PREFIX}>",
             f"{API}.STREAM.MSG.GET.{BUCKET_STREAM}",
             f"{API}.CONSUMER.CREATE.{BUCKET_STREAM}",
@@ -97,7 +98,7 @@ ROLES = {
         ),
         subscribe=(
             *(_in_queue_group(subjects.all_of(kind)) for kind in ("up", "match")),
-            *map(_in_queue_group, (subjects.explain(), subjects.cluster())),
+            *map(_in_queue_group, _QUESTIONS),
             *(f"$SRV.{verb}{which}" for verb in ("PING", "INFO", "STATS") for which in _MICRO),
             *map(subjects.every_heartbeat, ("edge", "worker")),
             # Of all workers, which know the same: in a list with `NAME`, NATS ignores what has a queue group.
@@ -128,7 +129,7 @@ ROLES = {
     ),
     "trace": Rights(publish=(), subscribe=(subjects.EVERYTHING, _own_inbox("trace"), CLI_INBOX)),
     "operator": Rights(
-        publish=("$JS.>", "$KV.>", "$SRV.>", subjects.explain(), subjects.cluster()),
+        publish=("$JS.>", "$KV.>", "$SRV.>", *_QUESTIONS),
         subscribe=(subjects.EVERYTHING, "$KV.>", _own_inbox("operator"), CLI_INBOX),
     ),
 }

@@ -17,6 +17,8 @@ A subject is tokens joined by dots. An id may hold any character, so it is escap
     cm.v1.sys.probe.<edge>                probes of an edge that has been silent
     cm.v1.sys.explain                     why a device is not matched: anyone → match-engine
     cm.v1.sys.cluster                     edges and workers, and where a device is: anyone → match-engine
+    cm.v1.sys.devices                     which devices an app has: operator → match-engine
+    cm.v1.sys.device                      how one of them is: operator → match-engine
 """
 
 import re
@@ -134,6 +136,16 @@ def explain() -> str:
 def cluster() -> str:
     """Requests to match-engine: which edges and workers are there, and which edge holds a device?"""
     return f"{ROOT}.sys.cluster"
+
+
+def devices() -> str:
+    """Requests to match-engine: which devices does an app have?"""
+    return f"{ROOT}.sys.devices"
+
+
+def device() -> str:
+    """Requests to match-engine: how is one device?"""
+    return f"{ROOT}.sys.device"
 
 
 def ack_prefix(app: str, edge: str, device: str, match: int) -> str:
