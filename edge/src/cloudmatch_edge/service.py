@@ -63,6 +63,8 @@ async def serve(environment: Environment, stop: asyncio.Event) -> None:
             )
             await hub.start()
             tasks.append(asyncio.create_task(hub.heartbeat.run()))
+            if listener.gate.keyring:
+                tasks.append(asyncio.create_task(hub.watch_tokens()))
             if tls:
                 tasks.append(asyncio.create_task(tls.watch()))
             health.set_check("devices", lambda: hub.full)

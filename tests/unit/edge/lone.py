@@ -1,8 +1,9 @@
 """A device outside of any network."""
 
+import json
 from typing import Any
 
-from cloudmatch_edge.admission.grant import OPEN, Grant
+from cloudmatch_edge.admission.stay import FOREVER, Stay
 from cloudmatch_edge.dialects.base import Dialect
 from cloudmatch_edge.dialects.parameters import Parameters
 from cloudmatch_edge.relay.device import Device
@@ -22,7 +23,7 @@ class Lone:
     """A device outside of any network, with fakes for ports."""
 
     def __init__(
-        self, dialect: Dialect | None = None, *, control: float = 0.0, grant: Grant = OPEN, **parameters: Any
+        self, dialect: Dialect | None = None, *, control: float = 0.0, stay: Stay = FOREVER, **parameters: Any
     ) -> None:
         self.bus, self.matches, self.engine = FakeBus(), FakeMatches(), FakeMatchmaking()
         self.socket = FakeSocket()
@@ -35,12 +36,16 @@ class Lone:
             self.matches,
             self.engine,
             control=control,
-            grant=grant,
+            stay=stay,
         )
 
     def command(self, text: str) -> None:
         """Have the device send a text frame."""
         self.device.on_frames([(True, text.encode())])
+
+    def messages(self) -> list[dict[str, Any]]:
+        """Return the messages of cloudmatch.v1 written since the last call."""
+        return [json.loads(text) for text in self.socket.pop_texts()]
 
     def types(self) -> list[str]:
         """Return the types of the frames of cloudmatch.v1 written since the last call."""

@@ -22,7 +22,8 @@ def test_nothing_else_is_announced() -> None:
     )
     assert classic.delivered(1, ["x"]) == classic.undeliverable(Send([(True, b"")])) == []
     assert classic.resumed(5, "a", 1, 2) == classic.gap(0, 1, "lost") == classic.rate_limited() == []
-    assert classic.false_count(2, 1) == classic.forbidden() == []
+    assert classic.false_count(2, 1) == classic.denied("forbidden", "") == []
+    assert classic.token_expires(60) == classic.renewed(1.0) == []
 
 
 def test_binary_payloads_of_other_dialects_are_passed_on_untouched() -> None:

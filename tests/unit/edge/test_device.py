@@ -12,8 +12,12 @@ from cloudmatch_bus.contract.messages import (
     PeerAway,
     PeerReturned,
 )
-from cloudmatch_edge.admission.grant import Grant, Place
-from cloudmatch_edge.dialects.close_codes import NORMAL, POLICY_VIOLATION, REPLACED, UNSUPPORTED_DATA
+from cloudmatch_edge.dialects.close_codes import (
+    NORMAL,
+    POLICY_VIOLATION,
+    REPLACED,
+    UNSUPPORTED_DATA,
+)
 from cloudmatch_edge.relay.device import COMMANDS, UNLIMITED, NoSocket
 from cloudmatch_edge.relay.inbound import MalformedBatchError, messages_dropped
 from cloudmatch_edge.relay.outbound import payloads_undelivered
@@ -269,14 +273,6 @@ def test_a_device_that_moves_is_reported_but_not_too_often() -> None:
     assert (lone.device.who.lat, lone.device.who.lon, lone.device.location_version) == (1, 2, COMMANDS[1])
     assert lone.engine.calls == ["seek"] * int(COMMANDS[1])
     assert lone.types() == ["error"]
-
-
-def test_a_device_moves_within_the_place_that_its_token_allows() -> None:
-    lone = Lone(v1(), grant=Grant(place=Place(0, 0, 112_000)))
-    lone.command('{"type":"locate","lat":2,"lon":0}')
-    assert (lone.device.who.lat, lone.types(), lone.engine.calls) == (0, ["error"], [])
-    lone.command('{"type":"locate","lat":1,"lon":0}')
-    assert (lone.device.who.lat, lone.types(), lone.engine.calls) == (1, [], ["seek"])
 
 
 def test_a_device_that_leaves_is_closed() -> None:

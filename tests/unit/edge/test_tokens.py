@@ -2,7 +2,6 @@
 
 import base64
 import json
-import time
 from typing import Any
 
 import jwt
@@ -14,7 +13,7 @@ from jwt.utils import base64url_encode
 
 from cloudmatch_edge.admission.denied import DeniedError
 from cloudmatch_edge.admission.grant import Grant, Place
-from cloudmatch_edge.admission.key_set import Keys, read, shared
+from cloudmatch_edge.admission.key_set import Key, Keys, read, shared
 from cloudmatch_edge.admission.tokens import Rules, verify
 from harness.tokens import AUDIENCE, ISSUER, Signer, jwk_set, signer
 
@@ -230,11 +229,13 @@ def test_whatever_is_sent_is_denied_and_nothing_else(text: str, data: bytes) -> 
         verify(signed(data), keys, RULES, NOW)
 
 
-def test_what_is_wrong_at_first_sight_costs_no_signature(keys: Keys) -> None:
-    bad = [token(exp=NOW - 100, iat=NOW - 200), token(iss="x"), forged({"alg": "EdDSA", "kid": "k9"})]
-    began = time.process_time()
-    for _ in range(200):
-        for text in bad:
-            with pytest.raises(DeniedError):
-                verify(text, keys, RULES, NOW)
-    assert (time.process_time() - began) / 600 < 100e-6
+def test_what_is_wrong_at_first_sight_costs_no_signature(keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+    verified = []
+    monkeypatch.setattr(Key, "signed", lambda *of: verified.append(of))
+    for text in (token(exp=NOW - 100, iat=NOW - 200), token(iss="x"), forged({"alg": "EdDSA", "kid": "k9"})):
+        with pytest.raises(DeniedError):
+            verify(text, keys, RULES, NOW)
+    assert verified == []
+    with pytest.raises(DeniedError):
+        verify(token(), keys, RULES, NOW)
+    assert len(verified) == 1

@@ -313,8 +313,21 @@ def test_a_number_that_cannot_be_true_gets_an_error() -> None:
 
 
 def test_a_device_that_moves_beyond_what_its_token_allows_gets_an_error() -> None:
-    (frame,) = v1().forbidden()
+    (frame,) = v1().denied("forbidden", "elsewhere")
     assert shown(frame) == {"type": "error", "code": "forbidden"}
+
+
+def test_a_token_that_expires_is_announced_and_another_one_confirmed() -> None:
+    dialect = v1()
+    (frame,) = dialect.token_expires(60)
+    assert shown(frame) == {"type": "token_expires", "in": 60}
+    (frame,) = dialect.renewed(1_796_100_000.25)
+    assert shown(frame) == {"type": "token", "expires": 1_796_100_000_250}
+    assert dialect.parse([(True, b'{"type":"token","token":"a.b.c"}')]) == [base.Renew("a.b.c")]
+    for wrong in (b'""', b'"%b"' % (b"x" * 4097), b"7"):
+        (reply,) = dialect.parse([(True, b'{"type":"token","token":%b}' % wrong)])
+        assert isinstance(reply, base.Reply)
+        assert shown(reply.frames[0]) == {"type": "error", "code": "bad_message"}
 
 
 def test_a_device_that_sends_too_many_commands_gets_an_error() -> None:

@@ -20,7 +20,7 @@ from cloudmatch_bus.contract.messages import (
 from cloudmatch_bus.contract.unreadable import UNREADABLE
 from cloudmatch_bus.process.clock import monotonic, now_ms, now_us
 from cloudmatch_bus.process.summary import Summary
-from cloudmatch_edge.admission.grant import OPEN, Grant
+from cloudmatch_edge.admission.stay import FOREVER, Stay
 from cloudmatch_edge.bus.ack_router import AckRouter
 from cloudmatch_edge.bus.active_matches import TICK, ActiveMatches
 from cloudmatch_edge.bus.counting import Counting
@@ -38,6 +38,7 @@ from cloudmatch_edge.relay.rate_limit import UNLIMITED, Limits
 
 log = logging.getLogger("hub")
 
+TOKENS_WATCHED = 1.0  # s between two looks at which tokens have expired
 FORGET_AFTER = 10.0  # s beyond its grace for which a disconnected device is kept, if no update ends it
 
 _devices = Gauge("cloudmatch_edge_devices", "Devices connected to this edge")
@@ -165,7 +166,7 @@ class Hub:
         socket: Socket,
         dialect: Dialect,
         token: str = "",
-        grant: Grant = OPEN,
+        stay: Stay = FOREVER,
         *,
         resume: bool = False,
         waited: float = 0.0,
@@ -181,7 +182,7 @@ class Hub:
             self._port,
             self._matches,
             self,
-            grant=grant,
+            stay=stay,
             token=token if dialect.resumable else "",
             grace=self.grace if dialect.resumable else 0.0,
             resume=resume,
@@ -267,6 +268,14 @@ class Hub:
     def _is_current(self, device: Device) -> bool:
         """Whether this is the newest connection of the device on this edge."""
         return self._devices.get(device.subject) is device
+
+    async def watch_tokens(self) -> None:
+        """Close whose token has expired, until cancelled."""
+        while True:
+            await asyncio.sleep(TOKENS_WATCHED)
+            now = monotonic()
+            for device in list(self._devices.values()):
+                device.check_token(now)
 
     async def _report_all(self) -> None:
         """Report all devices again: the bus or this process stood still, and they may have been dropped."""

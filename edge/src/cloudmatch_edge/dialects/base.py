@@ -6,7 +6,7 @@ it asks for the commands that they stand for.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -16,6 +16,7 @@ from cloudmatch_edge.dialects.close_codes import CloseCode
 # One WebSocket message of a device: whether it is text, and its bytes (of a text: UTF-8). A plain tuple, as
 # `Payload` is: many a frame is a payload as it stands.
 SocketFrame = tuple[bool, bytes]
+Denial = Literal["unauthorized", "forbidden"]  # a token is not taken, or does not allow something
 
 
 class Command(msgspec.Struct, frozen=True):
@@ -45,6 +46,12 @@ class Locate(Command, frozen=True):
 
     lat: float  # degrees
     lon: float  # degrees
+
+
+class Renew(Command, frozen=True):
+    """Go on with another token."""
+
+    token: str
 
 
 class Leave(Command, frozen=True):
@@ -110,8 +117,14 @@ class Dialect(Protocol):
     def rate_limited(self) -> list[SocketFrame]:
         """A command was ignored because the device sends too many."""
 
-    def forbidden(self) -> list[SocketFrame]:
-        """A command was ignored because the token of the device does not allow it."""
+    def denied(self, code: Denial, detail: str) -> list[SocketFrame]:
+        """A token was not taken, or a command was ignored because the token does not allow it."""
+
+    def token_expires(self, seconds: int) -> list[SocketFrame]:
+        """The token of the device expires soon."""
+
+    def renewed(self, expires: float | None) -> list[SocketFrame]:
+        """Another token was taken; it expires at `expires` (s since 1970)."""
 
     def parse(self, frames: list[SocketFrame]) -> list[Command]:
         """Parse frames of the device."""

@@ -77,5 +77,11 @@ class Classic:
     def rate_limited(self) -> list[SocketFrame]:
         return []
 
-    def forbidden(self) -> list[SocketFrame]:
+    def denied(self, code: str, detail: str) -> list[SocketFrame]:
+        return []
+
+    def token_expires(self, seconds: int) -> list[SocketFrame]:
+        return []
+
+    def renewed(self, expires: float | None) -> list[SocketFrame]:
         return []

@@ -46,7 +46,7 @@ TRY_AGAIN_LATER = CloseCode(
 )
 REPLACED = CloseCode(4001, "replaced", "A newer connection has the id of this device.", "never")
 TOKEN_EXPIRED = CloseCode(
-    4003, "token expired", "The access token expired or was revoked; reserved, not sent yet.", "never"
+    4003, "token expired", "The token has expired: connect with another one, and resume.", "never"
 )
 PING_TIMEOUT = CloseCode(4008, "ping timeout", "The device answered none of four pings.", "with backoff")
 

@@ -7,6 +7,7 @@ from cloudmatch_edge.dialects import base
 from cloudmatch_edge.dialects.base import SocketFrame
 from cloudmatch_edge.dialects.close_codes import SERVICE_RESTART, TOO_LARGE
 from cloudmatch_edge.dialects.v1_messages import (
+    TOKEN_MAX,
     Ack,
     Delivered,
     Error,
@@ -22,7 +23,10 @@ from cloudmatch_edge.dialects.v1_messages import (
     Pong,
     Reason,
     Receipt,
+    Renewed,
     Resumed,
+    Token,
+    TokenExpires,
     Unmatch,
     Waiting,
     Welcome,
@@ -36,8 +40,8 @@ SUBPROTOCOL = "cloudmatch.v1"
 
 def frame_limits(max_payload: int) -> tuple[int, int]:
     """Bytes of the largest text with a payload of `max_payload` bytes, of which JSON may escape each as six;
-    and without any escapes."""
-    return 6 * max_payload + 1024, max_payload + 1024
+    and without any escapes. A token fits in, too."""
+    return max(6 * max_payload, TOKEN_MAX) + 1024, max_payload + 1024
 
 
 class V1:
@@ -108,10 +112,17 @@ class V1:
         return [encode(Error("not_matched", detail, refs.get(i))) for i in range(len(send.payloads))]
 
     def rate_limited(self) -> list[SocketFrame]:
-        return [encode(Error("rate_limited", "unmatch and locate are allowed a few times a second only"))]
+        detail = "unmatch, locate and token are allowed a few times a second only"
+        return [encode(Error("rate_limited", detail))]
 
-    def forbidden(self) -> list[SocketFrame]:
-        return [encode(Error("forbidden", "the token allows another place only"))]
+    def denied(self, code: base.Denial, detail: str) -> list[SocketFrame]:
+        return [encode(Error(code, detail))]
+
+    def token_expires(self, seconds: int) -> list[SocketFrame]:
+        return [encode(TokenExpires(in_=seconds))]
+
+    def renewed(self, expires: float | None) -> list[SocketFrame]:
+        return [encode(Renewed(round((expires or 0) * 1000)))]
 
     # -- commands
 
@@ -162,7 +173,7 @@ def _too_large_binary(limit: int) -> base.Close:
     return base.Close(TOO_LARGE, f"a payload has at most {limit} bytes")
 
 
-def _command(message: Ack | Unmatch | Locate | Leave | Ping | Error) -> base.Command:
+def _command(message: Ack | Unmatch | Locate | Token | Leave | Ping | Error) -> base.Command:
     match message:
         case Ack(received, match):
             return base.Acknowledge(received, match)
@@ -170,6 +181,8 @@ def _command(message: Ack | Unmatch | Locate | Leave | Ping | Error) -> base.Com
             return base.Unmatch()
         case Locate(lat, lon):
             return base.Locate(lat, lon)
+        case Token(token):
+            return base.Renew(token)
         case Leave():
             return base.Leave()
         case Ping():

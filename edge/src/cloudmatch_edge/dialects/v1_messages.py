@@ -27,8 +27,10 @@ Code = Literal[
     "not_matched",
     "payload_too_large",
     "rate_limited",
+    "unauthorized",
     "forbidden",
 ]
+TOKEN_MAX = 4096  # bytes
 
 
 class FromDevice(msgspec.Struct, frozen=True, tag_field="type"):
@@ -58,6 +60,13 @@ class Locate(FromDevice, frozen=True, tag="locate"):
 
     lat: Latitude
     lon: Longitude
+
+
+class Token(FromDevice, frozen=True, tag="token"):
+    """Go on with another token, of the same device and app. An edge that takes it answers by a `token`, else
+    by the error `unauthorized` or `forbidden`, and the present one stays."""
+
+    token: Annotated[str, Meta(min_length=1, max_length=TOKEN_MAX)]
 
 
 class Leave(FromDevice, frozen=True, tag="leave"):
@@ -153,6 +162,18 @@ class Gap(ToDevice, frozen=True, tag="gap"):
     reason: str
 
 
+class TokenExpires(ToDevice, frozen=True, tag="token_expires"):
+    """The token expires soon: send another by `token`, or the server closes with 4003."""
+
+    in_: int = msgspec.field(name="in")  # s
+
+
+class Renewed(ToDevice, frozen=True, tag="token"):
+    """Another token was taken."""
+
+    expires: int  # ms since 1970
+
+
 class Error(ToDevice, frozen=True, tag="error"):
     """A message of the device was rejected; the connection stays open."""
 
@@ -165,7 +186,7 @@ class Pong(ToDevice, frozen=True, tag="pong"):
     """The answer to a `ping`."""
 
 
-AnyFromDevice = Message | Ack | Unmatch | Locate | Leave | Ping
+AnyFromDevice = Message | Ack | Unmatch | Locate | Token | Leave | Ping
 AnyToDevice = (
     Welcome
     | Waiting
@@ -178,6 +199,8 @@ AnyToDevice = (
     | PeerLeft
     | Resumed
     | Gap
+    | TokenExpires
+    | Renewed
     | Error
     | Pong
 )

@@ -14,20 +14,23 @@ from cloudmatch_bus.contract.messages import (
     PeerAway,
     PeerReturned,
 )
-from cloudmatch_edge.admission.grant import OPEN, Grant
+from cloudmatch_edge.admission.denied import DeniedError
+from cloudmatch_edge.admission.stay import FOREVER, Stay
 from cloudmatch_edge.dialects.base import (
     Acknowledge,
     Close,
     Command,
+    Denial,
     Dialect,
     Leave,
     Locate,
+    Renew,
     Reply,
     Send,
     SocketFrame,
     Unmatch,
 )
-from cloudmatch_edge.dialects.close_codes import NORMAL, POLICY_VIOLATION, REPLACED, CloseCode
+from cloudmatch_edge.dialects.close_codes import NORMAL, POLICY_VIOLATION, REPLACED, TOKEN_EXPIRED, CloseCode
 from cloudmatch_edge.dialects.parameters import Parameters
 from cloudmatch_edge.relay.inbound import MalformedBatchError, messages_dropped
 from cloudmatch_edge.relay.match import Match
@@ -67,7 +70,7 @@ class Device:
 
     Args:
         connection_id: µs since 1970 when the client asked for the connection.
-        grant: what it may do.
+        stay: what it may do, and until when.
         token: of the session; "" if it cannot be resumed.
         grace: s for which the device may be disconnected.
         resume: whether this connection resumes the session.
@@ -85,7 +88,7 @@ class Device:
         matches: MatchRegistry[Match],
         matchmaking: Matchmaking["Device", Match],
         *,
-        grant: Grant = OPEN,
+        stay: Stay = FOREVER,
         token: str = "",
         grace: float = 0.0,
         resume: bool = False,
@@ -96,7 +99,7 @@ class Device:
         self.connection_id = connection_id
         self.socket = socket
         self.dialect = dialect
-        self.grant = grant
+        self.stay = stay
         self.token = token
         self.grace = grace
         self.resume = resume
@@ -177,6 +180,13 @@ class Device:
         if self._controls is not None and not self._controls.acquire(self._bus.now(), count):
             self.socket.close(POLICY_VIOLATION, "too many control frames")
 
+    def check_token(self, now: float) -> None:
+        """Close the connection once its token has expired; ask for another one before."""
+        if self.stay.is_over(now):
+            self.socket.close(TOKEN_EXPIRED, "token expired")
+        elif (left := self.stay.ask(now)) is not None:
+            self.write(self.dialect.token_expires(left))
+
     def disconnect(self) -> None:
         """Note that the socket is gone. What the device sent is still delivered to its peer."""
         self.disconnected = True
@@ -196,6 +206,8 @@ class Device:
                 self._unmatch()
             case Locate(lat, lon):
                 self._locate(lat, lon)
+            case Renew(token):
+                self._renew(token)
             case Leave():
                 self.leaving = True
                 self.socket.close(NORMAL, "asked for")
@@ -236,12 +248,23 @@ class Device:
     def _locate(self, lat: float, lon: float) -> None:
         if not self._within_rate_limit():
             return
-        if not self.grant.includes(lat, lon):
-            self.write(self.dialect.forbidden())
+        if not self.stay.grant.includes(lat, lon):
+            self.write(self.dialect.denied("forbidden", "the token allows another place only"))
             return
         self.who = self.who._replace(lat=lat, lon=lon)
         self.location_version += 1
         self._matchmaking.seek(self)
+
+    def _renew(self, token: str) -> None:
+        if not self._within_rate_limit():
+            return
+        try:
+            self.who = self.stay.renew(token, self.who, self._bus.now(), self._bus.clock() / 1000)
+        except DeniedError as denied:
+            code: Denial = "forbidden" if denied.status == 403 else "unauthorized"
+            self.write(self.dialect.denied(code, denied.detail))
+        else:
+            self.write(self.dialect.renewed(self.stay.grant.expires))
 
     def _within_rate_limit(self) -> bool:
         allowed = self._commands.acquire(self._bus.now())

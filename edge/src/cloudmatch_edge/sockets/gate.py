@@ -5,12 +5,13 @@ from collections.abc import Sequence
 
 from prometheus_client import Counter
 
-from cloudmatch_bus.process.clock import now_ms
+from cloudmatch_bus.process.clock import monotonic, now_ms
 from cloudmatch_bus.process.health import Health
 from cloudmatch_bus.process.summary import Summary
 from cloudmatch_edge.admission import bearer, tokens
 from cloudmatch_edge.admission.denied import DeniedError
 from cloudmatch_edge.admission.grant import OPEN, Admitted, Grant
+from cloudmatch_edge.admission.stay import FOREVER, Stay
 from cloudmatch_edge.admission.tokens import Rules
 from cloudmatch_edge.dialects.parameters import parse
 from cloudmatch_edge.settings import EdgeSettings
@@ -70,7 +71,22 @@ class Gate:
             return OPEN
         if self.keyring.keys is None:
             raise DeniedError(503, "not_ready", "the keys of tokens are not known yet")
-        token = bearer.find(authorization, offered)
+        return self.verify(bearer.find(authorization, offered))
+
+    def stay(self, grant: Grant) -> Stay:
+        """Return for how long a device may stay that comes in now."""
+        if grant is OPEN:
+            return FOREVER
+        return Stay(grant, self.verify, self._rules.leeway, monotonic(), now_ms() / 1000)
+
+    def verify(self, token: str) -> Grant:
+        """Return what a token grants.
+
+        Raises:
+            DeniedError: it is not taken.
+        """
+        assert self.keyring is not None
+        assert self.keyring.keys is not None
         try:
             return tokens.verify(token, self.keyring.keys, self._rules, now_ms() / 1000)
         except DeniedError as denied:

@@ -226,7 +226,8 @@ class Listener:
         connection.write(dialect.connected())
         self._quotas.connected(connection, monotonic())
         resume = speaks_v1 and who.resume is not None
-        return self._hub.join(who, connection, dialect, token, grant, resume=resume, waited=waited)
+        stay = self.gate.stay(grant)
+        return self._hub.join(who, connection, dialect, token, stay, resume=resume, waited=waited)
 
     def broke_off(self, silence: float) -> None:
         """Note that a connection broke off after so many seconds without a byte."""
