@@ -6,6 +6,7 @@ import pytest
 
 from cloudmatch_bus.contract.liveness import EDGE_DEAD_AFTER
 from cloudmatch_bus.process import clock
+from cloudmatch_match_engine.dropped import dropped
 from simulation.payload_world import PayloadWorld
 from simulation.virtual_time import VirtualLoop
 
@@ -59,3 +60,25 @@ def test_a_peer_whose_edge_was_cut_off_is_back_although_the_update_about_that_is
     world.network.loses = lambda payload: b'"peer_back"' in payload
     loop.run_until_complete(world.run_cut(EDGE_DEAD_AFTER + 3.0))
     world.check()
+
+
+@pytest.mark.worlds(10)
+def test_an_edge_that_repeats_every_batch_as_its_own_with_other_payloads_changes_nothing(
+    loop: VirtualLoop, seed: int
+) -> None:
+    """The worst that NATS lets an edge publish: its own name in the subject, all else of another's batch."""
+    world = PayloadWorld(seed, kills=False)
+    publish = world.network.publish
+
+    def publish_and_forge(subject: str, payload: bytes, reply: str = "") -> None:
+        tokens = subject.split(".")
+        if tokens[3:4] == ["up"]:
+            tokens[4] = "edge-x"
+            publish(".".join(tokens), bytes(len(payload)), reply)
+        publish(subject, payload, reply)
+
+    world.network.publish = publish_and_forge  # type: ignore[method-assign]
+    before = dropped.labels("false_claim")._value.get()
+    loop.run_until_complete(world.run())
+    world.check()
+    assert dropped.labels("false_claim")._value.get() > before

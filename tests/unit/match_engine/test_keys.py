@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from cloudmatch_bus.contract import subjects
 from cloudmatch_bus.contract.streams import BUCKET_PREFIX
-from cloudmatch_match_engine.core.keys import DeviceId, Source, device_id, pair_key, parse_device, source_of
+from cloudmatch_match_engine.core.keys import DeviceId, device_id, pair_key, parse_device, source_of
 from harness.ids import ids
 
 LINE = 4096  # bytes that NATS takes before a payload
@@ -35,11 +35,10 @@ def test_the_key_of_a_match_is_of_no_device(app: str, match: int) -> None:
 
 @given(ids, ids, ids)
 def test_the_source_of_a_batch_is_device_and_edge_of_its_subject(app: str, edge: str, device: str) -> None:
-    said = Source(device_id(app, device), subjects.token(edge))
-    assert source_of(subjects.up(app, edge, device)) == said
+    assert source_of(subjects.up(app, edge, device)) == (device_id(app, device), subjects.token(edge))
 
 
 def test_a_subject_of_another_kind_has_no_source() -> None:
     assert source_of("cm.v1.demo.up") is None
-    assert source_of(subjects.up_fallback("demo", "e", "a")) == Source(DeviceId("demo", "a"), "e")
-    assert source_of("cm.v1.demo.up.99.a") == Source(DeviceId("demo", "a"), "")
+    assert source_of(subjects.up_fallback("demo", "e", "a")) == (DeviceId("demo", "a"), "e")
+    assert source_of("cm.v1.demo.up.99.a") == (DeviceId("demo", "a"), "")

@@ -25,19 +25,15 @@ def device_id(app: str, device: str) -> DeviceId:
     return DeviceId(token(app), token(device))
 
 
-class Source(NamedTuple):
-    """Whose batches come on a subject, and by which edge."""
-
-    device: DeviceId
-    edge: str  # token; "": not said, by an edge of an earlier version
-
-
 @lru_cache(CACHED_ADDRESSES)
-def source_of(subject: str) -> Source | None:
-    """Name who sends batches on an `up` subject; None for other subjects."""
+def source_of(subject: str) -> tuple[DeviceId, str] | None:
+    """Name the device that sends batches on an `up` subject, and its edge (token); None for other subjects.
+
+    An edge of an earlier version does not name itself: "". A plain tuple is unpacked faster than a named one.
+    """
     if names := parse_up(subject):
         app, edge, device = names
-        return Source(DeviceId(app, device), edge)
+        return DeviceId(app, device), edge
     return None
 
 
