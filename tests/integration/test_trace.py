@@ -83,7 +83,7 @@ async def test_raw_output_shows_messages_as_they_are_on_the_bus(edge: Service, t
     tracer = trace("--raw")
     await exchange(edge)
     await asyncio.to_thread(
-        tracer.wait_line, r"cm\.v1\.demo\.up\.\d+\.a  cm\.v1\.demo\.ack\.edge-0\.a\.\d+\.0\.t4  ciao\n"
+        tracer.wait_line, r"demo\.up\.edge-0\.\d+\.a  cm\.v1\.demo\.ack\.edge-0\.a\.\d+\.0\.t4  ciao\n"
     )
 
 
