@@ -1,6 +1,7 @@
 """The HTTP applications of the services."""
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from cloudmatch_analytics.window_store import WindowStore
 from cloudmatch_bus.contract.messages import AmountReported, DeviceRecord, MatchMade
 from cloudmatch_bus.process.health import Health
 from cloudmatch_bus.process.http import application
+from cloudmatch_bus.process.http_keys import Keys
 from cloudmatch_journal.core.ledger import Ledger
 from cloudmatch_journal.http_api import handlers
 from cloudmatch_journal.store import Store
@@ -42,6 +44,13 @@ def engine() -> Inspection:
 @pytest.fixture
 def services(tmp_path: Path) -> Iterator[dict[str, Litestar]]:
     """The HTTP applications of the services, without their servers; the journal has match 1."""
+    with applications(tmp_path, None) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def applications(tmp_path: Path, keys: Keys | None) -> Iterator[dict[str, Litestar]]:
+    """Make the HTTP applications of the services, which ask for these keys."""
     store, ledger = Store(tmp_path, 100), Ledger()
     positions = itertools.count(1)
 
@@ -54,9 +63,9 @@ def services(tmp_path: Path) -> Iterator[dict[str, Litestar]]:
     stop = asyncio.Event()
     stop.set()  # streams end at once
     yield {
-        "journal": application("journal", Health(), handlers(store, ledger, publish)),
-        "engine": application("match-engine", Health(), routes(engine)),
-        "bridge": application("bridge-rabbit", Health()),
-        "analytics": create_app(Health(), WindowStore(1, 1000), stop),
+        "journal": application("journal", Health(), handlers(store, ledger, publish), keys=keys),
+        "engine": application("match-engine", Health(), routes(engine), keys=keys),
+        "bridge": application("bridge-rabbit", Health(), keys=keys),
+        "analytics": create_app(Health(), WindowStore(1, 1000), stop, keys=keys),
     }
     store.close()

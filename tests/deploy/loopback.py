@@ -50,6 +50,7 @@ def secrets(folder: Path, authority: trustme.CA) -> Secrets:
         "nats-keys": {file.name: file.read_text() for file in folder.iterdir() if file.is_file()},
         "nats-tls": certificate(authority, *NODES),
         "rabbitmq-tls": certificate(authority, "rabbitmq"),
+        "http-keys": {"keys": ""},
         "device-tokens": {"issuer": ISSUER, "jwks.json": jwk_set(signer().published()).decode()},
     }
 
@@ -139,8 +140,9 @@ class Environment:
                 step["command"], self.mount(pod, own, more, step), service, name or service
             )
         values = {k: replaced(v, here) for k, v in self.variables(pod, name or service).items()}
-        if "CLOUDMATCH_EDGE_AUTH" in values:
-            values["CLOUDMATCH_EDGE_AUTH"] = "none"  # the devices of these tests have no tokens
+        for auth in ("CLOUDMATCH_EDGE_AUTH", "CLOUDMATCH_HTTP_AUTH"):
+            if auth in values:
+                values[auth] = "none"  # the devices of these tests have no tokens, its clients no keys
         if "CLOUDMATCH_NATS_URL" in values:
             values["CLOUDMATCH_NATS_URL"] = self.url
         return values

@@ -56,11 +56,13 @@ class Service:
             error.add_note(f"last answer: {self.probe}\n{self.process.tail()}")
             raise
 
-    def get(self, path: str, body: bytes | None = None) -> tuple[int, str]:
-        """Status and text of a GET (or, with a JSON `body`, a POST); (0, reason) without an answer."""
-        request = urllib.request.Request(  # noqa: S310 # always http or https, on loopback
-            self.url + path, body, {"Content-Type": "application/json"} if body is not None else {}
-        )
+    def get(self, path: str, body: bytes | None = None, key: str = "") -> tuple[int, str]:
+        """Status and text of a GET (or, with a JSON `body`, a POST), perhaps with a key; (0, reason) without
+        an answer."""
+        headers = {"Content-Type": "application/json"} if body is not None else {}
+        if key:
+            headers["Authorization"] = f"Bearer {key}"
+        request = urllib.request.Request(self.url + path, body, headers)  # noqa: S310 # on loopback
         try:
             with urllib.request.urlopen(request, timeout=5, context=_TRUSTING) as answer:  # noqa: S310 # the same
                 return answer.status, answer.read().decode()

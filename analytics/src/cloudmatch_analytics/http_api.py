@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.resources import files
 from pathlib import PurePosixPath
-from typing import Annotated
+from typing import Annotated, Any
 from weakref import WeakSet
 
 import msgspec
-from litestar import Litestar, Response, get
+from litestar import Litestar, Request, Response, get
 from litestar.exceptions import ClientException, NotFoundException
 from litestar.params import FromPath, Parameter
 from litestar.response import ServerSentEvent, ServerSentEventMessage
@@ -23,7 +23,8 @@ from cloudmatch_bus.contract.amqp import DEFAULT_APP
 from cloudmatch_bus.contract.subjects import untoken
 from cloudmatch_bus.contract.unreadable import UNREADABLE
 from cloudmatch_bus.process.health import Health
-from cloudmatch_bus.process.http import application, errors, serve
+from cloudmatch_bus.process.http import KEYED, application, errors, serve
+from cloudmatch_bus.process.http_keys import Keys, guard, only_app, require_app
 from cloudmatch_bus.process.searches import Searches, busy
 from cloudmatch_bus.process.settings import HttpSettings
 
@@ -41,7 +42,11 @@ FILES = {
     "vendor/uPlot.iife.min.js": "text/javascript; charset=utf-8",
 }
 
-FAILURES = errors(bad_request="A parameter is invalid.", unavailable="Too many ask at once; ask again.")
+READ = guard("windows:read")
+Asking = Request[Any, Any, Any]
+FAILURES = KEYED | errors(
+    bad_request="A parameter is invalid.", unavailable="Too many ask at once; ask again."
+)
 Size = Annotated[str, Parameter(description="Length of the windows.", schema_extra={"enum": list(SIZES)})]
 Hop = Annotated[
     str,
@@ -129,48 +134,73 @@ def shape(size: str, hop: str) -> Shape:
     return Shape(SIZES[size], SIZES[hop or size])
 
 
+def own_app(request: Asking, app: str) -> str:
+    """Return the app that a request may ask about: with a key of one app, that.
+
+    Raises:
+        PermissionDeniedException: it asks about another.
+    """
+    of = app or only_app(request) or ""
+    require_app(request, of)
+    return of
+
+
 def create_app(
     health: Health,
     store: WindowStore,
     stop: asyncio.Event,
     origins: Sequence[str] = (),
     listeners: int = LISTENERS,
+    keys: Keys | None = None,
 ) -> Litestar:
     """Create the HTTP application. Streams end when `stop` is set; pages of `origins` may read it."""
     searches, streams = Searches(waiting=WAITING), Listeners(listeners)
 
-    @get("/windows", responses=FAILURES)
+    @get("/windows", guards=[READ], responses=FAILURES)
     async def windows(
-        size: Size = "10s", hop: Hop = "", app: App = "", device: Device = "", last: Last = 30
+        request: Asking,
+        size: Size = "10s",
+        hop: Hop = "",
+        app: App = "",
+        device: Device = "",
+        last: Last = 30,
     ) -> list[ByteWindow]:
         """Return closed windows, newest last. A window without payloads is included, with zeros."""
-        of, name = shape(size, hop), series(app, device)
+        of, name = shape(size, hop), series(own_app(request, app), device)
         return await searches.run(lambda: [ByteWindow(*w) for w in store.last(of, last, name)])
 
     @get(
         "/windows/live",
+        guards=[READ],
         responses=FAILURES,
         media_type="text/event-stream",
         response_description="Events; the data of each is JSON.",
         sync_to_thread=False,
     )
-    def live(size: Size = "10s", hop: Hop = "", app: App = "", device: Device = "") -> ServerSentEvent:
+    def live(
+        request: Asking, size: Size = "10s", hop: Hop = "", app: App = "", device: Device = ""
+    ) -> ServerSentEvent:
         """Stream each window when it closes (event `closed`) and whenever late payloads change it
         (`corrected`); every second the `running` one and how far windows have closed (`state`)."""
-        events = _live(health, store, shape(size, hop), series(app, device), stop)
+        events = _live(health, store, shape(size, hop), series(own_app(request, app), device), stop)
         return ServerSentEvent(_counted(streams.admit(), events))
 
-    @get("/senders", responses=FAILURES)
-    async def senders(app: App = "", minutes: Minutes = 60, limit: Limit = 500) -> list[Sender]:
+    @get("/senders", guards=[READ], responses=FAILURES)
+    async def senders(
+        request: Asking, app: App = "", minutes: Minutes = 60, limit: Limit = 500
+    ) -> list[Sender]:
         """Return the senders of recent payloads, most bytes first."""
+
+        of = own_app(request, app)
 
         def found() -> list[Sender]:
             every = _senders(store, store.now() - minutes * 60_000)
-            return [sender for sender in every if app in ("", sender.app)][:limit]
+            return [sender for sender in every if of in ("", sender.app)][:limit]
 
         return await searches.run(found)
 
-    return application("CloudMatch analytics", health, [windows, live, senders, *page_handlers()], origins)
+    routes = [windows, live, senders, *page_handlers()]
+    return application("CloudMatch analytics", health, routes, origins, keys)
 
 
 def _senders(store: WindowStore, since: int) -> list[Sender]:
@@ -257,10 +287,11 @@ class HttpThread:
         health: Health,
         http: HttpSettings,
         listeners: int,
+        keys: Keys | None,
     ) -> None:
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
-        app = create_app(health, store, self._stop, http.allowed_origins, listeners)
+        app = create_app(health, store, self._stop, http.allowed_origins, listeners, keys)
         serving = serve(app, NAME, sockets, self._stop, http.connections)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="http")
         self._future: Future[None] = self._thread.submit(self._loop.run_until_complete, serving)

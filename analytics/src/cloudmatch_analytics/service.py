@@ -15,6 +15,7 @@ from cloudmatch_analytics.source_status import SourceMetrics, SourceStatus
 from cloudmatch_analytics.supervisor import Supervisor, partitions
 from cloudmatch_analytics.window_store import WindowStore
 from cloudmatch_bus.contract import amqp, amqp_batches, amqp_forgotten
+from cloudmatch_bus.process import http_keys
 from cloudmatch_bus.process.health import Health
 from cloudmatch_bus.process.listen import listen, listen_also
 from cloudmatch_bus.process.runner import Environment
@@ -30,6 +31,7 @@ def serve(environment: Environment, stop: threading.Event) -> None:
         SettingsError: the HTTP port cannot be used.
     """
     settings = environment[AnalyticsSettings]
+    keys = http_keys.required(environment[HttpSettings], settings.host, variable(AnalyticsSettings, "host"))
     sockets = [
         listen(settings.host, settings.port, variable(AnalyticsSettings, "port")),
         *listen_also(settings.host, settings.legacy_port, variable(AnalyticsSettings, "legacy_port")),
@@ -49,7 +51,7 @@ def serve(environment: Environment, stop: threading.Event) -> None:
     health.set_check("archive", lambda: archive.problem)
     # without input no window closes: that is one reason, not two
     health.set_check("windows", lambda: None if status.problem or supervisor.problem() else windows.problem())
-    http = HttpThread(sockets, windows, health, environment[HttpSettings], settings.listeners)
+    http = HttpThread(sockets, windows, health, environment[HttpSettings], settings.listeners, keys)
     http.on_end(stop.set)
     try:
         supervisor.run(stop)

@@ -21,7 +21,8 @@ from msgspec import Meta
 
 from cloudmatch_bus.contract.messages import AmountReported, DeviceForgotten
 from cloudmatch_bus.process.clock import now_ms
-from cloudmatch_bus.process.http import errors, require_json
+from cloudmatch_bus.process.http import KEYED, errors, require_json
+from cloudmatch_bus.process.http_keys import audit, guard, only_app, require_app
 from cloudmatch_bus.process.searches import Searches
 from cloudmatch_journal.core.ledger import Kind, Ledger
 from cloudmatch_journal.core.shown import ShownFact
@@ -63,11 +64,12 @@ Limit = Annotated[
 ]
 Type = Annotated[Kind | None, QueryParameter(name="type", description="Only events of this type.")]
 
-BAD_PARAMETER = errors(bad_request="A parameter is invalid.")
+BAD_PARAMETER = KEYED | errors(bad_request="A parameter is invalid.")
 SEARCH = BAD_PARAMETER | errors(unavailable="Too many searches wait; `Retry-After` says when to ask again.")
 UNKNOWN_DEVICE = ResponseSpec(
     str, generate_examples=False, description="No event names the device: a sentence, a JSON string."
 )
+READ = guard("facts:read")
 THANKS = '"Thanks!"'  # JSON: litestar writes strings as they are
 
 Publish = Callable[[AmountReported | DeviceForgotten], bool]
@@ -179,8 +181,9 @@ def _report_handler(publish: Publish) -> ControllerRouterHandler:
         "/device/event",
         status_code=200,
         media_type=MediaType.JSON,
-        guards=[require_json],
-        responses=errors(
+        guards=[guard("facts:write"), require_json],
+        responses=KEYED
+        | errors(
             bad_request="The report is invalid: nothing is stored.",
             too_large="The report has more than 256 KiB: nothing is stored.",
             unsupported_media_type="`Content-Type` is not JSON: nothing is stored.",
@@ -189,11 +192,12 @@ def _report_handler(publish: Publish) -> ControllerRouterHandler:
         response_description='The JSON string `"Thanks!"`, as in 2019.',
         sync_to_thread=False,
     )
-    def report(data: JSONBody[Report]) -> str:
+    def report(request: Request[Any, Any, Any], data: JSONBody[Report]) -> str:
         """Report an amount about a device. It is published on the bus like any other fact.
 
         `Content-Type` must be `application/json` or end in `+json`.
         """
+        require_app(request, data.app)
         fact = AmountReported(
             app=data.app,
             at=now_ms(),
@@ -203,6 +207,7 @@ def _report_handler(publish: Publish) -> ControllerRouterHandler:
         )
         if not publish(fact):
             raise ServiceUnavailableException("the bus is not accepting reports now")
+        audit(request, "report", data.app, data.device_id, "done")
         return THANKS
 
     return report
@@ -211,8 +216,10 @@ def _report_handler(publish: Publish) -> ControllerRouterHandler:
 def _forget_handler(ledger: Ledger, publish: Publish) -> ControllerRouterHandler:
     @delete(
         "/device/{device_id:path}",
+        guards=[guard("devices:erase")],
         status_code=202,
-        responses=errors(
+        responses=KEYED
+        | errors(
             bad_request="A parameter is invalid.",
             not_found="No event names the device, or it is forgotten.",
             unavailable="The bus is not accepting requests now.",
@@ -227,11 +234,13 @@ def _forget_handler(ledger: Ledger, publish: Publish) -> ControllerRouterHandler
         Its state goes. The events of its peers stay, and name it by a pseudonym; places, tags and distances
         go. What happens to it later is kept.
         """
+        require_app(request, app)
         device_id = _device_id(request, 2)
         if ledger.device(app, device_id) is None:
             raise NotFoundException(f"no event names device {device_id} of app {app}")
         if not publish(DeviceForgotten(app=app, at=now_ms(), device=device_id)):
             raise ServiceUnavailableException("the bus is not accepting requests now")
+        audit(request, "erase", app, device_id, "asked")
         return Asked(device_id=device_id, app=app)
 
     return forget
@@ -245,7 +254,12 @@ def _event_handlers(store: Store) -> list[ControllerRouterHandler]:
         body = await searches.run(lambda: _encoded_page(search, limit, begins))
         return Response(body, media_type=MediaType.JSON)
 
-    @get("/device/events/{device_id:path}", responses=SEARCH, operation_class=DeviceOperation)
+    @get(
+        "/device/events/{device_id:path}",
+        guards=[READ],
+        responses=SEARCH,
+        operation_class=DeviceOperation,
+    )
     async def device_events(
         request: Request[Any, Any, Any], app: App = "default", after: After = 0, limit: Limit = 100
     ) -> Response[Events]:
@@ -253,15 +267,21 @@ def _event_handlers(store: Store) -> list[ControllerRouterHandler]:
 
         It may be short while `more` is true: one page searches a bounded part of the journal.
         """
+        require_app(request, app)
         return await answer(store.find(after, device=(app, _device_id(request))), limit)
 
-    @get("/events", responses=SEARCH)
-    async def events(after: After = 0, limit: Limit = 100, type: Type = None) -> Response[Events]:  # noqa: A002 # its public name
-        """Return a page of the journal.
+    @get("/events", guards=[READ], responses=SEARCH)
+    async def events(
+        request: Request[Any, Any, Any],
+        after: After = 0,
+        limit: Limit = 100,
+        type: Type = None,  # noqa: A002 # its public name
+    ) -> Response[Events]:
+        """Return a page of the journal; for a key of one app, of that.
 
         It may be short while `more` is true: one page searches a bounded part of the journal.
         """
-        return await answer(store.find(after, kind=type), limit)
+        return await answer(store.find(after, kind=type, app=only_app(request)), limit)
 
     return [device_events, events]
 
@@ -269,6 +289,7 @@ def _event_handlers(store: Store) -> list[ControllerRouterHandler]:
 def _state_handlers(ledger: Ledger) -> list[ControllerRouterHandler]:
     @get(
         "/device/state/{device_id:path}",
+        guards=[READ],
         exception_handlers={UnknownDeviceError: _sentence},
         responses=BAD_PARAMETER | {404: UNKNOWN_DEVICE},
         operation_class=DeviceOperation,
@@ -276,6 +297,7 @@ def _state_handlers(ledger: Ledger) -> list[ControllerRouterHandler]:
     )
     def device_state(request: Request[Any, Any, Any], app: App = "default") -> Device:
         """Return the state of a device. If it is unknown, the answer is that of 2019: a JSON string."""
+        require_app(request, app)
         device_id = _device_id(request)
         state = ledger.device(app, device_id)
         if state is None:
@@ -285,13 +307,14 @@ def _state_handlers(ledger: Ledger) -> list[ControllerRouterHandler]:
 
     @get(
         "/match/{match_id:int}",
+        guards=[READ],
         responses=BAD_PARAMETER | errors(not_found="No event names this match."),
         sync_to_thread=False,
     )
-    def match(match_id: FromPath[int]) -> Match:
+    def match(request: Request[Any, Any, Any], match_id: FromPath[int]) -> Match:
         """Return the state of a match."""
         state = ledger.match(match_id)
-        if state is None:
+        if state is None or only_app(request) not in (None, state.app):
             raise NotFoundException(f"no event names match {match_id}")
         return _match(state)
 

@@ -164,8 +164,8 @@ class SegmentDatabase:
         self._database.close()
 
 
-def query(after: int, kind: str | None, device: tuple[str, str] | None) -> Query:
-    """Select what happened after a position, perhaps of one type, perhaps about one device (app, id).
+def query(after: int, kind: str | None, device: tuple[str, str] | None, app: str | None = None) -> Query:
+    """Select what happened after a position, perhaps of one type or app, perhaps about one device (app, id).
 
     A batch may be selected although only something else in it, as a size, is spelled like the device.
     """
@@ -175,7 +175,9 @@ def query(after: int, kind: str | None, device: tuple[str, str] | None) -> Query
         selected &= where("type").one_of(list(segments.types(kind)))
     if device is not None:
         app, name = device
+    if app is not None:
         selected &= where("app") == app
+    if device is not None:
         spells = _spells(name)
         selected &= (
             (where("device") == name)

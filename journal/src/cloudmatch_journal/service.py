@@ -4,7 +4,7 @@ import asyncio
 
 from cloudmatch_bus.client.provision import connected_bus
 from cloudmatch_bus.client.settings import NatsSettings
-from cloudmatch_bus.process import http
+from cloudmatch_bus.process import http, http_keys
 from cloudmatch_bus.process.health import Health
 from cloudmatch_bus.process.listen import listen, listen_also
 from cloudmatch_bus.process.runner import Environment
@@ -20,6 +20,7 @@ from cloudmatch_journal.store import Store
 async def serve(environment: Environment, stop: asyncio.Event) -> None:
     """Run the journal until `stop`."""
     settings = environment[JournalSettings]
+    keys = http_keys.required(environment[HttpSettings], settings.host, variable(JournalSettings, "host"))
     sockets = [
         listen(settings.host, settings.port, variable(JournalSettings, "port")),
         *listen_also(settings.host, settings.legacy_port, variable(JournalSettings, "legacy_port")),
@@ -29,7 +30,9 @@ async def serve(environment: Environment, stop: asyncio.Event) -> None:
     health.set_check("stopping", lambda: "stopping" if stop.is_set() else None)
     health.set_check("disk", lambda: journal.store.problem)
     routes = handlers(journal.store, journal.ledger, journal.publish)
-    app = http.application("CloudMatch journal", health, routes, environment[HttpSettings].allowed_origins)
+    app = http.application(
+        "CloudMatch journal", health, routes, environment[HttpSettings].allowed_origins, keys
+    )
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(http.serve(app, NAME, sockets, stop, environment[HttpSettings].connections))

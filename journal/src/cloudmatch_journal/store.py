@@ -104,11 +104,18 @@ class Store:
             self._seal(growing)
         return len(new)
 
-    def find(self, after: int, *, kind: str | None = None, device: tuple[str, str] | None = None) -> Search:
-        """Return a search for events after a position, perhaps of one type, or of one device (app, id)."""
+    def find(
+        self,
+        after: int,
+        *,
+        kind: str | None = None,
+        device: tuple[str, str] | None = None,
+        app: str | None = None,
+    ) -> Search:
+        """Return a search for events after a position, perhaps of one type, app or device (app, id)."""
         parts = self._parts(after, device)
         name = None if device is None else device[1]
-        return Search(parts, query(after, kind, device), name, max(after, self.position))
+        return Search(parts, query(after, kind, device, app), name, max(after, self.position))
 
     def read(
         self, after: int, limit: int, *, kind: str | None = None, device: tuple[str, str] | None = None

@@ -4,7 +4,7 @@ import asyncio
 
 from cloudmatch_bus.client.provision import connected_bus
 from cloudmatch_bus.client.settings import NatsSettings
-from cloudmatch_bus.process import http
+from cloudmatch_bus.process import http, http_keys
 from cloudmatch_bus.process.health import Health
 from cloudmatch_bus.process.listen import listen
 from cloudmatch_bus.process.runner import Environment
@@ -18,6 +18,7 @@ from cloudmatch_match_engine.worker import Worker
 async def serve(environment: Environment, stop: asyncio.Event) -> None:
     """Serve HTTP; connect to the bus and run a worker, until `stop`."""
     settings = environment[MatchEngineSettings]
+    keys = http_keys.required(environment[HttpSettings], settings.host, variable(MatchEngineSettings, "host"))
     sock = listen(settings.host, settings.own_port, variable(MatchEngineSettings, "port"))
     health = Health()
     worker: Worker | None = None
@@ -28,7 +29,7 @@ async def serve(environment: Environment, stop: asyncio.Event) -> None:
         return worker.inspection
 
     origins = environment[HttpSettings].allowed_origins
-    application = http.application("CloudMatch match-engine", health, routes(inspection), origins)
+    application = http.application("CloudMatch match-engine", health, routes(inspection), origins, keys)
     async with asyncio.TaskGroup() as group:
         group.create_task(
             http.serve(application, "match-engine", [sock], stop, environment[HttpSettings].connections)

@@ -15,7 +15,7 @@ import uvicorn
 from litestar import Litestar, MediaType, Request, Response, get
 from litestar.config.cors import CORSConfig
 from litestar.connection import ASGIConnection
-from litestar.datastructures import Headers
+from litestar.datastructures import Headers, State
 from litestar.exceptions import (
     ClientException,
     HTTPException,
@@ -29,8 +29,10 @@ from litestar.types import ControllerRouterHandler, Method
 from litestar.utils import normalize_path
 
 from cloudmatch_bus.contract.unreadable import UNREADABLE
+from cloudmatch_bus.process import http_keys
 from cloudmatch_bus.process.health import LIVENESS, METRICS, METRICS_TYPE, READINESS, Health, metrics
 from cloudmatch_bus.process.http_errors import CODES, Error, error
+from cloudmatch_bus.process.http_keys import Keys
 from cloudmatch_bus.process.http_protocol import Http
 from cloudmatch_bus.process.listen import log_listening
 from cloudmatch_bus.process.settings import HttpSettings
@@ -50,6 +52,11 @@ def errors(**descriptions: str) -> dict[int, ResponseSpec]:
         statuses[code]: ResponseSpec(Error, generate_examples=False, description=text)
         for code, text in descriptions.items()
     }
+
+
+KEYED = errors(  # of guarded handlers
+    unauthorized="No key, or an unknown one.", forbidden="The key has not this scope, or is for another app."
+)
 
 
 class NotJsonError(ClientException):
@@ -161,11 +168,13 @@ def application(
     health: Health,
     handlers: Sequence[ControllerRouterHandler] = (),
     origins: Sequence[str] = (),
+    keys: Keys | None = None,
 ) -> Litestar:
     """Create an HTTP application with the probes, metrics and OpenAPI that every service serves.
 
     Args:
         origins: other origins whose pages may read responses to GET.
+        keys: of those who may use guarded handlers; None: everybody may.
     """
 
     @get(LIVENESS, media_type=MediaType.TEXT, sync_to_thread=False, include_in_schema=False)
@@ -189,6 +198,7 @@ def application(
         if origins
         else None,
         logging_config=None,
+        state=State({http_keys.STATE: keys}),
         request_max_body_size=BODY_MAX,
     )
 

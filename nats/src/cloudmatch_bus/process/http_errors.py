@@ -6,12 +6,15 @@ import msgspec
 
 CODES = {
     400: "bad_request",
+    401: "unauthorized",
+    403: "forbidden",
     404: "not_found",
     405: "method_not_allowed",
     413: "too_large",
     414: "uri_too_long",
     415: "unsupported_media_type",
     431: "headers_too_large",
+    421: "misdirected",
     500: "internal",
     503: "unavailable",
 }

@@ -3,6 +3,7 @@
 import errno
 import logging
 import socket
+from ipaddress import ip_address
 
 from cloudmatch_bus.process.settings import SettingsError
 
@@ -35,6 +36,14 @@ def listen(host: str, port: int, setting: str) -> socket.socket:
 def listen_also(host: str, port: int, setting: str) -> list[socket.socket]:
     """Listen on a second port, like `listen`; 0: on none."""
     return [listen(host, port, setting)] if port else []
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only processes of this machine reach what listens on an address."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _bind(host: str, port: int) -> socket.socket:

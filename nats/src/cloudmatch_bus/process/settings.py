@@ -75,6 +75,23 @@ class HttpSettings(Settings, frozen=True, kw_only=True):
         ),
     ] = ""
 
+    auth: Annotated[
+        typing.Literal["", "none", "keys"],
+        Meta(
+            description="Who may use the HTTP API of the journal, match-engine and analytics: `keys`, who "
+            "has one; `none`, everybody. Default: `none` on loopback; on another address the service does "
+            "not start until this is set."
+        ),
+    ] = ""
+
+    keys_file: Annotated[
+        str,
+        Meta(
+            description="File with a line `name sha256 scope,scope [app]` for each key; "
+            "`cloudmatch-http-keys` makes them. It is read again when it changes."
+        ),
+    ] = ""
+
     connections: Annotated[
         PositiveInt,
         Meta(
