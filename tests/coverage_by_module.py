@@ -1,9 +1,10 @@
 """Branch coverage of the pure packages, each module by its own test file: ``make coverage``.
 
-The own tests of module ``window`` in room ``edge`` are ``tests/unit/edge/test_window.py``; they alone must
-reach every line and branch of it. Names of rooms or modules narrow the run. With ``--all``, all unit tests of
-the rooms run as well (minutes), and another column shows what they reach together. The exit code is 1 below
-100 %, and pytest's when a test fails.
+The own tests of module ``window`` in room ``edge`` are ``tests/unit/edge/test_window.py``, and parts of it
+such as ``test_window_sizes.py``, unless that is another module; they alone must reach every line and branch
+of it. Names of rooms or modules narrow the run. With ``--all``, all unit tests of the rooms run as well
+(minutes), and another column shows what they reach together. The exit code is 1 below 100 %, and pytest's
+when a test fails.
 """
 
 import argparse
@@ -44,9 +45,18 @@ class Module(NamedTuple):
     source: Path
 
     @property
-    def tests(self) -> Path:
-        """The test file named like the module, relative to the root."""
-        return UNIT / self.room / f"test_{self.name}.py"
+    def tests(self) -> list[Path]:
+        """The test files named like the module, relative to the root."""
+        folder = ROOT / UNIT / self.room
+        found = [folder / f"test_{self.name}.py", *folder.glob(f"test_{self.name}_*.py")]
+        longer = [
+            f"test_{m.name}" for m in pure_modules() if m.room == self.room and len(m.name) > len(self.name)
+        ]
+        return [
+            each.relative_to(ROOT)
+            for each in sorted(found)
+            if each.exists() and not any(f"{each.stem}_".startswith(f"{name}_") for name in longer)
+        ]
 
 
 class Reach(NamedTuple):
@@ -128,11 +138,11 @@ def table(modules: list[Module], measured: coverage.Coverage, *, together: bool)
         shown.add_column("all unit tests")
     complete = True
     for module in modules:
-        own = reach(measured, module, ["^$", f"^{module.tests}$"])
-        tested = (ROOT / module.tests).exists()
-        complete &= tested and not own.missing
+        tested = module.tests
+        own = reach(measured, module, ["^$", *(f"^{each}$" for each in tested)])
+        complete &= bool(tested) and not own.missing
         share = f"{own.percent:.0f} %" if tested else "none"
-        gaps = own.missing if tested else f"{module.tests} is missing"
+        gaps = own.missing if tested else f"test_{module.name}.py is missing"
         row = [module.package, str(own.statements), str(own.branches), share, gaps]
         if together:
             row.append(f"{reach(measured, module, None).percent:.0f} %")
@@ -165,7 +175,7 @@ def main() -> None:
     parser.add_argument("--all", action="store_true", help="run all unit tests of the rooms as well")
     arguments = parser.parse_args()
     modules = chosen(arguments.names)
-    files = dict.fromkeys(str(each.tests) for each in modules if (ROOT / each.tests).exists())
+    files = dict.fromkeys(str(file) for each in modules for file in each.tests)
     folders = dict.fromkeys(str(UNIT / each.room) for each in modules) if arguments.all else {}
     code, measured = run(modules, [*files, *folders])
     shown, complete = table(modules, measured, together=arguments.all)

@@ -42,9 +42,10 @@ def test_every_conversation_starts_with_a_connection_and_every_drop_but_the_last
 @pytest.mark.parametrize("side", ["server", "client"])
 def test_every_message_type_of_the_protocol_occurs(side: str) -> None:
     protocol = {
-        "client": {"message", "ack", "unmatch", "locate", "leave", "ping"},
+        "client": {"message", "ack", "unmatch", "locate", "leave", "ping", "token"},
         "server": {"welcome", "waiting", "matched", "message", "ack", "receipt", "peer_away", "peer_back"}
-        | {"peer_left", "resumed", "gap", "error", "pong"},
+        | {"peer_left", "resumed", "gap", "error", "pong"}
+        | {"token_expires", "token"},
     }
     assert protocol[side] <= types(side)
     assert any("binary" in step[side] for step in STEPS if isinstance(step.get(side), dict))
@@ -55,7 +56,7 @@ def test_every_error_every_reason_and_every_close_code_occurs() -> None:
     errors = {frame["code"] for frame in frames if frame.get("type") == "error"}
     assert errors == {
         *("bad_json", "bad_message", "bad_count", "unknown_type"),
-        *("not_matched", "payload_too_large", "rate_limited", "forbidden"),
+        *("not_matched", "payload_too_large", "rate_limited", "unauthorized", "forbidden"),
     }
     reasons = {frame["reason"] for frame in frames if frame.get("type") == "peer_left"}
     assert reasons == {"left", "unmatched", "expired", "replaced"}

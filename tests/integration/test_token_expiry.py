@@ -12,8 +12,10 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.typing import Subprotocol
 
-from harness import Service, nats_server, service
+import cloudmatch
+from harness import Service, eventually, nats_server, programs, service
 from harness.tokens import ISSUER, Signer, jwk_set
+from integration.test_sdk_javascript import run_tests
 
 pytestmark = pytest.mark.servers
 OURS, STRANGER = Signer("ES256"), Signer("ES256")
@@ -109,3 +111,24 @@ async def test_whoever_brings_another_token_stays_and_who_does_not_returns_with_
             assert (await hear(back, "resumed"))["peer"] == "stays"
             await stays.send(json.dumps({"type": "message", "text": "still here"}))
             assert (await hear(back, "message"))["text"] == "still here"
+
+
+async def test_the_python_sdk_renews_its_token_as_often_as_it_expires(edge: Service) -> None:
+    asked = 0
+
+    def token() -> str:
+        nonlocal asked
+        asked += 1
+        return expiring("sdk", app="sdk")
+
+    device = cloudmatch.connect(edge.url, id="sdk", lat=1, lon=1, app="sdk", token=token)
+    lost: list[cloudmatch.Event] = []
+    async with device:
+        device.on(cloudmatch.Disconnected, lost.append)
+        await eventually(lambda: asked >= 5, 20)
+    assert lost == []
+
+
+def test_the_javascript_sdk_renews_its_token(edge: Service) -> None:
+    tokens = [expiring("js", LONGER, app="js"), expiring("js", 600, app="js")]
+    run_tests(programs.node(), "tokens.test.js", EDGE=edge.url, TOKENS=json.dumps(tokens))

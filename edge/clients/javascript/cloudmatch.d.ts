@@ -32,7 +32,10 @@ export interface Options {
   radius?: number;
   /** Only devices with equal tags match. */
   tag?: string;
-  /** A JWT, or a function that returns one, called for every connection; only if the server requires it. */
+  /**
+   * A JWT, or a function that returns one, called for every connection and when the server says that the token
+   * expires; only if the server requires it.
+   */
   token?: string | (() => string | undefined | Promise<string | undefined>);
   /** The WebSocket class, if there is no global one: in Node before 22, that of the package `ws`. */
   WebSocket?: new (url: string, protocols: string[]) => unknown;
@@ -58,9 +61,12 @@ export interface DeviceEvents {
   gap: { readonly first: number; readonly last: number; readonly reason: string };
   /**
    * The server rejected a message, and the device stays connected; or it accepts no device at present, and the
-   * device tries again (`edge_full`, `not_ready`, `too_many_connections`, `app_quota`, `rate_limited`).
+   * device tries again (`edge_full`, `not_ready`, `too_many_connections`, `app_quota`, `rate_limited`), or
+   * its function has no token (`no_token`).
    */
   error: { readonly code: string; readonly detail: string };
+  /** The token expires in so many seconds; the device asks its function for another, if it has one. */
+  tokenExpires: { readonly seconds: number };
   /**
    * The device is closed and does not reconnect. `code` is the WebSocket's close code: 1000 if the application
    * closed it, null if the server did not admit the device; `error` is null for 1000.
@@ -165,6 +171,8 @@ export class RefusedError extends CloudMatchError {
   readonly detail: string;
   /** The wrong parameter. */
   readonly parameter?: string | undefined;
+  /** What is wrong with the token: expired, signature, … */
+  readonly reason?: string | undefined;
 }
 
 /** The device is closed and does not reconnect. */
@@ -217,10 +225,15 @@ export class Conversation {
   readonly peerAway: boolean;
   readonly actions: Action[];
   readonly deadline: number;
+  /** Whether another token can be had: then the end of one does not close the device. */
+  renews: boolean;
   tick(now: number): void;
+  renew(token: string): void;
   /** `elsewhere`: whether there is another edge to connect to at once. */
   lost(code: number, now: number, elsewhere?: boolean): void;
-  refused(why: { status: number; code: string; detail: string; parameter?: string }): void;
+  refused(
+    why: { status: number; code: string; detail: string; parameter?: string; reason?: string },
+  ): void;
   /** The server accepts no connection for at least `retryAfter` ms. */
   unavailable(
     why: { status: number; code: string; detail: string; retryAfter?: number },

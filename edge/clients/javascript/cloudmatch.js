@@ -58,6 +58,8 @@ const OWN_ATTEMPT = 60_000; // for which an attempt of our own that was abandone
 const UNAVAILABLE = 503; // HTTP: the edge is full, or not ready
 const TOO_MANY = 429; // HTTP: the address, the app or the device has as much as it may
 const REFUSED = [400, 401, 403, 404]; // HTTP, with an error of the server's own: trying again does not help
+const TOKEN_EXPIRED = 4003;
+const RENEW_WITHIN = [100, 5000]; // ms between two times that a function is asked for a token: at first, at last
 const GONE = [1001, 1012]; // close codes of an edge that shuts down
 
 // -- close codes (generated)
@@ -107,12 +109,13 @@ export class RefusedError extends CloudMatchError {
    * @param {string} message
    * @param {Refusal} why
    */
-  constructor(message, { status, code, detail, parameter }) {
+  constructor(message, { status, code, detail, parameter, reason }) {
     super(message);
     this.status = status;
     this.code = code;
     this.detail = detail;
     this.parameter = parameter;
+    this.reason = reason;
   }
 }
 
@@ -182,6 +185,7 @@ const CLOSED = "closed"; // for ever
  * @property {string} code
  * @property {string} detail
  * @property {string} [parameter]
+ * @property {string} [reason]
  * @property {number} [retryAfter]
  * @property {boolean} [final] Whether these are the server's own words, and trying again does not help.
  * @typedef {{ match: number, peer: string, distance: number, received: number }} Matched
@@ -205,6 +209,7 @@ export class Conversation {
   /** @type {Peer | null} */
   peer = null;
   peerAway = false;
+  renews = false; // whether another token can be had
   /** @type {Action[]} */
   actions = [];
 
@@ -340,7 +345,7 @@ export class Conversation {
     // The newer connection that replaces this one may be an attempt of our own: then try once more.
     const own = code === REPLACED && now < this.#abandonedAt + OWN_ATTEMPT;
     if (own) this.#abandonedAt = -Infinity;
-    else if (RECONNECT[code] === "never") {
+    else if (RECONNECT[code] === "never" && !(code === TOKEN_EXPIRED && this.renews)) {
       return this.#end(code, new (code === REPLACED ? ReplacedError : ClosedError)(STOPPED[code], code));
     }
     if (this.#phase === OPENING) this.#abandonedAt = now;
@@ -413,6 +418,8 @@ export class Conversation {
         return this.#skip(message.from, message.to, message.reason);
       case "error":
         return this.#onError(message);
+      case "token_expires":
+        return this.#emit("tokenExpires", { seconds: message.in });
     } // ignore types of later protocols
   }
 
@@ -430,6 +437,14 @@ export class Conversation {
     this.#welcomedAt = now;
     this.#expires = Infinity; // while there is a connection, the server decides
     if (this.#position !== this.#positionSent) this.#write({ type: "locate", ...this.#position });
+  }
+
+  /**
+   * Go on with another token on this connection.
+   * @param {string} token
+   */
+  renew(token) {
+    if (this.#connected) this.#write({ type: "token", token });
   }
 
   // -- the match
@@ -816,6 +831,7 @@ export class Device extends EventTarget {
   #edges;
   /** @type {() => string | undefined | Promise<string | undefined>} */
   #token;
+  #denied = false; // whether the last attempt got 401
   #WebSocket;
   /** @type {WebSocket | null} */
   #socket = null;
@@ -833,7 +849,12 @@ export class Device extends EventTarget {
     super();
     if (!WebSocket) throw new TypeError("this runtime has no global WebSocket: pass one as an option");
     this.#edges = new Edges([url].flat().map((each) => extended(endpoint(each), parameters)));
+    if (!["string", "function", "undefined"].includes(typeof token)) {
+      throw new TypeError(`token must be a string, or a function that returns one, not ${typeof token}`);
+    }
     this.#token = typeof token === "function" ? token : () => token;
+    this.#conversation.renews = typeof token === "function";
+    if (typeof token === "function") this.on("tokenExpires", () => this.#renew());
     this.#WebSocket = WebSocket;
     this.#perform();
   }
@@ -977,7 +998,11 @@ export class Device extends EventTarget {
       const socket = /** @type {WebSocket} */ (new this.#WebSocket(url.href, protocols));
       this.#socket = socket;
       socket.binaryType = "arraybuffer";
-      socket.onopen = () => attempt === this.#attempt && edges.opened();
+      socket.onopen = () => {
+        if (attempt !== this.#attempt) return;
+        edges.opened();
+        this.#denied = false;
+      };
       socket.onmessage = ({ data }) => {
         const frame = typeof data === "string" ? data : new Uint8Array(data);
         step((conversation, now) => conversation.onFrame(frame, now));
@@ -989,13 +1014,35 @@ export class Device extends EventTarget {
         socket.onclose = null;
         const why = await refusal(url, token);
         step((conversation, now) => {
+          const again = why?.status === 401 && conversation.renews && !this.#denied;
+          this.#denied = why?.status === 401;
           if (!why) conversation.lost(ABNORMAL, now, edges.ended(ABNORMAL));
-          else if (why.final) conversation.refused(why);
+          else if (why.final && !again) conversation.refused(why);
           else conversation.unavailable(why, now, edges.ended(why.status));
         });
       };
     } catch { // no token is available now
-      step((conversation, now) => conversation.lost(ABNORMAL, now));
+      const why = {
+        status: ABNORMAL,
+        code: "no_token",
+        detail: "the function that returns the token has failed",
+      };
+      step((conversation, now) => conversation.unavailable(why, now));
+    }
+  }
+
+  /** Ask the application for another token until there is one, or this connection is over. */
+  async #renew() {
+    const attempt = this.#attempt;
+    const [first, longest] = RENEW_WITHIN;
+    for (let pause = first; attempt === this.#attempt; pause = Math.min(2 * pause, longest)) {
+      try {
+        const token = await this.#token();
+        if (token && attempt === this.#attempt) this.#step((conversation) => conversation.renew(token));
+        return;
+      } catch {
+        await new Promise((resolve) => setTimeout(resolve, pause));
+      }
     }
   }
 

@@ -22,6 +22,7 @@ from cloudmatch.core.events import (
     PeerLeft,
     Resumed,
     ServerError,
+    TokenExpires,
     Waiting,
 )
 from cloudmatch.core.inbox import ACK_DELAY
@@ -29,14 +30,8 @@ from cloudmatch.core.outbox import Delivered, Payload, Refused, Settlement, Unde
 from cloudmatch.core.retry import STOPPED
 
 SILENCE = 5.0  # s: a sixth of the grace
-WELCOME = {
-    "type": "welcome",
-    "device": "a",
-    "session": "s",
-    "resume": "r",
-    "grace": 30,
-    "max_payload": 300_000,
-}
+SESSION = {"device": "a", "session": "s", "resume": "r", "grace": 30, "max_payload": 300_000}
+WELCOME = {"type": "welcome", **SESSION}
 MATCHED = {"type": "matched", "match": 7, "peer": "b", "distance": 1.0}
 RESUMED = {**MATCHED, "type": "resumed", "received": 0}
 SHARED = Path(__file__).parents[3] / "edge/conformance/conversations.json"
@@ -126,6 +121,8 @@ class Run:
                 self.device.unmatch(self.now)
             case {"locate": [lat, lon]}:
                 self.device.move(lat, lon)
+            case {"token": token}:
+                self.device.renew(token)
             case {"leave": True}:
                 self.device.leave(self.now)
             case {"silence": seconds}:
@@ -169,6 +166,8 @@ class Run:
                 return {"type": "peer_left", "peer": peer.id, "reason": reason, "undelivered": left}
             case Gap(first, last, reason):
                 return {"type": "gap", "from": first, "to": last, "reason": reason}
+            case TokenExpires(seconds):
+                return {"type": "token_expires", "in": seconds}
             case ServerError(code, _):
                 return {"type": "error", "code": code}
             case Closed(code, _, undelivered):

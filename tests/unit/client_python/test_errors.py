@@ -8,7 +8,7 @@ from cloudmatch.core import errors
 
 def test_every_error_is_public_and_a_cloudmatch_error() -> None:
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
-    assert len(kinds) == 9
+    assert len(kinds) == 10
     for kind in kinds:
         assert issubclass(kind, cloudmatch.CloudMatchError)
         assert getattr(cloudmatch, kind.__name__) is kind
@@ -18,9 +18,9 @@ def test_every_error_is_public_and_a_cloudmatch_error() -> None:
 def test_a_refusal_names_the_wrong_parameter_if_there_is_one(parameter: str | None, text: str) -> None:
     error = errors.RefusedError(400, "bad_parameter", "too far north", parameter)
     assert str(error) == text
-    assert (error.status, error.code, error.detail, error.parameter) == (
+    assert (error.status, error.code, error.detail, error.parameter, error.reason) == (
         *(400, "bad_parameter", "too far north"),
-        parameter,
+        *(parameter, None),
     )
 
 

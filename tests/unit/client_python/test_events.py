@@ -11,7 +11,7 @@ from cloudmatch.core.events import Event, Matched, Peer, PeerLeft
 
 def test_every_event_is_public_and_immutable() -> None:
     kinds = [kind for kind in vars(events).values() if isinstance(kind, type) and issubclass(kind, Event)]
-    assert len(kinds) == 11
+    assert len(kinds) == 12
     assert all(getattr(cloudmatch, kind.__name__) is kind for kind in kinds)
     matched = Matched(Peer("b", 1.5, 7))
     with pytest.raises(dataclasses.FrozenInstanceError):

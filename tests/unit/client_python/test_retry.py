@@ -83,3 +83,8 @@ def test_an_attempt_that_was_abandoned_long_ago_excuses_no_rival() -> None:
     retry = Retry()
     retry.abandoned(100)
     assert retry.final(4001, 100 + OWN_ATTEMPT)
+
+
+def test_a_device_that_can_get_another_token_returns_when_one_has_expired() -> None:
+    assert [Retry(renews=renews).final(4003, 0) for renews in (False, True)] == [True, False]
+    assert Retry(renews=True).final(4001, 0)

@@ -21,6 +21,9 @@ from cloudmatch_bus.contract.messages import (
     Position,
 )
 from cloudmatch_bus.contract.payloads import Payload, join
+from cloudmatch_edge.admission.denied import unauthorized
+from cloudmatch_edge.admission.grant import Grant
+from cloudmatch_edge.admission.stay import Stay
 from cloudmatch_edge.dialects import base
 from cloudmatch_edge.dialects.base import SocketFrame
 from cloudmatch_edge.dialects.close_codes import TOO_LARGE, CloseCode
@@ -33,6 +36,12 @@ from unit.edge.fakes import FakeBus, FakeMatches, FakeMatchmaking
 FILE = Path(__file__).parents[3] / "edge/conformance/conversations.json"
 CONVERSATIONS = [c for c in json.loads(FILE.read_text()) if c.get("only") != "sdk"]
 PEER_CONNECTION = 1
+
+
+def verify(token: str) -> Grant:
+    if token != "good":  # noqa: S105  # no password
+        raise unauthorized("signature", "forged")
+    return Grant(expires=1_796_000_000)
 
 
 class Server:
@@ -89,6 +98,7 @@ class Server:
             self.bus,
             FakeMatches(),
             self.matchmaking,
+            stay=Stay(Grant(), verify),
             resume="resume" in self.query,
         )
         self.written += dialect.connected()
@@ -180,6 +190,9 @@ class Server:
         self.device.on_answer(
             DeviceReplaced(connection_id=self.connection_id, by=self.connection_id + 1, edge="edge-c")
         )
+
+    def token_expires(self, seconds: int) -> None:
+        self.written += self.device.dialect.token_expires(seconds)
 
     def stop(self, _: Any) -> None:
         self.close(self.device.dialect.going_away, "")

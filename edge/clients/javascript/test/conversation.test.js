@@ -269,6 +269,17 @@ test("A device that an abandoned attempt of its own may have replaced tries once
   assert.deepEqual(events, [4001]);
 });
 
+test("A device that can get another token returns when one has expired", () => {
+  const final = matched();
+  const closed = final.drop(4003).flatMap(({ event }) => event?.type === "closed" ? [event.code] : []);
+  assert.deepEqual(closed, [4003]);
+  const clock = matched();
+  clock.conversation.renews = true;
+  clock.drop(4003);
+  const [, actions] = clock.next();
+  assert.deepEqual(actions, [{ connect: resume }]);
+});
+
 test("An attempt that was abandoned long ago excuses no rival", () => {
   const clock = new Clock();
   clock.next();

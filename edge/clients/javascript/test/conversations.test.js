@@ -34,6 +34,7 @@ const fields = {
   }),
   gap: ({ first, last, reason }) => ({ from: first, to: last, reason }),
   error: ({ code }) => ({ code }),
+  tokenExpires: ({ seconds }) => ({ in: seconds }),
   closed: ({ code, undelivered }) => ({ code, undelivered: undelivered.map(shared) }),
 };
 const eventOf = (event) => ({ type: snake(event.type), ...fields[event.type](event) });
@@ -116,6 +117,10 @@ class Play {
 
   locate([lat, lon]) {
     this.conversation.move(lat, lon);
+  }
+
+  token(token) {
+    this.conversation.renew(token);
   }
 
   leave() {

@@ -21,6 +21,7 @@ from cloudmatch.core.errors import (
     ProtocolError,
     RefusedError,
     ReplacedError,
+    TokenError,
     UnreachableError,
 )
 from cloudmatch.core.events import (
@@ -35,6 +36,7 @@ from cloudmatch.core.events import (
     PeerLeft,
     Resumed,
     ServerError,
+    TokenExpires,
     Waiting,
 )
 from cloudmatch.device import Device, connect
@@ -61,6 +63,8 @@ __all__ = [
     "Resumed",
     "ServerError",
     "State",
+    "TokenError",
+    "TokenExpires",
     "UnreachableError",
     "Waiting",
     "connect",

@@ -14,8 +14,9 @@ from cloudmatch.core.address import address
 from cloudmatch.core.close_codes import ABNORMAL, GOING_AWAY
 from cloudmatch.core.conversation import Conversation, State
 from cloudmatch.core.edges import Edges
-from cloudmatch.core.errors import CloudMatchError, ProtocolError, RefusedError
+from cloudmatch.core.errors import CloudMatchError, ProtocolError, RefusedError, TokenError
 from cloudmatch.core.retry import REFUSED, STOPPED, Retry, retry_after
+from cloudmatch.core.token import Token, current
 
 DIALECT = Subprotocol("cloudmatch.v1")
 OPEN_TIMEOUT = 10.0  # s for one attempt to connect
@@ -30,7 +31,7 @@ class Connector:
         self,
         urls: Sequence[str],
         parameters: Mapping[str, str],
-        token: str | None,
+        token: Token | None,
         conversation: Conversation,
         on_change: Callable[[], None],
     ) -> None:
@@ -42,14 +43,16 @@ class Connector:
         # why the conversation is closed, if not by a close code
         self.error: CloudMatchError | None = None
         self._parameters = dict(parameters)
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._token = token
+        self._denied = False  # the last attempt got 401
         self._conversation = conversation
         self._on_change = on_change
-        self._retry = Retry()
+        self._retry = Retry(renews=callable(token))
         self._retry_after = 0.0  # s for which the last refusal asked to wait
         self._told = ""  # the reason of the last failure that the application knows
         self._socket: ClientConnection | None = None
         self._task: asyncio.Task[None] | None = None
+        self._renewing: asyncio.Task[None] | None = None  # of this connection
         # set when there may be frames to write
         self._frames = asyncio.Event()
 
@@ -65,6 +68,26 @@ class Connector:
             self._task.cancel()
             await asyncio.wait({self._task})
             self._task = None
+
+    def renew(self) -> None:
+        """Get another token for this connection, if there is a function to ask."""
+        if callable(self._token) and self._renewing is None:
+            self._renewing = asyncio.create_task(self._renew())
+
+    async def _renew(self) -> None:
+        pauses = Retry()
+        while True:
+            try:
+                token = await current(self._token)
+            except TokenError as failure:
+                self._tell("no_token", str(failure))
+                await asyncio.sleep(pauses.pause(None, random.random()))  # noqa: S311 # no secret
+            else:
+                assert token is not None
+                self._renewing = None
+                self._conversation.renew(token)
+                self._on_change()
+                return
 
     def wake(self) -> None:
         """Write the conversation's frames; drop a connection that it considers dead."""
@@ -105,13 +128,19 @@ class Connector:
     async def _connect_once(self) -> int | None:
         """Connect and exchange frames; return the close code, the HTTP status, or None if it broke."""
         self._retry_after = 0.0
+        try:
+            token = await current(self._token)
+        except TokenError as failure:
+            self.failure = failure
+            self._tell("no_token", str(failure))
+            return None
         url = address(self.edges.url, self._parameters | self._conversation.connect(self._now()))
         self._on_change()  # the match may have expired
         try:
             socket = await connect(
                 url,
                 subprotocols=[DIALECT],
-                additional_headers=self._headers,
+                additional_headers={"Authorization": f"Bearer {token}"} if token else {},
                 compression=None,
                 open_timeout=OPEN_TIMEOUT,
                 close_timeout=CLOSE_TIMEOUT,
@@ -135,7 +164,7 @@ class Connector:
                 self._refuse(self.failure)
             return None
         self.edges.opened()
-        self._told = ""
+        self._told, self._denied = "", False
         began = self._now()
         code = await self._exchange_frames(socket)
         if self._now() > began + STEADY:
@@ -148,10 +177,13 @@ class Connector:
 
     def _on_answer(self, answer: InvalidStatus) -> int:
         """Take an HTTP answer that is no WebSocket; return its status. Only the server's own error is final:
-        whatever else answers may stand between for a while."""
+        whatever else answers may stand between for a while. Nor is the first 401, if there may be another
+        token."""
         status = answer.response.status_code
         error = refusal(status, bytes(answer.response.body or b""))
-        if error is not None and status in REFUSED:
+        again = status == 401 and callable(self._token) and not self._denied
+        self._denied = status == 401
+        if error is not None and status in REFUSED and not again:
             self._refuse(error)
         else:
             self.failure = error or RefusedError(
@@ -181,6 +213,9 @@ class Connector:
         finally:
             self._socket = None
             writing.cancel()
+            if self._renewing is not None:
+                self._renewing.cancel()
+                self._renewing = None
             if self._conversation.state is State.CONNECTING:  # no welcome has come
                 self._retry.abandoned(self._now())
             await socket.close(GOING_AWAY)
@@ -204,4 +239,4 @@ def refusal(status: int, body: bytes) -> RefusedError | None:
         return None
     if not (isinstance(code, str) and isinstance(detail, str)):
         return None
-    return RefusedError(status, code, detail, error.get("parameter"))
+    return RefusedError(status, code, detail, error.get("parameter"), error.get("reason"))

@@ -18,8 +18,9 @@ from cloudmatch.core.errors import (
     ReplacedError,
     UnreachableError,
 )
-from cloudmatch.core.events import Closed, Data, Event, Peer, PeerLeft
+from cloudmatch.core.events import Closed, Data, Event, Peer, PeerLeft, TokenExpires
 from cloudmatch.core.outbox import Delivered, Payload, Refused, Settlement, Undelivered
+from cloudmatch.core.token import Token, check
 from cloudmatch.timer import Timer
 
 E = TypeVar("E", bound=Event)
@@ -40,7 +41,7 @@ class Device:
         parameters: dict[str, str],
         position: tuple[float, float],
         *,
-        token: str | None,
+        token: Token | None,
         timeout: float,
         linger: float,
         leave_on_exit: bool,
@@ -256,6 +257,8 @@ class Device:
             if isinstance(event, Event):
                 if isinstance(event, PeerLeft):
                     self._end_reason = event.reason
+                elif isinstance(event, TokenExpires):
+                    self._connector.renew()
                 for listener in list(self._listeners):
                     listener(event)
             else:
@@ -315,7 +318,7 @@ def connect(
     app: str | None = None,
     radius: float | None = None,
     tag: str | None = None,
-    token: str | None = None,
+    token: Token | None = None,
     timeout: float = 10.0,
     linger: float = 5.0,
     leave_on_exit: bool = True,
@@ -331,7 +334,8 @@ def connect(
         app: Devices of different apps never see each other.
         radius: Metres within which a peer may be. Default: the server's setting.
         tag: Only devices with equal tags are matched.
-        token: A JWT, for servers that require one.
+        token: A JWT, for servers that require one: a str, or a function, perhaps async, that returns one. It
+            is asked at each connection, and when the server says that the token expires.
         timeout: Seconds allowed for the first connection.
         linger: Seconds allowed on exit for payloads to be delivered.
         leave_on_exit: Leave on exit. If false, the peer waits for the server's grace, and entering the same
@@ -339,7 +343,9 @@ def connect(
 
     Raises:
         ValueError: `url` is not the URL of a server.
+        TypeError: `token` is neither a str nor a function.
     """
+    check(token)
     parameters = {"id": id, "app": app, "radius": None if radius is None else str(radius), "tag": tag}
     given = {name: value for name, value in parameters.items() if value is not None}
     return Device(

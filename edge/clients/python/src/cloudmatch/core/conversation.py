@@ -28,6 +28,7 @@ from cloudmatch.core.events import (
     PeerLeft,
     Resumed,
     ServerError,
+    TokenExpires,
     Waiting,
 )
 from cloudmatch.core.inbox import Inbox
@@ -219,6 +220,11 @@ class Conversation:
         if self._welcomed:
             self._write(type="locate", lat=lat, lon=lon)
 
+    def renew(self, token: str) -> None:
+        """Go on with another token on this connection."""
+        if self._welcomed:
+            self._write(type="token", token=token)
+
     def leave(self, now: float) -> None:
         """Leave for good; the server closes the connection. Without one, leave on the next."""
         if not self.closed and not self._leaving:
@@ -278,8 +284,10 @@ class Conversation:
                 self._events.append(Gap(frame["from"], frame["to"], frame["reason"]))
             case "error":
                 self._on_error(frame)
+            case "token_expires":
+                self._events.append(TokenExpires(frame["in"]))
             case _:
-                pass  # pong, and types of later protocols
+                pass  # pong, token, and types of later protocols
         self._transmit()
 
     def _on_welcome(self, frame: Mapping[str, Any]) -> None:

@@ -15,12 +15,19 @@ class RefusedError(CloudMatchError):
     """The server does not admit this device: a parameter or the token is wrong. Only as a cause: it admits no
     device at present."""
 
-    def __init__(self, status: int, code: str, detail: str, parameter: str | None = None) -> None:
+    def __init__(
+        self, status: int, code: str, detail: str, parameter: str | None = None, reason: str | None = None
+    ) -> None:
         super().__init__(f"{parameter}: {detail}" if parameter else detail)
         self.status = status  # HTTP
         self.code = code
         self.detail = detail
         self.parameter = parameter  # the wrong one
+        self.reason = reason  # what is wrong with the token: expired, revoked, signature, …
+
+
+class TokenError(CloudMatchError):
+    """The function that returns the device's token has failed; its error is the cause."""
 
 
 class ClosedError(CloudMatchError):

@@ -83,6 +83,13 @@ class ServerError(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class TokenExpires(Event):
+    """The server asks for another token; the device asks the function that it was given, if any."""
+
+    seconds: int  # until the present one expires
+
+
+@dataclass(frozen=True, slots=True)
 class Disconnected(Event):
     """The connection was lost; the device reconnects."""
 

@@ -17,13 +17,16 @@ STOPPED = {
     4003: "the token has expired or was revoked",
 }
 REFUSED = {400, 401, 403, 404}  # HTTP, with an error of the server's own: trying again does not help
+TOKEN_EXPIRED = 4003
 OWN_ATTEMPT = 60.0  # s for which an attempt of our own that was abandoned may still reach the server
 
 
 class Retry:
     """Pauses between attempts to connect; longer while none succeeds."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, renews: bool = False) -> None:
+        """`renews`: the device can get another token."""
+        self._renews = renews
         self._failures = 0
         self._abandoned_at: float | None = None
 
@@ -37,7 +40,7 @@ class Retry:
         if code == REPLACED and self._abandoned_at is not None and now < self._abandoned_at + OWN_ATTEMPT:
             self._abandoned_at = None
             return False
-        return code in STOPPED
+        return code in STOPPED and not (self._renews and code == TOKEN_EXPIRED)
 
     def succeeded(self) -> None:
         """Start again with the shortest pause."""
