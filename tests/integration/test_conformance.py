@@ -19,7 +19,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request
 
 from cloudmatch_bus.process.health import Health
-from cloudmatch_edge.admission.grant import Admitted
+from cloudmatch_edge.admission.permit import Admitted
 from cloudmatch_edge.dialects.base import SocketFrame
 from cloudmatch_edge.dialects.classic import Classic
 from cloudmatch_edge.dialects.parameters import parse

@@ -1,7 +1,7 @@
 """A device and its token: what that allows, its end, and another one."""
 
 from cloudmatch_edge.admission.denied import forbidden, unauthorized
-from cloudmatch_edge.admission.grant import Grant, Place
+from cloudmatch_edge.admission.permit import Permit, Place
 from cloudmatch_edge.admission.stay import Stay
 from cloudmatch_edge.dialects.close_codes import TOKEN_EXPIRED
 from cloudmatch_edge.relay.device import COMMANDS
@@ -10,7 +10,7 @@ from unit.edge.lone import Lone
 
 
 def test_a_device_moves_within_the_place_that_its_token_allows() -> None:
-    lone = Lone(v1(), stay=Stay(Grant(place=Place(0, 0, 112_000))))
+    lone = Lone(v1(), stay=Stay(Permit(place=Place(0, 0, 112_000))))
     lone.command('{"type":"locate","lat":2,"lon":0}')
     assert (lone.device.who.lat, lone.types(), lone.engine.calls) == (0, ["error"], [])
     lone.command('{"type":"locate","lat":1,"lon":0}')
@@ -18,7 +18,7 @@ def test_a_device_moves_within_the_place_that_its_token_allows() -> None:
 
 
 def test_a_device_whose_token_expires_is_asked_for_another_and_closed_without() -> None:
-    lone = Lone(v1(), stay=Stay(Grant(expires=100.0), leeway=30))
+    lone = Lone(v1(), stay=Stay(Permit(expires=100.0), leeway=30))
     lone.device.check_token(39.9)
     assert lone.types() == []
     lone.device.check_token(40.0)
@@ -33,12 +33,12 @@ def test_a_device_whose_token_expires_is_asked_for_another_and_closed_without() 
 def test_another_token_is_confirmed_or_refused_and_not_too_often() -> None:
     verdicts = [unauthorized("signature", "forged"), forbidden("id", "of another")]
 
-    def verify(_: str) -> Grant:
+    def verify(_: str) -> Permit:
         if verdicts:
             raise verdicts.pop(0)
-        return Grant(expires=1e12, radius=50)
+        return Permit(expires=1e12, radius=50)
 
-    lone = Lone(v1(), stay=Stay(Grant(expires=100.0), verify))
+    lone = Lone(v1(), stay=Stay(Permit(expires=100.0), verify))
     for _ in range(len(verdicts)):
         lone.command('{"type":"token","token":"x"}')
     refused, other = lone.messages()

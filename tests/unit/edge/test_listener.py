@@ -9,7 +9,7 @@ import pytest
 
 from cloudmatch_bus.process.health import Health
 from cloudmatch_edge.admission import key_set
-from cloudmatch_edge.admission.grant import OPEN, Admitted, Grant
+from cloudmatch_edge.admission.permit import OPEN, Admitted, Permit
 from cloudmatch_edge.settings import EdgeSettings
 from cloudmatch_edge.sockets.connection import Connection
 from cloudmatch_edge.sockets.listener import Listener
@@ -205,9 +205,11 @@ def test_a_shutdown_without_devices_ends_at_once(loop: VirtualLoop) -> None:
     assert loop.time() == 0
 
 
-def test_a_grant_only_lowers_what_is_read_of_a_device() -> None:
+def test_a_permit_only_lowers_what_is_read_of_a_device() -> None:
     edge = Edge(frames=10)
-    given = [edge.listener.pace(grant) for grant in (OPEN, Grant(rate=3), Grant(rate=30), Grant(bytes=5))]
+    given = [
+        edge.listener.pace(permit) for permit in (OPEN, Permit(rate=3), Permit(rate=30), Permit(bytes=5))
+    ]
     assert [pace.credit(0.0) for pace in given if pace] == [
         (10, 10**12),
         (3, 10**12),
@@ -248,7 +250,7 @@ async def test_who_has_a_token_comes_in_as_whom_it_names(signed: Edge) -> None:
     _, admitted = signed.open("203.0.113.1", with_token(signer().token("é", app="demo", cm={"radius": 5})))
     assert isinstance(admitted, Admitted)
     assert (admitted.who.id, admitted.who.app, admitted.who.radius) == ("é", "demo", 5.0)
-    assert (admitted.grant.device, admitted.grant.app) == ("é", "demo")
+    assert (admitted.permit.device, admitted.permit.app) == ("é", "demo")
 
 
 async def test_others_hear_why_not(signed: Edge) -> None:

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from cloudmatch_edge.admission.denied import DeniedError
-from cloudmatch_edge.admission.grant import Grant
+from cloudmatch_edge.admission.permit import Permit
 from cloudmatch_edge.admission.stay import AHEAD, FOREVER, Stay
 from cloudmatch_edge.dialects.parameters import Parameters
 
@@ -13,13 +13,13 @@ WHO = Parameters("a", 0, 0, "demo")
 CLOCK = 1_796_000_000.0  # s since 1970
 
 
-def expiring(seconds: float, **more: object) -> Grant:
-    return Grant(app="demo", device="a", expires=CLOCK + seconds, **more)
+def expiring(seconds: float, **more: object) -> Permit:
+    return Permit(app="demo", device="a", expires=CLOCK + seconds, **more)
 
 
-def stay(grant: Grant, other: Grant | None = None, leeway: float = 30) -> Stay:
-    """A stay since 1000.0 s, monotonic; `other`: what another token grants."""
-    return Stay(grant, lambda _: other or grant, leeway, now=1000.0, clock=CLOCK)
+def stay(permit: Permit, other: Permit | None = None, leeway: float = 30) -> Stay:
+    """A stay since 1000.0 s, monotonic; `other`: what another token permits."""
+    return Stay(permit, lambda _: other or permit, leeway, now=1000.0, clock=CLOCK)
 
 
 def test_an_edge_that_asks_for_no_token_lets_everybody_stay_and_takes_none() -> None:
@@ -56,7 +56,7 @@ def test_another_token_counts_from_now_on_and_is_asked_for_again() -> None:
     renewed = stay(expiring(100), other)
     assert renewed.ask(1050.0) == 50
     assert renewed.renew("a.b.c", WHO, 1060.0, CLOCK + 60).radius == 20
-    assert renewed.grant is other
+    assert renewed.permit is other
     assert not renewed.is_over(1529.0)
     assert renewed.ask(1450.0) == 50
     assert renewed.is_over(1530.0)
@@ -65,16 +65,16 @@ def test_another_token_counts_from_now_on_and_is_asked_for_again() -> None:
 @pytest.mark.parametrize(
     ("other", "parameter"),
     [
-        (Grant(app="demo", device="b", expires=CLOCK + 500), "id"),
-        (Grant(app="other", device="a", expires=CLOCK + 500), "app"),
+        (Permit(app="demo", device="b", expires=CLOCK + 500), "id"),
+        (Permit(app="other", device="a", expires=CLOCK + 500), "app"),
         (expiring(500, tags=("red",)), "tag"),
     ],
 )
-def test_a_token_that_is_not_for_this_device_changes_nothing(other: Grant, parameter: str) -> None:
+def test_a_token_that_is_not_for_this_device_changes_nothing(other: Permit, parameter: str) -> None:
     first = expiring(100)
     present = stay(first, other)
     with pytest.raises(DeniedError) as denied:
         present.renew("a.b.c", WHO, 1050.0, CLOCK + 50)
     assert (denied.value.status, denied.value.parameter) == (403, parameter)
-    assert present.grant is first
+    assert present.permit is first
     assert present.is_over(1130.0)

@@ -1,4 +1,4 @@
-"""Tokens of devices: what one grants, or why it is not taken."""
+"""Tokens of devices: what one permits, or why it is not taken."""
 
 import base64
 import json
@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from jwt.utils import base64url_encode
 
 from cloudmatch_edge.admission.denied import DeniedError
-from cloudmatch_edge.admission.grant import Grant, Place
 from cloudmatch_edge.admission.key_set import Key, Keys, read, shared
+from cloudmatch_edge.admission.permit import Permit, Place
 from cloudmatch_edge.admission.tokens import Rules, verify
 from harness.tokens import AUDIENCE, ISSUER, Signer, jwk_set, signer
 
@@ -185,14 +185,14 @@ JUST_RIGHT: list[tuple[str, str]] = [
 
 @pytest.mark.parametrize("text", [each[1] for each in JUST_RIGHT], ids=[each[0] for each in JUST_RIGHT])
 def test_a_token_that_is_just_right_is_taken(text: str, keys: Keys) -> None:
-    grant = verify(text, keys, RULES, NOW)
-    assert (grant.app, grant.device, grant.subject, grant.tags) == ("default", "a", "a", None)
+    permit = verify(text, keys, RULES, NOW)
+    assert (permit.app, permit.device, permit.subject, permit.tags) == ("default", "a", "a", None)
 
 
-def test_all_that_a_token_says_is_in_its_grant(keys: Keys) -> None:
+def test_all_that_a_token_says_is_in_its_permit(keys: Keys) -> None:
     limits = {"tags": ["red", ""], "radius": 500, "rate": 20, "bytes": 1e4, "place": [52, 13.5, 1000]}
     text = token("e\u0301", app="démo", jti="t1", cm=limits)
-    assert verify(text, keys, RULES, NOW) == Grant(
+    assert verify(text, keys, RULES, NOW) == Permit(
         app="démo",
         device="é",
         subject="e\u0301",

@@ -22,7 +22,7 @@ from cloudmatch_bus.contract.messages import (
 )
 from cloudmatch_bus.contract.payloads import Payload, join
 from cloudmatch_edge.admission.denied import unauthorized
-from cloudmatch_edge.admission.grant import Grant
+from cloudmatch_edge.admission.permit import Permit
 from cloudmatch_edge.admission.stay import Stay
 from cloudmatch_edge.dialects import base
 from cloudmatch_edge.dialects.base import SocketFrame
@@ -38,10 +38,10 @@ CONVERSATIONS = [c for c in json.loads(FILE.read_text()) if c.get("only") != "sd
 PEER_CONNECTION = 1
 
 
-def verify(token: str) -> Grant:
+def verify(token: str) -> Permit:
     if token != "good":  # noqa: S105  # no password
         raise unauthorized("signature", "forged")
-    return Grant(expires=1_796_000_000)
+    return Permit(expires=1_796_000_000)
 
 
 class Server:
@@ -98,7 +98,7 @@ class Server:
             self.bus,
             FakeMatches(),
             self.matchmaking,
-            stay=Stay(Grant(), verify),
+            stay=Stay(Permit(), verify),
             resume="resume" in self.query,
         )
         self.written += dialect.connected()

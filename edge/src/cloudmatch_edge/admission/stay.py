@@ -4,13 +4,13 @@ import math
 from collections.abc import Callable
 
 from cloudmatch_edge.admission.denied import unauthorized
-from cloudmatch_edge.admission.grant import OPEN, Grant
+from cloudmatch_edge.admission.permit import OPEN, Permit
 from cloudmatch_edge.dialects.parameters import Parameters
 
 AHEAD = 60.0  # s before its token expires, in which a device is asked for another one
 
 
-def _takes_none(_: str) -> Grant:
+def _takes_none(_: str) -> Permit:
     raise unauthorized("unknown_key", "no tokens are taken here")
 
 
@@ -19,8 +19,8 @@ class Stay:
     the wall clock ends no stay.
 
     Args:
-        grant: with which it came in.
-        verify: returns what a token grants, or raises `DeniedError`.
+        permit: with which it came in.
+        verify: returns what a token permits, or raises `DeniedError`.
         leeway: s for which a token is good after its end.
         now: s, monotonic.
         clock: s since 1970.
@@ -28,19 +28,19 @@ class Stay:
 
     def __init__(
         self,
-        grant: Grant = OPEN,
-        verify: Callable[[str], Grant] = _takes_none,
+        permit: Permit = OPEN,
+        verify: Callable[[str], Permit] = _takes_none,
         leeway: float = 0.0,
         now: float = 0.0,
         clock: float = 0.0,
     ) -> None:
         self._verify = verify
         self._leeway = leeway
-        self._begin(grant, now, clock)
+        self._begin(permit, now, clock)
 
-    def _begin(self, grant: Grant, now: float, clock: float) -> None:
-        self.grant = grant
-        self._end = math.inf if grant.expires is None else now + grant.expires - clock
+    def _begin(self, permit: Permit, now: float, clock: float) -> None:
+        self.permit = permit
+        self._end = math.inf if permit.expires is None else now + permit.expires - clock
         self._asked = False
 
     def is_over(self, now: float) -> bool:
@@ -68,9 +68,9 @@ class Stay:
         Raises:
             DeniedError: it is not taken; the present one stays.
         """
-        grant = self._verify(token)
-        narrowed = grant.narrow(who)
-        self._begin(grant, now, clock)
+        permit = self._verify(token)
+        narrowed = permit.narrow(who)
+        self._begin(permit, now, clock)
         return narrowed
 
 

@@ -1,4 +1,4 @@
-"""Tokens of devices (JWT, RFC 7519): what one grants, or why it is not taken.
+"""Tokens of devices (JWT, RFC 7519): what one permits, or why it is not taken.
 
 What is cheap is checked first and the signature last, which is most of the cost: whoever sends anything costs
 little. Nothing of a token is remembered, nor said.
@@ -14,8 +14,8 @@ from msgspec import Meta
 
 from cloudmatch_bus.contract.unreadable import UNREADABLE
 from cloudmatch_edge.admission.denied import DeniedError, unauthorized
-from cloudmatch_edge.admission.grant import Grant, Place
 from cloudmatch_edge.admission.key_set import Keys
+from cloudmatch_edge.admission.permit import Permit, Place
 
 # base64url → base64, of which what only that has becomes invalid
 _TO_BASE64 = bytes.maketrans(b"-_+/=", b"+/!!!")
@@ -67,8 +67,8 @@ _decode_header = msgspec.json.Decoder(_Header).decode
 _decode_claims = msgspec.json.Decoder(_Claims).decode
 
 
-def verify(token: str, keys: Keys, rules: Rules, now: float) -> Grant:
-    """Return what a token grants.
+def verify(token: str, keys: Keys, rules: Rules, now: float) -> Permit:
+    """Return what a token permits.
 
     Args:
         now: s since 1970.
@@ -101,7 +101,7 @@ def verify(token: str, keys: Keys, rules: Rules, now: float) -> Grant:
     if not key.signed(data, signature):
         raise unauthorized("signature", "the signature is not its key's")
     limits = claims.cm or _Limits()
-    return Grant(
+    return Permit(
         app=claims.app,
         device=device,
         subject=claims.sub,

@@ -248,7 +248,7 @@ class Device:
     def _locate(self, lat: float, lon: float) -> None:
         if not self._within_rate_limit():
             return
-        if not self.stay.grant.includes(lat, lon):
+        if not self.stay.permit.includes(lat, lon):
             self.write(self.dialect.denied("forbidden", "the token allows another place only"))
             return
         self.who = self.who._replace(lat=lat, lon=lon)
@@ -264,7 +264,7 @@ class Device:
             code: Denial = "forbidden" if denied.status == 403 else "unauthorized"
             self.write(self.dialect.denied(code, denied.detail))
         else:
-            self.write(self.dialect.renewed(self.stay.grant.expires))
+            self.write(self.dialect.renewed(self.stay.permit.expires))
 
     def _within_rate_limit(self) -> bool:
         allowed = self._commands.acquire(self._bus.now())

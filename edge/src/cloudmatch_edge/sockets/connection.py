@@ -19,7 +19,7 @@ from websockets.typing import Subprotocol
 
 from cloudmatch_bus.process.clock import monotonic
 from cloudmatch_edge.admission import bearer
-from cloudmatch_edge.admission.grant import Admitted
+from cloudmatch_edge.admission.permit import Admitted
 from cloudmatch_edge.dialects import v1
 from cloudmatch_edge.dialects.base import SocketFrame
 from cloudmatch_edge.dialects.close_codes import (
@@ -232,7 +232,7 @@ class Connection(asyncio.BufferedProtocol):
         limit, plain = self._listener.frame_limits(speaks_v1=speaks_v1)
         self._protocol.max_message_size = limit
         self._stream = FrameStream(self._protocol, limit, plain)
-        self._pace = self._listener.pace(admitted.grant)
+        self._pace = self._listener.pace(admitted.permit)
         asked = waited(self.transport)
         self._device = self._listener.join(admitted, self, speaks_v1=speaks_v1, waited=asked)
         if rest:

@@ -10,7 +10,7 @@ from cloudmatch_bus.process.health import Health
 from cloudmatch_bus.process.summary import Summary
 from cloudmatch_edge.admission import bearer, tokens
 from cloudmatch_edge.admission.denied import DeniedError
-from cloudmatch_edge.admission.grant import OPEN, Admitted, Grant
+from cloudmatch_edge.admission.permit import OPEN, Admitted, Permit
 from cloudmatch_edge.admission.stay import FOREVER, Stay
 from cloudmatch_edge.admission.tokens import Rules
 from cloudmatch_edge.dialects.parameters import parse
@@ -57,30 +57,30 @@ class Gate:
         """
         try:
             bearer.check_query(query)
-            grant = self._grant(authorization, offered)
-            who = parse(query, grant.device, grant.app or "default")
-            return Admitted(who if grant is OPEN else grant.narrow(who), grant)
+            permit = self._permit(authorization, offered)
+            who = parse(query, permit.device, permit.app or "default")
+            return Admitted(who if permit is OPEN else permit.narrow(who), permit)
         except DeniedError as denied:
             reason = denied.reason or denied.parameter or denied.code
             _denied.labels(reason).inc()
             self._denials.add(reason)
             raise
 
-    def _grant(self, authorization: Sequence[str], offered: Sequence[str]) -> Grant:
+    def _permit(self, authorization: Sequence[str], offered: Sequence[str]) -> Permit:
         if self.keyring is None:
             return OPEN
         if self.keyring.keys is None:
             raise DeniedError(503, "not_ready", "the keys of tokens are not known yet")
         return self.verify(bearer.find(authorization, offered))
 
-    def stay(self, grant: Grant) -> Stay:
+    def stay(self, permit: Permit) -> Stay:
         """Return for how long a device may stay that comes in now."""
-        if grant is OPEN:
+        if permit is OPEN:
             return FOREVER
-        return Stay(grant, self.verify, self._rules.leeway, monotonic(), now_ms() / 1000)
+        return Stay(permit, self.verify, self._rules.leeway, monotonic(), now_ms() / 1000)
 
-    def verify(self, token: str) -> Grant:
-        """Return what a token grants.
+    def verify(self, token: str) -> Permit:
+        """Return what a token permits.
 
         Raises:
             DeniedError: it is not taken.

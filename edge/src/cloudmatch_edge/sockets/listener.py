@@ -18,7 +18,7 @@ from cloudmatch_bus.process.settings import variable
 from cloudmatch_bus.process.summary import Summary
 from cloudmatch_edge.admission import bearer
 from cloudmatch_edge.admission.denied import DeniedError
-from cloudmatch_edge.admission.grant import Admitted, Grant
+from cloudmatch_edge.admission.permit import Admitted, Permit
 from cloudmatch_edge.bus.hub import Hub
 from cloudmatch_edge.dialects import v1
 from cloudmatch_edge.dialects.base import Dialect
@@ -203,9 +203,9 @@ class Listener:
             found = ["/".join(page.split("/", 3)[:3]) for page in headers.get_all("Referer")]
         return next((each for each in found if not origins.allows(self._origins, each)), None)
 
-    def pace(self, grant: Grant) -> Pace | None:
+    def pace(self, permit: Permit) -> Pace | None:
         """How much of one device is read in a second; None: all."""
-        frames, size = map(_lower, self._pace, (grant.rate, grant.bytes))
+        frames, size = map(_lower, self._pace, (permit.rate, permit.bytes))
         return Pace(frames, size) if frames or size else None
 
     def frame_limits(self, *, speaks_v1: bool) -> tuple[int, int]:
@@ -214,7 +214,7 @@ class Listener:
 
     def join(self, admitted: Admitted, connection: Connection, *, speaks_v1: bool, waited: float) -> Device:
         """Add a device that asked `waited` seconds ago, and write its first frames."""
-        who, grant = admitted
+        who, permit = admitted
         assert self._hub is not None
         dialect: Dialect = Classic(self._name)
         token = ""
@@ -226,7 +226,7 @@ class Listener:
         connection.write(dialect.connected())
         self._quotas.connected(connection, monotonic())
         resume = speaks_v1 and who.resume is not None
-        stay = self.gate.stay(grant)
+        stay = self.gate.stay(permit)
         return self._hub.join(who, connection, dialect, token, stay, resume=resume, waited=waited)
 
     def broke_off(self, silence: float) -> None:

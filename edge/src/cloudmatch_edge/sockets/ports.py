@@ -4,7 +4,7 @@ from typing import Protocol, TypeVar
 
 from websockets.http11 import Request
 
-from cloudmatch_edge.admission.grant import Admitted, Grant
+from cloudmatch_edge.admission.permit import Admitted, Permit
 from cloudmatch_edge.relay.device import Device
 from cloudmatch_edge.sockets import pages
 from cloudmatch_edge.sockets.pace import Pace
@@ -41,7 +41,7 @@ class ListenerPort(Protocol[AnyConnection]):
     def respond(self, request: Request, connection: AnyConnection, /) -> pages.Page | Admitted:
         """Return the page to answer a request with, or a device to accept."""
 
-    def pace(self, grant: Grant, /) -> Pace | None:
+    def pace(self, permit: Permit, /) -> Pace | None:
         """How much of one device is read in a second; None: all."""
 
     def frame_limits(self, *, speaks_v1: bool) -> tuple[int, int]:

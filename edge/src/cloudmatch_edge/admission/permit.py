@@ -1,4 +1,4 @@
-"""What a device may do: what its token grants, or anything at an edge that asks for none."""
+"""What a device may do: what its token permits, or anything at an edge that asks for none."""
 
 import unicodedata
 from typing import NamedTuple
@@ -18,8 +18,8 @@ class Place(NamedTuple):
     radius: float  # metres
 
 
-class Grant(msgspec.Struct, frozen=True, kw_only=True):
-    """What a verified token grants; None: no limit."""
+class Permit(msgspec.Struct, frozen=True, kw_only=True):
+    """What a verified token permits; None: no limit."""
 
     app: str | None = None
     device: str | None = None  # its id
@@ -34,7 +34,7 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
     place: Place | None = None  # where the device may say that it is
 
     def narrow(self, who: Parameters) -> Parameters:
-        """Return what a device may have of what it asks for: its own id, and no larger a radius than granted.
+        """Return what a device may have of what it asks for: its own id, no larger a radius than permitted.
 
         Raises:
             DeniedError: it asks for more.
@@ -56,11 +56,11 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
         return self.place is None or distance(lat, lon, self.place.lat, self.place.lon) <= self.place.radius
 
 
-OPEN = Grant()
+OPEN = Permit()
 
 
 class Admitted(NamedTuple):
     """A device that may come in."""
 
     who: Parameters
-    grant: Grant = OPEN
+    permit: Permit = OPEN
