@@ -1,13 +1,19 @@
-"""Tokens of devices, and the keys with which they are made."""
+"""Tokens of devices, the keys with which they are made, and an edge that asks for them."""
 
+import contextlib
 import json
 import time
+from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
+
+from harness.servers import NatsServer, nats_server
+from harness.services import Service, service
 
 ISSUER, AUDIENCE = "https://issuer.example", "cloudmatch"
 KINDS = {"EdDSA": OKPAlgorithm, "ES256": ECAlgorithm, "RS256": RSAAlgorithm}
@@ -56,3 +62,18 @@ def signer(algorithm: str = "EdDSA", kid: str = "k1", bits: int = 2048) -> Signe
 def jwk_set(*keys: dict[str, Any]) -> bytes:
     """Return a set of public keys, as a file or a server has it."""
     return json.dumps({"keys": keys}).encode()
+
+
+@contextlib.contextmanager
+def asking_edge(keys: Path, **settings: str) -> Iterator[tuple[Service, NatsServer]]:
+    """Run an edge that takes tokens of the key set in a file, and match-engine.
+
+    Args:
+        settings: further ones of the edge, by name.
+    """
+    auth = {"AUTH": "jwt", "AUTH_ISSUER": ISSUER, "AUTH_JWKS": str(keys), **settings}
+    with nats_server() as server:
+        bus = {"CLOUDMATCH_NATS_URL": server.url}
+        ours = {f"CLOUDMATCH_EDGE_{name}": value for name, value in auth.items()}
+        with service("match-engine", bus), service("edge", bus | ours) as edge:
+            yield edge, server

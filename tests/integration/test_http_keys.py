@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from cloudmatch.cli.rest import KEY, AnswerError, ask
 from cloudmatch_bus.process.http_keys import Key, digest, line
 from harness import NatsServer, Service
 from harness.processes import BIN, Process
@@ -23,7 +24,7 @@ def test_beyond_loopback_a_service_ends_with_a_sentence_unless_it_is_told_who_ma
 
 
 def test_a_running_service_opens_to_a_key_and_takes_new_ones_without_a_restart(
-    nats_server: NatsServer, start: Callable[..., Service], tmp_path: Path
+    nats_server: NatsServer, start: Callable[..., Service], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "keys"
     file.write_text("")
@@ -34,4 +35,8 @@ def test_a_running_service_opens_to_a_key_and_takes_new_ones_without_a_restart(
     file.write_text(line(Key("me", digest("my-key"), frozenset({"facts:read"}))))
     assert journal.get("/events", key="my-key")[0] == 200
     assert journal.get("/events")[0] == 401
+    with pytest.raises(AnswerError, match=r"a key is needed.*CLOUDMATCH_HTTP_KEY"):
+        ask(journal.url, "/events")
+    monkeypatch.setenv(KEY, "my-key")
+    assert ask(journal.url, "/events")["events"] == []
     assert "my-key" not in journal.logs()

@@ -13,8 +13,8 @@ from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.typing import Subprotocol
 
 import cloudmatch
-from harness import Service, eventually, nats_server, programs, service
-from harness.tokens import ISSUER, Signer, jwk_set
+from harness import Service, eventually, programs
+from harness.tokens import Signer, asking_edge, jwk_set
 from integration.test_sdk_javascript import run_tests
 
 pytestmark = pytest.mark.servers
@@ -26,12 +26,8 @@ LIFE, LONGER = 3.0, 50.0  # s
 def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     keys = tmp_path_factory.mktemp("keys") / "jwks.json"
     keys.write_bytes(jwk_set(OURS.published()))
-    auth = {"AUTH": "jwt", "AUTH_ISSUER": ISSUER, "AUTH_JWKS": str(keys), "AUTH_LEEWAY": "0"}
-    with nats_server() as server:
-        bus = {"CLOUDMATCH_NATS_URL": server.url}
-        ours = {f"CLOUDMATCH_EDGE_{name}": value for name, value in auth.items()}
-        with service("match-engine", bus), service("edge", bus | ours) as made:
-            yield made
+    with asking_edge(keys, AUTH_LEEWAY="0") as (made, _):
+        yield made
 
 
 def expiring(name: str, life: float = LIFE, **claims: Any) -> str:

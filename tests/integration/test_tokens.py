@@ -14,9 +14,9 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Subprotocol
 
-from harness import Service, eventually, nats_server, service
+from harness import Service, eventually
 from harness.processes import BIN, Process
-from harness.tokens import ISSUER, Signer, jwk_set
+from harness.tokens import Signer, asking_edge, jwk_set
 
 pytestmark = pytest.mark.servers
 OURS, STRANGER = Signer("ES256"), Signer("ES256")
@@ -33,12 +33,8 @@ class Stack(NamedTuple):
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     keys = tmp_path_factory.mktemp("keys") / "jwks.json"
     keys.write_bytes(jwk_set(OURS.published()))
-    settings = {"AUTH": "jwt", "AUTH_ISSUER": ISSUER, "AUTH_JWKS": str(keys), "CONNECTS_PER_DEVICE": "0"}
-    with nats_server() as server:
-        bus = {"CLOUDMATCH_NATS_URL": server.url}
-        ours = {f"CLOUDMATCH_EDGE_{name}": value for name, value in settings.items()}
-        with service("match-engine", bus), service("edge", bus | ours) as edge:
-            yield Stack(edge, server.url, keys)
+    with asking_edge(keys, CONNECTS_PER_DEVICE="0") as (edge, server):
+        yield Stack(edge, server.url, keys)
 
 
 def opening(stack: Stack, token: str, *, by: str, query: str = "lat=1&lon=1", **headers: str) -> connect:

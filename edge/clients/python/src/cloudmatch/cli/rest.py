@@ -1,12 +1,14 @@
 """HTTP requests to the services."""
 
 import json
+import os
 import urllib.error
 import urllib.request
 from typing import Any
 from urllib.parse import urlencode
 
 TIMEOUT = 5.0  # s
+KEY = "CLOUDMATCH_HTTP_KEY"  # variable with the key of the HTTP APIs, where they ask for one
 
 
 class AnswerError(Exception):
@@ -21,11 +23,15 @@ def ask(base: str, path: str, **query: object) -> Any:
     """
     given = {name: value for name, value in query.items() if value is not None}
     url = base.rstrip("/") + path + (f"?{urlencode(given)}" if given else "")
+    key = os.environ.get(KEY)
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:  # noqa: S310 # the URL is the user's own
+        request = urllib.request.Request(url, headers=headers)  # noqa: S310 # the URL is the user's own
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:  # noqa: S310 # the same
             return json.load(answer)
     except urllib.error.HTTPError as error:
-        raise AnswerError(_detail(error)) from None
+        advice = f" ({KEY} is that key)" if error.code == 401 else ""
+        raise AnswerError(_detail(error) + advice) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
         raise AnswerError(f"{base} does not answer: {reason}") from None
