@@ -34,17 +34,22 @@ async def test_while_dear_queries_are_answered_so_are_probes_and_facts_are_store
     async with facts(nats_server.url) as bus:
         bus.publisher.publish(dear)
         await eventually(lambda: service.metric("cloudmatch_journal_events_total") == 1)
-        with contextlib.ExitStack() as stack:
-            clients = [stack.enter_context(connection(service)) for _ in range(12)]
-            for each in clients:
-                each.sendall(b"GET /device/events/a HTTP/1.1\r\nHost: journal\r\n\r\n")
-            assert service.get("/system/liveness")[0] == 200
-            bus.payloads(7)
-            await eventually(lambda: service.metric("cloudmatch_journal_events_total") == 2)
-            answered, _, _ = select.select(clients, [], [], 0)
-            assert len(answered) < len(clients)
-            for each in clients:
-                assert each.recv(4096).startswith(b"HTTP/1.1 200 OK")
+        unanswered = 0
+        for stored in range(2, 12):  # a machine that is busy elsewhere may answer all before it asks again
+            with contextlib.ExitStack() as stack:
+                clients = [stack.enter_context(connection(service)) for _ in range(12)]
+                for each in clients:
+                    each.sendall(b"GET /device/events/a HTTP/1.1\r\nHost: journal\r\n\r\n")
+                assert service.get("/system/liveness")[0] == 200
+                bus.payloads(7)
+                await eventually(lambda n=stored: service.metric("cloudmatch_journal_events_total") == n)
+                answered, _, _ = select.select(clients, [], [], 0)
+                unanswered += len(clients) - len(answered)
+                for each in clients:
+                    assert each.recv(4096).startswith(b"HTTP/1.1 200 OK")
+            if unanswered:
+                break
+        assert unanswered
 
 
 async def test_facts_that_nobody_can_read_are_counted_and_the_next_one_is_stored(

@@ -79,6 +79,10 @@ class BrokerLostError(Exception):
     """The broker has ended: what is not committed never will be."""
 
 
+class StrayRecordError(Exception):
+    """A record of a changelog came while no state was restored: fetched before the group was rebalanced."""
+
+
 # raised by Quix when the local state is not what was written to it
 DAMAGED = (
     ColumnFamilyDoesNotExist,
@@ -87,7 +91,7 @@ DAMAGED = (
     StateSerializationError,
 )
 # raised when Kafka, the source's process or the disk fail
-EXPECTED = (BrokerLostError, KafkaException, OSError, QuixException, SourceException)
+EXPECTED = (BrokerLostError, StrayRecordError, KafkaException, OSError, QuixException, SourceException)
 
 
 class Failure(NamedTuple):
@@ -289,6 +293,11 @@ def _skip(partition: int, reason: object) -> None:
     log.warning("unreadable record in partition %d, not counted: %s", partition, reason)
 
 
+def _raises(_error: Exception, _record: Any, _log: logging.Logger) -> bool:
+    """Have Quix raise what a record has caused, and not log it: the supervisor does."""
+    return False
+
+
 class PollingApplication(Application):
     """Waits for records by the monotonic clock.
 
@@ -296,7 +305,13 @@ class PollingApplication(Application):
     """
 
     def _process_message(self, dataframe_composed: Any) -> None:
-        super()._process_message(dataframe_composed)  # type: ignore[no-untyped-call] # Quix leaves it bare
+        try:
+            super()._process_message(dataframe_composed)  # type: ignore[no-untyped-call] # Quix leaves it bare
+        except KeyError as error:
+            if error.args[0] != topics.CHANGELOG:
+                raise
+            # perhaps it is to be restored: the next pipeline begins with that
+            raise StrayRecordError(f"a record of {topics.CHANGELOG} came late") from None
         if not self._run_tracker._message_consumed:
             time.sleep(POLL)
 
@@ -324,6 +339,7 @@ def create_application(kafka: KafkaSettings, group: str, instance: str, state: P
         topic_manager=topics.topic_manager(kafka, group),
         broker_availability_timeout=0,  # librdkafka reconnects; the probe would block a stop
         on_consumer_error=skips,
+        on_processing_error=_raises,
         consumer_extra_config=CONSUMER,
         producer_extra_config=PRODUCER if kafka.embedded else PRODUCER | transactions,
         loglevel=None,

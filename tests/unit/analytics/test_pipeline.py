@@ -6,14 +6,18 @@ from types import SimpleNamespace
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
+from quixstreams import Application
 from quixstreams.exceptions.assignment import PartitionAssignmentError
 from quixstreams.state.exceptions import InvalidStoreChangelogOffset
 from quixstreams.state.rocksdb import RocksDBStorePartition
 
+from cloudmatch_analytics import topics
 from cloudmatch_analytics.pipeline import (
     ROCKSDB,
     UNREADABLE_RECORDS,
     Failure,
+    PollingApplication,
+    StrayRecordError,
     _is_whole,
     add_up,
     diagnose,
@@ -88,3 +92,16 @@ def test_a_record_whose_key_cannot_be_decoded_is_skipped_and_errors_of_kafka_are
     assert skips(UnicodeDecodeError("utf-8", b"\xff", 0, 1, "x"), SimpleNamespace(partition=lambda: 3), log)
     assert UNREADABLE_RECORDS._value.get() == before + 1
     assert not skips(KafkaException(KafkaError(KafkaError._TRANSPORT)), None, log)
+
+
+@pytest.mark.parametrize(("key", "raised"), [(topics.CHANGELOG, StrayRecordError), ("another key", KeyError)])
+def test_a_record_of_a_changelog_that_comes_late_ends_the_pipeline_as_expected(
+    monkeypatch: pytest.MonkeyPatch, key: str, raised: type[Exception]
+) -> None:
+    def process(_: object, __: object) -> None:
+        raise KeyError(key)
+
+    monkeypatch.setattr(Application, "_process_message", process)
+    with pytest.raises(raised) as error:
+        PollingApplication.__new__(PollingApplication)._process_message({})
+    assert diagnose(error.value).expected == (raised is StrayRecordError)
