@@ -84,6 +84,16 @@ async def test_another_token_is_sent_on_the_same_connection_when_one_expires() -
     assert len(it.queries) == 1
 
 
+async def test_a_token_is_not_logged_by_an_application_that_logs_everything(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("DEBUG")
+    async with server(expires) as it, device(it.url, token=lambda: "secret-token"):
+        await eventually(lambda: {"type": "token", "token": "secret-token"} in it.received)
+    theirs = [each for each in caplog.records if each.name != "websockets.server"]
+    assert "secret-token" not in "".join(each.getMessage() for each in theirs)
+
+
 async def test_a_function_that_fails_then_is_asked_until_it_has_one() -> None:
     asked = 0
 

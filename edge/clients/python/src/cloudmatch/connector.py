@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
 
@@ -19,6 +20,9 @@ from cloudmatch.core.retry import REFUSED, STOPPED, Retry, retry_after
 from cloudmatch.core.token import Token, current
 
 DIALECT = Subprotocol("cloudmatch.v1")
+# never at DEBUG, whatever the application logs: headers and frames have tokens in them
+_log = logging.getLogger("cloudmatch.websockets")
+_log.setLevel(logging.INFO)
 OPEN_TIMEOUT = 10.0  # s for one attempt to connect
 CLOSE_TIMEOUT = 2.0  # s for the server to answer our close
 STEADY = 5.0  # s after which a connection counts as stable
@@ -140,6 +144,7 @@ class Connector:
             socket = await connect(
                 url,
                 subprotocols=[DIALECT],
+                logger=_log,
                 additional_headers={"Authorization": f"Bearer {token}"} if token else {},
                 compression=None,
                 open_timeout=OPEN_TIMEOUT,

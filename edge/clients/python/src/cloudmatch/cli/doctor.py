@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Awaitable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from urllib.parse import urlsplit
 
@@ -62,7 +62,7 @@ class Endpoints:
     services: dict[str, str]  # URL by name
     nats: str  # comma-separated
     amqp: str
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
 
 
 async def examine(endpoints: Endpoints) -> list[Finding]:

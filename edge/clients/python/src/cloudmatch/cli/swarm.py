@@ -5,7 +5,7 @@ import contextlib
 import random
 import secrets
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from rich.console import Console
 from rich.live import Live
@@ -31,7 +31,7 @@ class SwarmOptions:
     size: int  # bytes of a payload
     drop: float  # connections dropped per s
     seconds: float | None  # None: until Ctrl-C
-    token: str | None
+    token: str | None = field(repr=False)
 
 
 class Swarm:
