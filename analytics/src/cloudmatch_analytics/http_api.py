@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.resources import files
 from pathlib import PurePosixPath
-from typing import Annotated, Any
+from typing import Annotated
 from weakref import WeakSet
 
 import msgspec
-from litestar import Litestar, Request, Response, get
+from litestar import Litestar, Response, get
 from litestar.exceptions import ClientException, NotFoundException
 from litestar.params import FromPath, Parameter
 from litestar.response import ServerSentEvent, ServerSentEventMessage
@@ -23,7 +23,7 @@ from cloudmatch_bus.contract.amqp import DEFAULT_APP
 from cloudmatch_bus.contract.subjects import untoken
 from cloudmatch_bus.contract.unreadable import UNREADABLE
 from cloudmatch_bus.process.health import Health
-from cloudmatch_bus.process.http import KEYED, application, errors, serve
+from cloudmatch_bus.process.http import KEYED, Asking, application, errors, serve
 from cloudmatch_bus.process.http_keys import Keys, guard, only_app, require_app
 from cloudmatch_bus.process.searches import Searches, busy
 from cloudmatch_bus.process.settings import HttpSettings
@@ -43,7 +43,6 @@ FILES = {
 }
 
 READ = guard("windows:read")
-Asking = Request[Any, Any, Any]
 FAILURES = KEYED | errors(
     bad_request="A parameter is invalid.", unavailable="Too many ask at once; ask again."
 )

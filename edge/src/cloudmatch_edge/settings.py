@@ -1,7 +1,7 @@
 """Settings of the edge."""
 
 import ssl
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from cloudmatch_bus.contract.subjects import MAX_EDGE, token
 from cloudmatch_bus.process import origins
+from cloudmatch_bus.process.listen import is_loopback
 from cloudmatch_bus.process.settings import Port, Settings, SettingsError, check_origins, variable
 
 ALGORITHMS = frozenset({"EdDSA", "ES256", "RS256"})  # of tokens
@@ -268,7 +269,7 @@ class EdgeSettings(Settings, frozen=True, kw_only=True):
         """Check who may connect."""
         jwks, secret = variable(type(self), "auth_jwks"), variable(type(self), "auth_secret_file")
         algorithms, auth = variable(type(self), "auth_algorithms"), variable(type(self), "auth")
-        if not self.auth and not _is_loopback(self.host):
+        if not self.auth and not is_loopback(self.host):
             raise SettingsError(
                 f"{auth} must be set, as {variable(type(self), 'host')}={self.host} is no loopback address: "
                 "to `jwt` if devices need a token, to `none` if whoever reaches it may connect"
@@ -317,11 +318,3 @@ class EdgeSettings(Settings, frozen=True, kw_only=True):
     def own_name(self) -> str:
         """The name of this edge."""
         return self.name or f"edge-{self.index}"
-
-
-def _is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

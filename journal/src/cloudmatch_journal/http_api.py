@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import unquote
 
 import msgspec
-from litestar import MediaType, Request, Response, delete, get, post
+from litestar import MediaType, Response, delete, get, post
 from litestar.exceptions import (
     InternalServerException,
     NotFoundException,
@@ -21,7 +21,7 @@ from msgspec import Meta
 
 from cloudmatch_bus.contract.messages import AmountReported, DeviceForgotten
 from cloudmatch_bus.process.clock import now_ms
-from cloudmatch_bus.process.http import KEYED, errors, require_json
+from cloudmatch_bus.process.http import KEYED, Asking, errors, require_json
 from cloudmatch_bus.process.http_keys import audit, guard, only_app, require_app
 from cloudmatch_bus.process.searches import Searches
 from cloudmatch_journal.core.ledger import Kind, Ledger
@@ -192,7 +192,7 @@ def _report_handler(publish: Publish) -> ControllerRouterHandler:
         response_description='The JSON string `"Thanks!"`, as in 2019.',
         sync_to_thread=False,
     )
-    def report(request: Request[Any, Any, Any], data: JSONBody[Report]) -> str:
+    def report(request: Asking, data: JSONBody[Report]) -> str:
         """Report an amount about a device. It is published on the bus like any other fact.
 
         `Content-Type` must be `application/json` or end in `+json`.
@@ -228,7 +228,7 @@ def _forget_handler(ledger: Ledger, publish: Publish) -> ControllerRouterHandler
         response_description="It is asked for, and done within seconds.",
         sync_to_thread=False,
     )
-    def forget(request: Request[Any, Any, Any], app: App = "default") -> Asked:
+    def forget(request: Asking, app: App = "default") -> Asked:
         """Erase a device, wherever anything about it is kept.
 
         Its state goes. The events of its peers stay, and name it by a pseudonym; places, tags and distances
@@ -261,7 +261,7 @@ def _event_handlers(store: Store) -> list[ControllerRouterHandler]:
         operation_class=DeviceOperation,
     )
     async def device_events(
-        request: Request[Any, Any, Any], app: App = "default", after: After = 0, limit: Limit = 100
+        request: Asking, app: App = "default", after: After = 0, limit: Limit = 100
     ) -> Response[Events]:
         """Return a page of the events that name a device.
 
@@ -272,7 +272,7 @@ def _event_handlers(store: Store) -> list[ControllerRouterHandler]:
 
     @get("/events", guards=[READ], responses=SEARCH)
     async def events(
-        request: Request[Any, Any, Any],
+        request: Asking,
         after: After = 0,
         limit: Limit = 100,
         type: Type = None,  # noqa: A002 # its public name
@@ -295,7 +295,7 @@ def _state_handlers(ledger: Ledger) -> list[ControllerRouterHandler]:
         operation_class=DeviceOperation,
         sync_to_thread=False,
     )
-    def device_state(request: Request[Any, Any, Any], app: App = "default") -> Device:
+    def device_state(request: Asking, app: App = "default") -> Device:
         """Return the state of a device. If it is unknown, the answer is that of 2019: a JSON string."""
         require_app(request, app)
         device_id = _device_id(request)
@@ -311,7 +311,7 @@ def _state_handlers(ledger: Ledger) -> list[ControllerRouterHandler]:
         responses=BAD_PARAMETER | errors(not_found="No event names this match."),
         sync_to_thread=False,
     )
-    def match(request: Request[Any, Any, Any], match_id: FromPath[int]) -> Match:
+    def match(request: Asking, match_id: FromPath[int]) -> Match:
         """Return the state of a match."""
         state = ledger.match(match_id)
         if state is None or only_app(request) not in (None, state.app):
@@ -321,12 +321,12 @@ def _state_handlers(ledger: Ledger) -> list[ControllerRouterHandler]:
     return [device_state, match]
 
 
-def _sentence(_: Request[Any, Any, Any], unknown: UnknownDeviceError) -> Response[bytes]:
+def _sentence(_: Asking, unknown: UnknownDeviceError) -> Response[bytes]:
     """Answer as in 2019; every other error is an `Error`."""
     return Response(msgspec.json.encode(unknown.detail), status_code=404, media_type=MediaType.JSON)
 
 
-def _device_id(request: Request[Any, Any, Any], before: int = 3) -> str:
+def _device_id(request: Asking, before: int = 3) -> str:
     """Return the id in the raw path, which may contain an escaped slash, behind so many slashes."""
     raw: bytes = request.scope["raw_path"]
     return unquote(raw.partition(b"?")[0].split(b"/", before)[before])

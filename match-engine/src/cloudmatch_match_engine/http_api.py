@@ -2,15 +2,15 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
-from litestar import Request, get
+from litestar import get
 from litestar.exceptions import ClientException, NotFoundException, ServiceUnavailableException
 from litestar.params import QueryParameter
 from litestar.types import ControllerRouterHandler
 
-from cloudmatch_bus.process.http import KEYED, errors
+from cloudmatch_bus.process.http import KEYED, Asking, errors
 from cloudmatch_bus.process.http_keys import guard, require_app
 from cloudmatch_match_engine.core.cluster import ClusterStatus
 from cloudmatch_match_engine.core.explain import Explanation, State
@@ -32,7 +32,6 @@ Limit = Annotated[int, QueryParameter(name="limit", ge=1, le=LARGEST, descriptio
 Cursor = Annotated[str, QueryParameter(name="cursor", description="`next` of the page before.")]
 
 T = TypeVar("T")
-Asking = Request[Any, Any, Any]
 EXPLAIN = guard("explain:read")
 ERRORS = KEYED | errors(
     bad_request="The query is malformed.",

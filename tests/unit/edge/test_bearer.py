@@ -2,8 +2,9 @@
 
 import pytest
 
-from cloudmatch_edge.admission.bearer import LONGEST, check_query, find, redacted
+from cloudmatch_edge.admission.bearer import check_query, find, redacted
 from cloudmatch_edge.admission.denied import DeniedError
+from cloudmatch_edge.dialects.v1_messages import TOKEN_MAX
 
 
 @pytest.mark.parametrize("query", ["token=x", "id=a&access_token=x", "id=a&Token=", "id=a&token=x&lat=0"])
@@ -23,7 +24,7 @@ def test_a_token_comes_as_a_header_or_as_a_subprotocol() -> None:
     assert find(["bearer  a.b.c "], ["cloudmatch.v1"]) == "a.b.c"
     assert find([], ["cloudmatch.v1", "bearer.a.b.c"]) == "a.b.c"
     assert find(["Basic eDp5"], ["bearer.a.b.c"]) == "a.b.c"
-    assert find(["Bearer " + "x" * LONGEST], []) == "x" * LONGEST
+    assert find(["Bearer " + "x" * TOKEN_MAX], []) == "x" * TOKEN_MAX
 
 
 @pytest.mark.parametrize(
@@ -36,7 +37,7 @@ def test_a_token_comes_as_a_header_or_as_a_subprotocol() -> None:
         (["Basic a", "Bearer a"], [], "ambiguous"),
         (["Bearer a"], ["bearer.a"], "ambiguous"),
         ([], ["bearer.a", "bearer.b"], "ambiguous"),
-        (["Bearer " + "x" * (LONGEST + 1)], [], "malformed"),
+        (["Bearer " + "x" * (TOKEN_MAX + 1)], [], "malformed"),
         ([], ["bearer." + "x" * 5120], "malformed"),
     ],
 )

@@ -8,8 +8,8 @@ import re
 from collections.abc import Sequence
 
 from cloudmatch_edge.admission.denied import DeniedError, unauthorized
+from cloudmatch_edge.dialects.v1_messages import TOKEN_MAX
 
-LONGEST = 4096  # bytes of a token
 SUBPROTOCOL = "bearer."
 _IN_URL = re.compile(r"(?:^|&)(?:access_)?token=", re.IGNORECASE)
 _SECRETS = re.compile(r"\b(bearer[. ]|resume\.)\s*[^\s,;'\"\\]+", re.IGNORECASE)
@@ -45,8 +45,8 @@ def find(authorization: Sequence[str], offered: Sequence[str]) -> str:
         )
     if len(found) > 1 or len(authorization) > 1:
         raise unauthorized("ambiguous", "send one token, once")
-    if len(found[0]) > LONGEST:
-        raise unauthorized("malformed", f"a token has at most {LONGEST} bytes")
+    if len(found[0]) > TOKEN_MAX:
+        raise unauthorized("malformed", f"a token has at most {TOKEN_MAX} bytes")
     return found[0]
 
 

@@ -6,6 +6,8 @@ import ssl
 from pathlib import Path
 from typing import Any
 
+from cloudmatch_bus.process.file_version import file_version
+
 log = logging.getLogger("certificate")
 
 HANDSHAKE_TIMEOUT = 5.0  # s
@@ -32,9 +34,8 @@ class Certificate:
             "ssl_shutdown_timeout": SHUTDOWN_TIMEOUT,
         }
 
-    def _stat(self) -> list[tuple[int, int]]:
-        states = [Path(file).stat() for file in self._files]
-        return [(state.st_mtime_ns, state.st_ino) for state in states]
+    def _stat(self) -> list[tuple[int, int, int]]:
+        return [file_version(Path(file)) for file in self._files]
 
     async def watch(self) -> None:
         """Reload the files whenever they change, until cancelled; an invalid pair is not loaded."""

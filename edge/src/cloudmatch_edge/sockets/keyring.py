@@ -12,6 +12,7 @@ from pathlib import Path
 
 from prometheus_client import Gauge
 
+from cloudmatch_bus.process.file_version import file_version
 from cloudmatch_bus.process.settings import error_text
 from cloudmatch_edge.admission import key_set
 from cloudmatch_edge.admission.key_set import LARGEST, Keys, KeySetError
@@ -81,8 +82,7 @@ class Keyring:
     def _file(self) -> bytes | None:
         """Return what is in the file; None if it has not changed."""
         file = Path(self._source)
-        state = file.stat()
-        version = state.st_mtime_ns, state.st_ino, state.st_size
+        version = file_version(file)
         if version == self._version:
             return None
         self._version = version

@@ -39,6 +39,8 @@ from cloudmatch_bus.process.settings import HttpSettings
 
 log = logging.getLogger("http")
 
+Asking = Request[Any, Any, Any]  # what a handler is asked
+
 FROM_PAGES: tuple[Method, ...] = ("GET", "HEAD")  # methods that pages of other origins may use
 AUTHORITY = re.compile(rb"https?://[^/]*", re.IGNORECASE)  # of a target in absolute form
 BODY_MAX = 256 * 1024  # bytes of a request's body

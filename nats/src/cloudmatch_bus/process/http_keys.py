@@ -17,6 +17,7 @@ from litestar.connection import ASGIConnection
 from litestar.exceptions import NotAuthorizedException, PermissionDeniedException
 from litestar.handlers import BaseRouteHandler
 
+from cloudmatch_bus.process.file_version import file_version
 from cloudmatch_bus.process.listen import is_loopback
 from cloudmatch_bus.process.settings import HttpSettings, SettingsError, error_text, variable
 
@@ -117,12 +118,8 @@ class Keys:
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._version = self._stat()
+        self._version = file_version(file)
         self._keys = self._read()
-
-    def _stat(self) -> tuple[int, int, int]:
-        state = self._file.stat()
-        return state.st_mtime_ns, state.st_ino, state.st_size
 
     def _read(self) -> list[Key]:
         return parse(self._file.read_text(encoding="utf-8"))
@@ -138,7 +135,7 @@ class Keys:
 
     def _refresh(self) -> None:
         try:
-            version = self._stat()
+            version = file_version(self._file)
             if version == self._version:
                 return
             self._version = version
